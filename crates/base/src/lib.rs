@@ -1,0 +1,13 @@
+//! The words that all rooms share: token ids, number formats, units, device profiles and estimates.
+//!
+//! Plain values without I/O and without policy. A type belongs here when two rooms that do not know each other
+//! have to agree on it; everything else lives with its owner.
+#![forbid(unsafe_code)]
+
+mod dtype;
+mod token;
+mod units;
+
+pub use dtype::DType;
+pub use token::TokenId;
+pub use units::{Bytes, Joules, Micros};
