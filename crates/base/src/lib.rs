@@ -5,9 +5,11 @@
 #![forbid(unsafe_code)]
 
 mod dtype;
+mod model_spec;
 mod token;
 mod units;
 
 pub use dtype::DType;
+pub use model_spec::ModelSpec;
 pub use token::TokenId;
 pub use units::{Bytes, Joules, Micros};

@@ -1,0 +1,35 @@
+//! The shape of a language model, in the field's names.
+
+/// A model's hyperparameters: enough to size its memory, to estimate its speed and to run it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelSpec {
+    /// The architecture as GGUF names it: `llama`, `qwen3`, ...
+    pub architecture: String,
+    /// The model's own name, if it tells one.
+    pub name: Option<String>,
+    /// Transformer layers.
+    pub n_layer: usize,
+    /// Width of the residual stream.
+    pub n_embd: usize,
+    /// Query heads.
+    pub n_head: usize,
+    /// Key/value heads; divides `n_head`.
+    pub n_head_kv: usize,
+    /// Values per head.
+    pub head_dim: usize,
+    /// Width of the feed-forward layer.
+    pub n_ff: usize,
+    /// Tokens in the vocabulary.
+    pub n_vocab: usize,
+    /// Context length that the model was trained for, in tokens.
+    pub n_ctx: usize,
+    /// Epsilon of the RMS norms.
+    pub norm_eps: f32,
+}
+
+impl ModelSpec {
+    /// Bytes of keys and values per token, at two bytes a value.
+    pub fn kv_bytes_per_token(&self) -> u64 {
+        2 * 2 * (self.n_layer * self.n_head_kv * self.head_dim) as u64
+    }
+}
