@@ -1,0 +1,142 @@
+//! A model file that was opened and checked: metadata, tensor directory, and reads of tensor bytes.
+
+use std::borrow::Cow;
+use std::io;
+use std::path::Path;
+
+use crate::directory::Directory;
+use crate::parse;
+use crate::source::Source;
+use crate::{Error, Metadata, TensorInfo};
+
+/// An open model. What it lists has been checked against the size of the file.
+///
+/// Tensor bytes stay in the file until they are asked for, and several threads may ask at once.
+#[derive(Debug)]
+pub struct ModelFile {
+    name: String,
+    source: Source,
+    bytes: u64,
+    version: u32,
+    metadata: Metadata,
+    tensors: Vec<TensorInfo>,
+    /// Indices into `tensors`, in order of the names.
+    by_name: Vec<usize>,
+}
+
+impl ModelFile {
+    /// Opens a file and checks its header. No tensor is read.
+    ///
+    /// # Errors
+    /// If it is not a regular file, cannot be read, or its header is not GGUF version 2 or 3 without contradictions.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let name = path.display().to_string();
+        let (source, bytes) = Source::open(path, &name)?;
+        Self::from_source(name, source, bytes)
+    }
+
+    /// Takes a model from memory, such as one that is part of the program. `name` stands for the path in messages.
+    ///
+    /// # Errors
+    /// If the header is not GGUF version 2 or 3 without contradictions.
+    pub fn from_bytes(name: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self, Error> {
+        let content = bytes.into();
+        let bytes = content.len() as u64;
+        Self::from_source(name.to_owned(), Source::Memory(content), bytes)
+    }
+
+    fn from_source(name: String, source: Source, bytes: u64) -> Result<Self, Error> {
+        let mut header = parse::header(&source, &name, bytes)?;
+        let Directory { tensors, by_name } = Directory::new(&mut header, &name, bytes)?;
+        Ok(Self {
+            version: header.version,
+            metadata: header.metadata,
+            name,
+            source,
+            bytes,
+            tensors,
+            by_name,
+        })
+    }
+
+    /// The path as it was given, or the name of a model in memory.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The format's version: 2 or 3.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// The size of the file when it was opened.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The metadata.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The tensors in the order of the file.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    /// The tensor of this name.
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        let found = self
+            .by_name
+            .binary_search_by_key(&name, |&index| self.tensors[index].name.as_str());
+        found.ok().map(|i| &self.tensors[self.by_name[i]])
+    }
+
+    /// Fills `out` with the tensor's bytes from `offset` on, counted from the tensor's start.
+    ///
+    /// # Errors
+    /// If the range is not inside the tensor, or the file cannot be read there any more.
+    pub fn read(&self, tensor: &TensorInfo, offset: u64, out: &mut [u8]) -> Result<(), Error> {
+        let want = out.len() as u64;
+        if offset
+            .checked_add(want)
+            .is_none_or(|end| end > tensor.bytes)
+        {
+            return Err(Error::OutsideTensor {
+                tensor: tensor.name.clone(),
+                offset,
+                want,
+                bytes: tensor.bytes,
+            });
+        }
+        // Saturation reads beyond the end of any file, and so is an error like any other.
+        let offset = tensor.offset.saturating_add(offset);
+        self.source.read_exact_at(offset, out).map_err(|source| {
+            if source.kind() == io::ErrorKind::UnexpectedEof {
+                return Error::ShortRead {
+                    tensor: tensor.name.clone(),
+                    offset,
+                    want,
+                    file: self.name.clone(),
+                };
+            }
+            Error::Io {
+                action: "read a tensor",
+                file: self.name.clone(),
+                source,
+            }
+        })
+    }
+
+    /// All bytes of a tensor.
+    ///
+    /// # Errors
+    /// If the file cannot be read there any more.
+    pub fn read_all(&self, tensor: &TensorInfo) -> Result<Vec<u8>, Error> {
+        // A tensor of this file is no larger than the file; one that is not must not size an allocation.
+        let bytes = usize::try_from(tensor.bytes.min(self.bytes)).unwrap_or(usize::MAX);
+        let mut out = vec![0; bytes];
+        self.read(tensor, 0, &mut out)?;
+        Ok(out)
+    }
+}
