@@ -1,0 +1,248 @@
+//! Logits to the next token.
+//!
+//! The chain and its order are the field's: bias and penalties, then top-k, top-p and min-p, each on what the one
+//! before left, then temperature, then one draw. Temperature 0 takes the likeliest token instead.
+//!
+//! The same seed gives the same text on any machine and with any number of threads, as far as the logits are the
+//! same: arithmetic here is plain IEEE in a fixed order, exponentials are our own, the generator is PCG64, and equal
+//! logits rank by token id.
+
+mod draw;
+mod history;
+mod params;
+mod rank;
+mod softmax;
+
+pub use params::SamplingParams;
+pub use softmax::top_logprobs;
+
+use rand_pcg::Pcg64;
+use rand_pcg::rand_core::SeedableRng;
+use troika_base::TokenId;
+
+use history::History;
+use rank::Candidate;
+
+/// Chooses tokens for one sequence.
+///
+/// Scratch memory is as large as the vocabulary and is allocated with the first token.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    params: SamplingParams,
+    n_vocab: usize,
+    seed: u64,
+    rng: Pcg64,
+    history: History,
+    /// Logits after bias and penalties.
+    adjusted: Vec<f32>,
+    candidates: Vec<Candidate>,
+    weights: Vec<u64>,
+}
+
+/// A chosen token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampled {
+    /// The token.
+    pub token: TokenId,
+    /// Natural logarithm of the probability that the model gave it: of the softmax of the logits as they came, before
+    /// bias, penalties, filters and temperature.
+    pub logprob: f32,
+}
+
+/// Why parameters are refused or no token is chosen.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SampleError {
+    /// A parameter is outside of its range, or no number.
+    #[error("{field} is {value}, but goes from {min} to {max}")]
+    OutOfRange {
+        /// The parameter's name.
+        field: &'static str,
+        /// What was given.
+        value: f32,
+        /// The smallest value that is taken.
+        min: f32,
+        /// The largest value that is taken.
+        max: f32,
+    },
+    /// A bias for a token that is not in the vocabulary.
+    #[error("logit_bias names token {token}, but the vocabulary ends before {n_vocab}")]
+    UnknownToken {
+        /// The token.
+        token: TokenId,
+        /// Tokens in the vocabulary.
+        n_vocab: usize,
+    },
+    /// Two biases for one token.
+    #[error("logit_bias names token {token} twice")]
+    DuplicateToken {
+        /// The token.
+        token: TokenId,
+    },
+    /// The model computed NaN or infinity.
+    #[error(
+        "the model gave token {token} the logit {logit}; its weights are damaged or a kernel is wrong"
+    )]
+    BadLogit {
+        /// The first such token.
+        token: TokenId,
+        /// Its logit.
+        logit: f32,
+    },
+    /// Every token is ruled out.
+    #[error("every token is ruled out: all logits are minus infinity")]
+    NoCandidate,
+}
+
+impl Sampler {
+    /// A sampler over a vocabulary of `n_vocab` tokens.
+    ///
+    /// # Errors
+    /// If [`SamplingParams::validate`] refuses the parameters, or a bias names a token beyond the vocabulary.
+    pub fn new(params: SamplingParams, n_vocab: usize) -> Result<Self, SampleError> {
+        params.validate()?;
+        let unknown = params
+            .logit_bias
+            .iter()
+            .find(|(token, _)| token.index() >= n_vocab);
+        if let Some(&(token, _)) = unknown {
+            return Err(SampleError::UnknownToken { token, n_vocab });
+        }
+        let seed = params.seed.unwrap_or_else(params::random_seed);
+        Ok(Self {
+            n_vocab,
+            seed,
+            rng: Pcg64::seed_from_u64(seed),
+            history: History::new(params.repeat_last_n as usize),
+            params,
+            adjusted: Vec::new(),
+            candidates: Vec::new(),
+            weights: Vec::new(),
+        })
+    }
+
+    /// The seed in use: the one given, or the one that was made up.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Takes note of tokens that stand before the next one, such as the prompt: penalties count them.
+    pub fn observe(&mut self, tokens: &[TokenId]) {
+        if self.params.has_penalties() {
+            self.history.extend(tokens);
+        }
+    }
+
+    /// Takes note of the token that the sequence goes on with. [`Self::sample`] does not: what it chose may still be
+    /// refused.
+    pub fn accept(&mut self, token: TokenId) {
+        self.observe(&[token]);
+    }
+
+    /// Chooses the next token from `logits` `[n_vocab]`. A logit of minus infinity rules its token out.
+    ///
+    /// # Errors
+    /// [`SampleError::BadLogit`] on NaN or plus infinity, [`SampleError::NoCandidate`] if all tokens are ruled out.
+    ///
+    /// # Panics
+    /// If there are not `n_vocab` logits.
+    pub fn sample(&mut self, logits: &[f32]) -> Result<Sampled, SampleError> {
+        let max = self.check(logits)?;
+        let adjusts = self.adjust(logits);
+        let (adjusted, adjusted_max) = if adjusts {
+            (&*self.adjusted, softmax::checked_max(&self.adjusted)?)
+        } else {
+            (logits, max)
+        };
+        let token = if self.params.is_greedy() {
+            let first = adjusted.iter().position(|&logit| logit == adjusted_max);
+            first.expect("the maximum is among the logits. This is a bug.")
+        } else {
+            rank::filter(&self.params, adjusted, adjusted_max, &mut self.candidates);
+            draw::weigh(
+                &self.candidates,
+                adjusted_max,
+                self.params.temperature,
+                &mut self.weights,
+            );
+            let chosen = draw::draw(&self.weights, &mut self.rng);
+            self.candidates[chosen].token.index()
+        };
+        let logprob = logits[token] - softmax::log_sum_exp(logits, max);
+        let token = TokenId(token as u32);
+        Ok(Sampled { token, logprob })
+    }
+
+    /// The tokens that [`Self::sample`] draws from with their probabilities, likeliest first, without drawing. At temperature 0 all of it
+    /// is one token's.
+    ///
+    /// # Errors
+    /// As for [`Self::sample`].
+    ///
+    /// # Panics
+    /// If there are not `n_vocab` logits.
+    pub fn distribution(&mut self, logits: &[f32]) -> Result<Vec<(TokenId, f32)>, SampleError> {
+        self.check(logits)?;
+        let adjusts = self.adjust(logits);
+        let adjusted = if adjusts { &self.adjusted } else { logits };
+        let max = softmax::checked_max(adjusted)?;
+        if self.params.is_greedy() {
+            let best = rank::best(adjusted, 1, &mut self.candidates);
+            return Ok(best
+                .iter()
+                .map(|candidate| (candidate.token, 1.0))
+                .collect());
+        }
+        rank::filter(&self.params, adjusted, max, &mut self.candidates);
+        draw::weigh(
+            &self.candidates,
+            max,
+            self.params.temperature,
+            &mut self.weights,
+        );
+        let total: u64 = self.weights.iter().sum();
+        let mut shares: Vec<_> = self
+            .candidates
+            .iter()
+            .zip(&self.weights)
+            .filter(|&(_, &weight)| weight > 0)
+            .map(|(candidate, &weight)| (candidate.token, (weight as f64 / total as f64) as f32))
+            .collect();
+        shares.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        Ok(shares)
+    }
+
+    /// The largest logit, once none of them is broken.
+    fn check(&self, logits: &[f32]) -> Result<f32, SampleError> {
+        assert_eq!(
+            logits.len(),
+            self.n_vocab,
+            "one logit per token of the vocabulary"
+        );
+        softmax::checked_max(logits)
+    }
+
+    /// Writes the logits after bias and penalties to `adjusted`. `false` if there is nothing to change.
+    fn adjust(&mut self, logits: &[f32]) -> bool {
+        let seen = self.history.counts();
+        let params = &self.params;
+        if params.logit_bias.is_empty() && seen.is_empty() {
+            return false;
+        }
+        self.adjusted.clear();
+        self.adjusted.extend_from_slice(logits);
+        for &(token, bias) in &params.logit_bias {
+            self.adjusted[token.index()] += bias;
+        }
+        for &(token, count) in seen {
+            // Tokens of a prompt come from outside; those beyond the vocabulary have no logit.
+            if let Some(logit) = self.adjusted.get_mut(token.index()) {
+                *logit = params.penalised(*logit, count);
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;
