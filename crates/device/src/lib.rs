@@ -1,1 +1,21 @@
-//! device
+//! What a device is to the rest of Troika, and the CPU's operations.
+//!
+//! Two contracts. [`Device`] is what placement sees: it loads a model and runs steps of it, and it fits an NPU, which
+//! runs whole compiled graphs. [`Ops`] is what an architecture is written over: the operations of a transformer on
+//! activations that never leave the device; the CPU and the GPU become devices through it (the engine joins the two).
+//! [`conformance`] is the suite that every device passes.
+#![forbid(unsafe_code)]
+
+mod batch;
+mod device;
+mod error;
+mod ops;
+
+pub mod conformance;
+pub mod cpu;
+
+pub use batch::{Batch, LogitsFor, Sequence};
+pub use device::{Cancelled, Device, LoadOptions, LoadProgress, Logits, Resident};
+pub use error::Error;
+pub use ops::{Ops, Rope};
+pub use troika_kernels::{KvShape, PAGE_TOKENS, RopePairs};

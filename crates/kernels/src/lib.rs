@@ -1,1 +1,32 @@
-//! kernels
+//! CPU maths on slices: number formats, matrix products, attention, and the threads that run them.
+//!
+//! The only home of SIMD and AMX code. Every fast kernel stands beside a scalar one that defines what it computes.
+//! Start at [`Kernels`] (the table of what this CPU can run) and [`matmul`].
+
+pub mod quant;
+
+mod activations;
+mod attention;
+mod buffer;
+mod dispatch;
+mod float;
+mod kv;
+mod lanes;
+mod matmul;
+mod packed;
+mod pool;
+mod rope;
+mod scalar;
+mod unpacked;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+pub use activations::{ScaleGroup, TILE_TOKENS, Tile, tiles};
+pub use attention::{Attention, Span, attention};
+pub use buffer::AlignedBuf;
+pub use dispatch::{Kernels, UnknownSet};
+pub use kv::{KvPages, KvShape, PAGE_TOKENS, Slot};
+pub use matmul::{Product, Workspace, matmul};
+pub use packed::{PANEL_ROWS, PackedMatrix, panel_bytes};
+pub use pool::{Pool, Tasks, physical_cores};
+pub use rope::{RopePairs, RopeTable};

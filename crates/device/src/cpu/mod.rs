@@ -1,0 +1,296 @@
+//! The CPU's operations: `troika-kernels` on a thread pool.
+
+mod tensor;
+
+use std::sync::Arc;
+
+use troika_base::{DType, TokenId};
+use troika_gguf::{ModelFile, TensorInfo};
+use troika_kernels::{
+    Attention, Kernels, KvPages, PAGE_TOKENS, PackedMatrix, Pool, Product, RopeTable, Slot, Span,
+    Workspace, attention, matmul, panel_bytes, quant,
+};
+
+pub use tensor::Tensor;
+use tensor::TensorPool;
+
+use crate::{Batch, Error, KvShape, Logits, Ops, Rope, RopePairs};
+
+/// The CPU: a kernel set, its threads, and memory for activations. Cloning shares the threads.
+#[derive(Debug)]
+pub struct CpuOps {
+    kernels: &'static Kernels,
+    pool: Arc<Pool>,
+    tensors: TensorPool,
+    workspace: Workspace,
+}
+
+impl Clone for CpuOps {
+    fn clone(&self) -> Self {
+        Self::new(self.kernels, Arc::clone(&self.pool))
+    }
+}
+
+impl CpuOps {
+    /// Runs a kernel set on a pool's threads.
+    pub fn new(kernels: &'static Kernels, pool: Arc<Pool>) -> Self {
+        Self {
+            kernels,
+            pool,
+            tensors: TensorPool::default(),
+            workspace: Workspace::default(),
+        }
+    }
+
+    /// The kernel set.
+    pub fn kernels(&self) -> &'static Kernels {
+        self.kernels
+    }
+
+    /// Threads that take part.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    fn multiply(&mut self, x: &Tensor, products: &mut [Product<'_>]) {
+        matmul(
+            self.kernels,
+            &self.pool,
+            x,
+            x.n_tok(),
+            products,
+            &mut self.workspace,
+        );
+    }
+}
+
+/// What a step needs everywhere.
+#[derive(Debug)]
+pub struct CpuStep {
+    rope: RopeTable,
+    pairs: RopePairs,
+    slots: Vec<Slot>,
+    /// Per sequence: first row, tokens, position, pages.
+    sequences: Vec<(usize, usize, usize, Vec<usize>)>,
+}
+
+/// Rows of elementwise work that a thread takes at a time.
+const ROWS_PER_TASK: usize = 8;
+
+impl Ops for CpuOps {
+    type Tensor = Tensor;
+    type Matrix = PackedMatrix;
+    type Vector = Vec<f32>;
+    type Kv = KvPages;
+    type Step = CpuStep;
+
+    fn load_matrix(&self, file: &ModelFile, tensor: &TensorInfo) -> Result<PackedMatrix, Error> {
+        let n_in = usize::try_from(tensor.row_len()).unwrap_or(usize::MAX);
+        let n_out = usize::try_from(tensor.n_rows()).unwrap_or(usize::MAX);
+        if panel_bytes(tensor.dtype, n_in).is_none() {
+            return Err(unsupported_format(file, tensor));
+        }
+        let row_bytes = tensor
+            .dtype
+            .row_bytes(n_in)
+            .expect("checked with the panel's size");
+        let read = |first_row: usize, out: &mut [u8]| {
+            file.read(tensor, (first_row * row_bytes) as u64, out)
+        };
+        Ok(PackedMatrix::pack(
+            &self.pool,
+            tensor.dtype,
+            n_out,
+            n_in,
+            read,
+        )?)
+    }
+
+    fn load_vector(&self, file: &ModelFile, tensor: &TensorInfo) -> Result<Vec<f32>, Error> {
+        if !matches!(tensor.dtype, DType::F32 | DType::F16 | DType::BF16) {
+            return Err(unsupported_format(file, tensor));
+        }
+        let bytes = file.read_all(tensor)?;
+        let mut values = vec![0.0; bytes.len() / tensor.dtype.block_bytes()];
+        quant::dequantize_row(tensor.dtype, &bytes, &mut values).expect("floats are computed");
+        Ok(values)
+    }
+
+    fn matrix_bytes(&self, matrix: &PackedMatrix) -> usize {
+        matrix.bytes()
+    }
+
+    fn new_kv(&self, shape: KvShape, n_page: usize) -> KvPages {
+        KvPages::new(shape, n_page)
+    }
+
+    fn copy_page(&self, kv: &mut KvPages, from: usize, to: usize) {
+        kv.copy_page(from, to);
+    }
+
+    fn begin(&mut self, batch: &Batch<'_>, rope: &Rope) -> CpuStep {
+        let mut row = 0;
+        let mut slots = Vec::with_capacity(batch.n_tok());
+        let sequences = batch
+            .sequences
+            .iter()
+            .map(|sequence| {
+                let n_tok = sequence.tokens.len();
+                slots.extend(
+                    (sequence.position..sequence.position + n_tok).map(|position| Slot {
+                        page: sequence.pages[position / PAGE_TOKENS],
+                        index: position % PAGE_TOKENS,
+                    }),
+                );
+                row += n_tok;
+                (
+                    row - n_tok,
+                    n_tok,
+                    sequence.position,
+                    sequence.pages.to_vec(),
+                )
+            })
+            .collect();
+        let table = RopeTable::new(&batch.positions(), &rope.frequencies, rope.magnitude);
+        CpuStep {
+            rope: table,
+            pairs: rope.pairs,
+            slots,
+            sequences,
+        }
+    }
+
+    fn embed(&mut self, table: &PackedMatrix, tokens: &[TokenId]) -> Tensor {
+        let mut x = self.tensors.take(tokens.len(), table.n_in());
+        for (token, row) in tokens.iter().zip(x.rows_mut()) {
+            table.row(token.index(), row);
+        }
+        x
+    }
+
+    fn rms_norm(&mut self, x: &Tensor, weight: &Vec<f32>, eps: f32) -> Tensor {
+        let mut y = self.tensors.take(x.n_tok(), x.width());
+        y.for_each_row(&self.pool, ROWS_PER_TASK, |token, y| {
+            self.kernels.rms_norm(x.row(token), weight, eps, y)
+        });
+        y
+    }
+
+    fn head_norm(&mut self, x: &mut Tensor, weight: &Vec<f32>, eps: f32) {
+        x.for_each_row(&self.pool, ROWS_PER_TASK, |_, row| {
+            let mut normed = vec![0.0; weight.len()];
+            for head in row.chunks_exact_mut(weight.len()) {
+                self.kernels.rms_norm(head, weight, eps, &mut normed);
+                head.copy_from_slice(&normed);
+            }
+        });
+    }
+
+    fn matmul<const N: usize>(&mut self, x: &Tensor, w: [&PackedMatrix; N]) -> [Tensor; N] {
+        let mut outputs = w.map(|w| self.tensors.take(x.n_tok(), w.n_out()));
+        let mut products: Vec<_> = w
+            .into_iter()
+            .zip(&mut outputs)
+            .map(|(w, y)| Product { w, y })
+            .collect();
+        self.multiply(x, &mut products);
+        drop(products);
+        outputs
+    }
+
+    fn add_matmul(&mut self, residual: &mut Tensor, x: &Tensor, w: &PackedMatrix) {
+        let [y] = self.matmul(x, [w]);
+        residual.for_each_row(&self.pool, ROWS_PER_TASK, |token, residual| {
+            residual
+                .iter_mut()
+                .zip(y.row(token))
+                .for_each(|(residual, y)| *residual += y);
+        });
+    }
+
+    fn add_bias(&mut self, x: &mut Tensor, bias: &Vec<f32>) {
+        for row in x.rows_mut() {
+            row.iter_mut().zip(bias).for_each(|(x, bias)| *x += bias);
+        }
+    }
+
+    fn rope(&mut self, step: &CpuStep, x: &mut Tensor, head_dim: usize) {
+        step.rope.apply(&self.pool, step.pairs, head_dim, x);
+    }
+
+    fn attention(
+        &mut self,
+        step: &CpuStep,
+        kv: &mut KvPages,
+        layer: usize,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+    ) -> Tensor {
+        kv.write(&self.pool, layer, &step.slots, k, v);
+        let spans: Vec<Span<'_>> = step
+            .sequences
+            .iter()
+            .map(|(row, n_tok, position, pages)| Span {
+                row: *row,
+                n_tok: *n_tok,
+                position: *position,
+                pages,
+            })
+            .collect();
+        let head_dim = kv.shape().head_dim;
+        let job = Attention {
+            layer,
+            n_head: q.width() / head_dim,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            spans: &spans,
+        };
+        let mut y = self.tensors.take(q.n_tok(), q.width());
+        attention(self.kernels, &self.pool, kv, &job, q, &mut y);
+        y
+    }
+
+    fn swiglu(&mut self, mut gate: Tensor, up: &Tensor) -> Tensor {
+        gate.for_each_row(&self.pool, ROWS_PER_TASK, |token, gate| {
+            self.kernels.swiglu(gate, up.row(token))
+        });
+        gate
+    }
+
+    fn rows(&mut self, x: &Tensor, rows: &[usize]) -> Tensor {
+        let mut y = self.tensors.take(rows.len(), x.width());
+        for (row, y) in rows.iter().zip(y.rows_mut()) {
+            y.copy_from_slice(x.row(*row));
+        }
+        y
+    }
+
+    fn logits(&mut self, x: &Tensor, output: &PackedMatrix) -> Logits {
+        let mut values = vec![0.0; x.n_tok() * output.n_out()];
+        self.multiply(
+            x,
+            &mut [Product {
+                w: output,
+                y: &mut values,
+            }],
+        );
+        Logits {
+            n_vocab: output.n_out(),
+            values,
+        }
+    }
+}
+
+fn unsupported_format(file: &ModelFile, tensor: &TensorInfo) -> Error {
+    let computed: Vec<_> = DType::ALL
+        .iter()
+        .filter(|&&dtype| quant::is_computed(dtype))
+        .map(|dtype| dtype.name())
+        .collect();
+    Error::UnsupportedFormat {
+        model: file.name().to_owned(),
+        tensor: tensor.name.clone(),
+        dtype: tensor.dtype,
+        computed: computed.join(", "),
+    }
+}

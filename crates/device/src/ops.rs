@@ -1,0 +1,104 @@
+//! The operations that architectures are written over.
+
+use troika_base::TokenId;
+use troika_gguf::{ModelFile, TensorInfo};
+
+use crate::{Batch, Error, KvShape, Logits, RopePairs};
+
+/// A model's rotary embedding.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rope {
+    /// Which values of a head are paired.
+    pub pairs: RopePairs,
+    /// Radians per position of each pair, scaling included.
+    pub frequencies: Vec<f64>,
+    /// Multiplies the rotated values: 1, but for YaRN.
+    pub magnitude: f64,
+}
+
+/// A transformer's operations on one device.
+///
+/// Activations are `[n_tok, width]` f32 and stay on the device; weights are in whatever layout it reads best. Shapes
+/// are checked when weights are loaded, so that a mismatch here is a bug and panics.
+pub trait Ops {
+    /// Activations.
+    type Tensor;
+    /// A weight matrix `[n_out, n_in]`.
+    type Matrix: Send;
+    /// A row of f32 weights: a norm or a bias.
+    type Vector: Send;
+    /// Keys and values of all sequences.
+    type Kv: Send;
+    /// What one step needs everywhere: positions, rotations, slots in the cache.
+    type Step;
+
+    /// Brings a matrix to the device. The caller has checked its shape.
+    ///
+    /// # Errors
+    /// If its format is not computed, or the file cannot be read.
+    fn load_matrix(&self, file: &ModelFile, tensor: &TensorInfo) -> Result<Self::Matrix, Error>;
+
+    /// Brings a row of F32 (or F16, BF16) weights to the device.
+    ///
+    /// # Errors
+    /// If its format is not a float, or the file cannot be read.
+    fn load_vector(&self, file: &ModelFile, tensor: &TensorInfo) -> Result<Self::Vector, Error>;
+
+    /// Memory that a matrix takes.
+    fn matrix_bytes(&self, matrix: &Self::Matrix) -> usize;
+
+    /// A KV cache of `n_page` pages.
+    fn new_kv(&self, shape: KvShape, n_page: usize) -> Self::Kv;
+
+    /// Copies a page of the cache.
+    fn copy_page(&self, kv: &mut Self::Kv, from: usize, to: usize);
+
+    /// Prepares a step.
+    fn begin(&mut self, batch: &Batch<'_>, rope: &Rope) -> Self::Step;
+
+    /// Looks tokens up in the embedding table: `[n_tok, n_embd]`.
+    fn embed(&mut self, table: &Self::Matrix, tokens: &[TokenId]) -> Self::Tensor;
+
+    /// `x / rms(x) * weight`, row by row.
+    fn rms_norm(&mut self, x: &Self::Tensor, weight: &Self::Vector, eps: f32) -> Self::Tensor;
+
+    /// RMS norm of every head on its own, in place: `weight` is `[head_dim]`.
+    fn head_norm(&mut self, x: &mut Self::Tensor, weight: &Self::Vector, eps: f32);
+
+    /// `x · Wᵀ` for several matrices that share `x`.
+    fn matmul<const N: usize>(
+        &mut self,
+        x: &Self::Tensor,
+        w: [&Self::Matrix; N],
+    ) -> [Self::Tensor; N];
+
+    /// `residual += x · Wᵀ`.
+    fn add_matmul(&mut self, residual: &mut Self::Tensor, x: &Self::Tensor, w: &Self::Matrix);
+
+    /// Adds a bias to every row.
+    fn add_bias(&mut self, x: &mut Self::Tensor, bias: &Self::Vector);
+
+    /// Rotates the heads of `x` `[n_tok, n_head * head_dim]` by their positions, in place.
+    fn rope(&mut self, step: &Self::Step, x: &mut Self::Tensor, head_dim: usize);
+
+    /// Stores `k` and `v` `[n_tok, n_head_kv * head_dim]` in layer `layer` of the cache, and attends with `q`
+    /// `[n_tok, n_head * head_dim]` to all that each token's sequence has there up to the token itself.
+    fn attention(
+        &mut self,
+        step: &Self::Step,
+        kv: &mut Self::Kv,
+        layer: usize,
+        q: &Self::Tensor,
+        k: &Self::Tensor,
+        v: &Self::Tensor,
+    ) -> Self::Tensor;
+
+    /// `silu(gate) * up`.
+    fn swiglu(&mut self, gate: Self::Tensor, up: &Self::Tensor) -> Self::Tensor;
+
+    /// Some rows of `x`.
+    fn rows(&mut self, x: &Self::Tensor, rows: &[usize]) -> Self::Tensor;
+
+    /// `x · Wᵀ`, brought back to the host.
+    fn logits(&mut self, x: &Self::Tensor, output: &Self::Matrix) -> Logits;
+}

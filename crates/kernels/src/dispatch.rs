@@ -1,0 +1,264 @@
+//! The table of kernels, one column per instruction set, chosen once at start.
+//!
+//! The table is the proof: [`Kernels::all`] lists a set only after its `available()` said yes, so calling through it
+//! is sound. Slices are checked here, at the door; behind it are pointers.
+
+use std::sync::LazyLock;
+
+use troika_base::DType;
+
+use crate::activations::{BLOCK, QuantizedTile};
+use crate::float::attention::{Attend, State, padded};
+use crate::kv::PAGE_TOKENS;
+use crate::packed::{PANEL_ROWS, panel_bytes};
+use crate::scalar;
+use crate::unpacked::{Correction, Unpacked, correction};
+#[cfg(target_arch = "x86_64")]
+use crate::x86_64;
+
+/// The kernels of one instruction set.
+pub struct Kernels {
+    /// `scalar`, `avx2`, `avx512vnni`, `amx`: what `TROIKA_ISA` takes and reports print.
+    pub name: &'static str,
+    /// Bytes per weight of a panel taken apart.
+    pub(crate) unpacked_weight_bytes: usize,
+    gemv: unsafe fn(DType, &[u8], usize, usize, QuantizedTile<'_>, &mut [f32]),
+    unpack: unsafe fn(DType, &[u8], usize, &mut Unpacked),
+    gemm: unsafe fn(&Unpacked, Correction, usize, QuantizedTile<'_>, &mut [f32]),
+    product: unsafe fn(DType, &[u8], usize, usize, &[f32], usize, &mut [f32]),
+    quantize: unsafe fn(&[f32], usize, &mut [i8], &mut [f32]),
+    rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
+    swiglu: unsafe fn(&mut [f32], &[f32]),
+    attend: unsafe fn(&Attend<'_>, State<'_>),
+}
+
+impl Kernels {
+    /// Every set that this CPU can run, slowest first; `[0]` is the scalar reference. The only constructor.
+    pub fn all() -> Vec<Self> {
+        let mut sets = vec![Self {
+            name: "scalar",
+            unpacked_weight_bytes: 1,
+            gemv: scalar::int::gemv,
+            unpack: scalar::int::unpack,
+            gemm: scalar::int::gemm,
+            product: scalar::float::product,
+            quantize: scalar::float::quantize,
+            rms_norm: scalar::float::rms_norm,
+            swiglu: scalar::float::swiglu,
+            attend: scalar::float::attend,
+        }];
+        #[cfg(target_arch = "x86_64")]
+        if x86_64::avx512::available() {
+            sets.push(Self {
+                name: "avx512vnni",
+                unpacked_weight_bytes: 1,
+                gemv: x86_64::avx512::int::gemv,
+                unpack: x86_64::avx512::int::unpack,
+                gemm: x86_64::avx512::int::gemm,
+                product: x86_64::avx512::float::product,
+                quantize: x86_64::avx512::float::quantize,
+                rms_norm: x86_64::avx512::float::rms_norm,
+                swiglu: x86_64::avx512::float::swiglu,
+                attend: x86_64::avx512::float::attend,
+            });
+        }
+        sets
+    }
+
+    /// The set that `TROIKA_ISA` names, else the fastest.
+    ///
+    /// A name that this CPU cannot run is answered with the list of those that it can.
+    pub fn from_env() -> Result<&'static Self, UnknownSet> {
+        static SETS: LazyLock<Vec<Kernels>> = LazyLock::new(Kernels::all);
+        match std::env::var("TROIKA_ISA") {
+            Ok(name) if !name.is_empty() => {
+                SETS.iter()
+                    .find(|set| set.name == name)
+                    .ok_or_else(|| UnknownSet {
+                        asked: name,
+                        known: SETS.iter().map(|set| set.name).collect(),
+                    })
+            }
+            _ => Ok(SETS.last().expect("the scalar set is always there")),
+        }
+    }
+
+    /// `count` packed panels (`dtype`, `n_in` columns) times one token: `out` `[count, 16]`, overwritten.
+    pub(crate) fn gemv(
+        &self,
+        dtype: DType,
+        panels: &[u8],
+        count: usize,
+        n_in: usize,
+        x: QuantizedTile<'_>,
+        out: &mut [f32],
+    ) {
+        assert_eq!(
+            Some(panels.len()),
+            panel_bytes(dtype, n_in).map(|bytes| bytes * count),
+            "panels and shape"
+        );
+        assert_eq!(
+            (x.len, x.q.len()),
+            (1, n_in),
+            "one token of n_in activations"
+        );
+        assert_eq!(out.len(), count * PANEL_ROWS, "16 outputs a panel");
+        if count > 0 {
+            // SAFETY: the set is available (see `all`), and sizes were checked above.
+            unsafe { (self.gemv)(dtype, panels, count, n_in, x, out) }
+        }
+    }
+
+    /// Takes one packed panel apart into `out`.
+    pub(crate) fn unpack(&self, dtype: DType, panel: &[u8], n_in: usize, out: &mut Unpacked) {
+        assert_eq!(
+            Some(panel.len()),
+            panel_bytes(dtype, n_in),
+            "panel and shape"
+        );
+        assert!(
+            out.q.len() >= n_in * PANEL_ROWS * self.unpacked_weight_bytes,
+            "room for the panel"
+        );
+        // SAFETY: the set is available (see `all`), and sizes were checked above.
+        unsafe { (self.unpack)(dtype, panel, n_in, out) }
+    }
+
+    /// A panel taken apart times a tile of tokens: `out` `[x.len, 16]`, overwritten.
+    pub(crate) fn gemm(
+        &self,
+        dtype: DType,
+        w: &Unpacked,
+        n_in: usize,
+        x: QuantizedTile<'_>,
+        out: &mut [f32],
+    ) {
+        assert!(
+            w.q.len() >= n_in * PANEL_ROWS * self.unpacked_weight_bytes,
+            "a panel of n_in columns"
+        );
+        assert_eq!(
+            (x.q.len(), x.scale.len()),
+            (x.len * n_in, x.len * n_in / BLOCK),
+            "a tile of n_in columns"
+        );
+        assert_eq!(out.len(), x.len * PANEL_ROWS, "16 outputs a token");
+        // SAFETY: the set is available (see `all`), and sizes were checked above.
+        unsafe { (self.gemm)(w, correction(dtype), n_in, x, out) }
+    }
+
+    /// Panels of F32, F16 or BF16 weights times a tile of tokens: `out` `[count, n_tok, 16]`, overwritten.
+    pub(crate) fn product(
+        &self,
+        dtype: DType,
+        panels: &[u8],
+        count: usize,
+        n_in: usize,
+        x: &[f32],
+        n_tok: usize,
+        out: &mut [f32],
+    ) {
+        assert_eq!(
+            Some(panels.len()),
+            panel_bytes(dtype, n_in).map(|bytes| bytes * count),
+            "panels and shape"
+        );
+        assert_eq!(x.len(), n_tok * n_in, "a tile of n_in columns");
+        assert_eq!(out.len(), count * n_tok * PANEL_ROWS, "16 outputs a token");
+        if count > 0 && n_in > 0 {
+            // SAFETY: the set is available (see `all`), and sizes were checked above.
+            unsafe { (self.product)(dtype, panels, count, n_in, x, n_tok, out) }
+        }
+    }
+
+    /// Quantizes groups of `group` values; see [`scalar::float::quantize`]. Never writes -128.
+    pub(crate) fn quantize(&self, x: &[f32], group: usize, q: &mut [i8], scale: &mut [f32]) {
+        assert!(
+            group.is_multiple_of(BLOCK) && x.len().is_multiple_of(group),
+            "whole groups"
+        );
+        assert_eq!(
+            (q.len(), scale.len()),
+            (x.len(), x.len() / group),
+            "one scale a group"
+        );
+        // SAFETY: the set is available (see `all`), and sizes were checked above.
+        unsafe { (self.quantize)(x, group, q, scale) }
+    }
+
+    /// One row: `y = x / sqrt(mean(x²) + eps) * weight`; all of the same length.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
+        assert_eq!(
+            (x.len(), y.len()),
+            (weight.len(), weight.len()),
+            "rows of one length"
+        );
+        // SAFETY: the set is available (see `all`), and sizes were checked above.
+        unsafe { (self.rms_norm)(x, weight, eps, y) }
+    }
+
+    /// `gate = silu(gate) * up`, element by element.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn swiglu(&self, gate: &mut [f32], up: &[f32]) {
+        assert_eq!(gate.len(), up.len(), "one gate for each value");
+        // SAFETY: the set is available (see `all`), and sizes were checked above.
+        unsafe { (self.swiglu)(gate, up) }
+    }
+
+    /// Adds pages of keys and values to the softmax state of some queries.
+    pub(crate) fn attend(&self, job: &Attend<'_>, state: State<'_>) {
+        let (n_query, width) = (job.visible.len(), padded(job.head_dim));
+        assert_eq!(
+            job.q.len(),
+            n_query * job.head_dim,
+            "q is [n_query, head_dim]"
+        );
+        assert_eq!(
+            (state.max.len(), state.sum.len(), state.out.len()),
+            (n_query, n_query, n_query * width),
+            "state of every query"
+        );
+        for page in job.pages {
+            assert!(
+                page.k.len() >= job.head_dim * PAGE_TOKENS && page.v.len() >= PAGE_TOKENS * width,
+                "whole pages"
+            );
+        }
+        // SAFETY: the set is available (see `all`), and sizes were checked above.
+        unsafe { (self.attend)(job, state) }
+    }
+}
+
+impl std::fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Kernels({})", self.name)
+    }
+}
+
+/// `TROIKA_ISA` names a kernel set that this CPU cannot run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownSet {
+    /// What was asked for.
+    pub asked: String,
+    /// What there is, slowest first.
+    pub known: Vec<&'static str>,
+}
+
+impl std::fmt::Display for UnknownSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "TROIKA_ISA={}: this CPU runs {}",
+            self.asked,
+            self.known.join(", ")
+        )
+    }
+}
+
+impl std::error::Error for UnknownSet {}

@@ -1,0 +1,110 @@
+//! Normalisation, activation functions and quantization of rows.
+
+use crate::lanes::{LANES, Lanes};
+
+/// Quantizes groups of `group` values to 8 bits: `q = round(x * 127 / max|x|)`, ties to even. Never writes -128.
+///
+/// # Safety
+/// The features of `L` are there; `x` and `q` have the same length, a multiple of `group`, itself one of 16.
+#[inline(always)]
+pub(crate) unsafe fn quantize<L: Lanes>(x: &[f32], group: usize, q: &mut [i8], scale: &mut [f32]) {
+    for ((x, q), scale) in x
+        .chunks_exact(group)
+        .zip(q.chunks_exact_mut(group))
+        .zip(scale)
+    {
+        // SAFETY: whole vectors, as the caller guarantees.
+        unsafe {
+            let mut max = L::splat(0.0);
+            for x in x.as_chunks::<LANES>().0 {
+                max = L::load(x.as_ptr()).abs().max(max);
+            }
+            let max = max.max_lane();
+            *scale = max / 127.0;
+            let inverse = L::splat(if max > 0.0 { 127.0 / max } else { 0.0 });
+            // A subnormal maximum makes the inverse infinite; its quants saturate instead of wrapping.
+            let (low, high) = (L::splat(-127.0), L::splat(127.0));
+            for (x, q) in x
+                .as_chunks::<LANES>()
+                .0
+                .iter()
+                .zip(q.as_chunks_mut::<LANES>().0)
+            {
+                let rounded = L::load(x.as_ptr()).mul(inverse).round();
+                rounded.max(low).min(high).store_i8(q.as_mut_ptr());
+            }
+        }
+    }
+}
+
+/// Calls `whole(offset)` for every 16 elements of `len` and `rest(offset)` for each element after them.
+#[inline(always)]
+fn split(len: usize, mut whole: impl FnMut(usize), rest: impl FnMut(usize)) {
+    let full = len / LANES * LANES;
+    (0..full).step_by(LANES).for_each(&mut whole);
+    (full..len).for_each(rest);
+}
+
+/// One row: `y = x / sqrt(mean(x²) + eps) * weight`.
+///
+/// # Safety
+/// The features of `L` are there; all slices have the same length.
+#[inline(always)]
+pub(crate) unsafe fn rms_norm<L: Lanes>(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
+    debug_assert!(x.len() == weight.len() && x.len() == y.len());
+    // SAFETY: offsets stay inside the row.
+    unsafe {
+        let mut squares = L::splat(0.0);
+        let mut tail = 0.0f32;
+        split(
+            x.len(),
+            |at| {
+                let x = L::load(x.as_ptr().add(at));
+                squares = x.mul_add(x, squares);
+            },
+            |at| tail = x[at].mul_add(x[at], tail),
+        );
+        let mean = (squares.sum() + tail) / x.len() as f32;
+        let factor = 1.0 / (mean + eps).sqrt();
+        let y = y.as_mut_ptr();
+        split(
+            x.len(),
+            |at| {
+                let normed = L::load(x.as_ptr().add(at)).mul(L::splat(factor));
+                normed
+                    .mul(L::load(weight.as_ptr().add(at)))
+                    .store(y.add(at));
+            },
+            |at| *y.add(at) = x[at] * factor * weight[at],
+        );
+    }
+}
+
+/// `gate = silu(gate) * up` with `silu(x) = x / (1 + e^-x)`.
+///
+/// # Safety
+/// The features of `L` are there; both slices have the same length.
+#[inline(always)]
+pub(crate) unsafe fn swiglu<L: Lanes>(gate: &mut [f32], up: &[f32]) {
+    debug_assert!(gate.len() == up.len());
+    let one = |g: L, u: L| {
+        // SAFETY: the features are there.
+        unsafe {
+            let denominator = L::splat(0.0).sub(g).exp().add(L::splat(1.0));
+            g.div(denominator).mul(u)
+        }
+    };
+    let mut gates = gate.chunks_exact_mut(LANES);
+    let mut ups = up.chunks_exact(LANES);
+    for (g, u) in gates.by_ref().zip(ups.by_ref()) {
+        // SAFETY: chunks of 16.
+        unsafe { one(L::load(g.as_ptr()), L::load(u.as_ptr())).store(g.as_mut_ptr()) }
+    }
+    let (rest, mut padded) = (gates.into_remainder(), [[0.0f32; LANES]; 2]);
+    padded[0][..rest.len()].copy_from_slice(rest);
+    padded[1][..rest.len()].copy_from_slice(ups.remainder());
+    // SAFETY: arrays of 16.
+    let values =
+        unsafe { one(L::load(padded[0].as_ptr()), L::load(padded[1].as_ptr())).to_array() };
+    rest.copy_from_slice(&values[..rest.len()]);
+}

@@ -1,0 +1,312 @@
+//! Matrix products on all threads: `y = x · Wᵀ` for one or several matrices that share `x`.
+
+use std::cell::RefCell;
+
+use troika_base::DType;
+
+use crate::activations::{BLOCK, QuantizedActivations, ScaleGroup, TILE_TOKENS, tiles};
+use crate::dispatch::Kernels;
+use crate::packed::{PANEL_ROWS, PackedMatrix};
+use crate::pool::{Disjoint, Pool, Tasks};
+use crate::unpacked::Unpacked;
+
+/// One product of a shared input: the weights `[n_out, n_in]` and where `y` `[n_tok, n_out]` goes (overwritten).
+#[derive(Debug)]
+pub struct Product<'a> {
+    /// The weights.
+    pub w: &'a PackedMatrix,
+    /// The output, row-major.
+    pub y: &'a mut [f32],
+}
+
+/// Quantized forms of an input, kept between products so that their memory is.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    block32: QuantizedActivations,
+    block256: QuantizedActivations,
+}
+
+/// How a format takes its activations.
+fn scale_group(dtype: DType) -> Option<ScaleGroup> {
+    match dtype {
+        DType::F32 | DType::F16 | DType::BF16 => None,
+        DType::Q4_0 | DType::Q8_0 => Some(ScaleGroup::Block32),
+        _ => Some(ScaleGroup::Block256),
+    }
+}
+
+/// Panels that a task takes in decoding: about 128 KiB of weights, long enough for memory to stream.
+const GEMV_TASK_BYTES: usize = 128 << 10;
+
+/// Unpacked weights that share one pass over the activations: what leaves half of a common L2 for the rest.
+const GEMM_GROUP_BYTES: usize = 384 << 10;
+
+/// Multiplies `x` `[n_tok, n_in]` by each product's weights.
+///
+/// The result does not depend on the number of threads: each output is one thread's work, in a fixed order.
+///
+/// # Panics
+/// If a shape disagrees.
+pub fn matmul(
+    kernels: &Kernels,
+    pool: &Pool,
+    x: &[f32],
+    n_tok: usize,
+    products: &mut [Product<'_>],
+    workspace: &mut Workspace,
+) {
+    let Some(n_in) = products.first().map(|product| product.w.n_in()) else {
+        return;
+    };
+    assert_eq!(x.len(), n_tok * n_in, "x is [n_tok, n_in]");
+    for product in &*products {
+        assert_eq!(product.w.n_in(), n_in, "products share n_in");
+        assert_eq!(
+            product.y.len(),
+            n_tok * product.w.n_out(),
+            "y is [n_tok, n_out]"
+        );
+    }
+    for (group, quantized) in [
+        (ScaleGroup::Block32, &mut workspace.block32),
+        (ScaleGroup::Block256, &mut workspace.block256),
+    ] {
+        if products
+            .iter()
+            .any(|product| scale_group(product.w.dtype()) == Some(group))
+        {
+            quantize(kernels, pool, x, n_tok, n_in, group, quantized);
+        }
+    }
+    let parts: Vec<Part<'_>> = products
+        .iter_mut()
+        .map(|product| Part {
+            w: product.w,
+            y: Disjoint::new(product.y),
+            x: match scale_group(product.w.dtype()) {
+                None => Input::Float(x),
+                Some(ScaleGroup::Block32) => Input::Quantized(&workspace.block32),
+                Some(ScaleGroup::Block256) => Input::Quantized(&workspace.block256),
+            },
+            tasks: Tasks::new(
+                product.w.n_panels(),
+                panels_per_task(kernels, product.w, n_tok),
+            ),
+        })
+        .collect();
+    let work = |_| {
+        for part in &parts {
+            while let Some(panels) = part.tasks.next() {
+                part.compute(kernels, n_tok, panels);
+            }
+        }
+    };
+    // A small product is over before another thread has woken up.
+    let weight_bytes: usize = parts.iter().map(|part| part.w.bytes()).sum();
+    if weight_bytes * n_tok.min(8) < SMALL_BYTES {
+        work(0)
+    } else {
+        pool.run(work)
+    }
+}
+
+/// Weights times tokens below which a product stays on the calling thread: about 5 µs of work.
+const SMALL_BYTES: usize = 64 << 10;
+
+fn panels_per_task(kernels: &Kernels, w: &PackedMatrix, n_tok: usize) -> usize {
+    let (bytes, target) = if n_tok == 1 {
+        (w.panel_bytes(), GEMV_TASK_BYTES)
+    } else {
+        (
+            w.n_in() * PANEL_ROWS * kernels.unpacked_weight_bytes,
+            GEMM_GROUP_BYTES,
+        )
+    };
+    // Whole groups of four, which is what a decoding kernel reads side by side.
+    (target / bytes / 4 * 4).max(if n_tok == 1 { 4 } else { 1 })
+}
+
+/// Fills `out` with `x` in 8 bits.
+fn quantize(
+    kernels: &Kernels,
+    pool: &Pool,
+    x: &[f32],
+    n_tok: usize,
+    n_in: usize,
+    group: ScaleGroup,
+    out: &mut QuantizedActivations,
+) {
+    out.resize(n_tok, n_in);
+    let (q, scale) = (Disjoint::new(&mut out.q), Disjoint::new(&mut out.scale));
+    let (neg_sum, scaled_sum) = (
+        Disjoint::new(&mut out.neg_sum),
+        Disjoint::new(&mut out.scaled_sum),
+    );
+    let tiles: Vec<_> = tiles(n_tok).collect();
+    let quantize_token = |token: usize| {
+        let tile = tiles
+            .iter()
+            .rfind(|tile| tile.start <= token)
+            .expect("tiles cover all tokens");
+        let (first, stride) = QuantizedActivations::token_blocks(n_in, *tile, token - tile.start);
+        ROW.with_borrow_mut(|(row, scales)| {
+            row.resize(n_in, 0);
+            scales.resize(n_in / group.len(), 0.0);
+            kernels.quantize(&x[token * n_in..][..n_in], group.len(), row, scales);
+            for (block, values) in row.as_chunks::<BLOCK>().0.iter().enumerate() {
+                let at = first + block * stride;
+                let block_scale = scales[block * BLOCK / group.len()];
+                let sum = |half: &[i8]| half.iter().map(|&v| i32::from(v)).sum::<i32>();
+                let (low, high) = (sum(&values[..16]), sum(&values[16..]));
+                // SAFETY: each block of each token has its own index.
+                unsafe {
+                    q.part(at * BLOCK, BLOCK).copy_from_slice(values);
+                    scale.part(at, 1)[0] = block_scale;
+                    neg_sum.part(at, 1)[0] = [-low, -high];
+                    scaled_sum.part(at, 1)[0] = block_scale * (low + high) as f32;
+                }
+            }
+        });
+    };
+    pool.for_each(n_tok, 4, quantize_token);
+}
+
+thread_local! {
+    static ROW: RefCell<(Vec<i8>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+    static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch { unpacked: Vec::new(), out: Vec::new(), n_in: 0, weight_bytes: 0 }) };
+}
+
+/// A thread's own buffers.
+struct Scratch {
+    unpacked: Vec<Unpacked>,
+    out: Vec<f32>,
+    n_in: usize,
+    weight_bytes: usize,
+}
+
+impl Scratch {
+    /// Room for `count` panels of `n_in` columns.
+    fn prepare(&mut self, count: usize, n_in: usize, weight_bytes: usize) {
+        if self.n_in < n_in || self.weight_bytes != weight_bytes {
+            self.unpacked.clear();
+            (self.n_in, self.weight_bytes) = (n_in, weight_bytes);
+        }
+        while self.unpacked.len() < count {
+            self.unpacked.push(Unpacked::new(self.n_in, weight_bytes));
+        }
+    }
+}
+
+enum Input<'a> {
+    Float(&'a [f32]),
+    Quantized(&'a QuantizedActivations),
+}
+
+/// A product as the threads share it.
+struct Part<'a> {
+    w: &'a PackedMatrix,
+    y: Disjoint<'a, f32>,
+    x: Input<'a>,
+    tasks: Tasks,
+}
+
+impl Part<'_> {
+    /// Computes the outputs of some panels for all tokens.
+    fn compute(&self, kernels: &Kernels, n_tok: usize, panels: std::ops::Range<usize>) {
+        SCRATCH.with_borrow_mut(|scratch| match self.x {
+            Input::Quantized(x) if n_tok == 1 => self.gemv(kernels, x, panels, scratch),
+            Input::Quantized(x) => self.gemm(kernels, x, n_tok, panels, scratch),
+            Input::Float(x) => self.product(kernels, x, n_tok, panels, scratch),
+        });
+    }
+
+    fn gemv(
+        &self,
+        kernels: &Kernels,
+        x: &QuantizedActivations,
+        panels: std::ops::Range<usize>,
+        scratch: &mut Scratch,
+    ) {
+        let count = panels.len();
+        scratch.out.resize(count * PANEL_ROWS, 0.0);
+        let tile = tiles(1).next().expect("one token is one tile");
+        let weights = self.w.panels(panels.start, count);
+        kernels.gemv(
+            self.w.dtype(),
+            weights,
+            count,
+            self.w.n_in(),
+            x.tile(tile),
+            &mut scratch.out,
+        );
+        for (panel, out) in panels.zip(scratch.out.chunks_exact(PANEL_ROWS)) {
+            self.write(0, panel, out);
+        }
+    }
+
+    fn gemm(
+        &self,
+        kernels: &Kernels,
+        x: &QuantizedActivations,
+        n_tok: usize,
+        panels: std::ops::Range<usize>,
+        scratch: &mut Scratch,
+    ) {
+        let (dtype, n_in) = (self.w.dtype(), self.w.n_in());
+        scratch.prepare(panels.len(), n_in, kernels.unpacked_weight_bytes);
+        for (panel, unpacked) in panels.clone().zip(&mut scratch.unpacked) {
+            kernels.unpack(dtype, self.w.panels(panel, 1), n_in, unpacked);
+        }
+        for tile in tiles(n_tok) {
+            let tokens = x.tile(tile);
+            for (panel, unpacked) in panels.clone().zip(&scratch.unpacked) {
+                let mut out = [0.0; TILE_TOKENS * PANEL_ROWS];
+                let out = &mut out[..tile.len * PANEL_ROWS];
+                kernels.gemm(dtype, unpacked, n_in, tokens, out);
+                for (token, out) in out.chunks_exact(PANEL_ROWS).enumerate() {
+                    self.write(tile.start + token, panel, out);
+                }
+            }
+        }
+    }
+
+    fn product(
+        &self,
+        kernels: &Kernels,
+        x: &[f32],
+        n_tok: usize,
+        panels: std::ops::Range<usize>,
+        scratch: &mut Scratch,
+    ) {
+        let n_in = self.w.n_in();
+        let weights = self.w.panels(panels.start, panels.len());
+        for tile in tiles(n_tok) {
+            let per_panel = tile.len * PANEL_ROWS;
+            scratch.out.resize(panels.len() * per_panel, 0.0);
+            let x = &x[tile.start * n_in..][..tile.len * n_in];
+            kernels.product(
+                self.w.dtype(),
+                weights,
+                panels.len(),
+                n_in,
+                x,
+                tile.len,
+                &mut scratch.out,
+            );
+            for (panel, out) in panels.clone().zip(scratch.out.chunks_exact(per_panel)) {
+                for (token, out) in out.chunks_exact(PANEL_ROWS).enumerate() {
+                    self.write(tile.start + token, panel, out);
+                }
+            }
+        }
+    }
+
+    /// Writes a panel's 16 outputs for a token, leaving out rows that only fill the panel up.
+    fn write(&self, token: usize, panel: usize, out: &[f32]) {
+        let first = panel * PANEL_ROWS;
+        let rows = PANEL_ROWS.min(self.w.n_out() - first);
+        // SAFETY: each panel of each token is computed once.
+        let y = unsafe { self.y.part(token * self.w.n_out() + first, rows) };
+        y.copy_from_slice(&out[..rows]);
+    }
+}

@@ -1,0 +1,332 @@
+//! Weights in the layout that the kernels read: panels of 16 rows, interleaved by four bytes.
+//!
+//! A 512-bit register then holds the same four columns of 16 rows: one instruction multiplies them with four
+//! broadcast activations and adds into 16 outputs, with no sum across lanes anywhere. The same bytes in the same
+//! order are a tile of AMX (`[k/4][16][4]`), two 256-bit registers of AVX2, and a plain loop for the reference.
+//! Packing moves bytes only: a panel takes what its 16 rows took in the file (rounded up to a cache line), and
+//! nothing is lost.
+//!
+//! Layout of a panel by format, where `dword(r, i)` are bytes `4i..4i+4` of row `r`'s quants:
+//!
+//! | format | panel |
+//! |---|---|
+//! | Q4_0 | per block of 32: `[4][16] dword` of nibble bytes; then per block `[16]` f16 scales |
+//! | Q8_0 | per block of 32: `[8][16] dword`, stored as `q + 128`; then per block `[16]` f16 scales |
+//! | Q4_K | per 256: `[32][16] dword` of nibble bytes, `[3][16] dword` of 6-bit scales and minima, `[16]` f16 d, `[16]` f16 dmin |
+//! | Q6_K | per 256: `[32][16] dword` low nibbles, `[16][16] dword` high bits, `[4][16] dword` scales; then per 256 `[16]` f16 d |
+//! | F32, F16, BF16 | per column `[16]` |
+
+use troika_base::DType;
+
+use crate::buffer::AlignedBuf;
+use crate::pool::{Disjoint, Pool};
+use crate::quant;
+
+/// Rows in a panel.
+pub const PANEL_ROWS: usize = 16;
+
+/// A weight matrix `[n_out, n_in]` in panels.
+#[derive(Debug)]
+pub struct PackedMatrix {
+    dtype: DType,
+    n_out: usize,
+    n_in: usize,
+    panel_bytes: usize,
+    data: AlignedBuf,
+}
+
+/// Bytes of one panel of 16 rows; `None` for formats that are not computed or rows that are not whole blocks.
+pub fn panel_bytes(dtype: DType, n_in: usize) -> Option<usize> {
+    quant::is_computed(dtype).then_some(())?;
+    dtype
+        .row_bytes(n_in)?
+        .checked_mul(PANEL_ROWS)?
+        .checked_next_multiple_of(64)
+}
+
+impl PackedMatrix {
+    /// Packs a matrix whose rows are produced by `read(first_row, bytes)`, which fills `bytes` with whole rows as
+    /// they are in the file. Threads of the pool read and pack different panels at the same time.
+    ///
+    /// # Errors
+    /// The first error that `read` returns.
+    ///
+    /// # Panics
+    /// If the format is not computed or `n_in` is not whole blocks: the caller has checked with [`panel_bytes`].
+    pub fn pack<E: Send>(
+        pool: &Pool,
+        dtype: DType,
+        n_out: usize,
+        n_in: usize,
+        read: impl Fn(usize, &mut [u8]) -> Result<(), E> + Sync,
+    ) -> Result<Self, E> {
+        let panel_bytes =
+            panel_bytes(dtype, n_in).expect("format and row length were checked by the caller");
+        let row_bytes = dtype
+            .row_bytes(n_in)
+            .expect("checked with the panel's size");
+        let n_panels = n_out.div_ceil(PANEL_ROWS);
+        let mut data = AlignedBuf::zeroed(n_panels * panel_bytes);
+        let panels = Disjoint::new(&mut data);
+        let error = std::sync::Mutex::new(None);
+        // Some reads per task, so that a task is worth its system call.
+        let grain = (1usize << 20).div_ceil(panel_bytes);
+        let tasks = crate::pool::Tasks::new(n_panels, grain);
+        pool.run(|_| {
+            let mut rows = Vec::new();
+            while let Some(range) = tasks.next() {
+                let first = range.start * PANEL_ROWS;
+                let last = n_out.min(range.end * PANEL_ROWS);
+                rows.resize((last - first) * row_bytes, 0);
+                if let Err(failed) = read(first, &mut rows) {
+                    error
+                        .lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner)
+                        .get_or_insert(failed);
+                    return;
+                }
+                for (index, rows) in range.zip(rows.chunks(PANEL_ROWS * row_bytes)) {
+                    // SAFETY: every panel index is handed out once.
+                    let panel = unsafe { panels.part(index * panel_bytes, panel_bytes) };
+                    pack_panel(dtype, n_in, rows, panel);
+                }
+            }
+        });
+        match error
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        {
+            Some(error) => Err(error),
+            None => Ok(Self {
+                dtype,
+                n_out,
+                n_in,
+                panel_bytes,
+                data,
+            }),
+        }
+    }
+
+    /// Packs a matrix that lies in memory, rows as in the file.
+    ///
+    /// # Panics
+    /// As [`PackedMatrix::pack`], and if `rows` is not `n_out` rows.
+    pub fn from_rows(pool: &Pool, dtype: DType, n_out: usize, n_in: usize, rows: &[u8]) -> Self {
+        let row_bytes = dtype.row_bytes(n_in).expect("rows are whole blocks");
+        assert_eq!(
+            rows.len(),
+            n_out * row_bytes,
+            "rows disagree with the shape"
+        );
+        let Ok(packed) = Self::pack(pool, dtype, n_out, n_in, |first, out| {
+            out.copy_from_slice(&rows[first * row_bytes..][..out.len()]);
+            Ok::<(), std::convert::Infallible>(())
+        });
+        packed
+    }
+
+    /// The format of the weights.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Output features (rows).
+    pub fn n_out(&self) -> usize {
+        self.n_out
+    }
+
+    /// Input features (columns).
+    pub fn n_in(&self) -> usize {
+        self.n_in
+    }
+
+    /// Memory that the matrix takes.
+    pub fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    pub(crate) fn n_panels(&self) -> usize {
+        self.n_out.div_ceil(PANEL_ROWS)
+    }
+
+    pub(crate) fn panel_bytes(&self) -> usize {
+        self.panel_bytes
+    }
+
+    /// The bytes of `count` panels from panel `index` on.
+    pub(crate) fn panels(&self, index: usize, count: usize) -> &[u8] {
+        &self.data[index * self.panel_bytes..][..count * self.panel_bytes]
+    }
+
+    /// Dequantizes row `row` into `out` `[n_in]`: the embedding lookup.
+    ///
+    /// # Panics
+    /// If `row` or `out` disagree with the shape.
+    pub fn row(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.n_out, "row {row} of {}", self.n_out);
+        assert_eq!(out.len(), self.n_in, "a row has n_in values");
+        let mut bytes = vec![
+            0;
+            self.dtype
+                .row_bytes(self.n_in)
+                .expect("checked when packed")
+        ];
+        unpack_row(
+            self.dtype,
+            self.n_in,
+            self.panels(row / PANEL_ROWS, 1),
+            row % PANEL_ROWS,
+            &mut bytes,
+        );
+        quant::dequantize_row(self.dtype, &bytes, out).expect("only computed formats are packed");
+    }
+}
+
+/// One field of a block in both forms: `bytes` at `file` in the row's block are, for `step`-byte units,
+/// `[bytes/step][16][step]` at `panel + block * panel_stride`.
+struct Field {
+    /// Offset in the file's block.
+    file: usize,
+    bytes: usize,
+    /// Unit of interleaving.
+    step: usize,
+    /// Offset in the panel.
+    panel: usize,
+    /// Distance between blocks in the panel.
+    panel_stride: usize,
+    /// Added to every byte: 128 turns signed quants into unsigned ones.
+    flip: u8,
+}
+
+/// Where each field of a block goes, and the blocks per row.
+fn fields(dtype: DType, n_in: usize) -> (usize, Vec<Field>) {
+    let blocks = n_in / dtype.block_len();
+    let field = |file, bytes, step, panel, panel_stride| Field {
+        file,
+        bytes,
+        step,
+        panel,
+        panel_stride,
+        flip: 0,
+    };
+    let fields = match dtype {
+        DType::Q4_0 => vec![field(2, 16, 4, 0, 256), field(0, 2, 2, blocks * 256, 32)],
+        DType::Q8_0 => {
+            vec![
+                Field {
+                    flip: 0x80,
+                    ..field(2, 32, 4, 0, 512)
+                },
+                field(0, 2, 2, blocks * 512, 32),
+            ]
+        }
+        DType::Q4_K => vec![
+            field(16, 128, 4, 0, 2304),
+            field(4, 12, 4, 2048, 2304),
+            field(0, 2, 2, 2240, 2304),
+            field(2, 2, 2, 2272, 2304),
+        ],
+        DType::Q6_K => vec![
+            field(0, 128, 4, 0, 3328),
+            field(128, 64, 4, 2048, 3328),
+            field(192, 16, 4, 3072, 3328),
+            field(208, 2, 2, blocks * 3328, 32),
+        ],
+        // One value is one block.
+        _ => {
+            let size = dtype.block_bytes();
+            vec![field(0, size, size, 0, size * PANEL_ROWS)]
+        }
+    };
+    (blocks, fields)
+}
+
+/// Interleaves up to 16 rows into a panel; missing rows stay zero.
+fn pack_panel(dtype: DType, n_in: usize, rows: &[u8], panel: &mut [u8]) {
+    let row_bytes = dtype.row_bytes(n_in).expect("whole blocks");
+    let (blocks, fields) = fields(dtype, n_in);
+    for field in &fields {
+        for (r, row) in rows.chunks_exact(row_bytes).enumerate() {
+            for block in 0..blocks {
+                let from = &row[block * dtype.block_bytes() + field.file..][..field.bytes];
+                let to = &mut panel[field.panel + block * field.panel_stride..]
+                    [..field.bytes * PANEL_ROWS];
+                match field.step {
+                    2 => move_units::<2>(from, to, r, field.flip),
+                    _ => move_units::<4>(from, to, r, field.flip),
+                }
+            }
+        }
+    }
+}
+
+fn move_units<const STEP: usize>(from: &[u8], to: &mut [u8], r: usize, flip: u8) {
+    for (from, to) in from
+        .as_chunks::<STEP>()
+        .0
+        .iter()
+        .zip(to.chunks_exact_mut(STEP * PANEL_ROWS))
+    {
+        to[r * STEP..(r + 1) * STEP].copy_from_slice(&from.map(|byte| byte ^ flip));
+    }
+}
+
+/// The inverse of [`pack_panel`] for one row.
+fn unpack_row(dtype: DType, n_in: usize, panel: &[u8], r: usize, row: &mut [u8]) {
+    let (blocks, fields) = fields(dtype, n_in);
+    for field in &fields {
+        for block in 0..blocks {
+            let to = &mut row[block * dtype.block_bytes() + field.file..][..field.bytes];
+            let from = &panel[field.panel + block * field.panel_stride..];
+            for (unit, to) in to.chunks_exact_mut(field.step).enumerate() {
+                let at = (unit * PANEL_ROWS + r) * field.step;
+                to.copy_from_slice(&from[at..at + field.step]);
+                to.iter_mut().for_each(|byte| *byte ^= field.flip);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packing_moves_every_byte_and_loses_none() {
+        let pool = Pool::new(2);
+        for dtype in DType::ALL
+            .iter()
+            .copied()
+            .filter(|&dtype| quant::is_computed(dtype))
+        {
+            for (n_out, blocks) in [(1, 1), (16, 2), (37, 3)] {
+                let n_in = dtype.block_len() * blocks;
+                let row_bytes = dtype.row_bytes(n_in).unwrap();
+                let rows: Vec<u8> = (0..n_out * row_bytes)
+                    .map(|i| (i * 37 % 251) as u8)
+                    .collect();
+                let packed = PackedMatrix::from_rows(&pool, dtype, n_out, n_in, &rows);
+                let mut row = vec![0; row_bytes];
+                for (r, want) in rows.chunks_exact(row_bytes).enumerate() {
+                    unpack_row(
+                        dtype,
+                        n_in,
+                        packed.panels(r / PANEL_ROWS, 1),
+                        r % PANEL_ROWS,
+                        &mut row,
+                    );
+                    assert_eq!(row, want, "{dtype} row {r} of {n_out}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_failed_read_is_returned() {
+        let pool = Pool::new(2);
+        let result = PackedMatrix::pack(&pool, DType::F32, 4096, 1024, |first, _| {
+            if first >= 2048 { Err(first) } else { Ok(()) }
+        });
+        assert!(result.unwrap_err() >= 2048);
+    }
+}

@@ -1,0 +1,177 @@
+//! Block formats of weights: one file per format with its layout, scalar quantizer and dequantizer.
+//!
+//! This is the reference that the repackers and kernels are tested against, and the way to read or write a whole row
+//! where speed does not matter. It is not a hot path: no SIMD, no threads, and no `unsafe`. The bytes of a file are
+//! read where they lie: every block type has alignment 1 and spells out its byte order.
+//!
+//! A block that cannot be quantized, because it holds NaN, Inf or a value beyond the reach of its scales, gets a NaN
+//! scale. Such damage then shows in every result, instead of turning into plausible numbers.
+
+mod bf16;
+mod f16;
+mod q4_0;
+mod q4_k;
+mod q6_k;
+mod q8_0;
+mod search;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use bytemuck::Pod;
+use troika_base::DType;
+
+pub use bf16::Bf16Le;
+pub use f16::F16Le;
+pub use q4_0::BlockQ4_0;
+pub use q4_k::BlockQ4_K;
+pub use q6_k::BlockQ6_K;
+pub use q8_0::BlockQ8_0;
+
+/// A block of `N` weights in one number format, exactly as it lies in a file.
+pub trait Block<const N: usize>: Pod {
+    /// The format's name in files.
+    const DTYPE: DType;
+
+    /// Writes the block's `N` weights.
+    fn dequantize(&self, out: &mut [f32; N]);
+
+    /// The block that stands for these `N` weights with little error; see the [module](self) for values out of range.
+    fn quantize(x: &[f32; N]) -> Self;
+}
+
+/// The format is known by name, but not computed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unsupported {
+    /// The format that was asked for.
+    pub dtype: DType,
+}
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "number format {} is not computed; use one of",
+            self.dtype
+        )?;
+        for (i, dtype) in DType::ALL
+            .iter()
+            .filter(|dtype| is_computed(**dtype))
+            .enumerate()
+        {
+            write!(f, "{}{dtype}", if i == 0 { " " } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Unsupported {}
+
+/// Whether weights of this format can be computed with.
+pub fn is_computed(dtype: DType) -> bool {
+    matches!(
+        dtype,
+        DType::F32
+            | DType::F16
+            | DType::BF16
+            | DType::Q4_0
+            | DType::Q8_0
+            | DType::Q4_K
+            | DType::Q6_K
+    )
+}
+
+/// Writes the weights of whole blocks as f32.
+///
+/// `bytes` are blocks of `dtype`, at any address; `out` is as long as the weights they hold.
+///
+/// # Errors
+/// If the format is not computed.
+///
+/// # Panics
+/// If the lengths disagree.
+pub fn dequantize_row(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<(), Unsupported> {
+    assert_lengths(dtype, out.len(), bytes.len());
+    match dtype {
+        DType::F32 => {
+            for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                *out = f32::from_le_bytes(*bytes);
+            }
+        }
+        DType::F16 => f16::dequantize(blocks(bytes), out),
+        DType::BF16 => dequantize_blocks::<Bf16Le, _>(bytes, out),
+        DType::Q4_0 => dequantize_blocks::<BlockQ4_0, _>(bytes, out),
+        DType::Q8_0 => dequantize_blocks::<BlockQ8_0, _>(bytes, out),
+        DType::Q4_K => dequantize_blocks::<BlockQ4_K, _>(bytes, out),
+        DType::Q6_K => dequantize_blocks::<BlockQ6_K, _>(bytes, out),
+        _ => return Err(Unsupported { dtype }),
+    }
+    Ok(())
+}
+
+/// Quantizes weights into whole blocks.
+///
+/// `x` is a multiple of the format's block length, and `out` exactly as long as its blocks. NaN, Inf and values out of
+/// range give NaN, as the [module](self) says; only F32, F16 and BF16 keep an infinity.
+///
+/// # Errors
+/// If the format is not computed.
+///
+/// # Panics
+/// If the lengths disagree.
+pub fn quantize_row(dtype: DType, x: &[f32], out: &mut [u8]) -> Result<(), Unsupported> {
+    assert_lengths(dtype, x.len(), out.len());
+    match dtype {
+        DType::F32 => {
+            for (out, x) in out.as_chunks_mut::<4>().0.iter_mut().zip(x) {
+                *out = x.to_le_bytes();
+            }
+        }
+        DType::F16 => quantize_blocks::<F16Le, _>(x, out),
+        DType::BF16 => quantize_blocks::<Bf16Le, _>(x, out),
+        DType::Q4_0 => quantize_blocks::<BlockQ4_0, _>(x, out),
+        DType::Q8_0 => quantize_blocks::<BlockQ8_0, _>(x, out),
+        DType::Q4_K => quantize_blocks::<BlockQ4_K, _>(x, out),
+        DType::Q6_K => quantize_blocks::<BlockQ6_K, _>(x, out),
+        _ => return Err(Unsupported { dtype }),
+    }
+    Ok(())
+}
+
+/// The blocks that these bytes are. Never fails for alignment: all block types have alignment 1.
+///
+/// # Panics
+/// If the bytes are not whole blocks.
+pub fn blocks<B: Pod>(bytes: &[u8]) -> &[B] {
+    bytemuck::cast_slice(bytes)
+}
+
+/// The blocks that these bytes are, to be written.
+///
+/// # Panics
+/// If the bytes are not whole blocks.
+pub fn blocks_mut<B: Pod>(bytes: &mut [u8]) -> &mut [B] {
+    bytemuck::cast_slice_mut(bytes)
+}
+
+fn dequantize_blocks<B: Block<N>, const N: usize>(bytes: &[u8], out: &mut [f32]) {
+    for (block, out) in blocks::<B>(bytes).iter().zip(out.as_chunks_mut::<N>().0) {
+        block.dequantize(out);
+    }
+}
+
+fn quantize_blocks<B: Block<N>, const N: usize>(x: &[f32], out: &mut [u8]) {
+    for (block, x) in blocks_mut::<B>(out).iter_mut().zip(x.as_chunks::<N>().0) {
+        *block = B::quantize(x);
+    }
+}
+
+#[track_caller]
+fn assert_lengths(dtype: DType, weights: usize, bytes: usize) {
+    assert_eq!(
+        dtype.row_bytes(weights),
+        Some(bytes),
+        "{weights} weights of {dtype} do not take {bytes} bytes. This is a bug."
+    );
+}

@@ -1,0 +1,363 @@
+//! Tests that all formats share: golden vectors, error bounds, extreme blocks.
+//!
+//! The golden vectors come from another implementation, the Python package `gguf`; `golden/generate.py` writes them.
+
+use bytemuck::Zeroable;
+use proptest::prelude::*;
+
+use super::*;
+
+const COMPUTED: [DType; 7] = [
+    DType::F32,
+    DType::F16,
+    DType::BF16,
+    DType::Q4_0,
+    DType::Q8_0,
+    DType::Q4_K,
+    DType::Q6_K,
+];
+
+fn dequantized(dtype: DType, bytes: &[u8]) -> Vec<f32> {
+    let mut out = vec![f32::NAN; bytes.len() / dtype.block_bytes() * dtype.block_len()];
+    dequantize_row(dtype, bytes, &mut out).expect("the format is computed");
+    out
+}
+
+fn quantized(dtype: DType, x: &[f32]) -> Vec<u8> {
+    let mut out = vec![0xa5; dtype.row_bytes(x.len()).expect("whole blocks")];
+    quantize_row(dtype, x, &mut out).expect("the format is computed");
+    out
+}
+
+fn f32s(bytes: &[u8]) -> Vec<f32> {
+    dequantized(DType::F32, bytes)
+}
+
+fn bits(x: &[f32]) -> Vec<u32> {
+    // One NaN is as good as another.
+    x.iter()
+        .map(|x| {
+            if x.is_nan() {
+                f32::NAN.to_bits()
+            } else {
+                x.to_bits()
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn blocks_read_as_in_the_independent_implementation() {
+    macro_rules! check {
+        ($($dtype:ident $file:literal)*) => {$(
+            let blocks = include_bytes!(concat!("golden/", $file, ".blocks"));
+            let want = f32s(include_bytes!(concat!("golden/", $file, ".f32")));
+            assert_eq!(bits(&dequantized(DType::$dtype, blocks)), bits(&want), $file);
+            // At an odd address too.
+            let shifted = [&[0], &blocks[..]].concat();
+            assert_eq!(bits(&dequantized(DType::$dtype, &shifted[1..])), bits(&want), $file);
+        )*};
+    }
+    check!(F16 "f16" BF16 "bf16" Q4_0 "q4_0" Q8_0 "q8_0" Q4_K "q4_k" Q6_K "q6_k");
+}
+
+#[test]
+fn simple_formats_quantize_as_in_the_independent_implementation() {
+    macro_rules! check {
+        ($($dtype:ident $file:literal)*) => {$(
+            let x = f32s(include_bytes!(concat!("golden/", $file, ".input.f32")));
+            let want = include_bytes!(concat!("golden/", $file, ".quantized"));
+            let have = quantized(DType::$dtype, &x);
+            for (i, (have, want)) in have
+                .chunks(DType::$dtype.block_bytes())
+                .zip(want.chunks(DType::$dtype.block_bytes()))
+                .enumerate()
+            {
+                assert_eq!(have, want, concat!($file, ", block {}"), i);
+            }
+        )*};
+    }
+    check!(BF16 "bf16" Q4_0 "q4_0" Q8_0 "q8_0");
+}
+
+/// Rows with outliers, offsets and silent stretches, as weights have them.
+fn rows() -> impl Strategy<Value = Vec<f32>> {
+    let shape = (
+        -20f32..10.0,
+        -1f32..1.0,
+        prop::collection::vec((-1f32..1.0, 0u8..20), 512),
+    );
+    shape.prop_map(|(exponent, offset, xs)| {
+        let scale = exponent.exp2();
+        let weight = |(x, kind)| match kind {
+            0 => 0.0,
+            1 => 6.0 * x,
+            _ => x * x * x + offset,
+        };
+        xs.into_iter().map(|x| scale * weight(x)).collect()
+    })
+}
+
+/// Half a step of the widest range that a block of `x` has, as a part of the largest magnitude.
+fn bound(dtype: DType) -> f32 {
+    match dtype {
+        DType::F32 => 0.0,
+        DType::F16 => 1.0 / 2048.0,
+        DType::BF16 => 1.0 / 256.0,
+        // The scale's own rounding adds a little to half a step of 1/127; of 1/8 the far side is a whole step short.
+        DType::Q4_0 => 1.01 / 8.0,
+        DType::Q8_0 => 0.57 / 127.0,
+        // The search trades the largest error for the mean; half a step is 1/15 for a two-sided range, 1/64.
+        DType::Q4_K => 2.2 / 15.0,
+        DType::Q6_K => 2.2 / 64.0,
+        _ => unreachable!("not computed"),
+    }
+}
+
+proptest! {
+    #[test]
+    fn rows_come_back_within_the_formats_step(x in rows()) {
+        for dtype in COMPUTED {
+            let back = dequantized(dtype, &quantized(dtype, &x));
+            for (i, (x, back)) in x.chunks(dtype.block_len()).zip(back.chunks(dtype.block_len())).enumerate() {
+                let largest = x.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+                // 2^-24 is f16's smallest step.
+                let bound = bound(dtype) * largest + 2f32.powi(-24) * 64.0;
+                for (x, back) in x.iter().zip(back) {
+                    prop_assert!((x - back).abs() <= bound, "{dtype} block {i}: {x} became {back}, more than {bound}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 2 * 210 * 144)) {
+        for dtype in COMPUTED {
+            let whole = bytes.len() / dtype.block_bytes() * dtype.block_bytes();
+            dequantized(dtype, &bytes[..whole]);
+        }
+    }
+
+    #[test]
+    fn any_floats_are_quantized_without_panic(bits in prop::collection::vec(any::<u32>(), 256)) {
+        let x: Vec<f32> = bits.into_iter().map(f32::from_bits).collect();
+        for dtype in COMPUTED {
+            dequantized(dtype, &quantized(dtype, &x));
+        }
+    }
+
+    /// What was quantized once is not changed by reading and writing it again; so a copy of a copy is as good.
+    #[test]
+    fn simple_formats_keep_what_they_wrote(x in rows()) {
+        for dtype in [DType::F16, DType::BF16, DType::Q4_0, DType::Q8_0] {
+            let once = quantized(dtype, &x);
+            prop_assert_eq!(&quantized(dtype, &dequantized(dtype, &once)), &once, "{}", dtype);
+        }
+    }
+}
+
+fn squared_error(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum()
+}
+
+/// The search has to earn its time: less error than taking the scales from the extremes of each sub-block.
+#[test]
+fn the_search_beats_plain_rounding() {
+    let mut state = 1u64;
+    let mut uniform = || {
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    };
+    // A sum of uniforms is close to normal, as weights are.
+    let x: Vec<f32> = (0..256 * 64)
+        .map(|_| (0..8).map(|_| uniform()).sum::<f32>() * 0.02)
+        .collect();
+
+    let plain_q4_k: f64 = x
+        .chunks(32)
+        .map(|x| {
+            let low = x.iter().copied().fold(0.0, f32::min);
+            let step = (x.iter().copied().fold(0.0, f32::max) - low) / 15.0;
+            let back: Vec<f32> = x
+                .iter()
+                .map(|x| ((x - low) / step).round() * step + low)
+                .collect();
+            squared_error(x, &back)
+        })
+        .sum();
+    let plain_q6_k: f64 = x
+        .chunks(16)
+        .map(|x| {
+            let step = x.iter().fold(0.0f32, |max, x| max.max(x.abs())) / 31.0;
+            let back: Vec<f32> = x.iter().map(|x| (x / step).round() * step).collect();
+            squared_error(x, &back)
+        })
+        .sum();
+    // The plain ones even keep their scales in f32.
+    for (dtype, plain, gain) in [
+        (DType::Q4_K, plain_q4_k, 0.83),
+        (DType::Q6_K, plain_q6_k, 0.83),
+    ] {
+        let searched = squared_error(&x, &dequantized(dtype, &quantized(dtype, &x)));
+        println!("{dtype}: squared error {searched:.3e} against {plain:.3e} of plain rounding");
+        assert!(
+            searched < gain * plain,
+            "{dtype}: {searched} against {plain}"
+        );
+    }
+}
+
+#[test]
+fn zeros_stay_zero() {
+    for dtype in COMPUTED {
+        for zero in [0.0, -0.0, 1e-45, -1e-42, 1e-30] {
+            let back = dequantized(dtype, &quantized(dtype, &[zero; 256]));
+            if dtype != DType::F32 && dtype != DType::BF16 {
+                assert_eq!(back, [0.0; 256], "{dtype} of {zero}");
+            }
+        }
+    }
+}
+
+/// A row of one value, and a row with one value, come back at every magnitude to half a step of a scale of 6 bits.
+#[test]
+fn constants_and_spikes_survive() {
+    for dtype in COMPUTED {
+        for value in [1.0f32, -1.0, 0.02, -300.0, 6e4, 2e-3] {
+            let mut spike = [0.0; 256];
+            spike[77] = value;
+            for x in [[value; 256], spike] {
+                let back = dequantized(dtype, &quantized(dtype, &x));
+                for (x, back) in x.iter().zip(back) {
+                    assert!(
+                        (x - back).abs() <= 9e-3 * value.abs(),
+                        "{dtype}: {x} became {back}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn damage_shows() {
+    for dtype in COMPUTED {
+        for bad in [
+            f32::NAN,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::MAX,
+            f32::MIN,
+        ] {
+            let mut x = [1.0; 256];
+            x[100] = bad;
+            let back = dequantized(dtype, &quantized(dtype, &x));
+            match dtype {
+                DType::F32 => assert_eq!(back[100].to_bits(), bad.to_bits()),
+                DType::F16 | DType::BF16 => {
+                    assert!(!back[100].is_finite(), "{dtype} of {bad}: {}", back[100])
+                }
+                _ => {
+                    assert!(back[100].is_nan(), "{dtype} of {bad}: {}", back[100]);
+                    let other = 100 / dtype.block_len() * dtype.block_len();
+                    assert!(back[other].is_nan(), "the whole block shows it");
+                }
+            }
+        }
+    }
+}
+
+/// Kernels for AVX2 rely on it where activations are Q8_0: the sign trick flips -128.
+#[test]
+fn q8_0_never_writes_minus_128() {
+    for exponent in -149..=30 {
+        for mantissa in [1.0f32, 1.3, 1.999_999_9] {
+            let largest = mantissa * 2f32.powi(exponent);
+            let mut x = [0.0; 32];
+            x[0] = -largest;
+            x[1] = largest;
+            let block = BlockQ8_0::quantize(&x);
+            assert!(!block.qs.contains(&-128), "{largest:e}: {block:?}");
+        }
+    }
+}
+
+#[test]
+fn extreme_blocks_are_read() {
+    let mut out = [0.0; 32];
+    BlockQ8_0 {
+        d: F16Le::from_f32(65504.0),
+        qs: [-128; 32],
+    }
+    .dequantize(&mut out);
+    assert_eq!(out, [-128.0 * 65504.0; 32]);
+    BlockQ8_0 {
+        d: F16Le::NAN,
+        qs: [0; 32],
+    }
+    .dequantize(&mut out);
+    assert!(out.iter().all(|x| x.is_nan()));
+
+    let mut out = [0.0; 256];
+    BlockQ6_K {
+        scales: [-128; 16],
+        d: F16Le::from_f32(2f32.powi(-24)),
+        ..BlockQ6_K::zeroed()
+    }
+    .dequantize(&mut out);
+    assert_eq!(out, [-32.0 * -128.0 * 2f32.powi(-24); 256]);
+    BlockQ4_K {
+        dmin: F16Le::from_f32(f32::INFINITY),
+        ..BlockQ4_K::zeroed()
+    }
+    .dequantize(&mut out);
+    assert!(out.iter().all(|x| x.is_nan()), "0 · Inf");
+}
+
+#[test]
+fn formats_that_are_not_computed_are_refused_by_name() {
+    for &dtype in DType::ALL {
+        let (mut bytes, mut out) = (vec![0; dtype.block_bytes()], vec![0.0; dtype.block_len()]);
+        let want = if is_computed(dtype) {
+            Ok(())
+        } else {
+            Err(Unsupported { dtype })
+        };
+        assert_eq!(is_computed(dtype), COMPUTED.contains(&dtype), "{dtype}");
+        assert_eq!(dequantize_row(dtype, &bytes, &mut out), want, "{dtype}");
+        assert_eq!(quantize_row(dtype, &out, &mut bytes), want, "{dtype}");
+    }
+    assert_eq!(
+        Unsupported {
+            dtype: DType::IQ4_NL
+        }
+        .to_string(),
+        "number format IQ4_NL is not computed; use one of F32, F16, Q4_0, Q8_0, Q4_K, Q6_K, BF16"
+    );
+}
+
+#[test]
+#[should_panic(expected = "32 weights of Q4_0 do not take 17 bytes")]
+fn lengths_have_to_agree() {
+    let _ = dequantize_row(DType::Q4_0, &[0; 17], &mut [0.0; 32]);
+}
+
+#[test]
+fn block_types_and_names_agree() {
+    fn check<B: Block<N>, const N: usize>() {
+        assert_eq!(
+            (B::DTYPE.block_len(), B::DTYPE.block_bytes()),
+            (N, size_of::<B>()),
+            "{}",
+            B::DTYPE
+        );
+    }
+    check::<F16Le, 1>();
+    check::<Bf16Le, 1>();
+    check::<BlockQ4_0, 32>();
+    check::<BlockQ8_0, 32>();
+    check::<BlockQ4_K, 256>();
+    check::<BlockQ6_K, 256>();
+}

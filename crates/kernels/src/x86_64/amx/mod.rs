@@ -1,0 +1,50 @@
+//! AMX: the matrix unit of Intel's server CPUs since Sapphire Rapids.
+//!
+//! Eight tile registers of 16 rows by 64 bytes, and instructions that multiply two of them and add the result to a
+//! third: 16x16 sums over 32 bf16 or 64 int8 products each. Rust's intrinsics for it are not stable, so [`Tiles`] wraps
+//! the instructions in `asm!`. Three things stand between a CPU that has the unit and its use, and [`support()`] asks for
+//! all: CPUID, the operating system's saving of tile state (XCR0), and Linux's permission per process.
+//!
+//! Tests run the same machine code everywhere: where the unit is missing, the `emulator` catches the instructions as
+//! they fault and executes them in software.
+#![cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "the AMX kernels are the next step"
+    )
+)]
+
+mod support;
+mod tile;
+
+#[cfg(all(target_os = "linux", any(test, feature = "amx-emulator")))]
+pub(crate) mod emulator;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use support::{Unavailable, available, support};
+pub(crate) use tile::{TileConfig, TileShape, Tiles};
+
+/// Who executes the tile instructions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unit {
+    /// The CPU's own unit.
+    Native,
+    /// The software stand-in: right, and some thousand times slower.
+    #[cfg(all(target_os = "linux", any(test, feature = "amx-emulator")))]
+    Emulated,
+}
+
+/// Makes the tile instructions work in this process, by emulation if need be and if it was compiled in.
+///
+/// For tests and debugging; a program that wants speed asks [`available`].
+pub(crate) fn any_unit() -> Result<Unit, Unavailable> {
+    match support() {
+        Ok(()) => Ok(Unit::Native),
+        #[cfg(all(target_os = "linux", any(test, feature = "amx-emulator")))]
+        Err(Unavailable::Cpu | Unavailable::Os) if emulator::install() => Ok(Unit::Emulated),
+        Err(why) => Err(why),
+    }
+}
