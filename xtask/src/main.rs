@@ -1,2 +1,55 @@
-//! cli
-fn main() {}
+//! The project's own chores: `cargo xtask check`, `tidy` and `synth`.
+//!
+//! What a contributor or CI runs and a user never sees. No part of the product depends on this crate.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a tool for the terminal: its answers go to stdout, its remarks to stderr"
+)]
+
+mod check;
+mod synth;
+mod tidy;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+/// The project's own chores.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Run all that CI runs, or only the steps named
+    Check(check::Args),
+    /// Check the house rules that no compiler knows
+    Tidy,
+    /// Write a GGUF model of a real shape with random weights
+    Synth(synth::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Args::parse().chore {
+        Chore::Check(args) => check::run(&args),
+        Chore::Tidy => tidy::run(),
+        Chore::Synth(args) => synth::run(&args),
+    }
+}
+
+/// The workspace's root directory.
+fn workspace_root() -> anyhow::Result<PathBuf> {
+    // cargo sets the variable of the crate that it runs, so a copied binary would not find home by a compiled-in path.
+    let xtask = std::env::var_os("CARGO_MANIFEST_DIR").context("run this as `cargo xtask`")?;
+    let root = PathBuf::from(xtask);
+    Ok(root
+        .parent()
+        .context("xtask has a parent directory")?
+        .to_owned())
+}
