@@ -35,6 +35,18 @@ pub enum Error {
         /// As in the file.
         have: Vec<u64>,
     },
+    /// The file has a tensor that the architecture does not know.
+    #[error(
+        "{model}: tensor `{tensor}` is not part of architecture `{architecture}` as it is computed here; the model would write nonsense without it"
+    )]
+    UnusedTensor {
+        /// The file.
+        model: String,
+        /// The tensor.
+        tensor: String,
+        /// The architecture that does not use it.
+        architecture: String,
+    },
     /// A number format that is known, but not computed.
     #[error(
         "{model}: tensor `{tensor}` is in format {dtype}, which is not computed yet; formats that are: {computed}"

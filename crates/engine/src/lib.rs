@@ -1,5 +1,28 @@
-//! engine
+//! Tokens in, tokens out: a model file becomes a [`Model`] on a device, and a [`Session`] writes text with it.
+//!
+//! One token's way down: [`Session::decode`] → [`Model::step`] → the device's `Resident::step` → an architecture's
+//! forward pass in `model/` over the device's `Ops`. And back up: [`sampler`] → [`tokenizer::Detokenizer`] → [`stop`] →
+//! [`Event::Text`].
+#![forbid(unsafe_code)]
+
 pub mod chat;
 pub mod sampler;
 pub mod stop;
 pub mod tokenizer;
+
+mod cpu;
+mod error;
+mod generate;
+mod kv_cache;
+mod loaded;
+mod model;
+mod resident;
+mod session;
+
+pub use cpu::CpuDevice;
+pub use error::Error;
+pub use generate::{Event, Finish, GenerateOptions, Summary};
+pub use kv_cache::Sequence;
+pub use loaded::{Model, Step};
+pub use model::{architectures, model_spec};
+pub use session::Session;

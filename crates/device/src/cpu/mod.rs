@@ -107,13 +107,7 @@ impl Ops for CpuOps {
     }
 
     fn load_vector(&self, file: &ModelFile, tensor: &TensorInfo) -> Result<Vec<f32>, Error> {
-        if !matches!(tensor.dtype, DType::F32 | DType::F16 | DType::BF16) {
-            return Err(unsupported_format(file, tensor));
-        }
-        let bytes = file.read_all(tensor)?;
-        let mut values = vec![0.0; bytes.len() / tensor.dtype.block_bytes()];
-        quant::dequantize_row(tensor.dtype, &bytes, &mut values).expect("floats are computed");
-        Ok(values)
+        read_floats(file, tensor)
     }
 
     fn matrix_bytes(&self, matrix: &PackedMatrix) -> usize {
@@ -279,6 +273,20 @@ impl Ops for CpuOps {
             values,
         }
     }
+}
+
+/// The values of an F32, F16 or BF16 tensor.
+///
+/// # Errors
+/// If its format is another, or the file cannot be read.
+pub fn read_floats(file: &ModelFile, tensor: &TensorInfo) -> Result<Vec<f32>, Error> {
+    if !matches!(tensor.dtype, DType::F32 | DType::F16 | DType::BF16) {
+        return Err(unsupported_format(file, tensor));
+    }
+    let bytes = file.read_all(tensor)?;
+    let mut values = vec![0.0; bytes.len() / tensor.dtype.block_bytes()];
+    quant::dequantize_row(tensor.dtype, &bytes, &mut values).expect("floats are computed");
+    Ok(values)
 }
 
 fn unsupported_format(file: &ModelFile, tensor: &TensorInfo) -> Error {

@@ -1,0 +1,87 @@
+//! The CPU as a device.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use troika_device::cpu::CpuOps;
+use troika_device::{Cancelled, Device, Error, LoadOptions, LoadProgress, Resident};
+use troika_gguf::ModelFile;
+use troika_kernels::{Kernels, Pool, UnknownSet, physical_cores};
+
+use crate::resident;
+
+/// The CPU: a kernel set and the threads that run it, shared by all models that are loaded on it.
+#[derive(Debug)]
+pub struct CpuDevice {
+    kernels: &'static Kernels,
+    pool: Arc<Pool>,
+}
+
+impl CpuDevice {
+    /// The CPU with the fastest kernel set it has, or the one that `TROIKA_ISA` names, on `threads` threads.
+    ///
+    /// # Errors
+    /// If `TROIKA_ISA` names a set that this CPU cannot run.
+    pub fn new(threads: usize) -> Result<Self, UnknownSet> {
+        Ok(Self {
+            kernels: Kernels::from_env()?,
+            pool: Arc::new(Pool::new(threads)),
+        })
+    }
+
+    /// One thread for each physical core: a second one on the same core has no unit of its own to multiply with.
+    pub fn default_threads() -> usize {
+        physical_cores()
+    }
+
+    /// The kernel set.
+    pub fn kernels(&self) -> &'static Kernels {
+        self.kernels
+    }
+
+    /// The threads.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// How many threads take part.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+}
+
+impl Device for CpuDevice {
+    fn name(&self) -> &str {
+        "cpu0"
+    }
+
+    fn description(&self) -> String {
+        let threads = match self.threads() {
+            1 => "1 thread".to_owned(),
+            n => format!("{n} threads"),
+        };
+        format!("{}, {}, {threads}", processor_name(), self.kernels.name)
+    }
+
+    fn load(
+        &self,
+        file: &ModelFile,
+        options: LoadOptions,
+        progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<Cancelled>,
+    ) -> Result<Box<dyn Resident>, Error> {
+        let ops = CpuOps::new(self.kernels, Arc::clone(&self.pool));
+        resident::load(ops, file, options, progress)
+    }
+}
+
+/// The processor's name as it gives it itself.
+fn processor_name() -> String {
+    let mut system = sysinfo::System::new();
+    system.refresh_cpu_list(sysinfo::CpuRefreshKind::nothing());
+    let name = system
+        .cpus()
+        .first()
+        .map(|cpu| cpu.brand().trim().to_owned());
+    name.filter(|name| !name.is_empty())
+        .unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+}

@@ -1,0 +1,162 @@
+//! A model that is ready: tokenizer, chat template, weights on a device, and the KV cache with its owners.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use troika_base::{Bytes, ModelSpec, TokenId};
+use troika_device::{
+    Batch, Cancelled, Device, KvShape, LoadOptions, LoadProgress, Logits, LogitsFor, PAGE_TOKENS,
+    Resident,
+};
+use troika_gguf::ModelFile;
+
+use crate::Error;
+use crate::chat::{ChatTemplate, TemplateError};
+use crate::kv_cache::{KvCache, Sequence};
+use crate::tokenizer::Tokenizer;
+
+/// A model that is ready to run.
+pub struct Model {
+    name: String,
+    tokenizer: Arc<Tokenizer>,
+    template: Option<Result<ChatTemplate, TemplateError>>,
+    resident: Box<dyn Resident>,
+    cache: KvCache,
+}
+
+/// What one sequence contributes to a step.
+#[derive(Debug)]
+pub struct Step<'s> {
+    /// The sequence that goes on.
+    pub sequence: &'s mut Sequence,
+    /// Its next tokens, at least one.
+    pub tokens: &'s [TokenId],
+    /// Which of them the caller wants logits for.
+    pub logits: LogitsFor,
+}
+
+impl Model {
+    /// Loads a file's model on a device. `progress` is told how far it is, and may end it.
+    ///
+    /// # Errors
+    /// If the file is damaged or not supported, or memory is short.
+    pub fn load(
+        file: &ModelFile,
+        device: &dyn Device,
+        options: LoadOptions,
+        progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<Cancelled>,
+    ) -> Result<Self, Error> {
+        let metadata = file.metadata();
+        let tokenizer = Tokenizer::from_metadata(metadata)?;
+        // The vocabulary is checked first: it is read in no time, and weights are not.
+        let spec = crate::model_spec(file)?;
+        if tokenizer.n_vocab() > spec.n_vocab {
+            return Err(Error::VocabularySize {
+                model: file.name().to_owned(),
+                tokens: tokenizer.n_vocab(),
+                rows: spec.n_vocab,
+            });
+        }
+        let template = metadata
+            .opt_str("tokenizer.chat_template")?
+            .map(ChatTemplate::new);
+        let resident = device.load(file, options, progress)?;
+        Ok(Self {
+            name: spec.name.unwrap_or_else(|| file.name().to_owned()),
+            tokenizer: Arc::new(tokenizer),
+            template,
+            cache: KvCache::new(resident.n_page()),
+            resident,
+        })
+    }
+
+    /// The model's own name, or its file's.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The model's shape.
+    pub fn spec(&self) -> &ModelSpec {
+        self.resident.spec()
+    }
+
+    /// The model's tokenizer.
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.tokenizer
+    }
+
+    /// The model's chat template: `None` if the file has none, an error if it is broken.
+    pub fn chat_template(&self) -> Option<Result<&ChatTemplate, &TemplateError>> {
+        self.template.as_ref().map(Result::as_ref)
+    }
+
+    /// Memory that the weights take.
+    pub fn weights_bytes(&self) -> Bytes {
+        self.resident.weights_bytes()
+    }
+
+    /// Memory that the KV cache takes when it is full.
+    pub fn kv_bytes(&self) -> Bytes {
+        kv_bytes(self.resident.kv_shape(), self.n_ctx())
+    }
+
+    /// Tokens that the KV cache holds, over all sequences.
+    pub fn n_ctx(&self) -> usize {
+        self.resident.n_page() * PAGE_TOKENS
+    }
+
+    /// Tokens that still fit into the KV cache in pages that nobody owns.
+    pub fn n_free(&self) -> usize {
+        self.cache.n_free() * PAGE_TOKENS
+    }
+
+    /// One forward pass. Every sequence is longer by its tokens afterwards. Returns the logits that the steps ask for,
+    /// in their order.
+    ///
+    /// # Errors
+    /// If the cache is full or a step has no tokens or unknown ones. No sequence has changed then.
+    pub fn step(&mut self, steps: &mut [Step<'_>]) -> Result<Logits, Error> {
+        let result = self.run(steps);
+        for step in steps {
+            match &result {
+                Ok(_) => step.sequence.written(step.tokens),
+                // Lets go of pages that were reserved.
+                Err(_) => step.sequence.truncate(step.sequence.tokens().len()),
+            }
+        }
+        result
+    }
+
+    fn run(&mut self, steps: &mut [Step<'_>]) -> Result<Logits, Error> {
+        for step in &mut *steps {
+            if let Some(copy) = self.cache.reserve(step.sequence, step.tokens.len())? {
+                self.resident.copy_page(copy.from, copy.to);
+            }
+        }
+        let pages: Vec<Vec<usize>> = steps.iter().map(|step| step.sequence.pages()).collect();
+        let sequences: Vec<troika_device::Sequence<'_>> = steps
+            .iter()
+            .zip(&pages)
+            .map(|(step, pages)| troika_device::Sequence {
+                tokens: step.tokens,
+                position: step.sequence.tokens().len(),
+                pages,
+                logits: step.logits,
+            })
+            .collect();
+        Ok(self.resident.step(&Batch {
+            sequences: &sequences,
+        })?)
+    }
+}
+
+/// Memory that keys and values of `n_ctx` tokens take.
+pub(crate) fn kv_bytes(shape: KvShape, n_ctx: usize) -> Bytes {
+    Bytes(shape.page_bytes() as u64 * n_ctx.div_ceil(PAGE_TOKENS) as u64)
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Model({}, {})", self.name, self.weights_bytes())
+    }
+}

@@ -1,0 +1,190 @@
+//! A model's shape and rotary embedding from its metadata. Every number is checked before anything is sized by it.
+
+use troika_base::ModelSpec;
+use troika_device::Error;
+use troika_gguf::{Metadata, ModelFile};
+
+/// Metadata keys of one architecture: `llama.block_count` and its kin.
+pub(super) struct Keys<'f> {
+    file: &'f ModelFile,
+    architecture: &'f str,
+}
+
+impl<'f> Keys<'f> {
+    pub(super) fn new(file: &'f ModelFile) -> Result<Self, Error> {
+        Ok(Self {
+            file,
+            architecture: file.metadata().str("general.architecture")?,
+        })
+    }
+
+    pub(super) fn architecture(&self) -> &'f str {
+        self.architecture
+    }
+
+    fn metadata(&self) -> &'f Metadata {
+        self.file.metadata()
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.architecture)
+    }
+
+    /// A positive count.
+    fn count(&self, name: &str) -> Result<usize, Error> {
+        let key = self.key(name);
+        let value = self.metadata().u32(&key)?;
+        self.positive(&key, value)
+    }
+
+    /// A positive count.
+    pub(super) fn opt_count(&self, name: &str) -> Result<Option<usize>, Error> {
+        let key = self.key(name);
+        let value = self.metadata().opt_u32(&key)?;
+        value.map(|value| self.positive(&key, value)).transpose()
+    }
+
+    fn positive(&self, key: &str, value: u32) -> Result<usize, Error> {
+        self.expect(value > 0, key, value, "expected a positive number")?;
+        Ok(value as usize)
+    }
+
+    /// A positive, finite number.
+    pub(super) fn opt_float(&self, name: &str) -> Result<Option<f64>, Error> {
+        let key = self.key(name);
+        let Some(value) = self.metadata().opt_f32(&key)? else {
+            return Ok(None);
+        };
+        let good = value.is_finite() && value > 0.0;
+        self.expect(good, &key, value, "expected a positive number")?;
+        Ok(Some(f64::from(value)))
+    }
+
+    pub(super) fn opt_str(&self, name: &str) -> Result<Option<&'f str>, Error> {
+        Ok(self.metadata().opt_str(&self.key(name))?)
+    }
+
+    pub(super) fn expect(
+        &self,
+        holds: bool,
+        key: &str,
+        value: impl ToString,
+        expected: &str,
+    ) -> Result<(), Error> {
+        if holds {
+            return Ok(());
+        }
+        Err(Error::Hyperparameter {
+            model: self.file.name().to_owned(),
+            key: key.to_owned(),
+            value: value.to_string(),
+            expected: expected.to_owned(),
+        })
+    }
+
+    /// The model's shape.
+    pub(super) fn spec(&self) -> Result<ModelSpec, Error> {
+        self.refuse_what_would_be_ignored()?;
+        let n_embd = self.count("embedding_length")?;
+        let n_head = self.count("attention.head_count")?;
+        let n_head_kv = self.opt_count("attention.head_count_kv")?.unwrap_or(n_head);
+        let even = n_head.is_multiple_of(n_head_kv);
+        let key = self.key("attention.head_count_kv");
+        self.expect(
+            even,
+            &key,
+            n_head_kv,
+            "expected a divisor of the number of heads",
+        )?;
+        let head_dim = match self.opt_count("attention.key_length")? {
+            Some(head_dim) => head_dim,
+            None => {
+                let key = self.key("attention.head_count");
+                let whole = n_embd.is_multiple_of(n_head);
+                self.expect(
+                    whole,
+                    &key,
+                    n_head,
+                    "expected a divisor of the embedding length",
+                )?;
+                n_embd / n_head
+            }
+        };
+        let key = self.key("attention.key_length");
+        let fits = head_dim.is_multiple_of(2) && head_dim <= MAX_HEAD_DIM;
+        self.expect(
+            fits,
+            &key,
+            head_dim,
+            "expected an even number, 1024 at most",
+        )?;
+        if let Some(value_length) = self.opt_count("attention.value_length")? {
+            let key = self.key("attention.value_length");
+            let equal = value_length == head_dim;
+            self.expect(equal, &key, value_length, "expected the length of the keys")?;
+        }
+        Ok(ModelSpec {
+            architecture: self.architecture.to_owned(),
+            name: self.metadata().opt_str("general.name")?.map(str::to_owned),
+            n_layer: self.count("block_count")?,
+            n_embd,
+            n_head,
+            n_head_kv,
+            head_dim,
+            n_ff: self.count("feed_forward_length")?,
+            n_vocab: self.n_vocab()?,
+            n_ctx: self.count("context_length")?,
+            norm_eps: self.norm_eps()?,
+        })
+    }
+
+    /// Rows of the embedding table.
+    fn n_vocab(&self) -> Result<usize, Error> {
+        let table = self.file.tensor("token_embd.weight");
+        let table = table.ok_or_else(|| Error::MissingTensor {
+            model: self.file.name().to_owned(),
+            tensor: "token_embd.weight".to_owned(),
+            architecture: self.architecture.to_owned(),
+        })?;
+        let rows = table.n_rows();
+        let fits = rows > 0 && rows <= u64::from(u32::MAX);
+        self.expect(
+            fits,
+            "token_embd.weight",
+            rows,
+            "expected a row for every token id",
+        )?;
+        Ok(rows as usize)
+    }
+
+    fn norm_eps(&self) -> Result<f32, Error> {
+        let key = self.key("attention.layer_norm_rms_epsilon");
+        let value = self.metadata().f32(&key)?;
+        self.expect(
+            (0.0..1.0).contains(&value),
+            &key,
+            value,
+            "expected a number from 0 to 1",
+        )?;
+        Ok(value)
+    }
+
+    /// Some keys change what is computed. A model that uses them would run, and write nonsense.
+    fn refuse_what_would_be_ignored(&self) -> Result<(), Error> {
+        let key = "split.count";
+        let parts = self.metadata().opt_u32(key)?.unwrap_or(1);
+        let expected = "the file is one part of several; merge them into one file first";
+        self.expect(parts <= 1, key, parts, expected)?;
+        let key = self.key("expert_count");
+        let experts = self.metadata().opt_u32(&key)?.unwrap_or(0);
+        self.expect(
+            experts == 0,
+            &key,
+            experts,
+            "mixtures of experts are not computed yet",
+        )
+    }
+}
+
+/// Larger heads than any model's; bounds what a task of attention keeps on its thread.
+const MAX_HEAD_DIM: usize = 1024;

@@ -1,0 +1,67 @@
+//! Llama 1, 2 and 3, Mistral, and the many models of their shape.
+//!
+//! Pre-norm transformer: RMS norm, grouped-query attention with rotary positions, SwiGLU. Touvron et al. 2023,
+//! arXiv:2302.13971; grouped queries: arXiv:2307.09288.
+
+use troika_base::ModelSpec;
+use troika_device::{Batch, Error, Logits, Ops, Rope, RopePairs};
+
+use super::blocks::{Ends, FeedForward, SelfAttention};
+use super::hyperparameters::Keys;
+use super::loader::Loader;
+use super::rope::rope;
+use super::{Forward, OutputRows};
+
+pub(super) struct Llama<O: Ops> {
+    spec: ModelSpec,
+    rope: Rope,
+    ends: Ends<O>,
+    layers: Vec<Layer<O>>,
+}
+
+struct Layer<O: Ops> {
+    attention: SelfAttention<O>,
+    feed_forward: FeedForward<O>,
+}
+
+impl<O: Ops> Llama<O> {
+    pub(super) fn load(keys: &Keys<'_>, loader: &Loader<'_, O>) -> Result<Self, Error> {
+        let spec = loader.spec;
+        let factors = loader.opt_values("rope_freqs.weight")?;
+        let layer = |i: usize| {
+            // Some descendants have biases here.
+            let biased = loader.has(&format!("blk.{i}.attn_q.bias"));
+            Ok(Layer {
+                attention: SelfAttention::load(loader, i, biased)?,
+                feed_forward: FeedForward::load(loader, i)?,
+            })
+        };
+        Ok(Self {
+            rope: rope(keys, spec, RopePairs::Adjacent, factors.as_deref())?,
+            ends: Ends::load(loader)?,
+            layers: (0..spec.n_layer).map(layer).collect::<Result<_, Error>>()?,
+            spec: spec.clone(),
+        })
+    }
+}
+
+impl<O: Ops> Forward<O> for Llama<O> {
+    fn forward(&self, ops: &mut O, kv: &mut O::Kv, batch: &Batch<'_>) -> Logits {
+        let eps = self.spec.norm_eps;
+        let step = ops.begin(batch, &self.rope);
+        let outputs = OutputRows::new(batch, self.spec.n_layer);
+        let mut x = self.ends.embed(ops, batch);
+        for (i, layer) in self.layers.iter().enumerate() {
+            let [mut q, mut k, v] = layer.attention.project(ops, &x, eps);
+            ops.rope(&step, &mut q, self.spec.head_dim);
+            ops.rope(&step, &mut k, self.spec.head_dim);
+            let attended = ops.attention(&step, kv, i, &q, &k, &v);
+            let Some(attended) = outputs.keep(ops, i, &mut x, attended) else {
+                return Logits::default();
+            };
+            ops.add_matmul(&mut x, &attended, &layer.attention.output);
+            layer.feed_forward.add(ops, &mut x, eps);
+        }
+        self.ends.logits(ops, &x, eps)
+    }
+}

@@ -1,0 +1,114 @@
+//! Architectures: one file each, written once over [`Ops`] for every device.
+//!
+//! A forward pass is a function that reads like the paper. There is no `if` on a device here, and none on an
+//! architecture anywhere else.
+
+mod blocks;
+mod hyperparameters;
+mod llama;
+mod loader;
+mod qwen2;
+mod qwen3;
+mod rope;
+
+use troika_base::{Bytes, ModelSpec};
+use troika_device::{Batch, Error, Logits, Ops};
+use troika_gguf::ModelFile;
+
+use hyperparameters::Keys;
+use llama::Llama;
+use loader::Loader;
+pub(crate) use loader::Progress;
+use qwen2::Qwen2;
+use qwen3::Qwen3;
+
+/// A loaded model's forward pass.
+pub(crate) trait Forward<O: Ops>: Send {
+    /// Runs the batch: writes keys and values to `kv`, returns the logits that the batch asks for.
+    fn forward(&self, ops: &mut O, kv: &mut O::Kv, batch: &Batch<'_>) -> Logits;
+}
+
+/// Weights on a device, and the memory that they take.
+pub(crate) struct Loaded<O: Ops> {
+    pub(crate) spec: ModelSpec,
+    pub(crate) forward: Box<dyn Forward<O>>,
+    pub(crate) bytes: Bytes,
+}
+
+/// The architectures that run, as GGUF names them.
+pub fn architectures() -> &'static [&'static str] {
+    &["llama", "mistral", "qwen2", "qwen3"]
+}
+
+/// A model's shape.
+///
+/// # Errors
+/// If the architecture is not one of [`architectures`], or a hyperparameter is missing or makes no sense.
+pub fn model_spec(file: &ModelFile) -> Result<ModelSpec, Error> {
+    let keys = Keys::new(file)?;
+    if !architectures().contains(&keys.architecture()) {
+        return Err(Error::UnsupportedArchitecture {
+            model: file.name().to_owned(),
+            architecture: keys.architecture().to_owned(),
+            known: architectures().join(", "),
+        });
+    }
+    keys.spec()
+}
+
+/// Brings a file's model to the device behind `ops`.
+pub(crate) fn load<O: Ops + 'static>(
+    ops: &O,
+    file: &ModelFile,
+    progress: &mut Progress<'_>,
+) -> Result<Loaded<O>, Error> {
+    let spec = model_spec(file)?;
+    let keys = Keys::new(file)?;
+    let loader = Loader::new(ops, file, &spec, progress);
+    let forward: Box<dyn Forward<O>> = match keys.architecture() {
+        "qwen2" => Box::new(Qwen2::load(&keys, &loader)?),
+        "qwen3" => Box::new(Qwen3::load(&keys, &loader)?),
+        _ => Box::new(Llama::load(&keys, &loader)?),
+    };
+    let bytes = loader.finish()?;
+    Ok(Loaded {
+        spec,
+        forward,
+        bytes,
+    })
+}
+
+/// The rows of a batch that logits are wanted for. Past the last layer's attention no other row is needed.
+struct OutputRows {
+    rows: Vec<usize>,
+    n_tok: usize,
+    last_layer: usize,
+}
+
+impl OutputRows {
+    fn new(batch: &Batch<'_>, n_layer: usize) -> Self {
+        Self {
+            rows: batch.output_rows(),
+            n_tok: batch.n_tok(),
+            last_layer: n_layer - 1,
+        }
+    }
+
+    /// In the last layer, reduces `x` and `attended` to the output rows; `None` if there are none.
+    fn keep<O: Ops>(
+        &self,
+        ops: &mut O,
+        layer: usize,
+        x: &mut O::Tensor,
+        attended: O::Tensor,
+    ) -> Option<O::Tensor> {
+        if layer < self.last_layer || self.rows.len() == self.n_tok {
+            return Some(attended);
+        }
+        if self.rows.is_empty() {
+            return None;
+        }
+        *x = ops.rows(x, &self.rows);
+        Some(ops.rows(&attended, &self.rows))
+    }
+}

@@ -1,0 +1,69 @@
+//! Qwen 3: queries and keys are normed head by head before they are rotated, and heads need not fill the embedding.
+//!
+//! Yang et al. 2025, arXiv:2505.09388.
+
+use troika_base::ModelSpec;
+use troika_device::{Batch, Error, Logits, Ops, Rope, RopePairs};
+
+use super::blocks::{Ends, FeedForward, SelfAttention};
+use super::hyperparameters::Keys;
+use super::loader::Loader;
+use super::rope::rope;
+use super::{Forward, OutputRows};
+
+pub(super) struct Qwen3<O: Ops> {
+    spec: ModelSpec,
+    rope: Rope,
+    ends: Ends<O>,
+    layers: Vec<Layer<O>>,
+}
+
+struct Layer<O: Ops> {
+    attention: SelfAttention<O>,
+    q_norm: O::Vector,
+    k_norm: O::Vector,
+    feed_forward: FeedForward<O>,
+}
+
+impl<O: Ops> Qwen3<O> {
+    pub(super) fn load(keys: &Keys<'_>, loader: &Loader<'_, O>) -> Result<Self, Error> {
+        let spec = loader.spec;
+        let layer = |i: usize| {
+            Ok(Layer {
+                attention: SelfAttention::load(loader, i, false)?,
+                q_norm: loader.vector(&format!("blk.{i}.attn_q_norm.weight"), spec.head_dim)?,
+                k_norm: loader.vector(&format!("blk.{i}.attn_k_norm.weight"), spec.head_dim)?,
+                feed_forward: FeedForward::load(loader, i)?,
+            })
+        };
+        Ok(Self {
+            rope: rope(keys, spec, RopePairs::Halves, None)?,
+            ends: Ends::load(loader)?,
+            layers: (0..spec.n_layer).map(layer).collect::<Result<_, Error>>()?,
+            spec: spec.clone(),
+        })
+    }
+}
+
+impl<O: Ops> Forward<O> for Qwen3<O> {
+    fn forward(&self, ops: &mut O, kv: &mut O::Kv, batch: &Batch<'_>) -> Logits {
+        let eps = self.spec.norm_eps;
+        let step = ops.begin(batch, &self.rope);
+        let outputs = OutputRows::new(batch, self.spec.n_layer);
+        let mut x = self.ends.embed(ops, batch);
+        for (i, layer) in self.layers.iter().enumerate() {
+            let [mut q, mut k, v] = layer.attention.project(ops, &x, eps);
+            ops.head_norm(&mut q, &layer.q_norm, eps);
+            ops.head_norm(&mut k, &layer.k_norm, eps);
+            ops.rope(&step, &mut q, self.spec.head_dim);
+            ops.rope(&step, &mut k, self.spec.head_dim);
+            let attended = ops.attention(&step, kv, i, &q, &k, &v);
+            let Some(attended) = outputs.keep(ops, i, &mut x, attended) else {
+                return Logits::default();
+            };
+            ops.add_matmul(&mut x, &attended, &layer.attention.output);
+            layer.feed_forward.add(ops, &mut x, eps);
+        }
+        self.ends.logits(ops, &x, eps)
+    }
+}
