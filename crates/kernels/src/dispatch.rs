@@ -12,24 +12,27 @@ use crate::float::attention::{Attend, State, padded};
 use crate::kv::PAGE_TOKENS;
 use crate::packed::{PANEL_ROWS, panel_bytes};
 use crate::scalar;
+use crate::tiled::Tiled;
 use crate::unpacked::{Correction, Unpacked, correction};
 #[cfg(target_arch = "x86_64")]
 use crate::x86_64;
 
 /// The kernels of one instruction set.
 pub struct Kernels {
-    /// `scalar`, `avx2`, `avx512vnni`, `amx`: what `TROIKA_ISA` takes and reports print.
+    /// `scalar`, `avx2`, `avxvnni`, `avx512vnni`, `amx`: what `TROIKA_ISA` takes and reports print.
     pub name: &'static str,
     /// Bytes per weight of a panel taken apart.
     pub(crate) unpacked_weight_bytes: usize,
     gemv: unsafe fn(DType, &[u8], usize, usize, QuantizedTile<'_>, &mut [f32]),
     unpack: unsafe fn(DType, &[u8], usize, &mut Unpacked),
-    gemm: unsafe fn(&Unpacked, Correction, usize, QuantizedTile<'_>, &mut [f32]),
+    gemm: unsafe fn(&[Unpacked], Correction, usize, QuantizedTile<'_>, &mut [f32]),
     product: unsafe fn(DType, &[u8], usize, usize, &[f32], usize, &mut [f32]),
     quantize: unsafe fn(&[f32], usize, &mut [i8], &mut [f32]),
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     swiglu: unsafe fn(&mut [f32], &[f32]),
     attend: unsafe fn(&Attend<'_>, State<'_>),
+    /// The matrix unit for products with many tokens, where there is one.
+    pub(crate) tiled: Option<Tiled>,
 }
 
 impl Kernels {
@@ -46,23 +49,88 @@ impl Kernels {
             rms_norm: scalar::float::rms_norm,
             swiglu: scalar::float::swiglu,
             attend: scalar::float::attend,
+            tiled: None,
         }];
         #[cfg(target_arch = "x86_64")]
-        if x86_64::avx512::available() {
+        if x86_64::avx2::available() {
             sets.push(Self {
-                name: "avx512vnni",
-                unpacked_weight_bytes: 1,
-                gemv: x86_64::avx512::int::gemv,
-                unpack: x86_64::avx512::int::unpack,
-                gemm: x86_64::avx512::int::gemm,
-                product: x86_64::avx512::float::product,
-                quantize: x86_64::avx512::float::quantize,
-                rms_norm: x86_64::avx512::float::rms_norm,
-                swiglu: x86_64::avx512::float::swiglu,
-                attend: x86_64::avx512::float::attend,
+                name: "avx2",
+                unpacked_weight_bytes: 2,
+                gemv: x86_64::avx2::avx2::gemv,
+                unpack: x86_64::avx2::avx2::unpack,
+                gemm: x86_64::avx2::avx2::gemm,
+                product: x86_64::avx2::float::product,
+                quantize: x86_64::avx2::float::quantize,
+                rms_norm: x86_64::avx2::float::rms_norm,
+                swiglu: x86_64::avx2::float::swiglu,
+                attend: x86_64::avx2::float::attend,
+                tiled: None,
             });
         }
+        #[cfg(target_arch = "x86_64")]
+        if x86_64::avx2::vnni_available() {
+            sets.push(Self {
+                name: "avxvnni",
+                unpacked_weight_bytes: 1,
+                gemv: x86_64::avx2::avxvnni::gemv,
+                unpack: x86_64::avx2::avxvnni::unpack,
+                gemm: x86_64::avx2::avxvnni::gemm,
+                product: x86_64::avx2::float::product,
+                quantize: x86_64::avx2::float::quantize,
+                rms_norm: x86_64::avx2::float::rms_norm,
+                swiglu: x86_64::avx2::float::swiglu,
+                attend: x86_64::avx2::float::attend,
+                tiled: None,
+            });
+        }
+        #[cfg(target_arch = "x86_64")]
+        if x86_64::avx512::available() {
+            sets.push(Self::avx512vnni());
+        }
+        #[cfg(target_arch = "x86_64")]
+        if x86_64::avx512::available() {
+            match x86_64::amx::unit() {
+                Some(x86_64::amx::Unit::Native) => sets.push(Self::amx()),
+                // To be asked for by name: it is the slowest of all.
+                Some(_) if cfg!(feature = "amx-emulator") => sets.insert(1, Self::amx()),
+                _ => {}
+            }
+        }
         sets
+    }
+
+    /// For [`all`](Self::all), on CPUs that have it.
+    #[cfg(target_arch = "x86_64")]
+    fn avx512vnni() -> Self {
+        Self {
+            name: "avx512vnni",
+            unpacked_weight_bytes: 1,
+            gemv: x86_64::avx512::int::gemv,
+            unpack: x86_64::avx512::int::unpack,
+            gemm: x86_64::avx512::int::gemm,
+            product: x86_64::avx512::float::product,
+            quantize: x86_64::avx512::float::quantize,
+            rms_norm: x86_64::avx512::float::rms_norm,
+            swiglu: x86_64::avx512::float::swiglu,
+            attend: x86_64::avx512::float::attend,
+            tiled: None,
+        }
+    }
+
+    /// AVX-512 VNNI, which every CPU with AMX has, and its matrix unit.
+    #[cfg(target_arch = "x86_64")]
+    fn amx() -> Self {
+        Self {
+            name: "amx",
+            tiled: Some(x86_64::amx::TILED),
+            ..Self::avx512vnni()
+        }
+    }
+
+    /// The AMX set on whatever executes it, for tests.
+    #[cfg(all(test, target_arch = "x86_64"))]
+    pub(crate) fn amx_on_any_unit() -> Option<Self> {
+        (x86_64::avx512::available() && x86_64::amx::unit().is_some()).then(Self::amx)
     }
 
     /// The set that `TROIKA_ISA` names, else the fastest.
@@ -125,25 +193,31 @@ impl Kernels {
         unsafe { (self.unpack)(dtype, panel, n_in, out) }
     }
 
-    /// A panel taken apart times a tile of tokens: `out` `[x.len, 16]`, overwritten.
+    /// Panels taken apart times a tile of tokens: `out` `[w.len(), x.len, 16]`, overwritten.
     pub(crate) fn gemm(
         &self,
         dtype: DType,
-        w: &Unpacked,
+        w: &[Unpacked],
         n_in: usize,
         x: QuantizedTile<'_>,
         out: &mut [f32],
     ) {
-        assert!(
-            w.q.len() >= n_in * PANEL_ROWS * self.unpacked_weight_bytes,
-            "a panel of n_in columns"
-        );
+        for w in w {
+            assert!(
+                w.q.len() >= n_in * PANEL_ROWS * self.unpacked_weight_bytes,
+                "a panel of n_in columns"
+            );
+        }
         assert_eq!(
             (x.q.len(), x.scale.len()),
             (x.len * n_in, x.len * n_in / BLOCK),
             "a tile of n_in columns"
         );
-        assert_eq!(out.len(), x.len * PANEL_ROWS, "16 outputs a token");
+        assert_eq!(
+            out.len(),
+            w.len() * x.len * PANEL_ROWS,
+            "16 outputs a panel and token"
+        );
         // SAFETY: the set is available (see `all`), and sizes were checked above.
         unsafe { (self.gemm)(w, correction(dtype), n_in, x, out) }
     }

@@ -4,6 +4,7 @@
 //! Start at [`Kernels`] (the table of what this CPU can run) and [`matmul`].
 
 pub mod quant;
+pub mod roofline;
 
 mod activations;
 mod attention;
@@ -17,6 +18,7 @@ mod packed;
 mod pool;
 mod rope;
 mod scalar;
+mod tiled;
 mod unpacked;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;

@@ -1,6 +1,7 @@
 //! Matrix products on all threads: `y = x · Wᵀ` for one or several matrices that share `x`.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use troika_base::DType;
 
@@ -8,6 +9,7 @@ use crate::activations::{BLOCK, QuantizedActivations, ScaleGroup, TILE_TOKENS, t
 use crate::dispatch::Kernels;
 use crate::packed::{PANEL_ROWS, PackedMatrix};
 use crate::pool::{Disjoint, Pool, Tasks};
+use crate::tiled::{self, Cut, Tiled};
 use crate::unpacked::Unpacked;
 
 /// One product of a shared input: the weights `[n_out, n_in]` and where `y` `[n_tok, n_out]` goes (overwritten).
@@ -19,19 +21,30 @@ pub struct Product<'a> {
     pub y: &'a mut [f32],
 }
 
-/// Quantized forms of an input, kept between products so that their memory is.
+/// Quantized and tiled forms of an input, kept between products so that their memory is.
 #[derive(Debug, Default)]
 pub struct Workspace {
     block32: QuantizedActivations,
     block256: QuantizedActivations,
+    tiles: tiled::Activations,
 }
 
-/// How a format takes its activations.
-fn scale_group(dtype: DType) -> Option<ScaleGroup> {
-    match dtype {
-        DType::F32 | DType::F16 | DType::BF16 => None,
-        DType::Q4_0 | DType::Q8_0 => Some(ScaleGroup::Block32),
-        _ => Some(ScaleGroup::Block256),
+/// How a product takes its activations.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Float,
+    Quantized(ScaleGroup),
+    Tiles,
+}
+
+impl Form {
+    fn of(kernels: &Kernels, w: &PackedMatrix, n_tok: usize) -> Self {
+        match w.dtype() {
+            dtype if kernels.tiled.is_some() && tiled::fits(dtype, w.n_in(), n_tok) => Self::Tiles,
+            DType::F32 | DType::F16 | DType::BF16 => Self::Float,
+            DType::Q4_0 | DType::Q8_0 => Self::Quantized(ScaleGroup::Block32),
+            _ => Self::Quantized(ScaleGroup::Block256),
+        }
     }
 }
 
@@ -41,9 +54,14 @@ const GEMV_TASK_BYTES: usize = 128 << 10;
 /// Unpacked weights that share one pass over the activations: what leaves half of a common L2 for the rest.
 const GEMM_GROUP_BYTES: usize = 384 << 10;
 
+/// Panels that a kernel multiplies with one tile side by side.
+pub(crate) const GEMM_PANELS: usize = 2;
+
 /// Multiplies `x` `[n_tok, n_in]` by each product's weights.
 ///
-/// The result does not depend on the number of threads: each output is one thread's work, in a fixed order.
+/// The result does not depend on the number of threads: each output is one thread's work, in a fixed order. A token's
+/// result does not depend on the others, but for one step: with a matrix unit, 16 tokens or more are computed in bf16,
+/// and fewer as without it.
 ///
 /// # Panics
 /// If a shape disagrees.
@@ -67,37 +85,51 @@ pub fn matmul(
             "y is [n_tok, n_out]"
         );
     }
+    let is_used = |form| {
+        products
+            .iter()
+            .any(|product| Form::of(kernels, product.w, n_tok) == form)
+    };
     for (group, quantized) in [
         (ScaleGroup::Block32, &mut workspace.block32),
         (ScaleGroup::Block256, &mut workspace.block256),
     ] {
-        if products
-            .iter()
-            .any(|product| scale_group(product.w.dtype()) == Some(group))
-        {
+        if is_used(Form::Quantized(group)) {
             quantize(kernels, pool, x, n_tok, n_in, group, quantized);
         }
     }
+    if let Some(tiled) = &kernels.tiled
+        && is_used(Form::Tiles)
+    {
+        workspace.tiles.fill(tiled, pool, x, n_tok, n_in);
+    }
     let parts: Vec<Part<'_>> = products
         .iter_mut()
-        .map(|product| Part {
-            w: product.w,
-            y: Disjoint::new(product.y),
-            x: match scale_group(product.w.dtype()) {
-                None => Input::Float(x),
-                Some(ScaleGroup::Block32) => Input::Quantized(&workspace.block32),
-                Some(ScaleGroup::Block256) => Input::Quantized(&workspace.block256),
-            },
-            tasks: Tasks::new(
-                product.w.n_panels(),
-                panels_per_task(kernels, product.w, n_tok),
-            ),
+        .map(|product| {
+            let w = product.w;
+            let panels = || Tasks::new(w.n_panels(), panels_per_task(kernels, w, n_tok));
+            let (x, tasks) = match (Form::of(kernels, w, n_tok), &kernels.tiled) {
+                (Form::Tiles, Some(tiled)) => {
+                    let cut = Cut::new(tiled, n_tok, w.n_panels(), pool.threads());
+                    let tasks = Tasks::new(cut.count(), 1);
+                    (Input::Tiles(tiled, &workspace.tiles, cut), tasks)
+                }
+                (Form::Quantized(ScaleGroup::Block32), _) => {
+                    (Input::Quantized(&workspace.block32), panels())
+                }
+                (Form::Quantized(ScaleGroup::Block256), _) => {
+                    (Input::Quantized(&workspace.block256), panels())
+                }
+                _ => (Input::Float(x), panels()),
+            };
+            let y = Disjoint::new(product.y);
+            Part { w, y, x, tasks }
         })
         .collect();
     let work = |_| {
         for part in &parts {
-            while let Some(panels) = part.tasks.next() {
-                part.compute(kernels, n_tok, panels);
+            while let Some(tasks) = part.tasks.next() {
+                part.compute(kernels, n_tok, tasks);
             }
         }
     };
@@ -122,8 +154,9 @@ fn panels_per_task(kernels: &Kernels, w: &PackedMatrix, n_tok: usize) -> usize {
             GEMM_GROUP_BYTES,
         )
     };
-    // Whole groups of four, which is what a decoding kernel reads side by side.
-    (target / bytes / 4 * 4).max(if n_tok == 1 { 4 } else { 1 })
+    (target / bytes)
+        .next_multiple_of(GEMM_PANELS)
+        .max(GEMM_PANELS)
 }
 
 /// Fills `out` with `x` in 8 bits.
@@ -173,7 +206,7 @@ fn quantize(
 
 thread_local! {
     static ROW: RefCell<(Vec<i8>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
-    static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch { unpacked: Vec::new(), out: Vec::new(), n_in: 0, weight_bytes: 0 }) };
+    static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch { unpacked: Vec::new(), out: Vec::new(), n_in: 0, weight_bytes: 0, tiled: tiled::Scratch::EMPTY }) };
 }
 
 /// A thread's own buffers.
@@ -182,6 +215,7 @@ struct Scratch {
     out: Vec<f32>,
     n_in: usize,
     weight_bytes: usize,
+    tiled: tiled::Scratch,
 }
 
 impl Scratch {
@@ -197,9 +231,11 @@ impl Scratch {
     }
 }
 
+/// The activations, with what is particular to their form.
 enum Input<'a> {
     Float(&'a [f32]),
     Quantized(&'a QuantizedActivations),
+    Tiles(&'a Tiled, &'a tiled::Activations, Cut),
 }
 
 /// A product as the threads share it.
@@ -207,16 +243,43 @@ struct Part<'a> {
     w: &'a PackedMatrix,
     y: Disjoint<'a, f32>,
     x: Input<'a>,
+    /// Of panels, or of jobs of the cut.
     tasks: Tasks,
 }
 
 impl Part<'_> {
-    /// Computes the outputs of some panels for all tokens.
-    fn compute(&self, kernels: &Kernels, n_tok: usize, panels: std::ops::Range<usize>) {
-        SCRATCH.with_borrow_mut(|scratch| match self.x {
-            Input::Quantized(x) if n_tok == 1 => self.gemv(kernels, x, panels, scratch),
-            Input::Quantized(x) => self.gemm(kernels, x, n_tok, panels, scratch),
-            Input::Float(x) => self.product(kernels, x, n_tok, panels, scratch),
+    /// Computes the outputs of some panels for all tokens, or those of some jobs.
+    fn compute(&self, kernels: &Kernels, n_tok: usize, tasks: Range<usize>) {
+        SCRATCH.with_borrow_mut(|scratch| match &self.x {
+            Input::Quantized(x) if n_tok == 1 => self.gemv(kernels, x, tasks, scratch),
+            Input::Quantized(x) => self.gemm(kernels, x, n_tok, tasks, scratch),
+            Input::Float(x) => self.product(kernels, x, n_tok, tasks, scratch),
+            Input::Tiles(tiled, x, cut) => {
+                for job in tasks {
+                    self.tiled(tiled, x, cut.job(job), &mut scratch.tiled);
+                }
+            }
+        });
+    }
+
+    /// Computes some panels for some tokens.
+    fn tiled(
+        &self,
+        tiled: &Tiled,
+        x: &tiled::Activations,
+        (tokens, panels): (Range<usize>, Range<usize>),
+        scratch: &mut tiled::Scratch,
+    ) {
+        let job = tiled::Job {
+            dtype: self.w.dtype(),
+            n_in: self.w.n_in(),
+            panels: self.w.panels(panels.start, panels.len()),
+            count: panels.len(),
+            x: x.chunk(&tokens),
+            n_tok: tokens.len(),
+        };
+        tiled.product(&job, scratch, |token, panel, sums| {
+            self.write(tokens.start + token, panels.start + panel, sums);
         });
     }
 
@@ -224,7 +287,7 @@ impl Part<'_> {
         &self,
         kernels: &Kernels,
         x: &QuantizedActivations,
-        panels: std::ops::Range<usize>,
+        panels: Range<usize>,
         scratch: &mut Scratch,
     ) {
         let count = panels.len();
@@ -249,7 +312,7 @@ impl Part<'_> {
         kernels: &Kernels,
         x: &QuantizedActivations,
         n_tok: usize,
-        panels: std::ops::Range<usize>,
+        panels: Range<usize>,
         scratch: &mut Scratch,
     ) {
         let (dtype, n_in) = (self.w.dtype(), self.w.n_in());
@@ -259,12 +322,16 @@ impl Part<'_> {
         }
         for tile in tiles(n_tok) {
             let tokens = x.tile(tile);
-            for (panel, unpacked) in panels.clone().zip(&scratch.unpacked) {
-                let mut out = [0.0; TILE_TOKENS * PANEL_ROWS];
-                let out = &mut out[..tile.len * PANEL_ROWS];
+            let per_panel = tile.len * PANEL_ROWS;
+            let unpacked = scratch.unpacked[..panels.len()].chunks(GEMM_PANELS);
+            for (first, unpacked) in panels.clone().step_by(GEMM_PANELS).zip(unpacked) {
+                let mut out = [0.0; GEMM_PANELS * TILE_TOKENS * PANEL_ROWS];
+                let out = &mut out[..unpacked.len() * per_panel];
                 kernels.gemm(dtype, unpacked, n_in, tokens, out);
-                for (token, out) in out.chunks_exact(PANEL_ROWS).enumerate() {
-                    self.write(tile.start + token, panel, out);
+                for (panel, out) in (first..).zip(out.chunks_exact(per_panel)) {
+                    for (token, out) in out.chunks_exact(PANEL_ROWS).enumerate() {
+                        self.write(tile.start + token, panel, out);
+                    }
                 }
             }
         }
@@ -275,7 +342,7 @@ impl Part<'_> {
         kernels: &Kernels,
         x: &[f32],
         n_tok: usize,
-        panels: std::ops::Range<usize>,
+        panels: Range<usize>,
         scratch: &mut Scratch,
     ) {
         let n_in = self.w.n_in();

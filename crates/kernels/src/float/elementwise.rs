@@ -37,14 +37,6 @@ pub(crate) unsafe fn quantize<L: Lanes>(x: &[f32], group: usize, q: &mut [i8], s
     }
 }
 
-/// Calls `whole(offset)` for every 16 elements of `len` and `rest(offset)` for each element after them.
-#[inline(always)]
-fn split(len: usize, mut whole: impl FnMut(usize), rest: impl FnMut(usize)) {
-    let full = len / LANES * LANES;
-    (0..full).step_by(LANES).for_each(&mut whole);
-    (full..len).for_each(rest);
-}
-
 /// One row: `y = x / sqrt(mean(x²) + eps) * weight`.
 ///
 /// # Safety
@@ -54,29 +46,26 @@ pub(crate) unsafe fn rms_norm<L: Lanes>(x: &[f32], weight: &[f32], eps: f32, y: 
     debug_assert!(x.len() == weight.len() && x.len() == y.len());
     // SAFETY: offsets stay inside the row.
     unsafe {
+        let full = x.len() / LANES * LANES;
         let mut squares = L::splat(0.0);
+        for at in (0..full).step_by(LANES) {
+            let x = L::load(x.as_ptr().add(at));
+            squares = x.mul_add(x, squares);
+        }
         let mut tail = 0.0f32;
-        split(
-            x.len(),
-            |at| {
-                let x = L::load(x.as_ptr().add(at));
-                squares = x.mul_add(x, squares);
-            },
-            |at| tail = x[at].mul_add(x[at], tail),
-        );
+        for x in &x[full..] {
+            tail = x.mul_add(*x, tail);
+        }
         let mean = (squares.sum() + tail) / x.len() as f32;
         let factor = 1.0 / (mean + eps).sqrt();
-        let y = y.as_mut_ptr();
-        split(
-            x.len(),
-            |at| {
-                let normed = L::load(x.as_ptr().add(at)).mul(L::splat(factor));
-                normed
-                    .mul(L::load(weight.as_ptr().add(at)))
-                    .store(y.add(at));
-            },
-            |at| *y.add(at) = x[at] * factor * weight[at],
-        );
+        for at in (0..full).step_by(LANES) {
+            let normed = L::load(x.as_ptr().add(at)).mul(L::splat(factor));
+            let weight = L::load(weight.as_ptr().add(at));
+            normed.mul(weight).store(y.as_mut_ptr().add(at));
+        }
+        for at in full..x.len() {
+            y[at] = x[at] * factor * weight[at];
+        }
     }
 }
 
@@ -87,24 +76,27 @@ pub(crate) unsafe fn rms_norm<L: Lanes>(x: &[f32], weight: &[f32], eps: f32, y: 
 #[inline(always)]
 pub(crate) unsafe fn swiglu<L: Lanes>(gate: &mut [f32], up: &[f32]) {
     debug_assert!(gate.len() == up.len());
-    let one = |g: L, u: L| {
-        // SAFETY: the features are there.
-        unsafe {
-            let denominator = L::splat(0.0).sub(g).exp().add(L::splat(1.0));
-            g.div(denominator).mul(u)
-        }
-    };
     let mut gates = gate.chunks_exact_mut(LANES);
     let mut ups = up.chunks_exact(LANES);
     for (g, u) in gates.by_ref().zip(ups.by_ref()) {
         // SAFETY: chunks of 16.
-        unsafe { one(L::load(g.as_ptr()), L::load(u.as_ptr())).store(g.as_mut_ptr()) }
+        unsafe { gated(L::load(g.as_ptr()), L::load(u.as_ptr())).store(g.as_mut_ptr()) }
     }
     let (rest, mut padded) = (gates.into_remainder(), [[0.0f32; LANES]; 2]);
     padded[0][..rest.len()].copy_from_slice(rest);
     padded[1][..rest.len()].copy_from_slice(ups.remainder());
     // SAFETY: arrays of 16.
     let values =
-        unsafe { one(L::load(padded[0].as_ptr()), L::load(padded[1].as_ptr())).to_array() };
+        unsafe { gated(L::load(padded[0].as_ptr()), L::load(padded[1].as_ptr())).to_array() };
     rest.copy_from_slice(&values[..rest.len()]);
+}
+
+/// A function and not a closure: a closure is compiled without the caller's features, and its intrinsics become calls.
+#[inline(always)]
+unsafe fn gated<L: Lanes>(gate: L, up: L) -> L {
+    // SAFETY: forwarded from the caller.
+    unsafe {
+        let denominator = L::splat(0.0).sub(gate).exp().add(L::splat(1.0));
+        gate.div(denominator).mul(up)
+    }
 }

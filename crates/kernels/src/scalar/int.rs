@@ -4,7 +4,7 @@ use half::f16;
 use troika_base::DType;
 
 use crate::activations::{BLOCK, QuantizedTile};
-use crate::packed::PANEL_ROWS;
+use crate::packed::{PANEL_ROWS, in_pairs};
 use crate::unpacked::{Correction, Unpacked};
 
 /// Byte `i` of row `r` in `[..][16][4]` interleaved bytes.
@@ -29,8 +29,8 @@ pub(crate) fn unpack(dtype: DType, panel: &[u8], n_in: usize, out: &mut Unpacked
             let at = block * PANEL_ROWS + r;
             let (sb, sub) = (block / 8, block % 8);
             match dtype {
-                DType::Q4_0 => scale[at] = half_float(&panel[blocks * 256 + block * 32..], r),
-                DType::Q8_0 => scale[at] = half_float(&panel[blocks * 512 + block * 32..], r),
+                DType::Q4_0 => scale[at] = half_float(&panel[in_pairs(block, 256).0..], r),
+                DType::Q8_0 => scale[at] = half_float(&panel[in_pairs(block, 512).0..], r),
                 DType::Q4_K => {
                     let start = &panel[sb * 2304..];
                     let (s, m) = q4_k_scale_min(&start[2048..], r, sub);
@@ -38,9 +38,10 @@ pub(crate) fn unpack(dtype: DType, panel: &[u8], n_in: usize, out: &mut Unpacked
                     min[at] = half_float(&start[2272..], r) * f32::from(m);
                 }
                 _ => {
-                    let d = half_float(&panel[blocks / 8 * 3328 + sb * 32..], r);
+                    let d = half_float(&panel[in_pairs(sb, 3328).0..], r);
                     for half in 0..2 {
-                        let s = byte(&panel[sb * 3328 + 3072..], r, sub * 2 + half).cast_signed();
+                        let s = byte(&panel[in_pairs(sb, 3328).1 + 3072..], r, sub * 2 + half)
+                            .cast_signed();
                         scale[(block * 2 + half) * PANEL_ROWS + r] = d * f32::from(s);
                     }
                 }
@@ -54,11 +55,11 @@ fn quant(dtype: DType, panel: &[u8], r: usize, block: usize, k: usize) -> u8 {
     let (sb, sub) = (block / 8, block % 8);
     let nibble = |byte: u8, high: bool| if high { byte >> 4 } else { byte & 15 };
     match dtype {
-        DType::Q4_0 => nibble(byte(&panel[block * 256..], r, k % 16), k >= 16),
-        DType::Q8_0 => byte(&panel[block * 512..], r, k),
+        DType::Q4_0 => nibble(byte(&panel[in_pairs(block, 256).1..], r, k % 16), k >= 16),
+        DType::Q8_0 => byte(&panel[in_pairs(block, 512).1..], r, k),
         DType::Q4_K => nibble(byte(&panel[sb * 2304..], r, sub / 2 * 32 + k), sub % 2 == 1),
         _ => {
-            let start = &panel[sb * 3328..];
+            let start = &panel[in_pairs(sb, 3328).1..];
             let (half, quarter) = (sub / 4, sub % 4);
             let low = nibble(
                 byte(start, r, half * 64 + quarter % 2 * 32 + k),
@@ -83,8 +84,20 @@ fn q4_k_scale_min(scales: &[u8], r: usize, sub: usize) -> (u8, u8) {
     }
 }
 
-/// One panel taken apart times a tile of tokens: `out` `[len][16]`.
+/// Panels taken apart times a tile of tokens: `out` `[w.len()][x.len][16]`.
 pub(crate) fn gemm(
+    w: &[Unpacked],
+    correction: Correction,
+    n_in: usize,
+    x: QuantizedTile<'_>,
+    out: &mut [f32],
+) {
+    for (w, out) in w.iter().zip(out.chunks_exact_mut(x.len * PANEL_ROWS)) {
+        gemm_panel(w, correction, n_in, x, out);
+    }
+}
+
+fn gemm_panel(
     w: &Unpacked,
     correction: Correction,
     n_in: usize,
@@ -142,7 +155,7 @@ pub(crate) fn gemv(
         .zip(out.chunks_exact_mut(PANEL_ROWS))
     {
         unpack(dtype, panel, n_in, &mut unpacked);
-        gemm(&unpacked, crate::unpacked::correction(dtype), n_in, x, out);
+        gemm_panel(&unpacked, crate::unpacked::correction(dtype), n_in, x, out);
     }
 }
 

@@ -7,15 +7,12 @@
 //!
 //! Tests run the same machine code everywhere: where the unit is missing, the `emulator` catches the instructions as
 //! they fault and executes them in software.
-#![cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        unused_imports,
-        reason = "the AMX kernels are the next step"
-    )
-)]
+//!
+//! [`unit`] says whether the kernels can run, and [`TILED`] is what they offer: matrix products with many tokens. All
+//! else is left to AVX-512.
 
+mod product;
+mod round;
 mod support;
 mod tile;
 
@@ -24,8 +21,23 @@ pub(crate) mod emulator;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use support::{Unavailable, available, support};
+use crate::tiled::Tiled;
+
+pub(crate) use support::{Unavailable, support};
 pub(crate) use tile::{TileConfig, TileShape, Tiles};
+
+/// Matrix products in tiles. To be called only if [`unit`] named one.
+pub(crate) const TILED: Tiled = Tiled {
+    max_panels: product::MAX_PANELS,
+    round: round::activations,
+    product: product::product,
+};
+
+/// Who would execute the kernels, if all that they need is there.
+pub(crate) fn unit() -> Option<Unit> {
+    // Without the vector features there is no point in asking the system for tiles.
+    round::available().then(any_unit)?.ok()
+}
 
 /// Who executes the tile instructions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,7 +51,7 @@ pub(crate) enum Unit {
 
 /// Makes the tile instructions work in this process, by emulation if need be and if it was compiled in.
 ///
-/// For tests and debugging; a program that wants speed asks [`available`].
+/// For tests and debugging; a program that wants speed takes [`Unit::Native`] only.
 pub(crate) fn any_unit() -> Result<Unit, Unavailable> {
     match support() {
         Ok(()) => Ok(Unit::Native),

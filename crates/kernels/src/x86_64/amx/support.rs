@@ -34,12 +34,9 @@ impl fmt::Display for Unavailable {
     }
 }
 
-/// Whether [`Tiles`](super::Tiles) can be used, with all of bf16 and int8.
-pub(crate) fn available() -> bool {
-    support().is_ok()
-}
-
-/// Like [`available`], with the reason. Asks once per process; the permission it gets holds for all threads.
+/// Whether [`Tiles`](super::Tiles) can be used, with all of bf16 and int8, or why not.
+///
+/// Asks once per process; the permission it gets holds for all threads.
 pub(crate) fn support() -> Result<(), Unavailable> {
     static SUPPORT: LazyLock<Result<(), Unavailable>> = LazyLock::new(probe);
     *SUPPORT

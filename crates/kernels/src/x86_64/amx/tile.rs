@@ -19,6 +19,7 @@ impl TileShape {
         row_bytes: 64,
     };
     /// A register that is not used.
+    #[cfg(test)]
     pub(crate) const NONE: Self = Self {
         rows: 0,
         row_bytes: 0,
@@ -113,7 +114,7 @@ impl Tiles {
     /// Configures this thread's tile registers and zeroes them (LDTILECFG).
     ///
     /// # Safety
-    /// The tile instructions work: [`available`](super::available) or [`any_unit`](super::any_unit) said yes.
+    /// The tile instructions work: [`support`](super::support()) or [`any_unit`](super::any_unit) said yes.
     #[inline(always)]
     pub(crate) unsafe fn configure(config: &TileConfig) -> Self {
         // SAFETY: reads the 64 bytes of `config`; a `TileConfig` is always valid. The caller vouches for the unit.
@@ -193,18 +194,22 @@ impl Tiles {
     }
     product! {
         /// `C += A · B` for signed `A` and signed `B`: `C` i32 `[m, n]`, wraps; `A` `[m, 4 k]`; `B` `[k, n]` fours.
+        #[cfg_attr(not(test), expect(dead_code, reason = "weights are multiplied as bf16"))]
         tdpbssd
     }
     product! {
         /// Like [`tdpbssd`](Self::tdpbssd) for signed `A` and unsigned `B`.
+        #[cfg_attr(not(test), expect(dead_code, reason = "weights are multiplied as bf16"))]
         tdpbsud
     }
     product! {
         /// Like [`tdpbssd`](Self::tdpbssd) for unsigned `A` and signed `B`.
+        #[cfg_attr(not(test), expect(dead_code, reason = "weights are multiplied as bf16"))]
         tdpbusd
     }
     product! {
         /// Like [`tdpbssd`](Self::tdpbssd) for unsigned `A` and unsigned `B`.
+        #[cfg_attr(not(test), expect(dead_code, reason = "weights are multiplied as bf16"))]
         tdpbuud
     }
 }
