@@ -27,6 +27,9 @@ pub enum Error {
     /// A stop string cannot be one.
     #[error(transparent)]
     Stop(#[from] StopError),
+    /// Too little text to measure perplexity on.
+    #[error(transparent)]
+    TextTooShort(#[from] crate::TextTooShort),
     /// The tokenizer names more tokens than the model has rows for.
     #[error(
         "{model}: the tokenizer has {tokens} tokens and the embedding table {rows} rows; the file is damaged"

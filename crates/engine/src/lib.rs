@@ -16,6 +16,7 @@ mod generate;
 mod kv_cache;
 mod loaded;
 mod model;
+mod perplexity;
 mod resident;
 mod session;
 
@@ -25,4 +26,5 @@ pub use generate::{Event, Finish, GenerateOptions, Summary};
 pub use kv_cache::Sequence;
 pub use loaded::{Model, Step};
 pub use model::{architectures, model_spec};
+pub use perplexity::{Perplexity, TextTooShort};
 pub use session::Session;

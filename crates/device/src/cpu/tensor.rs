@@ -25,7 +25,10 @@ impl TensorPool {
             .min_by_key(|&i| free[i].capacity());
         let mut values = fitting.map(|i| free.swap_remove(i)).unwrap_or_default();
         drop(free);
-        values.resize(len, 0.0);
+        // Never shrunk: growing again would zero what is about to be overwritten.
+        if values.len() < len {
+            values.resize(len, 0.0);
+        }
         Tensor {
             n_tok,
             width,
@@ -40,6 +43,7 @@ impl TensorPool {
 pub struct Tensor {
     n_tok: usize,
     width: usize,
+    /// At least `n_tok * width` of them.
     values: Vec<f32>,
     free: FreeList,
 }
@@ -56,11 +60,12 @@ impl Tensor {
     }
 
     pub(super) fn row(&self, token: usize) -> &[f32] {
-        &self.values[token * self.width..][..self.width]
+        &self[token * self.width..][..self.width]
     }
 
     pub(super) fn rows_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
-        self.values.chunks_exact_mut(self.width)
+        let width = self.width;
+        self.chunks_exact_mut(width)
     }
 
     /// Calls `f(token, row)` for every row, `grain` rows a task, on the pool's threads.
@@ -71,7 +76,7 @@ impl Tensor {
         f: impl Fn(usize, &mut [f32]) + Sync,
     ) {
         let width = self.width;
-        pool.for_each_chunk(&mut self.values, width * grain, |first, rows| {
+        pool.for_each_chunk(self, width * grain, |first, rows| {
             for (i, row) in rows.chunks_exact_mut(width).enumerate() {
                 f(first / width + i, row);
             }
@@ -91,12 +96,13 @@ impl Drop for Tensor {
 impl Deref for Tensor {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        &self.values
+        &self.values[..self.n_tok * self.width]
     }
 }
 
 impl DerefMut for Tensor {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.values
+        let len = self.n_tok * self.width;
+        &mut self.values[..len]
     }
 }

@@ -1,6 +1,8 @@
 //! What the tests of whole models share.
 #![allow(dead_code, reason = "every test takes what it needs")]
 
+pub(crate) mod requantize;
+
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
