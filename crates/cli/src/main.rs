@@ -1,2 +1,30 @@
-//! cli
-fn main() {}
+//! The program `troika`: parse, run, exit.
+//!
+//! One file per verb stands under `commands/`; `args.rs` has the flags that verbs share. Nothing here is for reuse:
+//! what another program could want is in the crates below.
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+
+mod home;
+mod load;
+mod model;
+mod weights;
+
+mod exit;
+mod interrupt;
+mod machine;
+mod output;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    match args::Args::try_parse() {
+        Ok(args) => exit::code(commands::run(args)),
+        Err(refused) => exit::refused(&refused),
+    }
+}

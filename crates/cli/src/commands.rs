@@ -1,0 +1,26 @@
+//! The verbs, one file each.
+
+pub(crate) mod bench;
+pub(crate) mod completions;
+pub(crate) mod list;
+pub(crate) mod man;
+pub(crate) mod run;
+pub(crate) mod show;
+
+mod greet;
+
+use crate::args::{Args, Command};
+
+/// Does what the command line asks for.
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let console = args.console();
+    match args.command {
+        None => greet::run(&console),
+        Some(Command::Run(args)) => run::run(&args, &console),
+        Some(Command::Bench(args)) => bench::run(&args, &console),
+        Some(Command::Show(args)) => show::run(&args, &console),
+        Some(Command::List(args)) => list::run(&args, &console),
+        Some(Command::Completions(args)) => completions::run(&args),
+        Some(Command::Man(args)) => man::run(&args),
+    }
+}

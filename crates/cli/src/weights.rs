@@ -1,0 +1,175 @@
+//! What a file's weights are made of, what they take in memory, and what of them a step reads.
+
+use std::collections::BTreeMap;
+
+use troika_base::{Bytes, DType, ModelSpec};
+use troika_device::{KvShape, PAGE_TOKENS};
+use troika_gguf::{ModelFile, TensorInfo};
+use troika_kernels::{PANEL_ROWS, panel_bytes};
+
+const EMBEDDING: &str = "token_embd.weight";
+const OUTPUT: &str = "output.weight";
+/// Read by the host when the model is loaded.
+const ROPE_FACTORS: &str = "rope_freqs.weight";
+
+/// Tensors of one number format.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Format {
+    pub(crate) tensors: usize,
+    pub(crate) parameters: u64,
+    pub(crate) bytes: u64,
+}
+
+/// A file's tensors by number format.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Formats(BTreeMap<DType, Format>);
+
+impl Formats {
+    pub(crate) fn of(file: &ModelFile) -> Self {
+        let mut formats = BTreeMap::<DType, Format>::new();
+        for tensor in file.tensors() {
+            let format = formats.entry(tensor.dtype).or_default();
+            format.tensors += 1;
+            format.parameters = format.parameters.saturating_add(tensor.n_elements());
+            format.bytes = format.bytes.saturating_add(tensor.bytes);
+        }
+        Self(formats)
+    }
+
+    /// By format, most bytes first.
+    pub(crate) fn by_bytes(&self) -> Vec<(DType, Format)> {
+        let mut formats: Vec<_> = self
+            .0
+            .iter()
+            .map(|(&dtype, &format)| (dtype, format))
+            .collect();
+        formats.sort_by_key(|(_, format)| std::cmp::Reverse(format.bytes));
+        formats
+    }
+
+    /// The format that takes the most bytes.
+    pub(crate) fn main(&self) -> Option<DType> {
+        self.by_bytes().first().map(|&(dtype, _)| dtype)
+    }
+
+    pub(crate) fn parameters(&self) -> u64 {
+        self.sum(|format| format.parameters)
+    }
+
+    pub(crate) fn bytes(&self) -> Bytes {
+        Bytes(self.sum(|format| format.bytes))
+    }
+
+    pub(crate) fn bits_per_weight(&self) -> Option<f64> {
+        let parameters = self.parameters();
+        (parameters > 0).then(|| self.bytes().0 as f64 * 8.0 / parameters as f64)
+    }
+
+    fn sum(&self, of: impl Fn(&Format) -> u64) -> u64 {
+        self.0
+            .values()
+            .fold(0, |sum, format| sum.saturating_add(of(format)))
+    }
+}
+
+/// Memory that a model takes when it is loaded on the CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Footprint {
+    pub(crate) n_ctx: usize,
+    pub(crate) weights: Bytes,
+    pub(crate) kv: Bytes,
+}
+
+impl Footprint {
+    /// With a context of `n_ctx` tokens. `None` if a tensor's format is not computed.
+    pub(crate) fn of(file: &ModelFile, spec: &ModelSpec, n_ctx: usize) -> Option<Self> {
+        let shape = KvShape {
+            n_layer: spec.n_layer,
+            n_head_kv: spec.n_head_kv,
+            head_dim: spec.head_dim,
+        };
+        let weights: Option<u64> = file.tensors().iter().map(resident_bytes).sum();
+        Some(Self {
+            n_ctx,
+            weights: Bytes(weights?),
+            kv: Bytes((shape.page_bytes() * n_ctx.div_ceil(PAGE_TOKENS)) as u64),
+        })
+    }
+
+    pub(crate) fn total(&self) -> Bytes {
+        self.weights + self.kv
+    }
+}
+
+/// Bytes of a tensor as it is kept: matrices in panels of whole rows, rows of weights in single precision.
+fn resident_bytes(tensor: &TensorInfo) -> Option<u64> {
+    if tensor.name == ROPE_FACTORS {
+        return Some(0);
+    }
+    if tensor.n_rows() == 1 {
+        return tensor.row_len().checked_mul(4);
+    }
+    let panel = panel_bytes(tensor.dtype, usize::try_from(tensor.row_len()).ok()?)?;
+    let panels = tensor.n_rows().div_ceil(PANEL_ROWS as u64);
+    panels.checked_mul(panel as u64)
+}
+
+/// What one token costs, weights alone: the bytes that a step of one token reads, and the multiplications by format.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct TokenCost {
+    /// Bytes of weights that writing a token reads.
+    pub(crate) decode_bytes: u64,
+    /// Weights that a token of a prompt is multiplied with, by format. The output matrix is not among them: it is
+    /// for the last token alone.
+    pub(crate) prefill_weights: BTreeMap<DType, u64>,
+}
+
+impl TokenCost {
+    pub(crate) fn of(file: &ModelFile) -> Self {
+        let tied = file.tensor(OUTPUT).is_none();
+        let mut cost = Self::default();
+        for tensor in file.tensors().iter().filter(|tensor| tensor.n_rows() > 1) {
+            let is_table = tensor.name == EMBEDDING;
+            // Of the table, a token reads one row, unless it is the output matrix too.
+            if !is_table || tied {
+                cost.decode_bytes += resident_bytes(tensor).unwrap_or(tensor.bytes);
+            }
+            if !is_table && tensor.name != OUTPUT {
+                *cost.prefill_weights.entry(tensor.dtype).or_default() += tensor.n_elements();
+            }
+        }
+        cost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Source;
+
+    #[test]
+    fn the_built_in_model_adds_up() {
+        let file = Source::BuiltIn.open().expect("opens");
+        let spec = troika_engine::model_spec(&file).expect("is known");
+        let formats = Formats::of(&file);
+        assert!(formats.bytes().0 <= file.bytes());
+        let main = formats.by_bytes()[0].1;
+        assert!(formats.0.values().all(|format| format.bytes <= main.bytes));
+        let footprint = Footprint::of(&file, &spec, 33).expect("its formats are computed");
+        assert_eq!(footprint.kv.0 % 2, 0);
+        let twice = Footprint::of(&file, &spec, 64).expect("its formats are computed");
+        assert_eq!(footprint.kv, twice.kv, "two pages each");
+        let cost = TokenCost::of(&file);
+        let device = troika_engine::CpuDevice::new(1).expect("no set is forced");
+        let options = troika_device::LoadOptions { n_ctx: 33 };
+        let mut go_on = |_| std::ops::ControlFlow::Continue(());
+        let model = troika_engine::Model::load(&file, &device, options, &mut go_on).expect("loads");
+        assert_eq!(
+            (footprint.weights, footprint.kv),
+            (model.weights_bytes(), model.kv_bytes()),
+            "told before, and taken"
+        );
+        assert!(cost.decode_bytes <= footprint.weights.0);
+        assert!(cost.prefill_weights.values().sum::<u64>() < formats.parameters());
+    }
+}

@@ -1,0 +1,60 @@
+//! The program from outside: what goes in, what comes out, and how it ends.
+
+mod interrupt;
+mod models;
+mod program;
+mod run;
+mod template;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// Runs the program in an empty home.
+pub(crate) fn troika(args: &[&str]) -> Output {
+    troika_in(Path::new("no-such-home"), args, b"")
+}
+
+pub(crate) fn troika_in(home: &Path, args: &[&str], stdin: &[u8]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_troika"))
+        .args(args)
+        .env("TROIKA_HOME", home)
+        .env_remove("TROIKA_ISA")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut pipe = child.stdin.take().expect("is piped");
+    // A program that does not read closes its end.
+    let _ = pipe.write_all(stdin);
+    drop(pipe);
+    child.wait_with_output().expect("the program ends")
+}
+
+pub(crate) fn code(output: &Output) -> Option<i32> {
+    output.status.code()
+}
+
+pub(crate) fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("stdout is text")
+}
+
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("stderr is text")
+}
+
+pub(crate) fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("stdout is JSON: {error}\n{}", stdout(output)))
+}
+
+/// A directory of this test's own.
+pub(crate) fn directory(name: &str) -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&directory);
+    std::fs::create_dir_all(&directory).expect("is made");
+    directory
+}

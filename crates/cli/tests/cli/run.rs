@@ -1,0 +1,172 @@
+//! `troika run` with the model inside.
+
+use std::path::Path;
+
+use crate::{code, json, stderr, stdout, troika, troika_in};
+
+/// Some tokens of a story, fast enough for a debug build.
+const STORY: [&str; 7] = ["run", "Once upon a time", "-n", "24", "--seed", "7", "-t1"];
+
+#[test]
+fn a_story_goes_to_stdout_and_the_rest_to_stderr() {
+    let output = troika(&STORY);
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let story = stdout(&output);
+    assert!(story.starts_with("Once upon a time"), "{story}");
+    assert!(story.ends_with('\n'));
+    let said = stderr(&output);
+    for part in [
+        "cpu0 · ",
+        "prompt ",
+        "tokens/s · answer 24 tokens",
+        "stopped at --max-tokens",
+        "seed 7",
+        "note: ",
+    ] {
+        assert!(said.contains(part), "{part:?} in {said}");
+    }
+    let quiet: Vec<_> = STORY.into_iter().chain(["-q"]).collect();
+    let output = troika(&quiet);
+    assert_eq!((stdout(&output), stderr(&output)), (story, String::new()));
+}
+
+#[test]
+fn the_same_seed_writes_the_same_story_on_any_number_of_threads() {
+    let on = |threads: &str| {
+        let output = troika(&[
+            "run",
+            "Once upon a time",
+            "-n40",
+            "--seed",
+            "11",
+            "-q",
+            "-t",
+            threads,
+        ]);
+        assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+        stdout(&output)
+    };
+    let one = on("1");
+    assert_eq!(one, on("2"));
+    assert_eq!(one, on("3"));
+    let other = troika(&[
+        "run",
+        "Once upon a time",
+        "-n40",
+        "--seed",
+        "12",
+        "-q",
+        "-t2",
+    ]);
+    assert_ne!(one, stdout(&other));
+}
+
+#[test]
+fn json_is_one_object_on_one_line() {
+    let args: Vec<_> = STORY.into_iter().chain(["--json", "-q"]).collect();
+    let output = troika(&args);
+    let report = json(&output);
+    assert_eq!(stdout(&output).lines().count(), 1);
+    for key in [
+        "model",
+        "device",
+        "kernels",
+        "threads",
+        "prompt_tokens",
+        "cached_tokens",
+        "generated_tokens",
+        "prefill_tps",
+        "decode_tps",
+        "ttft_ms",
+        "finish",
+        "seed",
+        "text",
+    ] {
+        assert!(!report[key].is_null(), "{key} in {report}");
+    }
+    assert_eq!(report["generated_tokens"], 24);
+    assert_eq!(report["finish"], "max_tokens");
+    assert_eq!(report["seed"], 7);
+    assert!(
+        !report["text"]
+            .as_str()
+            .expect("is text")
+            .starts_with("Once"),
+        "the answer alone"
+    );
+}
+
+#[test]
+fn prompts_come_from_stdin_too() {
+    let home = Path::new("no-such-home");
+    for args in [
+        &["run", "-n8", "--seed", "7", "-q"][..],
+        &["run", "-", "-n8", "--seed", "7", "-q"],
+    ] {
+        let output = troika_in(home, args, b"Once upon a time\n");
+        assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+        let word = troika(&["run", "Once upon a time", "-n8", "--seed", "7", "-q"]);
+        assert_eq!(stdout(&output), stdout(&word));
+    }
+}
+
+#[test]
+fn stop_strings_and_biases_are_honoured() {
+    let story = stdout(&troika(&[
+        "run",
+        "Once upon a time",
+        "-n40",
+        "--seed",
+        "7",
+        "-q",
+    ]));
+    let word = story
+        .split_whitespace()
+        .nth(8)
+        .expect("is longer than that");
+    let stopped = troika(&[
+        "run",
+        "Once upon a time",
+        "-n40",
+        "--seed",
+        "7",
+        "--stop",
+        word,
+        "--json",
+    ]);
+    let report = json(&stopped);
+    assert_eq!(report["finish"], "stop");
+    assert!(!report["text"].as_str().expect("is text").contains(word));
+    let biased = troika(&[
+        "run",
+        "Once upon a time",
+        "-n6",
+        "--temperature",
+        "0",
+        "--logit-bias",
+        "50=100",
+        "--json",
+    ]);
+    let all_the_same = json(&biased);
+    assert_eq!(all_the_same["generated_tokens"], 6);
+}
+
+#[test]
+fn a_lone_word_is_a_prompt_and_the_user_is_told() {
+    let output = troika(&["run", "Lily", "-n4"]);
+    assert_eq!(code(&output), Some(0));
+    assert!(stdout(&output).starts_with("Lily"));
+    assert!(
+        stderr(&output).contains("no model \"Lily\" is installed"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_prompt_that_does_not_fit_is_refused() {
+    let prompt = "Once upon a time ".repeat(400);
+    let output = troika_in(Path::new("no-such-home"), &["run", "-q"], prompt.as_bytes());
+    assert_eq!(code(&output), Some(1));
+    assert!(stderr(&output).contains("--ctx"), "{}", stderr(&output));
+}
