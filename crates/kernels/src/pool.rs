@@ -1,16 +1,17 @@
 //! The thread pool for steps: the same few threads meet at a barrier a hundred times per token.
 //!
-//! A region starts when the caller bumps an epoch that the workers watch: they spin for some microseconds, since
+//! A region starts when the caller opens an epoch that the workers watch: they spin for some microseconds, since
 //! the next region usually follows at once, then park. The caller is thread 0, so a pool of one has no threads at
-//! all. Work inside a region is shared out by [`Tasks`] in small pieces, so that a thread which the
-//! system took away for a while does not hold up the rest.
+//! all. Work inside a region is shared out by [`Tasks`] in small pieces, and the caller closes the region when there
+//! are none left: a worker that the system gave no time to come in by then is not waited for. So on a busy machine
+//! two threads are not slower than one.
 //!
 //! Not a general executor: one region at a time, no nesting, no return values.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, Thread};
 
@@ -20,21 +21,24 @@ const SPINS: u32 = 2_000;
 
 type Region<'a> = dyn Fn(usize) + Sync + 'a;
 
+/// The state of regions in one word: the number of the current or last one in the upper half, whether workers may
+/// come in, and how many are inside.
+const EPOCH: u64 = 1 << 32;
+const OPEN: u64 = 1 << 31;
+const INSIDE: u64 = OPEN - 1;
+
 struct Shared {
-    /// Counts regions. Odd or even has no meaning; a change is the start signal.
-    epoch: AtomicU32,
-    /// Workers that have not finished the current region.
-    running: AtomicUsize,
+    state: AtomicU64,
     stop: AtomicBool,
-    /// The current region. Written by the caller before the epoch is bumped, read by workers after they saw it.
+    /// The current region. Written by the caller before it opens, read by workers that are inside.
     region: UnsafeCell<Option<*const Region<'static>>>,
-    /// The caller's handle, to unpark it when the last worker is done.
+    /// The caller's handle, to unpark it when the last worker leaves.
     caller: Mutex<Option<Thread>>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-// SAFETY: `region` is written only between regions (all workers are waiting, `running` is 0) and read only inside
-// one; the epoch's release/acquire pair orders the two.
+// SAFETY: `region` is written only while no region is open and nobody is inside, and read only by workers inside one;
+// the release and acquire of `state` order the two.
 unsafe impl Sync for Shared {}
 // SAFETY: the pointer in `region` is to a `Sync` closure and is used only while its owner waits in `run`.
 unsafe impl Send for Shared {}
@@ -51,8 +55,7 @@ impl Pool {
     /// A pool of `threads` threads, the caller's included (at least one).
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
-            epoch: AtomicU32::new(0),
-            running: AtomicUsize::new(0),
+            state: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             region: UnsafeCell::new(None),
             caller: Mutex::new(None),
@@ -79,7 +82,8 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Runs `region(thread)` once on every thread of the pool and returns when all have finished.
+    /// Runs `region(thread)` on the calling thread (number 0) and on every worker that comes in before the caller is
+    /// through with it, each once. So a region draws its work from [`Tasks`], and returns when they are handed out.
     ///
     /// # Panics
     /// With a worker's panic, after every thread has finished.
@@ -87,26 +91,25 @@ impl Pool {
         if self.workers.is_empty() {
             return region(0);
         }
-        let _busy = self
-            .busy
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _busy = lock(&self.busy);
         let shared = &*self.shared;
         let erased: &Region<'_> = &region;
         *lock(&shared.caller) = Some(std::thread::current());
         // SAFETY: only the lifetime is erased; this call does not return before every worker is done with it.
         let erased: *const Region<'static> =
             unsafe { std::mem::transmute(std::ptr::from_ref(erased)) };
-        // SAFETY: `busy` is held and all workers wait, so nobody reads the cell now.
+        // SAFETY: `busy` is held, the last region is closed and empty, so nobody reads the cell now.
         unsafe { *shared.region.get() = Some(erased) };
-        shared.running.store(self.workers.len(), Ordering::Relaxed);
-        shared.epoch.fetch_add(1, Ordering::SeqCst);
+        let epoch = (shared.state.load(Ordering::Relaxed) & !(EPOCH - 1)).wrapping_add(EPOCH);
+        // Sequentially consistent, as the workers' last look before they park.
+        shared.state.store(epoch | OPEN, Ordering::SeqCst);
         for worker in &self.workers {
             worker.thread().unpark();
         }
         let mine = catch_unwind(AssertUnwindSafe(|| region(0)));
-        wait_until(|| shared.running.load(Ordering::Acquire) == 0);
-        // SAFETY: all workers are done, so nobody reads the cell now.
+        shared.state.fetch_and(!OPEN, Ordering::AcqRel);
+        wait_until(|| shared.state.load(Ordering::Acquire) & INSIDE == 0);
+        // SAFETY: the region is closed and empty, so nobody reads the cell now.
         unsafe { *shared.region.get() = None };
         let theirs = lock(&shared.panic).take();
         if let Err(panic) = mine {
@@ -151,7 +154,7 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.epoch.fetch_add(1, Ordering::SeqCst);
+        self.shared.state.fetch_add(EPOCH, Ordering::SeqCst);
         for worker in self.workers.drain(..) {
             worker.thread().unpark();
             // A worker catches panics of its regions, so joining cannot fail in a way that matters here.
@@ -195,27 +198,33 @@ impl Tasks {
     }
 }
 
-/// A worker's life: wait for an epoch, run its region, say so.
+/// A worker's life: wait for an epoch, come in if its region is still open, run it, leave.
 fn work(shared: &Shared, index: usize) {
     let mut seen = 0;
     loop {
-        wait_until(|| shared.epoch.load(Ordering::Acquire) != seen);
-        seen = seen.wrapping_add(1);
+        wait_until(|| shared.state.load(Ordering::SeqCst) / EPOCH != seen);
         if shared.stop.load(Ordering::SeqCst) {
             return;
         }
-        // SAFETY: the epoch was seen with acquire after the caller's write; the caller waits for `running` to fall
-        // before it touches the cell or lets the closure go.
+        let came_in = |state| (state & OPEN != 0).then_some(state + 1);
+        let state = shared
+            .state
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, came_in);
+        seen = state.unwrap_or_else(|closed| closed) / EPOCH;
+        if state.is_err() {
+            continue;
+        }
+        // SAFETY: this worker is inside, and came in with acquire after the caller's write; the caller waits for it to
+        // leave before it touches the cell or lets the closure go.
         let region = unsafe { (*shared.region.get()).map(|region| &*region) };
-        let region = region.expect("an epoch starts with its region set. This is a bug.");
+        let region = region.expect("a region is set before it opens. This is a bug.");
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| region(index))) {
             *lock(&shared.panic) = Some(panic);
         }
-        // The caller may leave `run` the moment `running` is 0: take its handle first.
-        let caller = lock(&shared.caller).clone();
-        if shared.running.fetch_sub(1, Ordering::AcqRel) == 1
-            && let Some(caller) = caller
-        {
+        let last = shared.state.fetch_sub(1, Ordering::AcqRel) & (OPEN | INSIDE) == 1;
+        // A caller that parks is still in this region, so the handle is its own; if it has gone on, waking whoever
+        // called since then does no harm.
+        if last && let Some(caller) = &*lock(&shared.caller) {
             caller.unpark();
         }
     }
@@ -311,21 +320,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_thread_runs_every_region_once() {
-        for threads in 1..=4 {
+    fn every_task_runs_once_however_many_threads_come_in() {
+        for threads in [1, 2, 3, 8] {
             let pool = Pool::new(threads);
-            let counts: Vec<_> = (0..threads).map(|_| AtomicUsize::new(0)).collect();
-            for _ in 0..500 {
+            for round in 0..500 {
+                let count = round % 7;
+                let counts: Vec<_> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+                let tasks = Tasks::new(count, 1);
                 pool.run(|index| {
-                    counts[index].fetch_add(1, Ordering::Relaxed);
+                    assert!(index < threads);
+                    while let Some(range) = tasks.next() {
+                        counts[range.start].fetch_add(1, Ordering::Relaxed);
+                    }
                 });
+                assert!(
+                    counts
+                        .iter()
+                        .all(|count| count.load(Ordering::Relaxed) == 1)
+                );
             }
-            assert!(
-                counts
-                    .iter()
-                    .all(|count| count.load(Ordering::Relaxed) == 500)
-            );
         }
+    }
+
+    #[test]
+    fn a_worker_that_comes_late_is_not_waited_for() {
+        // Eight threads on fewer cores: most regions are over before most workers have come in.
+        let pool = Pool::new(8);
+        let entered = AtomicUsize::new(0);
+        for _ in 0..2000 {
+            pool.run(|_| {
+                entered.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        assert!((2000..=16_000).contains(&entered.into_inner()));
     }
 
     #[test]
@@ -346,8 +373,12 @@ mod tests {
         let count = AtomicUsize::new(0);
         for _ in 0..3 {
             std::thread::sleep(std::time::Duration::from_millis(5));
-            pool.run(|_| {
+            // The caller stays until the worker has come in.
+            pool.run(|index| {
                 count.fetch_add(1, Ordering::Relaxed);
+                while index == 0 && count.load(Ordering::Relaxed) % 2 == 1 {
+                    std::thread::yield_now();
+                }
             });
         }
         assert_eq!(count.into_inner(), 6);
@@ -358,7 +389,15 @@ mod tests {
         let pool = Pool::new(3);
         for culprit in 0..3 {
             let result = catch_unwind(AssertUnwindSafe(|| {
-                pool.run(|index| assert_ne!(index, culprit, "on purpose"));
+                let entered = AtomicUsize::new(0);
+                pool.run(|index| {
+                    entered.fetch_add(1, Ordering::Relaxed);
+                    // All come in, so that the culprit does.
+                    while entered.load(Ordering::Relaxed) < 3 {
+                        std::thread::yield_now();
+                    }
+                    assert_ne!(index, culprit, "on purpose");
+                });
             }));
             assert!(result.is_err());
         }
