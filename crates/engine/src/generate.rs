@@ -127,6 +127,7 @@ impl Session<'_> {
         let start = Instant::now();
         let finish = match read {
             None => Finish::Cancelled,
+            Some(_) if options.max_tokens == Some(0) => Finish::MaxTokens,
             Some(logits) => {
                 let first = answer.choose(logits)?;
                 self.write(first, &mut answer, options.max_tokens, on)?
@@ -171,20 +172,17 @@ impl Session<'_> {
         on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Finish, Error> {
         let finish = loop {
-            if Some(answer.n_tok) == max_tokens {
-                break Finish::MaxTokens;
-            }
             if answer.tokenizer.is_end_of_generation(next.token) {
                 break Finish::EndOfText;
             }
             if let Some(finish) = answer.accept(next, on) {
                 break finish;
             }
-            if self.room() == 0 {
-                break Finish::ContextFull;
-            }
             if Some(answer.n_tok) == max_tokens {
                 break Finish::MaxTokens;
+            }
+            if self.room() == 0 {
+                break Finish::ContextFull;
             }
             next = answer.choose(self.decode(next.token)?)?;
         };
