@@ -96,7 +96,11 @@ fn barrier(c: &mut Criterion) {
     for threads in 1..=physical_cores() {
         let pool = Pool::new(threads);
         group.bench_function(BenchmarkId::from_parameter(threads), |b| {
-            b.iter(|| pool.run(|thread| drop(black_box(thread))));
+            b.iter(|| {
+                pool.run(|thread| {
+                    black_box(thread);
+                });
+            });
         });
     }
 }

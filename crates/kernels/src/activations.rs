@@ -49,7 +49,7 @@ pub enum ScaleGroup {
 
 impl ScaleGroup {
     /// Values per scale.
-    pub fn len(self) -> usize {
+    pub fn values(self) -> usize {
         match self {
             Self::Block32 => 32,
             Self::Block256 => 256,

@@ -17,6 +17,9 @@ use crate::unpacked::{Correction, Unpacked, correction};
 #[cfg(target_arch = "x86_64")]
 use crate::x86_64;
 
+/// `(format, panels, their number, n_in, x, n_tok, out)`
+type FloatProduct = unsafe fn(DType, &[u8], usize, usize, &[f32], usize, &mut [f32]);
+
 /// The kernels of one instruction set.
 pub struct Kernels {
     /// `scalar`, `avx2`, `avxvnni`, `avx512vnni`, `amx`: what `TROIKA_ISA` takes and reports print.
@@ -26,7 +29,7 @@ pub struct Kernels {
     gemv: unsafe fn(DType, &[u8], usize, usize, QuantizedTile<'_>, &mut [f32]),
     unpack: unsafe fn(DType, &[u8], usize, &mut Unpacked),
     gemm: unsafe fn(&[Unpacked], Correction, usize, QuantizedTile<'_>, &mut [f32]),
-    product: unsafe fn(DType, &[u8], usize, usize, &[f32], usize, &mut [f32]),
+    product: FloatProduct,
     quantize: unsafe fn(&[f32], usize, &mut [i8], &mut [f32]),
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     swiglu: unsafe fn(&mut [f32], &[f32]),
@@ -56,9 +59,9 @@ impl Kernels {
             sets.push(Self {
                 name: "avx2",
                 unpacked_weight_bytes: 2,
-                gemv: x86_64::avx2::avx2::gemv,
-                unpack: x86_64::avx2::avx2::unpack,
-                gemm: x86_64::avx2::avx2::gemm,
+                gemv: x86_64::avx2::int::gemv,
+                unpack: x86_64::avx2::int::unpack,
+                gemm: x86_64::avx2::int::gemm,
                 product: x86_64::avx2::float::product,
                 quantize: x86_64::avx2::float::quantize,
                 rms_norm: x86_64::avx2::float::rms_norm,
@@ -72,9 +75,9 @@ impl Kernels {
             sets.push(Self {
                 name: "avxvnni",
                 unpacked_weight_bytes: 1,
-                gemv: x86_64::avx2::avxvnni::gemv,
-                unpack: x86_64::avx2::avxvnni::unpack,
-                gemm: x86_64::avx2::avxvnni::gemm,
+                gemv: x86_64::avx2::vnni::gemv,
+                unpack: x86_64::avx2::vnni::unpack,
+                gemm: x86_64::avx2::vnni::gemm,
                 product: x86_64::avx2::float::product,
                 quantize: x86_64::avx2::float::quantize,
                 rms_norm: x86_64::avx2::float::rms_norm,
@@ -90,7 +93,7 @@ impl Kernels {
         #[cfg(target_arch = "x86_64")]
         if x86_64::avx512::available() {
             match x86_64::amx::unit() {
-                Some(x86_64::amx::Unit::Native) => sets.push(Self::amx()),
+                Some(unit) if unit.is_native() => sets.push(Self::amx()),
                 // To be asked for by name: it is the slowest of all.
                 Some(_) if cfg!(feature = "amx-emulator") => sets.insert(1, Self::amx()),
                 _ => {}
@@ -222,7 +225,9 @@ impl Kernels {
         unsafe { (self.gemm)(w, correction(dtype), n_in, x, out) }
     }
 
-    /// Panels of F32, F16 or BF16 weights times a tile of tokens: `out` `[count, n_tok, 16]`, overwritten.
+    /// Panels of F32, F16 or BF16 weights times a tile of tokens: `out` `[count, n_tok, 16]`, overwritten. `x` is
+    /// `[n_in, n_tok]`.
+    #[expect(clippy::too_many_arguments, reason = "a kernel's operands and their sizes")]
     pub(crate) fn product(
         &self,
         dtype: DType,

@@ -21,6 +21,8 @@ pub(crate) const LANES: usize = 16;
 pub(crate) trait Lanes: Copy {
     /// Queries that attention handles side by side: as many as the register file holds.
     const QUERIES: usize;
+    /// Tokens that a product with float weights handles side by side, likewise: a power of two, at most 16.
+    const TOKENS: usize;
 
     /// Asks for the cache line at `p`, which may be any address.
     unsafe fn prefetch(p: *const u8);
@@ -124,6 +126,7 @@ impl ArrayLanes {
 
 impl Lanes for ArrayLanes {
     const QUERIES: usize = 2;
+    const TOKENS: usize = 16;
 
     unsafe fn prefetch(_: *const u8) {}
     unsafe fn splat(v: f32) -> Self {

@@ -7,6 +7,8 @@ pub mod quant;
 pub mod roofline;
 
 mod activations;
+#[cfg(test)]
+mod agreement;
 mod attention;
 mod buffer;
 mod dispatch;

@@ -24,6 +24,8 @@ pub struct Product<'a> {
 /// Quantized and tiled forms of an input, kept between products so that their memory is.
 #[derive(Debug, Default)]
 pub struct Workspace {
+    /// `[tile][n_in][token]`
+    columns: Vec<f32>,
     block32: QuantizedActivations,
     block256: QuantizedActivations,
     tiles: tiled::Activations,
@@ -85,24 +87,7 @@ pub fn matmul(
             "y is [n_tok, n_out]"
         );
     }
-    let is_used = |form| {
-        products
-            .iter()
-            .any(|product| Form::of(kernels, product.w, n_tok) == form)
-    };
-    for (group, quantized) in [
-        (ScaleGroup::Block32, &mut workspace.block32),
-        (ScaleGroup::Block256, &mut workspace.block256),
-    ] {
-        if is_used(Form::Quantized(group)) {
-            quantize(kernels, pool, x, n_tok, n_in, group, quantized);
-        }
-    }
-    if let Some(tiled) = &kernels.tiled
-        && is_used(Form::Tiles)
-    {
-        workspace.tiles.fill(tiled, pool, x, n_tok, n_in);
-    }
+    prepare(kernels, pool, x, n_tok, n_in, products, workspace);
     let parts: Vec<Part<'_>> = products
         .iter_mut()
         .map(|product| {
@@ -120,7 +105,7 @@ pub fn matmul(
                 (Form::Quantized(ScaleGroup::Block256), _) => {
                     (Input::Quantized(&workspace.block256), panels())
                 }
-                _ => (Input::Float(x), panels()),
+                _ => (Input::Float(&workspace.columns), panels()),
             };
             let y = Disjoint::new(product.y);
             Part { w, y, x, tasks }
@@ -142,6 +127,39 @@ pub fn matmul(
     }
 }
 
+/// Brings `x` into every form that a product wants.
+fn prepare(
+    kernels: &Kernels,
+    pool: &Pool,
+    x: &[f32],
+    n_tok: usize,
+    n_in: usize,
+    products: &[Product<'_>],
+    workspace: &mut Workspace,
+) {
+    let is_used = |form| {
+        products
+            .iter()
+            .any(|product| Form::of(kernels, product.w, n_tok) == form)
+    };
+    for (group, quantized) in [
+        (ScaleGroup::Block32, &mut workspace.block32),
+        (ScaleGroup::Block256, &mut workspace.block256),
+    ] {
+        if is_used(Form::Quantized(group)) {
+            quantize(kernels, pool, x, n_tok, n_in, group, quantized);
+        }
+    }
+    if is_used(Form::Float) {
+        tile_columns(pool, x, n_tok, n_in, &mut workspace.columns);
+    }
+    if let Some(tiled) = &kernels.tiled
+        && is_used(Form::Tiles)
+    {
+        workspace.tiles.fill(tiled, pool, x, n_tok, n_in);
+    }
+}
+
 /// Weights times tokens below which a product stays on the calling thread: about 5 µs of work.
 const SMALL_BYTES: usize = 64 << 10;
 
@@ -157,6 +175,24 @@ fn panels_per_task(kernels: &Kernels, w: &PackedMatrix, n_tok: usize) -> usize {
     (target / bytes)
         .next_multiple_of(GEMM_PANELS)
         .max(GEMM_PANELS)
+}
+
+/// Fills `out` with `x` tile by tile, each transposed: `[tile][n_in][token]`.
+fn tile_columns(pool: &Pool, x: &[f32], n_tok: usize, n_in: usize, out: &mut Vec<f32>) {
+    out.resize(x.len(), 0.0);
+    let out = Disjoint::new(out);
+    let tiles: Vec<_> = tiles(n_tok).collect();
+    pool.for_each(tiles.len(), 1, |index| {
+        let tile = tiles[index];
+        // SAFETY: tiles do not overlap.
+        let columns = unsafe { out.part(tile.start * n_in, tile.len * n_in) };
+        let rows = x[tile.start * n_in..].chunks_exact(n_in);
+        for (token, row) in rows.take(tile.len).enumerate() {
+            for (value, column) in row.iter().zip(columns.chunks_exact_mut(tile.len)) {
+                column[token] = *value;
+            }
+        }
+    });
 }
 
 /// Fills `out` with `x` in 8 bits.
@@ -184,11 +220,11 @@ fn quantize(
         let (first, stride) = QuantizedActivations::token_blocks(n_in, *tile, token - tile.start);
         ROW.with_borrow_mut(|(row, scales)| {
             row.resize(n_in, 0);
-            scales.resize(n_in / group.len(), 0.0);
-            kernels.quantize(&x[token * n_in..][..n_in], group.len(), row, scales);
+            scales.resize(n_in / group.values(), 0.0);
+            kernels.quantize(&x[token * n_in..][..n_in], group.values(), row, scales);
             for (block, values) in row.as_chunks::<BLOCK>().0.iter().enumerate() {
                 let at = first + block * stride;
-                let block_scale = scales[block * BLOCK / group.len()];
+                let block_scale = scales[block * BLOCK / group.values()];
                 let sum = |half: &[i8]| half.iter().map(|&v| i32::from(v)).sum::<i32>();
                 let (low, high) = (sum(&values[..16]), sum(&values[16..]));
                 // SAFETY: each block of each token has its own index.

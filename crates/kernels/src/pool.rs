@@ -188,10 +188,6 @@ impl Tasks {
     }
 
     /// The next piece, or `None` when all are handed out.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "takes &self: several threads draw from the same tasks"
-    )]
     pub fn next(&self) -> Option<std::ops::Range<usize>> {
         let start = self.next.fetch_add(self.grain, Ordering::Relaxed);
         (start < self.count).then(|| start..self.count.min(start + self.grain))

@@ -23,9 +23,9 @@ pub(crate) const PAIR_TOKENS: usize = 2 * GROUP_TOKENS;
 
 /// Tokens from which on a product goes to the tiles.
 ///
-/// Counted for Sapphire Rapids, per panel and 32 columns: rounding the weights to bf16 takes 95 cycles, and 16 tokens
-/// or fewer 16 more on the matrix unit, hidden behind them. The integer kernels take 8 to take the bytes apart and 6
-/// per token. They meet between 14 and 15 tokens; below, most of a tile is padding.
+/// Counted for Sapphire Rapids, per panel and 32 columns: rounding the weights to bf16 takes about 95 cycles, behind
+/// which the 16 cycles of a group on the matrix unit hide. The integer kernels take 8 cycles to take the bytes apart
+/// and 6 for each token. They meet near 15 tokens; below, most of a tile would be padding.
 pub(crate) const MIN_TOKENS: usize = 16;
 
 /// Tokens of a job, at most: 1 MiB of tiles at 2048 columns, which stays in a second-level cache of 2 MiB from one job
@@ -55,9 +55,12 @@ pub(crate) struct Tiled {
     pub(crate) max_panels: usize,
     /// Rounds to bf16, to nearest even; subnormal numbers become zero.
     pub(crate) round: unsafe fn(&[f32], &mut [Line]),
-    /// Multiplies a job, and gives out `(group, panel, sums)` once for each.
-    pub(crate) product: unsafe fn(&Job<'_>, &mut Scratch, &mut dyn FnMut(usize, usize, &F32Tile)),
+    /// Multiplies a job, and gives out each tile of sums once.
+    pub(crate) product: unsafe fn(&Job<'_>, &mut Scratch, &mut GiveOut<'_>),
 }
+
+/// Takes the sums of a token group of the chunk with a panel of the job.
+pub(crate) type GiveOut<'a> = dyn FnMut(usize, usize, &F32Tile) + 'a;
 
 impl Tiled {
     /// Rounds a token's activations to lines of 32.

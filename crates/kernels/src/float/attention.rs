@@ -200,7 +200,8 @@ unsafe fn softmax<L: Lanes>(
 #[inline(always)]
 #[expect(
     clippy::too_many_arguments,
-    reason = "an inner step of one loop, kept apart to be read apart"
+    clippy::needless_range_loop,
+    reason = "an inner step of one loop, kept apart to be read apart; tokens count more than `p`"
 )]
 unsafe fn weighted_values<L: Lanes, const Q: usize>(
     job: &Attend<'_>,

@@ -9,10 +9,10 @@ const F32: u8 = 0;
 const F16: u8 = 1;
 const BF16: u8 = 2;
 
-/// `count` panels times `n_tok` tokens (1, 2, 4, 8 or 16): `out` `[count][n_tok][16]`.
+/// `count` panels times a tile of `n_tok` tokens (1, 2, 4, 8 or 16): `out` `[count][n_tok][16]`.
 ///
 /// # Safety
-/// The features of `L` are there; `panels` are `count` panels of `n_in` columns, `x` is `[n_tok, n_in]`.
+/// The features of `L` are there; `panels` are `count` panels of `n_in` columns, `x` is `[n_in, n_tok]`.
 #[inline(always)]
 pub(crate) unsafe fn product<L: Lanes>(
     dtype: DType,
@@ -47,28 +47,34 @@ unsafe fn tokens<L: Lanes, const KIND: u8>(
     n_tok: usize,
     out: &mut [f32],
 ) {
-    // SAFETY: forwarded from the caller.
-    unsafe {
-        match n_tok {
-            16 => tile::<L, KIND, 16>(panel, n_in, x, out),
-            8 => tile::<L, KIND, 8>(panel, n_in, x, out),
-            4 => tile::<L, KIND, 4>(panel, n_in, x, out),
-            2 => tile::<L, KIND, 2>(panel, n_in, x, out),
-            _ => tile::<L, KIND, 1>(panel, n_in, x, out),
+    let together = n_tok.min(L::TOKENS);
+    for first in (0..n_tok).step_by(together) {
+        let (x, out) = (&x[first..], &mut out[first * PANEL_ROWS..]);
+        // SAFETY: forwarded from the caller; numbers of tokens are powers of two.
+        unsafe {
+            match together {
+                16 => tile::<L, KIND, 16>(panel, n_in, x, n_tok, out),
+                8 => tile::<L, KIND, 8>(panel, n_in, x, n_tok, out),
+                4 => tile::<L, KIND, 4>(panel, n_in, x, n_tok, out),
+                2 => tile::<L, KIND, 2>(panel, n_in, x, n_tok, out),
+                _ => tile::<L, KIND, 1>(panel, n_in, x, n_tok, out),
+            }
         }
     }
 }
 
-/// A column of weights is loaded once for all tokens; each token has one accumulator, so each output is one chain of
-/// fused multiply-adds in the order of the columns.
+/// A column of weights is loaded once for `T` tokens of a tile of `n_tok`; each token has one accumulator, so each output is one chain of
+/// fused multiply-adds in the order of the columns. The tokens' values of a column lie together: apart by a row of
+/// `n_in`, often a multiple of 4 KiB, they would fight for the same few lines of the cache.
 #[inline(always)]
 unsafe fn tile<L: Lanes, const KIND: u8, const T: usize>(
     panel: &[u8],
     n_in: usize,
     x: &[f32],
+    n_tok: usize,
     out: &mut [f32],
 ) {
-    debug_assert!(x.len() >= T * n_in && out.len() >= T * PANEL_ROWS);
+    debug_assert!(x.len() >= (n_in - 1) * n_tok + T && out.len() >= T * PANEL_ROWS);
     // SAFETY: sizes as asserted, and the panel has `n_in` columns.
     unsafe {
         let mut acc = [L::splat(0.0); T];
@@ -79,7 +85,7 @@ unsafe fn tile<L: Lanes, const KIND: u8, const T: usize>(
                 _ => L::load_bf16(panel.as_ptr().cast::<u16>().add(k * PANEL_ROWS)),
             };
             for (t, acc) in acc.iter_mut().enumerate() {
-                *acc = w.mul_add(L::splat(*x.get_unchecked(t * n_in + k)), *acc);
+                *acc = w.mul_add(L::splat(*x.get_unchecked(k * n_tok + t)), *acc);
             }
         }
         for (acc, out) in acc.into_iter().zip(out.as_chunks_mut::<PANEL_ROWS>().0) {

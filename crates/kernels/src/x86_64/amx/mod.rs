@@ -1,14 +1,14 @@
 //! AMX: the matrix unit of Intel's server CPUs since Sapphire Rapids.
 //!
 //! Eight tile registers of 16 rows by 64 bytes, and instructions that multiply two of them and add the result to a
-//! third: 16x16 sums over 32 bf16 or 64 int8 products each. Rust's intrinsics for it are not stable, so [`Tiles`] wraps
-//! the instructions in `asm!`. Three things stand between a CPU that has the unit and its use, and [`support()`] asks for
-//! all: CPUID, the operating system's saving of tile state (XCR0), and Linux's permission per process.
+//! third: 16x16 sums over 32 bf16 or 64 int8 products each. Rust's intrinsics for it are not stable, so [`tile`] wraps
+//! the instructions in `asm!`. Three things stand between a CPU that has the unit and its use, and [`support()`] asks
+//! for all: CPUID, the operating system's saving of tile state (XCR0), and Linux's permission per process.
 //!
 //! Tests run the same machine code everywhere: where the unit is missing, the `emulator` catches the instructions as
 //! they fault and executes them in software.
 //!
-//! [`unit`] says whether the kernels can run, and [`TILED`] is what they offer: matrix products with many tokens. All
+//! [`unit()`] says whether the kernels can run, and [`TILED`] is what they offer: matrix products with many tokens. All
 //! else is left to AVX-512.
 
 mod product;
@@ -24,9 +24,8 @@ mod tests;
 use crate::tiled::Tiled;
 
 pub(crate) use support::{Unavailable, support};
-pub(crate) use tile::{TileConfig, TileShape, Tiles};
 
-/// Matrix products in tiles. To be called only if [`unit`] named one.
+/// Matrix products in tiles. To be called only if [`unit()`] named one.
 pub(crate) const TILED: Tiled = Tiled {
     max_panels: product::MAX_PANELS,
     round: round::activations,
@@ -47,6 +46,13 @@ pub(crate) enum Unit {
     /// The software stand-in: right, and some thousand times slower.
     #[cfg(all(target_os = "linux", any(test, feature = "amx-emulator")))]
     Emulated,
+}
+
+impl Unit {
+    /// Whether this is the CPU's own.
+    pub(crate) fn is_native(self) -> bool {
+        self == Self::Native
+    }
 }
 
 /// Makes the tile instructions work in this process, by emulation if need be and if it was compiled in.

@@ -1,23 +1,22 @@
 //! The loops of a product on the matrix unit: panels of weights times a chunk of tokens, in bf16 with f32 sums.
 //!
 //! A *block* multiplies a pair of token groups by a pair of panels: 2x2 tiles of sums in registers, 4 tile loads for 4
-//! products per step of 32 columns. Blocks are arranged so that the unit has something to do in every cycle, counted
-//! for Sapphire Rapids, where a product takes 16 cycles, a load from the first-level cache 8, one from the second about
-//! 21 (48 bytes a cycle), a store 16:
+//! products per step of 32 columns. Blocks are arranged so that the unit has something to do in every cycle, as counted
+//! for Sapphire Rapids: a product takes 16 cycles, a tile load from the first-level cache 8, a store 16, and the
+//! second-level cache gives about 48 bytes a cycle.
 //!
-//! - Columns are taken in slabs of 8 steps. In one, a pair of token groups (16 KiB) stays in the first-level cache of
-//!   48 KiB while the panels of the job pass by. A block then takes 512 cycles of products; it loads 16 KiB of weights
-//!   and 4 KiB of earlier sums from the second-level cache, 430 cycles at its rate. With all columns in one slab both
-//!   sides would come from there, 680 cycles for the same 32 products; sums would never leave the registers, but their
-//!   32 stores and loads a block hide behind products, and the missing bandwidth does not.
-//! - A slab of 8 steps is also the longest whose pair, panels and sums together pass (40 KiB) before the pair is read
-//!   again, as a cache that drops the oldest line wants it. The panels' loads say that they are not needed there.
+//! - Columns are taken in slabs of 8 steps, with the sums in memory between them. In a slab, a pair of token groups
+//!   (16 KiB) stays in the first-level cache of 48 KiB while the panels of the job pass by. In the 512 cycles of
+//!   products of a block, 16 KiB of weights, 4 KiB of earlier sums and 5 KiB of all else come from the second-level
+//!   cache: 50 bytes a cycle. Simulated caches, which drop the oldest line, need 58 with slabs of 4 steps, 77 with 16
+//!   (the pair is gone when it is wanted again) and 71 with all 64 steps of 2048 columns, where no sum leaves the
+//!   registers. The loads of weights say that they need not stay in the first-level cache.
 //! - The second-level cache of 2 MiB holds two slabs of 16 panels (128 KiB each), the sums (256 KiB for 256 tokens)
-//!   and the tokens: all of them up to 2048 columns (1 MiB); beyond, a pair's next slab is asked for while the one
-//!   before is multiplied, at 4 bytes a cycle.
+//!   and the tokens: all of them up to 2048 columns (1 MiB). Beyond, a pair's next slab is asked for while the one
+//!   before is multiplied, and 5 bytes a cycle come from the third-level cache.
 //! - Weights for the next slab are rounded to bf16 between the steps of this one: about 95 cycles of the vector units
-//!   for 32 columns of a panel, which at 256 tokens falls due every fourth step of 64 cycles. The matrix unit goes on
-//!   meanwhile: its loads and products need none of the vector units' ports worth mentioning.
+//!   for 32 columns of a panel, due every fourth step of 64 cycles at 256 tokens. The matrix unit's instructions, few
+//!   and long, go on beside it.
 //!
 //! What is computed does not depend on any of this: each sum takes its columns in ascending order, 32 at a time, and is
 //! an f32 between them.
@@ -28,7 +27,7 @@ use bytemuck::Zeroable;
 
 use super::round;
 use super::tile::{TileConfig, TileShape, Tiles};
-use crate::tiled::{Bf16Tile, F32Tile, GROUP_TOKENS, Job, STEP, Scratch};
+use crate::tiled::{Bf16Tile, F32Tile, GROUP_TOKENS, GiveOut, Job, STEP, Scratch};
 
 /// Panels whose slabs are kept at a time.
 pub(super) const MAX_PANELS: usize = 16;
@@ -43,92 +42,114 @@ const BLOCK_TILES: usize = 4;
 ///
 /// # Safety
 /// The tile instructions work and [`round::available`] said yes; `job` is consistent and not empty.
-pub(super) unsafe fn product(
-    job: &Job<'_>,
-    scratch: &mut Scratch,
-    out: &mut dyn FnMut(usize, usize, &F32Tile),
-) {
+pub(super) unsafe fn product(job: &Job<'_>, scratch: &mut Scratch, out: &mut GiveOut<'_>) {
     // SAFETY: forwarded from the caller.
     unsafe { multiply(job, SLAB_STEPS, scratch, out) }
 }
 
 /// [`product`] with slabs of `slab_steps`.
-unsafe fn multiply(
-    job: &Job<'_>,
-    slab_steps: usize,
-    scratch: &mut Scratch,
-    out: &mut dyn FnMut(usize, usize, &F32Tile),
-) {
+unsafe fn multiply(job: &Job<'_>, slab_steps: usize, scratch: &mut Scratch, out: &mut GiveOut<'_>) {
     static CONFIG: TileConfig = TileConfig::new([TileShape::FULL; 8]);
-    let steps = job.n_in / STEP;
-    let slabs = steps.div_ceil(slab_steps);
-    // The one behind the last is empty.
-    let slab = |index: usize| {
-        let start = steps.min(index * slab_steps);
-        Slab {
-            start,
-            len: slab_steps.min(steps - start),
-        }
+    let loops = Loops {
+        job,
+        steps: job.n_in / STEP,
+        token_pairs: Pairs(job.n_tok.div_ceil(GROUP_TOKENS)),
+        panel_pairs: Pairs(job.count),
     };
-    let token_pairs = Pairs(job.n_tok.div_ceil(GROUP_TOKENS));
-    let panel_pairs = Pairs(job.count);
+    let blocks = loops.token_pairs.count() * loops.panel_pairs.count();
     for weights in &mut scratch.weights {
         weights.resize(job.count * slab_steps, Bf16Tile::zeroed());
     }
-    let blocks = token_pairs.count() * panel_pairs.count();
     scratch.sums.resize(blocks * BLOCK_TILES, F32Tile::zeroed());
     let [now, next] = &mut scratch.weights;
 
-    Rounding::new(job, slab(0), now, 1).step();
+    let mut this = loops.slab(0, slab_steps);
+    Rounding::new(job, this, now, 1).step();
     // SAFETY: the caller vouches for the unit.
     let mut tiles = unsafe { Tiles::configure(&CONFIG) };
-    for index in 0..slabs {
-        let this = slab(index);
-        let mut rounding = Rounding::new(job, slab(index + 1), next, blocks * this.len);
-        let mut sums = scratch.sums.as_chunks_mut::<BLOCK_TILES>().0.iter_mut();
+    while this.len > 0 {
+        let later = loops.slab(this.start + this.len, slab_steps);
+        let rounding = Rounding::new(job, later, next, blocks * this.len);
+        let out = (later.len == 0).then_some(&mut *out);
+        loops.multiply_slab(
+            [this, later],
+            &mut tiles,
+            now,
+            &mut scratch.sums,
+            rounding,
+            out,
+        );
+        std::mem::swap(now, next);
+        this = later;
+    }
+}
+
+/// What stays the same in all loops of a job.
+struct Loops<'a> {
+    job: &'a Job<'a>,
+    steps: usize,
+    token_pairs: Pairs,
+    panel_pairs: Pairs,
+}
+
+impl Loops<'_> {
+    /// The slab from step `start` on; behind the last it is empty.
+    fn slab(&self, start: usize, len: usize) -> Slab {
+        let len = len.min(self.steps - start);
+        Slab { start, len }
+    }
+
+    /// Adds a slab to all sums, and gives them out if it is the last.
+    fn multiply_slab(
+        &self,
+        [this, later]: [Slab; 2],
+        tiles: &mut Tiles,
+        weights: &[Bf16Tile],
+        sums: &mut [F32Tile],
+        mut rounding: Rounding<'_>,
+        mut out: Option<&mut GiveOut<'_>>,
+    ) {
+        let (token_pairs, panel_pairs) = (self.token_pairs, self.panel_pairs);
+        let mut sums = sums.as_chunks_mut::<BLOCK_TILES>().0.iter_mut();
         for tokens in 0..token_pairs.count() {
-            let x = token_pairs.tiles(job.x, tokens, steps, this);
-            let x_later = match tokens + 1 < token_pairs.count() {
-                true => token_pairs.tiles(job.x, tokens + 1, steps, this),
-                false => token_pairs.tiles(job.x, 0, steps, slab(index + 1)),
+            let x = token_pairs.tiles(self.job.x, tokens, self.steps, this);
+            let x_later = if tokens + 1 < token_pairs.count() {
+                token_pairs.tiles(self.job.x, tokens + 1, self.steps, this)
+            } else {
+                token_pairs.tiles(self.job.x, 0, self.steps, later)
             };
             let mut asking = Asking::new(x_later, panel_pairs.count() * this.len);
             for panels in 0..panel_pairs.count() {
-                let whole = Slab {
-                    start: 0,
-                    len: this.len,
-                };
-                let w = panel_pairs.tiles(now, panels, this.len, whole);
                 let sums = sums.next().expect("sums for every block");
+                let block = Block {
+                    tiles,
+                    x,
+                    w: panel_pairs.tiles(weights, panels, this.len, Slab { start: 0, ..this }),
+                    sums,
+                    is_first: this.start == 0,
+                };
                 let between = || {
                     asking.step();
                     rounding.step();
                 };
-                let block = Block {
-                    tiles: &mut tiles,
-                    x,
-                    w,
-                    sums,
-                    is_first: index == 0,
-                };
-                match (token_pairs.len(tokens), panel_pairs.len(panels)) {
+                let shape = (token_pairs.len(tokens), panel_pairs.len(panels));
+                match shape {
                     (2, 2) => block.multiply::<2, 2>(between),
                     (2, _) => block.multiply::<2, 1>(between),
                     (_, 2) => block.multiply::<1, 2>(between),
                     _ => block.multiply::<1, 1>(between),
                 }
-                if index + 1 == slabs {
-                    // Now, while they are at hand, and so that writing is spread over the whole slab.
-                    for group in 0..token_pairs.len(tokens) {
-                        for panel in 0..panel_pairs.len(panels) {
-                            let sums = &sums[group * 2 + panel];
-                            out(tokens * 2 + group, panels * 2 + panel, sums);
+                // Now, while they are at hand, and so that writing is spread over the whole slab.
+                if let Some(out) = &mut out {
+                    for (at, sums) in sums.iter().enumerate() {
+                        let (group, panel) = (at / 2, at % 2);
+                        if group < shape.0 && panel < shape.1 {
+                            out(2 * tokens + group, 2 * panels + panel, sums);
                         }
                     }
                 }
             }
         }
-        std::mem::swap(now, next);
     }
 }
 

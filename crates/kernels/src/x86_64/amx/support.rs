@@ -34,7 +34,7 @@ impl fmt::Display for Unavailable {
     }
 }
 
-/// Whether [`Tiles`](super::Tiles) can be used, with all of bf16 and int8, or why not.
+/// Whether [`Tiles`](super::tile::Tiles) can be used, with all of bf16 and int8, or why not.
 ///
 /// Asks once per process; the permission it gets holds for all threads.
 pub(crate) fn support() -> Result<(), Unavailable> {

@@ -6,6 +6,7 @@ use std::arch::asm;
 
 use proptest::prelude::*;
 
+use super::tile::{TileConfig, TileShape, Tiles};
 use super::*;
 
 /// Says which unit runs the test, or that none does.

@@ -6,106 +6,89 @@ use super::dot::Dot;
 use super::format::Format;
 use crate::activations::{BLOCK, QuantizedTile};
 
-/// A block's scales `[SCALES][16]` and minima `[16]`.
-#[derive(Clone, Copy)]
-pub(super) struct Scales {
-    pub(super) scale: *const f32,
-    pub(super) min: *const f32,
-}
-
-/// Where a block's weights come from.
-///
-/// # Safety
-/// The CPU has AVX2, and the block is there.
+/// A block's weights, packed or taken apart.
 pub(super) trait Weights: Copy {
-    /// Those of step `step`, rows `half * 8 ..`.
-    unsafe fn load(self, step: usize, half: usize) -> __m256i;
+    /// Lane `step` of rows `half * 8 ..`.
+    ///
+    /// # Safety
+    /// The CPU has AVX2, and the block is there.
+    unsafe fn lane(self, step: usize, half: usize) -> __m256i;
+    /// Its scales `[SCALES][16]`.
+    fn scale(self) -> *const f32;
+    /// Its minima `[16]`, if the format has any.
+    fn min(self) -> *const f32;
 }
 
-/// Adds the products with blocks `at..at + T` of `x`, which are those of `T` tokens, to `acc` `[T][2]`.
+/// Adds the products of a block with blocks `at .. at + T` of `x`, which are those of `T` tokens, to `acc`.
 ///
-/// Sums of integers are exact and each is added by one fused multiply-add, in the same order as in every kernel set,
-/// so results agree to the bit.
+/// Sums of integers are exact, and each is added by one fused multiply-add, in the same order as in every kernel set:
+/// so results agree to the bit. `steps` is `STEPS / SCALES`: a constant if the loop is to be unrolled.
 ///
 /// # Safety
-/// The CPU has the features of `D` and FMA; `x` has the blocks and `scales` are those of format `F`.
+/// The CPU has the features of `D` and FMA; `weights` are those of format `F`, and `x` has the blocks.
 #[inline(always)]
 pub(super) unsafe fn block<F: Format, D: Dot, const T: usize>(
     weights: impl Weights,
-    scales: Scales,
+    steps: usize,
     x: QuantizedTile<'_>,
     at: usize,
     acc: &mut [[__m256; 2]; T],
-    opaque: usize,
 ) {
     debug_assert!((at + T) * BLOCK <= x.q.len() && at + T <= x.scale.len());
+    debug_assert_eq!(steps, D::STEPS / F::SCALES);
     // SAFETY: in bounds as asserted; the rest is forwarded from the caller.
     unsafe {
         let q = D::activations::<T>(x.q.as_ptr().add(at * BLOCK));
-        let steps = if T > 1 { opaque } else { D::STEPS / F::SCALES };
         for part in 0..F::SCALES {
-            let mut sum = [[_mm256_setzero_si256(); 2]; T];
+            let mut start = [_mm256_setzero_si256(); T];
             if F::OFFSET != 0 {
-                for t in 0..T {
-                    let [n0, n1] = *x.neg_sum.get_unchecked(at + t);
-                    let neg_sum = if F::SCALES == 1 {
-                        n0 + n1
-                    } else if part == 0 {
-                        n0
-                    } else {
-                        n1
+                for (t, start) in start.iter_mut().enumerate() {
+                    let neg_sum = *x.neg_sum.get_unchecked(at + t);
+                    let neg_sum = match F::SCALES {
+                        1 => neg_sum[0] + neg_sum[1],
+                        _ => neg_sum[part],
                     };
-                    let start = _mm256_set1_epi32(neg_sum * F::OFFSET);
-                    sum[t] = [start, start];
+                    *start = _mm256_set1_epi32(neg_sum * F::OFFSET);
                 }
             }
-            let mut run = sum;
+            let mut run = [[_mm256_setzero_si256(); 2]; T];
             for t in 0..T {
-                run[t] = [D::begin(sum[t][0]), D::begin(sum[t][1])];
+                run[t] = [D::begin(start[t]), D::begin(start[t])];
             }
-            let end = (part + 1) * steps;
-            let mut step = part * steps;
-            while step < end {
+            for step in (part * steps..(part + 1) * steps).step_by(2) {
                 let w = [
-                    [weights.load(step, 0), weights.load(step, 1)],
-                    [weights.load(step + 1, 0), weights.load(step + 1, 1)],
+                    [weights.lane(step, 0), weights.lane(step + 1, 0)],
+                    [weights.lane(step, 1), weights.lane(step + 1, 1)],
                 ];
-                for t in 0..T {
+                for (t, run) in run.iter_mut().enumerate() {
                     let x = [D::broadcast(&q, t, step), D::broadcast(&q, t, step + 1)];
-                    run[t][0] = D::step(run[t][0], [w[0][0], w[1][0]], x);
-                    run[t][1] = D::step(run[t][1], [w[0][1], w[1][1]], x);
+                    run[0] = D::step(run[0], w[0], x);
+                    run[1] = D::step(run[1], w[1], x);
                 }
-                step += 2;
             }
-            for t in 0..T {
-                sum[t][0] = D::finish(run[t][0], sum[t][0]);
-                sum[t][1] = D::finish(run[t][1], sum[t][1]);
-            }
-            for t in 0..T {
+            for (t, acc) in acc.iter_mut().enumerate() {
                 let scale_x = _mm256_set1_ps(*x.scale.get_unchecked(at + t));
-                for half in 0..2 {
-                    let scale_w = _mm256_loadu_ps(scales.scale.add(part * 16 + half * 8));
-                    acc[t][half] = _mm256_fmadd_ps(
-                        _mm256_cvtepi32_ps(sum[t][half]),
-                        _mm256_mul_ps(scale_w, scale_x),
-                        acc[t][half],
-                    );
+                for (half, acc) in acc.iter_mut().enumerate() {
+                    let sum = D::finish(run[t][half], start[t]);
+                    let scale_w = _mm256_loadu_ps(weights.scale().add(part * 16 + half * 8));
+                    let scale = _mm256_mul_ps(scale_w, scale_x);
+                    *acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, *acc);
                 }
             }
         }
         if F::MIN {
-            for t in 0..T {
+            for (t, acc) in acc.iter_mut().enumerate() {
                 let scaled_sum = _mm256_set1_ps(*x.scaled_sum.get_unchecked(at + t));
-                for half in 0..2 {
-                    let min = _mm256_loadu_ps(scales.min.add(half * 8));
-                    acc[t][half] = _mm256_fnmadd_ps(min, scaled_sum, acc[t][half]);
+                for (half, acc) in acc.iter_mut().enumerate() {
+                    let min = _mm256_loadu_ps(weights.min().add(half * 8));
+                    *acc = _mm256_fnmadd_ps(min, scaled_sum, *acc);
                 }
             }
         }
     }
 }
 
-/// Writes the 16 outputs of each accumulator pair.
+/// Writes the 16 outputs of each pair of accumulators.
 ///
 /// # Safety
 /// The CPU has AVX.

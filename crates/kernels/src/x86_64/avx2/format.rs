@@ -1,4 +1,4 @@
-//! The block formats as the integer kernels see them: where a panel keeps weights and scales (see `packed`).
+//! The block formats as the integer kernels see them: where a panel keeps its weights and scales (see `packed`).
 
 use std::arch::x86_64::*;
 
@@ -8,29 +8,34 @@ use crate::packed::in_pairs;
 /// A packed format.
 ///
 /// # Safety
-/// Of all functions: the CPU has AVX2 and F16C, and `panel` points to a panel of `blocks` blocks of 32 columns.
+/// Of all functions: the CPU has AVX2 and F16C, and `panel` points to a panel that has the block.
 pub(super) trait Format {
     /// What is added to every weight.
     const OFFSET: i32;
-    /// Scales per block of 32: one, or one per 16.
+    /// Scales per block: one, or one for each half of it.
     const SCALES: usize;
-    /// Whether each block has a minimum, which is subtracted from every weight.
+    /// Whether a block has a minimum, which is subtracted from every weight.
     const MIN: bool;
-    /// Blocks whose scales are stored together.
+    /// Blocks whose scales are kept together.
     const SUPER: usize;
-    /// Blocks after which the way that bits are packed repeats.
+    /// Bytes that a block takes in a panel, with its scales.
+    const BLOCK_BYTES: usize;
+    /// Blocks after which the way repeats in which weights are packed. Divides [`SUPER`](Self::SUPER).
     const CYCLE: usize;
-    /// Bytes per block of a panel, rounded down: the pace at which the panel is read.
-    const BYTES: usize;
 
-    /// The weights of step `step` of block `block`, rows `half * 8 ..`, as the format's arithmetic takes them.
-    unsafe fn weights<const AT: usize>(panel: *const u8, block: usize, step: usize, half: usize) -> __m256i;
+    /// Lane `step` of block `block`, the `AT`-th of its cycle, for rows `half * 8 ..`.
+    unsafe fn weights<const AT: usize>(
+        panel: *const u8,
+        block: usize,
+        step: usize,
+        half: usize,
+    ) -> __m256i;
 
-    /// Writes the scales `[SUPER * SCALES][16]`, and minima `[SUPER][16]` if there are any, of super-block `index`.
+    /// Writes the scales `[SUPER * SCALES][16]` of super-block `index`, and its minima `[SUPER][16]` if there are any.
     ///
     /// # Safety
     /// There is room.
-    unsafe fn scales(panel: *const u8, blocks: usize, index: usize, scale: *mut f32, min: *mut f32);
+    unsafe fn scales(panel: *const u8, index: usize, scale: *mut f32, min: *mut f32);
 }
 
 #[inline(always)]
@@ -46,7 +51,7 @@ unsafe fn load_f16(p: *const u8) -> __m256 {
     unsafe { _mm256_cvtph_ps(_mm_loadu_si128(p.cast())) }
 }
 
-/// 16 f16 scales, widened.
+/// 16 f16 scales as f32.
 #[inline(always)]
 unsafe fn widen_scales(p: *const u8, scale: *mut f32) {
     // SAFETY: forwarded from the caller.
@@ -56,27 +61,22 @@ unsafe fn widen_scales(p: *const u8, scale: *mut f32) {
     }
 }
 
+#[inline(always)]
+unsafe fn mask(bytes: __m256i, mask: i8) -> __m256i {
+    // SAFETY: features as in the callers.
+    unsafe { _mm256_and_si256(bytes, _mm256_set1_epi8(mask)) }
+}
+
 /// The low or the high nibble of every byte.
 #[inline(always)]
 unsafe fn nibbles(bytes: __m256i, high: bool) -> __m256i {
     // SAFETY: features as in the callers.
     unsafe {
-        let bytes = if high {
-            _mm256_srli_epi16::<4>(bytes)
+        if high {
+            mask(_mm256_srli_epi16::<4>(bytes), 15)
         } else {
-            bytes
-        };
-        _mm256_and_si256(bytes, _mm256_set1_epi8(15))
-    }
-}
-
-/// Bits `shift..` of every byte that `mask` leaves. The shift moves whole lanes; the mask removes what crossed over.
-#[inline(always)]
-unsafe fn bits(bytes: __m256i, shift: usize, mask: i8) -> __m256i {
-    // SAFETY: features as in the callers.
-    unsafe {
-        let shifted = _mm256_srlv_epi32(bytes, _mm256_set1_epi32(shift as i32));
-        _mm256_and_si256(shifted, _mm256_set1_epi8(mask))
+            mask(bytes, 15)
+        }
     }
 }
 
@@ -87,12 +87,17 @@ impl Format for Q4_0 {
     const SCALES: usize = 1;
     const MIN: bool = false;
     const SUPER: usize = 1;
+    const BLOCK_BYTES: usize = 288;
     const CYCLE: usize = 1;
-    const BYTES: usize = 288;
 
     #[inline(always)]
-    unsafe fn weights<const AT: usize>(panel: *const u8, block: usize, step: usize, half: usize) -> __m256i {
-        // The even steps are the low nibbles, the odd ones the high nibbles of the same bytes.
+    unsafe fn weights<const AT: usize>(
+        panel: *const u8,
+        block: usize,
+        step: usize,
+        half: usize,
+    ) -> __m256i {
+        // The first four steps are the low nibbles, the last four the high nibbles of the same bytes.
         // SAFETY: forwarded from the caller.
         unsafe {
             let bytes = load(panel.add(in_pairs(block, 256).1 + step % 4 * 64 + half * 32));
@@ -101,13 +106,13 @@ impl Format for Q4_0 {
     }
 
     #[inline(always)]
-    unsafe fn scales(panel: *const u8, blocks: usize, index: usize, scale: *mut f32, _: *mut f32) {
+    unsafe fn scales(panel: *const u8, index: usize, scale: *mut f32, _: *mut f32) {
         // SAFETY: forwarded from the caller.
         unsafe { widen_scales(panel.add(in_pairs(index, 256).0), scale) }
     }
 }
 
-/// Q8_0 as it is stored: unsigned bytes.
+/// Q8_0 as it is stored, in unsigned bytes.
 pub(super) struct Q8_0;
 
 impl Format for Q8_0 {
@@ -115,23 +120,28 @@ impl Format for Q8_0 {
     const SCALES: usize = 1;
     const MIN: bool = false;
     const SUPER: usize = 1;
+    const BLOCK_BYTES: usize = 544;
     const CYCLE: usize = 1;
-    const BYTES: usize = 544;
 
     #[inline(always)]
-    unsafe fn weights<const AT: usize>(panel: *const u8, block: usize, step: usize, half: usize) -> __m256i {
+    unsafe fn weights<const AT: usize>(
+        panel: *const u8,
+        block: usize,
+        step: usize,
+        half: usize,
+    ) -> __m256i {
         // SAFETY: forwarded from the caller.
         unsafe { load(panel.add(in_pairs(block, 512).1 + step * 64 + half * 32)) }
     }
 
     #[inline(always)]
-    unsafe fn scales(panel: *const u8, blocks: usize, index: usize, scale: *mut f32, _: *mut f32) {
+    unsafe fn scales(panel: *const u8, index: usize, scale: *mut f32, _: *mut f32) {
         // SAFETY: forwarded from the caller.
         unsafe { widen_scales(panel.add(in_pairs(index, 512).0), scale) }
     }
 }
 
-/// Q8_0 in the order of [`Words`].
+/// Q8_0 as signed 16-bit numbers, in the order of [`Words`].
 pub(super) struct Q8_0Words;
 
 impl Format for Q8_0Words {
@@ -139,32 +149,32 @@ impl Format for Q8_0Words {
     const SCALES: usize = Q8_0::SCALES;
     const MIN: bool = Q8_0::MIN;
     const SUPER: usize = Q8_0::SUPER;
-    const CYCLE: usize = 1;
-    const BYTES: usize = Q8_0::BYTES;
+    const BLOCK_BYTES: usize = Q8_0::BLOCK_BYTES;
+    const CYCLE: usize = Q8_0::CYCLE;
 
     #[inline(always)]
-    unsafe fn weights<const AT: usize>(panel: *const u8, block: usize, step: usize, half: usize) -> __m256i {
+    unsafe fn weights<const AT: usize>(
+        panel: *const u8,
+        block: usize,
+        step: usize,
+        half: usize,
+    ) -> __m256i {
         // SAFETY: forwarded from the caller.
         unsafe {
             let unsigned = Q8_0::weights::<AT>(panel, block, step % 8, half);
-            Words::extend(_mm256_xor_si256(unsigned, _mm256_set1_epi8(-128)), step % 2)
+            let signed = _mm256_xor_si256(unsigned, _mm256_set1_epi8(i8::MIN));
+            Words::extend(signed, step / 8)
         }
     }
 
     #[inline(always)]
-    unsafe fn scales(
-        panel: *const u8,
-        blocks: usize,
-        index: usize,
-        scale: *mut f32,
-        min: *mut f32,
-    ) {
+    unsafe fn scales(panel: *const u8, index: usize, scale: *mut f32, min: *mut f32) {
         // SAFETY: forwarded from the caller.
-        unsafe { Q8_0::scales(panel, blocks, index, scale, min) }
+        unsafe { Q8_0::scales(panel, index, scale, min) }
     }
 }
 
-#[expect(non_camel_case_types, reason = "spelled as GGUF does")]
+#[expect(non_camel_case_types, reason = "spelled as GGUF spells it")]
 pub(super) struct Q4_K;
 
 impl Format for Q4_K {
@@ -172,22 +182,26 @@ impl Format for Q4_K {
     const SCALES: usize = 1;
     const MIN: bool = true;
     const SUPER: usize = 8;
+    const BLOCK_BYTES: usize = 288;
     const CYCLE: usize = 2;
-    const BYTES: usize = 288;
 
     #[inline(always)]
-    unsafe fn weights<const AT: usize>(panel: *const u8, block: usize, step: usize, half: usize) -> __m256i {
+    unsafe fn weights<const AT: usize>(
+        panel: *const u8,
+        block: usize,
+        step: usize,
+        half: usize,
+    ) -> __m256i {
         // Two neighbouring blocks are the low and the high nibbles of the same bytes.
         // SAFETY: forwarded from the caller.
         unsafe {
             let start = panel.add(block / 8 * 2304 + block % 8 / 2 * 512);
-            let bytes = load(start.add(step * 64 + half * 32));
-            nibbles(bytes, AT == 1)
+            nibbles(load(start.add(step * 64 + half * 32)), AT == 1)
         }
     }
 
     #[inline(always)]
-    unsafe fn scales(panel: *const u8, _: usize, index: usize, scale: *mut f32, min: *mut f32) {
+    unsafe fn scales(panel: *const u8, index: usize, scale: *mut f32, min: *mut f32) {
         // SAFETY: forwarded from the caller.
         unsafe {
             let start = panel.add(index * 2304);
@@ -215,11 +229,11 @@ unsafe fn q4_k_scales(a: __m256i, b: __m256i, c: __m256i) -> ([__m256i; 2], [__m
     // SAFETY: features as in the caller.
     unsafe {
         // The upper two bits of the first eight bytes are those of the last four scales and minima.
-        let top_a = _mm256_slli_epi16::<4>(bits(a, 6, 3));
-        let top_b = _mm256_slli_epi16::<4>(bits(b, 6, 3));
+        let top_a = mask(_mm256_srli_epi16::<2>(a), 0x30);
+        let top_b = mask(_mm256_srli_epi16::<2>(b), 0x30);
         (
-            [bits(a, 0, 63), _mm256_or_si256(bits(c, 0, 15), top_a)],
-            [bits(b, 0, 63), _mm256_or_si256(bits(c, 4, 15), top_b)],
+            [mask(a, 63), _mm256_or_si256(nibbles(c, false), top_a)],
+            [mask(b, 63), _mm256_or_si256(nibbles(c, true), top_b)],
         )
     }
 }
@@ -234,7 +248,7 @@ unsafe fn byte_f32(lanes: __m256i, i: usize) -> __m256 {
     }
 }
 
-#[expect(non_camel_case_types, reason = "spelled as GGUF does")]
+#[expect(non_camel_case_types, reason = "spelled as GGUF spells it")]
 pub(super) struct Q6_K;
 
 impl Format for Q6_K {
@@ -242,42 +256,46 @@ impl Format for Q6_K {
     const SCALES: usize = 2;
     const MIN: bool = false;
     const SUPER: usize = 8;
+    const BLOCK_BYTES: usize = 420;
     const CYCLE: usize = 4;
-    const BYTES: usize = 420;
 
     #[inline(always)]
-    unsafe fn weights<const AT: usize>(panel: *const u8, block: usize, step: usize, half: usize) -> __m256i {
-        // Each half of 128 columns has four blocks: low nibbles of bytes 0..32, of 32..64, high nibbles of 0..32, of
-        // 32..64; the two high bits of all four lie in the same 32 bytes.
+    unsafe fn weights<const AT: usize>(
+        panel: *const u8,
+        block: usize,
+        step: usize,
+        half: usize,
+    ) -> __m256i {
+        // A cycle is the low nibbles of bytes 0..32, of 32..64, the high nibbles of 0..32, of 32..64; the two high
+        // bits of all four blocks lie in the same 32 bytes.
         // SAFETY: forwarded from the caller.
         unsafe {
-            let start = panel.add(in_pairs(block / 8, 3328).1);
-            let side = block % 8 / 4;
-            let lane = step * 64 + half * 32;
-            let low = load(start.add(side * 1024 + AT % 2 * 512 + lane));
-            let high = load(start.add(2048 + side * 512 + lane));
+            let start = panel.add(in_pairs(block / 8, 3328).1 + step * 64 + half * 32);
+            let cycle = block % 8 / 4;
+            let low = load(start.add(cycle * 1024 + AT % 2 * 512));
+            let high = load(start.add(2048 + cycle * 512));
             let high = match AT {
                 0 => _mm256_slli_epi16::<4>(high),
                 1 => _mm256_slli_epi16::<2>(high),
                 2 => high,
                 _ => _mm256_srli_epi16::<2>(high),
             };
-            let high = _mm256_and_si256(high, _mm256_set1_epi8(0x30));
-            _mm256_or_si256(nibbles(low, AT >= 2), high)
+            _mm256_or_si256(nibbles(low, AT >= 2), mask(high, 0x30))
         }
     }
 
     #[inline(always)]
-    unsafe fn scales(panel: *const u8, blocks: usize, index: usize, scale: *mut f32, _: *mut f32) {
+    unsafe fn scales(panel: *const u8, index: usize, scale: *mut f32, _: *mut f32) {
         // SAFETY: forwarded from the caller.
         unsafe {
-            let start = panel.add(in_pairs(index, 3328).1);
-            let d = panel.add(in_pairs(index, 3328).0);
+            let (d, body) = in_pairs(index, 3328);
+            let (d, bytes) = (panel.add(d), panel.add(body + 3072));
             for half in 0..2 {
                 let d = load_f16(d.add(half * 16));
                 for i in 0..16 {
-                    let bytes = load(start.add(3072 + i / 4 * 64 + half * 32));
-                    let up = _mm256_sllv_epi32(bytes, _mm256_set1_epi32(24 - 8 * (i % 4) as i32));
+                    let lanes = load(bytes.add(i / 4 * 64 + half * 32));
+                    // The byte goes to the top of its lane and comes down with its sign.
+                    let up = _mm256_sllv_epi32(lanes, _mm256_set1_epi32(24 - 8 * (i % 4) as i32));
                     let signed = _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(up));
                     _mm256_storeu_ps(scale.add(i * 16 + half * 8), _mm256_mul_ps(d, signed));
                 }
@@ -285,3 +303,26 @@ impl Format for Q6_K {
         }
     }
 }
+
+/// Runs `body` for blocks `first .. first + SUPER`, compiled for each place in the format's cycle:
+/// `each_block!(format, first, |block, AT| body)`.
+macro_rules! each_block {
+    ($format:ty, $first:expr, |$block:ident, $at:ident| $body:expr) => {
+        for block in ($first..$first + <$format>::SUPER).step_by(<$format>::CYCLE) {
+            each_block!(@ 0, block, $block, $at, $body);
+            if <$format>::CYCLE > 1 {
+                each_block!(@ 1, block, $block, $at, $body);
+            }
+            if <$format>::CYCLE > 2 {
+                each_block!(@ 2, block, $block, $at, $body);
+                each_block!(@ 3, block, $block, $at, $body);
+            }
+        }
+    };
+    (@ $place:literal, $first:ident, $block:ident, $at:ident, $body:expr) => {{
+        const $at: usize = $place;
+        let $block = $first + $place;
+        $body
+    }};
+}
+pub(super) use each_block;

@@ -1,50 +1,24 @@
-//! Packed panels times one token: decoding, which reads every weight once and is as fast as memory.
+//! Packed panels times one token: decoding, which reads every weight once and should be as fast as memory.
+//!
+//! A panel is one stream, read from front to back with a prefetch of our own.
 
 use std::arch::x86_64::*;
+use std::hint::black_box;
 use std::marker::PhantomData;
 
-use super::block::{Scales, Weights, block, store};
+use super::block::{Weights, block, store};
 use super::dot::Dot;
-use super::format::Format;
+use super::format::{Format, each_block};
 use crate::activations::{BLOCK, QuantizedTile};
 
-/// Bytes ahead of the current block that are asked for: about what arrives while a block is multiplied.
-const PREFETCH_BYTES: usize = 8192;
+/// Bytes that are asked for ahead of the super-block at hand, which is begun with the scales at its end.
+const AHEAD_BYTES: usize = 4096;
 
-/// The most scales of a super-block, all rows: 16 of Q6_K.
+/// The most scales of a super-block, and the most minima, of all rows: 16 each of Q6_K, 8 each of Q4_K.
 const SUPER_SCALES: usize = 16 * 16;
+const SUPER_MINS: usize = 8 * 16;
 
-/// A block of a packed panel.
-struct Packed<F, const AT: usize>(*const u8, usize, PhantomData<F>);
-impl<F, const AT: usize> Clone for Packed<F, AT> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<F, const AT: usize> Copy for Packed<F, AT> {}
-
-impl<F: Format, const AT: usize> Weights for Packed<F, AT> {
-    #[inline(always)]
-    unsafe fn load(self, step: usize, half: usize) -> __m256i {
-        // SAFETY: forwarded from the caller.
-        unsafe { F::weights::<AT>(self.0, self.1, step, half) }
-    }
-}
-
-/// Asks for a block's bytes ahead of time.
-///
-/// # Safety
-/// The CPU has SSE.
-#[inline(always)]
-pub(super) unsafe fn prefetch<F: Format>(panel: *const u8, block: usize) {
-    for line in (0..F::BYTES).step_by(64) {
-        let p = panel.wrapping_add(block * F::BYTES + PREFETCH_BYTES + line);
-        // SAFETY: a prefetch of any address is allowed.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-    }
-}
-
-/// `count` panels times one token, four panels at a time so that four streams of memory are read.
+/// `count` panels times one token: `out` `[count][16]`.
 ///
 /// # Safety
 /// The CPU has the features; `panels` are `count` panels of `n_in` columns, `x` one token, `out` `count * 16`.
@@ -56,71 +30,79 @@ pub(super) unsafe fn gemv<F: Format, D: Dot>(
     x: QuantizedTile<'_>,
     out: &mut [f32],
 ) {
-    let panel_bytes = panels.len() / count;
-    let mut panel = 0;
-    // SAFETY: forwarded from the caller; each call stays inside its panels.
-    unsafe {
-        while panel + 4 <= count {
-            let (w, out) = (&panels[panel * panel_bytes..], &mut out[panel * 16..]);
-            side_by_side::<F, D, 4>(w, panel_bytes, n_in, x, out);
-            panel += 4;
-        }
-        while panel < count {
-            let (w, out) = (&panels[panel * panel_bytes..], &mut out[panel * 16..]);
-            side_by_side::<F, D, 1>(w, panel_bytes, n_in, x, out);
-            panel += 1;
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn side_by_side<F: Format, D: Dot, const P: usize>(
-    w: &[u8],
-    panel_bytes: usize,
-    n_in: usize,
-    x: QuantizedTile<'_>,
-    out: &mut [f32],
-) {
-    let blocks = n_in / BLOCK;
-    let mut scale = [[0.0f32; SUPER_SCALES]; P];
-    let mut min = [[0.0f32; SUPER_SCALES]; P];
-    // SAFETY: `w` holds P panels; scales of a super-block fit the arrays.
-    unsafe {
-        let panels: [*const u8; P] = std::array::from_fn(|p| w.as_ptr().add(p * panel_bytes));
-        let mut acc = [[[_mm256_setzero_ps(); 2]; 1]; P];
-        for index in 0..blocks / F::SUPER {
-            for p in 0..P {
-                let (scale, min) = (scale[p].as_mut_ptr(), min[p].as_mut_ptr());
-                F::scales(panels[p], blocks, index, scale, min);
-            }
-            for sub in (0..F::SUPER).step_by(F::CYCLE) {
-                step::<F, D, P, 0>(&panels, &scale, &min, sub, index * F::SUPER + sub, x, &mut acc);
-                if F::CYCLE > 1 {
-                    step::<F, D, P, 1>(&panels, &scale, &min, sub + 1, index * F::SUPER + sub + 1, x, &mut acc);
-                }
-                if F::CYCLE > 2 {
-                    step::<F, D, P, 2>(&panels, &scale, &min, sub + 2, index * F::SUPER + sub + 2, x, &mut acc);
-                    step::<F, D, P, 3>(&panels, &scale, &min, sub + 3, index * F::SUPER + sub + 3, x, &mut acc);
-                }
-            }
-        }
-        store(acc.as_flattened(), out);
-    }
-}
-
-#[inline(always)]
-unsafe fn step<F: Format, D: Dot, const P: usize, const AT: usize>(
-    panels: &[*const u8; P], scale: &[[f32; SUPER_SCALES]; P],  min: &[[f32; SUPER_SCALES]; P], sub: usize, at: usize, x: QuantizedTile<'_>,
-    acc: &mut [[[__m256; 2]; 1]; P]) {
-    unsafe {
-                for p in 0..P {
-                    prefetch::<F>(panels[p], at);
-                    let scales = Scales {
-                        scale: scale[p].as_ptr().add(sub * F::SCALES * 16),
-                        min: min[p].as_ptr().add(sub * 16),
+    let panels = panels.chunks_exact(panels.len() / count);
+    let mut scale = [0.0f32; SUPER_SCALES];
+    let mut min = [0.0f32; SUPER_MINS];
+    // Unrolled, the four blocks of a cycle would be mixed until registers run out, and memory read out of order.
+    let steps = match F::CYCLE {
+        4 => black_box(D::STEPS / F::SCALES),
+        _ => D::STEPS / F::SCALES,
+    };
+    for (panel, out) in panels.zip(out.chunks_exact_mut(16)) {
+        let panel = panel.as_ptr();
+        // SAFETY: the panel has `n_in` columns, as the caller guarantees; the scales of a super-block fit the arrays.
+        unsafe {
+            let mut acc = [[_mm256_setzero_ps(); 2]];
+            for index in 0..n_in / (BLOCK * F::SUPER) {
+                let first = index * F::SUPER;
+                F::scales(panel, index, scale.as_mut_ptr(), min.as_mut_ptr());
+                each_block!(F, first, |at, AT| {
+                    let ahead = AHEAD_BYTES + (F::SUPER + at) * F::BLOCK_BYTES;
+                    prefetch(panel.wrapping_add(ahead), F::BLOCK_BYTES);
+                    let weights = Packed::<F, AT> {
+                        panel,
+                        block: at,
+                        scale: scale[(at - first) * F::SCALES * 16..].as_ptr(),
+                        min: min[(at - first) * 16..].as_ptr(),
+                        format: PhantomData,
                     };
-                    let weights = Packed::<F, AT>(panels[p], at, PhantomData);
-                    block::<F, D, 1>(weights, scales, x, at, &mut acc[p], 0);
-                }
+                    block::<F, D, 1>(weights, steps, x, at, &mut acc);
+                });
+            }
+            store(&acc, out);
+        }
+    }
+}
+
+/// Asks for the cache lines of `len` bytes at `p`, which may be any address.
+#[inline(always)]
+fn prefetch(p: *const u8, len: usize) {
+    for line in (0..len).step_by(64) {
+        // SAFETY: a prefetch of any address is allowed.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(line).cast()) }
+    }
+}
+
+/// A block of a packed panel.
+struct Packed<F, const AT: usize> {
+    panel: *const u8,
+    block: usize,
+    scale: *const f32,
+    min: *const f32,
+    format: PhantomData<F>,
+}
+
+impl<F, const AT: usize> Clone for Packed<F, AT> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F, const AT: usize> Copy for Packed<F, AT> {}
+
+impl<F: Format, const AT: usize> Weights for Packed<F, AT> {
+    #[inline(always)]
+    unsafe fn lane(self, step: usize, half: usize) -> __m256i {
+        // SAFETY: forwarded from the caller.
+        unsafe { F::weights::<AT>(self.panel, self.block, step, half) }
+    }
+    #[inline(always)]
+    fn scale(self) -> *const f32 {
+        self.scale
+    }
+    #[inline(always)]
+    fn min(self) -> *const f32 {
+        self.min
     }
 }

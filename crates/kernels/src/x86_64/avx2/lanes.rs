@@ -23,6 +23,7 @@ impl YmmPair {
 // SAFETY: of every block below: the trait's callers guarantee the features and the pointers.
 impl Lanes for YmmPair {
     const QUERIES: usize = 2;
+    const TOKENS: usize = 4;
 
     #[inline(always)]
     unsafe fn prefetch(p: *const u8) {

@@ -1,8 +1,8 @@
 //! Kernels on 256-bit registers, for CPUs without AVX-512: Intel from Haswell, AMD from Zen.
 //!
-//! A panel's 16 rows are two registers. There are two sets, which differ in how bytes are multiplied (see [`dot`]):
-//! [`avx2`] by `vpmaddubsw`, [`avxvnni`] by `vpdpbusd`, which Intel's client CPUs have since Alder Lake. Their loops are
-//! the same code, written once and inlined into functions that are compiled with each set's features.
+//! A panel's 16 rows are two registers. There are two sets, which differ in how integers are multiplied (see [`dot`]):
+//! [`int`] by `vpmaddubsw`, [`vnni`] by `vpdpbusd`, which Intel's client CPUs have since Alder Lake. Their loops are the
+//! same code, written once over [`dot::Dot`] and [`format::Format`] and compiled with each set's features.
 
 mod block;
 mod dot;
@@ -12,14 +12,14 @@ mod gemm;
 mod gemv;
 mod lanes;
 
-/// Whether this CPU, and the operating system, offer every feature that [`avx2`] and [`float`] are compiled for.
+/// Whether this CPU, and the operating system, offer every feature that [`int`] and [`float`] are compiled for.
 pub(crate) fn available() -> bool {
     is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("f16c")
         && is_x86_feature_detected!("fma")
 }
 
-/// As [`available`], for [`avxvnni`].
+/// As [`available`], for [`vnni`].
 pub(crate) fn vnni_available() -> bool {
     available() && is_x86_feature_detected!("avxvnni")
 }
@@ -102,16 +102,16 @@ macro_rules! int_kernels {
 
 int_kernels!(
     /// Integer products with AVX2 alone.
-    avx2, "avx2,f16c,fma",
-    format::Q4_0 => dot::Pairs<8>,
+    int, "avx2,f16c,fma",
+    format::Q4_0 => dot::Nibbles,
     format::Q8_0Words => dot::Words,
-    format::Q4_K => dot::Pairs<8>,
-    format::Q6_K => dot::Pairs<2>,
+    format::Q4_K => dot::Nibbles,
+    format::Q6_K => dot::SixBits,
 );
 
 int_kernels!(
     /// Integer products with AVX-VNNI.
-    avxvnni, "avx2,avxvnni,f16c,fma",
+    vnni, "avx2,avxvnni,f16c,fma",
     format::Q4_0 => dot::Quads,
     format::Q8_0 => dot::Quads,
     format::Q4_K => dot::Quads,

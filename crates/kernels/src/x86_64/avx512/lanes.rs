@@ -11,6 +11,7 @@ pub(crate) struct Zmm(__m512);
 // SAFETY: of every block below: the trait's callers guarantee the features and the pointers.
 impl Lanes for Zmm {
     const QUERIES: usize = 8;
+    const TOKENS: usize = 16;
 
     #[inline(always)]
     unsafe fn prefetch(p: *const u8) {

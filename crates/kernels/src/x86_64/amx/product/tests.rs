@@ -277,7 +277,8 @@ fn bits_do_not_depend_on_slabs_and_jobs() {
 #[test]
 fn matrix_products_take_tiles_where_they_fit() {
     let Some(kernels) = amx() else { return };
-    let (n_tok, n_out, n_in) = (MIN_TOKENS + 20, 70, 256);
+    // Two chunks of tokens, three runs of panels.
+    let (n_tok, n_out, n_in) = (290, 70, 256);
     let mut noise = Noise(11);
     let x = noise.units(n_tok * n_in);
     let all: Vec<PackedMatrix> = FORMATS
