@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask check`, `tidy` and `synth`.
+//! The project's own chores: `cargo xtask check`, `tidy`, `record` and `synth`.
 //!
 //! What a contributor or CI runs and a user never sees. No part of the product depends on this crate.
 #![forbid(unsafe_code)]
@@ -9,6 +9,7 @@
 )]
 
 mod check;
+mod record;
 mod synth;
 mod tidy;
 
@@ -31,6 +32,8 @@ enum Chore {
     Check(check::Args),
     /// Check the house rules that no compiler knows
     Tidy,
+    /// Run a command and draw what it writes as an animated SVG
+    Record(record::Args),
     /// Write a GGUF model of a real shape with random weights
     Synth(synth::Args),
 }
@@ -39,6 +42,7 @@ fn main() -> anyhow::Result<()> {
     match Args::parse().chore {
         Chore::Check(args) => check::run(&args),
         Chore::Tidy => tidy::run(),
+        Chore::Record(args) => record::run(&args),
         Chore::Synth(args) => synth::run(&args),
     }
 }

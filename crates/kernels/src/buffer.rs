@@ -2,6 +2,10 @@
 //!
 //! Weights and the KV cache are read from end to end at every step; with 4 KiB pages the address translation
 //! misses cost a noticeable part of the read bandwidth.
+//!
+//! On Unix a large buffer is mapped from the system and not taken from the allocator. The allocator has to zero memory
+//! of this alignment itself, and would touch all of it: on one thread, before huge pages were asked for, and whether it
+//! is ever used or not.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
@@ -13,7 +17,18 @@ const CACHE_LINE: usize = 64;
 /// A zeroed byte buffer, aligned to a cache line, or to a huge page from half of one on.
 pub struct AlignedBuf {
     start: NonNull<u8>,
-    layout: Layout,
+    len: usize,
+    memory: Memory,
+}
+
+/// Where the bytes come from, and go back to.
+enum Memory {
+    Allocator(Layout),
+    #[cfg(unix)]
+    System {
+        base: *mut libc::c_void,
+        len: usize,
+    },
 }
 
 // SAFETY: the buffer owns its memory like a `Vec<u8>`; shared access only reads.
@@ -22,65 +37,92 @@ unsafe impl Send for AlignedBuf {}
 unsafe impl Sync for AlignedBuf {}
 
 impl AlignedBuf {
-    /// Allocates `len` zero bytes. Pages are not touched, so they count as used memory once written.
+    /// Allocates `len` zero bytes. Pages of a large buffer are not touched, so they count as used memory once written.
     ///
     /// # Panics
-    /// If `len` exceeds the address space; aborts through the allocator's handler when memory is refused.
+    /// If `len` exceeds the address space; ends the process through the allocator's handler when memory is refused.
     pub fn zeroed(len: usize) -> Self {
-        let align = if len >= HUGE_PAGE / 2 {
-            HUGE_PAGE
-        } else {
-            CACHE_LINE
-        };
+        #[cfg(unix)]
+        if len >= HUGE_PAGE / 2 {
+            return Self::mapped(len);
+        }
         let layout =
-            Layout::from_size_align(len.max(1), align).expect("length fits the address space");
+            Layout::from_size_align(len.max(1), CACHE_LINE).expect("length fits the address space");
         // SAFETY: the layout has a non-zero size.
         let start = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else {
-            handle_alloc_error(layout)
+        Self {
+            start: NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout)),
+            len,
+            memory: Memory::Allocator(layout),
+        }
+    }
+
+    /// Maps fresh pages, which are zero, and asks for huge ones.
+    #[cfg(unix)]
+    fn mapped(len: usize) -> Self {
+        let layout =
+            Layout::from_size_align(len, HUGE_PAGE).expect("length fits the address space");
+        // Room to align in.
+        let map_len = len
+            .checked_add(HUGE_PAGE)
+            .expect("length fits the address space");
+        // SAFETY: an anonymous mapping at an address of the system's choice touches no memory that exists.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                map_len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANON,
+                -1,
+                0,
+            )
         };
-        if align == HUGE_PAGE {
-            advise_huge_pages(start, len);
+        if base == libc::MAP_FAILED {
+            handle_alloc_error(layout);
+        }
+        let start = base.cast::<u8>();
+        let start = start.wrapping_add(start.align_offset(HUGE_PAGE));
+        #[cfg(target_os = "linux")]
+        // A refusal costs speed, not correctness, so the answer is not looked at.
+        // SAFETY: the range was just mapped and is owned; the advice does not change its contents.
+        unsafe {
+            libc::madvise(start.cast(), len, libc::MADV_HUGEPAGE);
         }
         Self {
-            start,
-            layout: Layout::from_size_align(len, align).unwrap_or(layout),
+            start: NonNull::new(start).expect("inside the mapping"),
+            len,
+            memory: Memory::System { base, len: map_len },
         }
     }
-}
-
-/// Asks for huge pages. A refusal costs speed, not correctness, so the answer is not looked at.
-fn advise_huge_pages(start: NonNull<u8>, len: usize) {
-    #[cfg(target_os = "linux")]
-    // SAFETY: the range was just allocated and is owned; the advice does not change its contents.
-    unsafe {
-        libc::madvise(start.as_ptr().cast(), len, libc::MADV_HUGEPAGE);
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (start, len);
 }
 
 impl Drop for AlignedBuf {
     fn drop(&mut self) {
-        let layout = Layout::from_size_align(self.layout.size().max(1), self.layout.align())
-            .expect("the layout was valid when allocated");
-        // SAFETY: allocated by `alloc_zeroed` with this layout.
-        unsafe { dealloc(self.start.as_ptr(), layout) }
+        match self.memory {
+            // SAFETY: allocated by `alloc_zeroed` with this layout.
+            Memory::Allocator(layout) => unsafe { dealloc(self.start.as_ptr(), layout) },
+            #[cfg(unix)]
+            // The mapping is whole and ours, so this cannot fail.
+            // SAFETY: mapped with this length, and nobody refers to it any more.
+            Memory::System { base, len } => unsafe {
+                libc::munmap(base, len);
+            },
+        }
     }
 }
 
 impl Deref for AlignedBuf {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        // SAFETY: `layout.size()` bytes were allocated and zeroed.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.layout.size()) }
+        // SAFETY: `len` bytes were allocated and zeroed.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
 
 impl DerefMut for AlignedBuf {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`, and `&mut self` is the only access.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.layout.size()) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 }
 

@@ -227,7 +227,10 @@ impl Kernels {
 
     /// Panels of F32, F16 or BF16 weights times a tile of tokens: `out` `[count, n_tok, 16]`, overwritten. `x` is
     /// `[n_in, n_tok]`.
-    #[expect(clippy::too_many_arguments, reason = "a kernel's operands and their sizes")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a kernel's operands and their sizes"
+    )]
     pub(crate) fn product(
         &self,
         dtype: DType,

@@ -56,7 +56,10 @@ unsafe fn panels<const P: usize>(
 ///
 /// `2^SHIFT` is what weights are stored with on top (0: nothing); `HALVES`: one scale per 16 weights; `MIN`: minima.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "indices name registers: the loops are unrolled")]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "indices name registers: the loops are unrolled"
+)]
 unsafe fn blocks<const P: usize, const SHIFT: u32, const HALVES: bool, const MIN: bool>(
     w: &[Unpacked; P],
     n_in: usize,
