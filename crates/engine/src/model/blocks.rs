@@ -43,7 +43,7 @@ pub(super) struct SelfAttention<O: Ops> {
     norm: O::Vector,
     qkv: [O::Matrix; 3],
     biases: Option<[O::Vector; 3]>,
-    pub(super) output: O::Matrix,
+    output: O::Matrix,
 }
 
 impl<O: Ops> SelfAttention<O> {
@@ -81,6 +81,12 @@ impl<O: Ops> SelfAttention<O> {
         }
         projected
     }
+
+    /// Adds what was attended to, `[n_tok, n_head * head_dim]`, to the residual stream. Takes it, so that its memory is
+    /// free for the layer's larger half.
+    pub(super) fn add(&self, ops: &mut O, x: &mut O::Tensor, attended: O::Tensor) {
+        ops.add_matmul(x, &attended, &self.output);
+    }
 }
 
 /// SwiGLU: `down(silu(gate(h)) * up(h))` of the normed input, added to the residual stream.
@@ -106,7 +112,9 @@ impl<O: Ops> FeedForward<O> {
     pub(super) fn add(&self, ops: &mut O, x: &mut O::Tensor, eps: f32) {
         let h = ops.rms_norm(x, &self.norm, eps);
         let [gate, up] = ops.matmul(&h, [&self.gate, &self.up]);
+        drop(h);
         let h = ops.swiglu(gate, &up);
+        drop(up);
         ops.add_matmul(x, &h, &self.down);
     }
 }

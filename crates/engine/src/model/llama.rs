@@ -52,14 +52,16 @@ impl<O: Ops> Forward<O> for Llama<O> {
         let outputs = OutputRows::new(batch, self.spec.n_layer);
         let mut x = self.ends.embed(ops, batch);
         for (i, layer) in self.layers.iter().enumerate() {
-            let [mut q, mut k, v] = layer.attention.project(ops, &x, eps);
-            ops.rope(&step, &mut q, self.spec.head_dim);
-            ops.rope(&step, &mut k, self.spec.head_dim);
-            let attended = ops.attention(&step, kv, i, &q, &k, &v);
+            let attended = {
+                let [mut q, mut k, v] = layer.attention.project(ops, &x, eps);
+                ops.rope(&step, &mut q, self.spec.head_dim);
+                ops.rope(&step, &mut k, self.spec.head_dim);
+                ops.attention(&step, kv, i, &q, &k, &v)
+            };
             let Some(attended) = outputs.keep(ops, i, &mut x, attended) else {
                 return Logits::default();
             };
-            ops.add_matmul(&mut x, &attended, &layer.attention.output);
+            layer.attention.add(ops, &mut x, attended);
             layer.feed_forward.add(ops, &mut x, eps);
         }
         self.ends.logits(ops, &x, eps)
