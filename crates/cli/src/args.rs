@@ -5,7 +5,7 @@ use troika_base::TokenId;
 use troika_engine::sampler::SamplingParams;
 use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
 
-use crate::commands::{bench, completions, list, man, run, show};
+use crate::commands::{bench, completions, list, man, perplexity, run, show};
 use crate::exit::WrongUse;
 use crate::output::Console;
 
@@ -48,6 +48,7 @@ impl Args {
 pub(crate) enum Command {
     Run(Box<run::RunArgs>),
     Bench(bench::BenchArgs),
+    Perplexity(perplexity::PerplexityArgs),
     Show(show::ShowArgs),
     List(list::ListArgs),
     Completions(completions::CompletionsArgs),
@@ -259,7 +260,16 @@ mod tests {
 
     #[test]
     fn help_is_as_intended() {
-        for verb in ["", "run", "bench", "show", "list", "completions", "man"] {
+        for verb in [
+            "",
+            "run",
+            "bench",
+            "perplexity",
+            "show",
+            "list",
+            "completions",
+            "man",
+        ] {
             let mut command = Args::command().term_width(100);
             command.build();
             let command = match verb {

@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod list;
 pub(crate) mod man;
+pub(crate) mod perplexity;
 pub(crate) mod run;
 pub(crate) mod show;
 
@@ -18,6 +19,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         None => greet::run(&console),
         Some(Command::Run(args)) => run::run(&args, &console),
         Some(Command::Bench(args)) => bench::run(&args, &console),
+        Some(Command::Perplexity(args)) => perplexity::run(&args, &console),
         Some(Command::Show(args)) => show::run(&args, &console),
         Some(Command::List(args)) => list::run(&args, &console),
         Some(Command::Completions(args)) => completions::run(&args),

@@ -14,6 +14,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub(crate) enum Unit {
     Bytes,
     Tokens,
+    Windows,
 }
 
 /// A bar that may never be seen. It goes away when dropped.
@@ -52,6 +53,13 @@ impl Progress {
         }
     }
 
+    /// Shows how it looks so far.
+    pub(crate) fn remark(&self, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("{} {text}", self.label));
+        }
+    }
+
     /// Takes the bar away, so that something else can be written.
     pub(crate) fn clear(&mut self) {
         self.enabled = false;
@@ -71,6 +79,7 @@ fn style(unit: Unit) -> ProgressStyle {
     let template = match unit {
         Unit::Bytes => "{msg} {bar:30} {bytes} of {total_bytes}",
         Unit::Tokens => "{msg} {bar:30} {pos} of {len} tokens",
+        Unit::Windows => "{msg} {bar:30} {pos} of {len} windows",
     };
     ProgressStyle::with_template(template).expect("the template is valid. This is a bug.")
 }

@@ -49,7 +49,7 @@ pub enum Error {
     },
     /// A number format that is known, but not computed.
     #[error(
-        "{model}: tensor `{tensor}` is in format {dtype}, which is not computed yet; formats that are: {computed}"
+        "{model}: tensor `{tensor}` is in format {dtype}, which is not computed there; formats that are: {computed}"
     )]
     UnsupportedFormat {
         /// The file.

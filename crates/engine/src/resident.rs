@@ -64,7 +64,7 @@ impl<O: Ops + Send> OpsResident<O> {
                     "sequence {i} has token {token} of a vocabulary of {n_vocab}"
                 ));
             }
-            let end = sequence.position + sequence.tokens.len();
+            let end = sequence.position.saturating_add(sequence.tokens.len());
             let (have, need) = (sequence.pages.len(), end.div_ceil(PAGE_TOKENS));
             if have < need {
                 return refuse(format!("sequence {i} has {have} pages and needs {need}"));

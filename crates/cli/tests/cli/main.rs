@@ -2,6 +2,7 @@
 
 mod interrupt;
 mod models;
+mod perplexity;
 mod program;
 mod run;
 mod template;

@@ -88,7 +88,7 @@ impl Ops for CpuOps {
         let n_in = usize::try_from(tensor.row_len()).unwrap_or(usize::MAX);
         let n_out = usize::try_from(tensor.n_rows()).unwrap_or(usize::MAX);
         if panel_bytes(tensor.dtype, n_in).is_none() {
-            return Err(unsupported_format(file, tensor));
+            return Err(unsupported_format(file, tensor, quant::is_computed));
         }
         let row_bytes = tensor
             .dtype
@@ -280,8 +280,9 @@ impl Ops for CpuOps {
 /// # Errors
 /// If its format is another, or the file cannot be read.
 pub fn read_floats(file: &ModelFile, tensor: &TensorInfo) -> Result<Vec<f32>, Error> {
-    if !matches!(tensor.dtype, DType::F32 | DType::F16 | DType::BF16) {
-        return Err(unsupported_format(file, tensor));
+    let is_float = |dtype| matches!(dtype, DType::F32 | DType::F16 | DType::BF16);
+    if !is_float(tensor.dtype) {
+        return Err(unsupported_format(file, tensor, is_float));
     }
     let bytes = file.read_all(tensor)?;
     let mut values = vec![0.0; bytes.len() / tensor.dtype.block_bytes()];
@@ -289,10 +290,10 @@ pub fn read_floats(file: &ModelFile, tensor: &TensorInfo) -> Result<Vec<f32>, Er
     Ok(values)
 }
 
-fn unsupported_format(file: &ModelFile, tensor: &TensorInfo) -> Error {
+fn unsupported_format(file: &ModelFile, tensor: &TensorInfo, would_do: fn(DType) -> bool) -> Error {
     let computed: Vec<_> = DType::ALL
         .iter()
-        .filter(|&&dtype| quant::is_computed(dtype))
+        .filter(|&&dtype| would_do(dtype))
         .map(|dtype| dtype.name())
         .collect();
     Error::UnsupportedFormat {

@@ -26,7 +26,8 @@ impl<'f> Keys<'f> {
         self.file.metadata()
     }
 
-    fn key(&self, name: &str) -> String {
+    /// A key of the architecture in full.
+    pub(super) fn key(&self, name: &str) -> String {
         format!("{}.{name}", self.architecture)
     }
 
@@ -86,56 +87,67 @@ impl<'f> Keys<'f> {
     pub(super) fn spec(&self) -> Result<ModelSpec, Error> {
         self.refuse_what_would_be_ignored()?;
         let n_embd = self.count("embedding_length")?;
-        let n_head = self.count("attention.head_count")?;
-        let n_head_kv = self.opt_count("attention.head_count_kv")?.unwrap_or(n_head);
-        let even = n_head.is_multiple_of(n_head_kv);
-        let key = self.key("attention.head_count_kv");
-        self.expect(
-            even,
-            &key,
-            n_head_kv,
-            "expected a divisor of the number of heads",
-        )?;
-        let head_dim = match self.opt_count("attention.key_length")? {
-            Some(head_dim) => head_dim,
-            None => {
-                let key = self.key("attention.head_count");
-                let whole = n_embd.is_multiple_of(n_head);
-                self.expect(
-                    whole,
-                    &key,
-                    n_head,
-                    "expected a divisor of the embedding length",
-                )?;
-                n_embd / n_head
-            }
-        };
-        let key = self.key("attention.key_length");
-        let fits = head_dim.is_multiple_of(2) && head_dim <= MAX_HEAD_DIM;
-        self.expect(
-            fits,
-            &key,
-            head_dim,
-            "expected an even number, 1024 at most",
-        )?;
-        if let Some(value_length) = self.opt_count("attention.value_length")? {
-            let key = self.key("attention.value_length");
-            let equal = value_length == head_dim;
-            self.expect(equal, &key, value_length, "expected the length of the keys")?;
-        }
+        let (n_head, n_head_kv) = self.heads()?;
         Ok(ModelSpec {
             architecture: self.architecture.to_owned(),
             name: self.metadata().opt_str("general.name")?.map(str::to_owned),
-            n_layer: self.count("block_count")?,
+            n_layer: self.n_layer()?,
             n_embd,
             n_head,
             n_head_kv,
-            head_dim,
+            head_dim: self.head_dim(n_embd, n_head)?,
             n_ff: self.count("feed_forward_length")?,
             n_vocab: self.n_vocab()?,
             n_ctx: self.count("context_length")?,
             norm_eps: self.norm_eps()?,
         })
+    }
+
+    /// Layers: each has tensors of its own.
+    fn n_layer(&self) -> Result<usize, Error> {
+        let n_layer = self.count("block_count")?;
+        let fits = n_layer <= self.file.tensors().len();
+        let expected = "expected no more layers than the file has tensors";
+        self.expect(fits, &self.key("block_count"), n_layer, expected)?;
+        Ok(n_layer)
+    }
+
+    /// Heads of queries, and of keys and values.
+    fn heads(&self) -> Result<(usize, usize), Error> {
+        let n_head = self.count("attention.head_count")?;
+        let key = self.key("attention.head_count");
+        let expected = "expected 65536 at most";
+        self.expect(n_head <= MAX_HEADS, &key, n_head, expected)?;
+        let n_head_kv = self.opt_count("attention.head_count_kv")?.unwrap_or(n_head);
+        let even = n_head.is_multiple_of(n_head_kv);
+        let key = self.key("attention.head_count_kv");
+        let expected = "expected a divisor of the number of heads";
+        self.expect(even, &key, n_head_kv, expected)?;
+        Ok((n_head, n_head_kv))
+    }
+
+    /// Values per head, of keys as of values.
+    fn head_dim(&self, n_embd: usize, n_head: usize) -> Result<usize, Error> {
+        let head_dim = match self.opt_count("attention.key_length")? {
+            Some(head_dim) => head_dim,
+            None => {
+                let key = self.key("attention.head_count");
+                let whole = n_embd.is_multiple_of(n_head);
+                let expected = "expected a divisor of the embedding length";
+                self.expect(whole, &key, n_head, expected)?;
+                n_embd / n_head
+            }
+        };
+        let key = self.key("attention.key_length");
+        let fits = head_dim.is_multiple_of(2) && head_dim <= MAX_HEAD_DIM;
+        let expected = "expected an even number, 1024 at most";
+        self.expect(fits, &key, head_dim, expected)?;
+        if let Some(value_length) = self.opt_count("attention.value_length")? {
+            let key = self.key("attention.value_length");
+            let equal = value_length == head_dim;
+            self.expect(equal, &key, value_length, "expected the length of the keys")?;
+        }
+        Ok(head_dim)
     }
 
     /// Rows of the embedding table.
@@ -185,6 +197,9 @@ impl<'f> Keys<'f> {
         )
     }
 }
+
+/// More heads than any model's; the size of a page of keys and values cannot overflow.
+const MAX_HEADS: usize = 1 << 16;
 
 /// Larger heads than any model's; bounds what a task of attention keeps on its thread.
 const MAX_HEAD_DIM: usize = 1024;

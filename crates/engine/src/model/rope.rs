@@ -21,7 +21,7 @@ pub(super) fn rope(
     let fits = n_rot.is_multiple_of(2) && n_rot <= spec.head_dim;
     keys.expect(
         fits,
-        "rope.dimension_count",
+        &keys.key("rope.dimension_count"),
         n_rot,
         "expected an even number, a head's width at most",
     )?;
@@ -84,7 +84,7 @@ fn scale(
         other => {
             keys.expect(
                 false,
-                "rope.scaling.type",
+                &keys.key("rope.scaling.type"),
                 other,
                 "expected none, linear or yarn",
             )?;
@@ -112,7 +112,118 @@ fn yarn(base: f64, factor: f64, trained: f64, frequencies: &mut [f64]) {
 
 #[cfg(test)]
 mod tests {
+    use troika_gguf::{Metadata, ModelFile, Value, Writer};
+
     use super::*;
+
+    /// The rotation of heads of `head_dim` values with these keys and factors.
+    fn rotation(
+        head_dim: usize,
+        keys: &[(&str, Value)],
+        factors: Option<&[f32]>,
+    ) -> Result<Rope, Error> {
+        let mut metadata = Metadata::default();
+        metadata.insert("general.architecture", "llama");
+        for (key, value) in keys {
+            metadata.insert(format!("llama.rope.{key}"), value.clone());
+        }
+        let mut bytes = Vec::new();
+        Writer::new(metadata).write_to(&mut bytes).unwrap();
+        let file = ModelFile::from_bytes("rotation", bytes).unwrap();
+        let spec = ModelSpec {
+            architecture: "llama".to_owned(),
+            name: None,
+            n_layer: 1,
+            n_embd: head_dim,
+            n_head: 1,
+            n_head_kv: 1,
+            head_dim,
+            n_ff: 1,
+            n_vocab: 1,
+            n_ctx: 8192,
+            norm_eps: 1e-5,
+        };
+        let keys = Keys::new(&file).unwrap();
+        rope(&keys, &spec, RopePairs::Adjacent, factors)
+    }
+
+    #[track_caller]
+    fn check(keys: &[(&str, Value)], factors: Option<&[f32]>, want: &[f64]) {
+        let rope = rotation(8, keys, factors).unwrap();
+        assert_eq!((rope.magnitude, rope.frequencies.len()), (1.0, want.len()));
+        for (have, want) in rope.frequencies.iter().zip(want) {
+            assert!((have / want - 1.0).abs() < 1e-8, "{have} and not {want}");
+        }
+    }
+
+    /// 10,000 to the power of 0, -1/4, -1/2 and -3/4.
+    const PLAIN: [f64; 4] = [1.0, 0.1, 0.01, 0.001];
+
+    #[test]
+    fn frequencies_fall_by_powers_of_the_base() {
+        check(&[], None, &PLAIN);
+        check(
+            &[("freq_base", 1e6f32.into())],
+            None,
+            &[1.0, 0.031_622_776_6, 1e-3, 3.162_277_66e-5],
+        );
+        // Of eight values four are rotated.
+        check(&[("dimension_count", 4u32.into())], None, &[1.0, 0.01]);
+    }
+
+    #[test]
+    fn linear_scaling_divides_every_frequency() {
+        let quarter = PLAIN.map(|frequency| frequency / 4.0);
+        let factor = |key| (key, Value::from(4f32));
+        let kind = |name: &str| ("scaling.type", Value::from(name));
+        check(&[kind("linear"), factor("scaling.factor")], None, &quarter);
+        check(&[factor("scaling.factor")], None, &quarter);
+        check(&[factor("scale_linear")], None, &quarter);
+        check(&[kind("none"), factor("scaling.factor")], None, &PLAIN);
+    }
+
+    /// Llama 3.1 takes base 500,000 and brings a factor for each pair: 1 for those that turn often within 8192 tokens,
+    /// 8 for those that turn seldom, and what lies between for those between.
+    #[test]
+    fn factors_divide_their_own_frequency() {
+        let base = ("freq_base", Value::from(5e5f32));
+        let factors = [1.0, 1.0, 2.5, 8.0];
+        // 500,000^(-1/2) / 2.5, and so on.
+        let want = [1.0, 0.037_606_030_931, 5.656_854_249_5e-4, 6.647_869_871e-6];
+        check(std::slice::from_ref(&base), Some(&factors), &want);
+        for bad in [&factors[..3], &[1.0, 1.0, 0.0, 8.0], &[f32::NAN; 4]] {
+            assert!(rotation(8, &[], Some(bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn yarn_is_asked_for_by_name() {
+        let kind = ("scaling.type", Value::from("yarn"));
+        let factor = ("scaling.factor", Value::from(4f32));
+        let trained = ("scaling.original_context_length", Value::from(2048u32));
+        let keys = [kind, factor, trained];
+        let rope = rotation(128, &keys, None).unwrap();
+        assert!(
+            (rope.magnitude - 1.138_629_436).abs() < 1e-8,
+            "1 + ln(4) / 10"
+        );
+        // Within 2048 tokens pair 16.1 would turn 32 times and pair 40.2 once: the ramp has 25 steps, from 16 to 41.
+        for (pair, want) in [
+            (0, 1.0),
+            (16, 1.0),
+            (17, 0.97),
+            (28, 0.64),
+            (41, 0.25),
+            (63, 0.25),
+        ] {
+            let plain = 1e4f64.powf(-f64::from(pair) / 64.0);
+            let have = rope.frequencies[pair as usize] / plain;
+            assert!(
+                (have - want).abs() < 1e-12,
+                "pair {pair}: {have} and not {want}"
+            );
+        }
+    }
 
     #[test]
     fn yarn_leaves_fast_pairs_and_stretches_slow_ones() {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use troika_base::TokenId;
 use troika_device::{Device, LoadOptions};
 use troika_engine::sampler::SamplingParams;
+use troika_engine::tokenizer::EncodeOptions;
 use troika_engine::{CpuDevice, Event, GenerateOptions, Model, Session, Summary};
 use troika_gguf::ModelFile;
 
@@ -40,10 +41,24 @@ pub(crate) fn cpu(threads: usize) -> CpuDevice {
 
 /// A model that is ready, with a context of 512.
 pub(crate) fn load(file: &ModelFile, device: &dyn Device) -> Model {
-    Model::load(file, device, LoadOptions { n_ctx: 512 }, &mut |_| {
+    load_with(file, device, 512)
+}
+
+/// A model that is ready, with a context of `n_ctx`.
+pub(crate) fn load_with(file: &ModelFile, device: &dyn Device, n_ctx: usize) -> Model {
+    Model::load(file, device, LoadOptions { n_ctx }, &mut |_| {
         ControlFlow::Continue(())
     })
     .expect("a good model")
+}
+
+/// A text's tokens, with the one that begins it.
+pub(crate) fn encode(model: &Model, text: &str) -> Vec<TokenId> {
+    let options = EncodeOptions {
+        add_special: true,
+        parse_special: false,
+    };
+    model.tokenizer().encode(text, options)
 }
 
 /// Greedy options.

@@ -15,12 +15,15 @@ pub(crate) unsafe fn quantize<L: Lanes>(x: &[f32], group: usize, q: &mut [i8], s
     {
         // SAFETY: whole vectors, as the caller guarantees.
         unsafe {
-            let mut max = L::splat(0.0);
+            let (mut max, mut zero) = (L::splat(0.0), L::splat(0.0));
             for x in x.as_chunks::<LANES>().0 {
-                max = L::load(x.as_ptr()).abs().max(max);
+                let x = L::load(x.as_ptr());
+                max = x.abs().max(max);
+                // A maximum passes over NaN; 0 times it does not, nor 0 times infinity.
+                zero = x.mul_add(L::splat(0.0), zero);
             }
             let max = max.max_lane();
-            *scale = max / 127.0;
+            *scale = max / 127.0 + zero.sum();
             let inverse = L::splat(if max > 0.0 { 127.0 / max } else { 0.0 });
             // A subnormal maximum makes the inverse infinite; its quants saturate instead of wrapping.
             let (low, high) = (L::splat(-127.0), L::splat(127.0));

@@ -1,0 +1,142 @@
+//! The suite that every device passes: small models with random weights, and what has to hold for each.
+//!
+//! A step's logits must not depend on how its tokens came to it: alone or beside other sequences, in one piece or
+//! several, on these pages of the cache or on those. What the shape of a batch may change (a matrix unit takes over
+//! from so many tokens on) is bounded by a [`Tolerance`]; everything else is equal to the bit. Bad files and bad
+//! batches are refused, and do no harm.
+//!
+//! [`check`] compares a device with itself, [`agree`] with another one. Whether what both compute is right, the suite
+//! cannot know: that is for models with published results.
+
+mod loading;
+mod models;
+mod pages;
+mod refusals;
+mod steps;
+mod subject;
+
+use troika_base::DType;
+
+use crate::Device;
+use models::{FORMATS, Recipe, SHAPES};
+use subject::Subject;
+
+/// How far logits of the same tokens in batches of different shape may be apart, as a share of the row's largest, for
+/// weights of a number format. 0 demands equal bits.
+#[derive(Clone, Copy, Debug)]
+pub struct Tolerance(pub fn(DType) -> f32);
+
+impl Tolerance {
+    /// Equal bits in every format.
+    pub const EXACT: Self = Self(|_| 0.0);
+}
+
+/// A device does not hold what it should.
+#[derive(Debug, thiserror::Error)]
+#[error("{device}; {model}; {property}: {found}")]
+pub struct Failure {
+    /// The device's description.
+    pub device: String,
+    /// Architecture and number format.
+    pub model: String,
+    /// What should hold: a function of this module.
+    pub property: &'static str,
+    /// What was found instead.
+    pub found: String,
+}
+
+type Outcome<T = ()> = Result<T, String>;
+
+/// A property of a model's file, and one of a model that is loaded.
+type OfFile = fn(&dyn Device, &Recipe) -> Outcome;
+type OfSteps = fn(&mut Subject) -> Outcome;
+
+/// Properties by their names.
+macro_rules! properties {
+    ($($module:ident :: $name:ident,)*) => { &[$((stringify!($name), $module::$name)),*] };
+}
+
+const OF_FILES: &[(&str, OfFile)] = properties![
+    loading::the_shape_and_the_room_are_as_asked,
+    loading::progress_rises_to_the_total,
+    loading::loads_can_be_broken_off,
+    refusals::bad_files_are_refused,
+];
+
+const OF_STEPS: &[(&str, OfSteps)] = properties![
+    steps::every_token_matters,
+    steps::runs_repeat_to_the_bit,
+    steps::batches_give_what_their_sequences_give_alone,
+    steps::prompts_in_pieces_give_what_they_give_whole,
+    steps::logits_come_for_the_tokens_asked_for,
+    pages::any_page_does_for_any_part,
+    pages::sequences_share_the_pages_of_a_prefix,
+    pages::a_copied_page_goes_its_own_way,
+    refusals::bad_batches_change_nothing,
+];
+
+/// Checks that a device does all that is asked of devices.
+///
+/// # Errors
+/// The first thing that does not hold.
+pub fn check(device: &dyn Device, tolerance: Tolerance) -> Result<(), Failure> {
+    for recipe in recipes() {
+        let failed = |property| failure(device, &recipe, property);
+        for (property, holds) in OF_FILES {
+            holds(device, &recipe).map_err(failed(property))?;
+        }
+        let allowed = (tolerance.0)(recipe.dtype);
+        // One cache for all of them: what one property leaves there must not matter to the next.
+        let mut subject = Subject::load(device, &recipe, allowed).map_err(failed("load"))?;
+        for (property, holds) in OF_STEPS {
+            holds(&mut subject).map_err(failed(property))?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a device computes what another one does.
+///
+/// # Errors
+/// The first difference.
+pub fn agree(
+    device: &dyn Device,
+    reference: &dyn Device,
+    tolerance: Tolerance,
+) -> Result<(), Failure> {
+    for recipe in recipes() {
+        let allowed = (tolerance.0)(recipe.dtype);
+        let run = |device| {
+            let mut subject = Subject::load(device, &recipe, allowed)?;
+            let logits = subject.whole(&steps::text(1, 50))?;
+            Ok((subject, logits))
+        };
+        run(reference)
+            .and_then(|(_, want)| {
+                let (subject, have) = run(device)?;
+                subject.close(want.rows(), have.rows())
+            })
+            .map_err(failure(device, &recipe, "agree"))?;
+    }
+    Ok(())
+}
+
+/// Every shape in every format.
+fn recipes() -> impl Iterator<Item = Recipe> {
+    SHAPES
+        .iter()
+        .flat_map(|shape| FORMATS.iter().map(|&dtype| Recipe::new(shape, dtype)))
+}
+
+fn failure(
+    device: &dyn Device,
+    recipe: &Recipe,
+    property: &'static str,
+) -> impl FnOnce(String) -> Failure {
+    move |found| Failure {
+        device: device.description(),
+        model: recipe.name(),
+        property,
+        found,
+    }
+}

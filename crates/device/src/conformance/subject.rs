@@ -1,0 +1,105 @@
+//! A loaded model under test: runs steps, and compares their logits.
+
+use std::ops::ControlFlow;
+
+use troika_base::TokenId;
+
+use super::Outcome;
+use super::models::{N_CTX, N_VOCAB, Recipe};
+use crate::{Batch, Device, LoadOptions, Logits, LogitsFor, PAGE_TOKENS, Resident, Sequence};
+
+pub(super) struct Subject {
+    pub(super) resident: Box<dyn Resident>,
+    tolerance: f32,
+}
+
+impl Subject {
+    pub(super) fn load(device: &dyn Device, recipe: &Recipe, tolerance: f32) -> Outcome<Self> {
+        let options = LoadOptions { n_ctx: N_CTX };
+        let loaded = device.load(&recipe.file(), options, &mut |_| ControlFlow::Continue(()));
+        Ok(Self {
+            resident: loaded.map_err(|error| error.to_string())?,
+            tolerance,
+        })
+    }
+
+    /// Runs a batch, and checks that it gives numbers, as many as were asked for.
+    pub(super) fn step(&mut self, sequences: &[Sequence<'_>]) -> Outcome<Logits> {
+        let batch = Batch { sequences };
+        let logits = self
+            .resident
+            .step(&batch)
+            .map_err(|error| error.to_string())?;
+        let (have, want) = (logits.values.len(), batch.output_rows().len() * N_VOCAB);
+        if have != want {
+            return Err(format!("{have} logits instead of {want}"));
+        }
+        match logits.values.iter().find(|logit| !logit.is_finite()) {
+            Some(logit) => Err(format!("a logit is {logit}")),
+            None => Ok(logits),
+        }
+    }
+
+    /// Runs one sequence alone.
+    pub(super) fn run(
+        &mut self,
+        tokens: &[TokenId],
+        position: usize,
+        pages: &[usize],
+        logits: LogitsFor,
+    ) -> Outcome<Logits> {
+        self.step(&[Sequence {
+            tokens,
+            position,
+            pages,
+            logits,
+        }])
+    }
+
+    /// Logits of every token of a text of its own, in one step on the first pages.
+    pub(super) fn whole(&mut self, tokens: &[TokenId]) -> Outcome<Logits> {
+        let pages: Vec<usize> = (0..tokens.len().div_ceil(PAGE_TOKENS)).collect();
+        self.run(tokens, 0, &pages, LogitsFor::All)
+    }
+
+    /// Compares rows of logits from batches of different shape.
+    pub(super) fn close<'l>(
+        &self,
+        want: impl IntoIterator<Item = &'l [f32]>,
+        have: impl IntoIterator<Item = &'l [f32]>,
+    ) -> Outcome {
+        compare(want, have, self.tolerance)
+    }
+}
+
+/// Compares rows of logits from batches of the same shape.
+pub(super) fn equal<'l>(
+    want: impl IntoIterator<Item = &'l [f32]>,
+    have: impl IntoIterator<Item = &'l [f32]>,
+) -> Outcome {
+    compare(want, have, 0.0)
+}
+
+fn compare<'l>(
+    want: impl IntoIterator<Item = &'l [f32]>,
+    have: impl IntoIterator<Item = &'l [f32]>,
+    allowed: f32,
+) -> Outcome {
+    let (want, have): (Vec<_>, Vec<_>) = (want.into_iter().collect(), have.into_iter().collect());
+    if want.len() != have.len() {
+        return Err(format!("{} rows instead of {}", have.len(), want.len()));
+    }
+    for (row, (want, have)) in want.into_iter().zip(have).enumerate() {
+        let largest = want.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+        for (token, (want, have)) in want.iter().zip(have).enumerate() {
+            let apart = (want - have).abs() / largest;
+            if want.to_bits() != have.to_bits() && (allowed == 0.0 || apart > allowed) {
+                return Err(format!(
+                    "row {row}, token {token}: the logit is {have} instead of {want}, {apart:.1e} of the largest apart \
+                     ({allowed:.1e} is allowed)"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
