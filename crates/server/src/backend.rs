@@ -1,0 +1,188 @@
+//! The door between the interfaces and the models.
+//!
+//! [`Host`](crate::Host) is the real one; tests of the interfaces script their own.
+
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+use troika_library::Manifest;
+
+use crate::job::{
+    Caller, ChatPrompt, Choice, Completed, Delta, EmbedJob, Embedded, Event, FinishReason, Job,
+    KeepAlive, LoadedModel, ModelInfo, Part, Prompt,
+};
+use crate::{ApiError, ErrorKind};
+
+/// What the interfaces ask of the models on this machine. A model's name may be written as `name` or `name:latest`.
+pub trait Backend: Send + Sync {
+    /// Starts a job. Returns when it is queued: the prompt was rendered, counted and found to fit.
+    ///
+    /// # Errors
+    /// If the model is unknown or cannot be loaded, the request makes no sense, or the queue is full.
+    fn submit(&self, job: Job, caller: Caller) -> BoxFuture<'_, Result<Answer, ApiError>>;
+
+    /// Embeds texts.
+    ///
+    /// # Errors
+    /// As [`Backend::submit`].
+    fn embed(&self, job: EmbedJob, caller: Caller) -> BoxFuture<'_, Result<Embedded, ApiError>>;
+
+    /// How many tokens a prompt has, its template included.
+    ///
+    /// # Errors
+    /// As [`Backend::submit`].
+    fn count_tokens(
+        &self,
+        model: String,
+        prompt: Prompt,
+    ) -> BoxFuture<'_, Result<usize, ApiError>>;
+
+    /// The text that a conversation is rendered to.
+    ///
+    /// # Errors
+    /// If the model is unknown, has no template, or the template refuses the conversation.
+    fn render(
+        &self,
+        model: String,
+        prompt: ChatPrompt,
+    ) -> BoxFuture<'_, Result<String, ApiError>>;
+
+    /// Loads a model, so that the first job does not wait for it.
+    ///
+    /// # Errors
+    /// If the model is unknown or cannot be loaded.
+    fn load(
+        &self,
+        model: String,
+        keep_alive: Option<KeepAlive>,
+    ) -> BoxFuture<'_, Result<(), ApiError>>;
+
+    /// Unloads a model once its jobs are done.
+    ///
+    /// # Errors
+    /// If the model is unknown.
+    fn unload(&self, model: String) -> BoxFuture<'_, Result<(), ApiError>>;
+
+    /// The models that are installed, by name.
+    fn models(&self) -> BoxFuture<'_, Result<Vec<ModelInfo>, ApiError>>;
+
+    /// One model, with its manifest and all its metadata but for the vocabulary.
+    ///
+    /// # Errors
+    /// If the model is unknown or its file damaged.
+    fn show(&self, model: String) -> BoxFuture<'_, Result<ModelDetails, ApiError>>;
+
+    /// The models that are loaded.
+    fn loaded(&self) -> Vec<LoadedModel>;
+
+    /// Makes a model of another one or of a GGUF file in the library, with settings of its own.
+    ///
+    /// # Errors
+    /// If the name is none, what it is made of is unknown, or the settings make no sense.
+    fn create(&self, name: String, manifest: Manifest) -> BoxFuture<'_, Result<(), ApiError>>;
+
+    /// Gives a model a second name.
+    ///
+    /// # Errors
+    /// If the model is unknown or the name is none.
+    fn copy(&self, from: String, to: String) -> BoxFuture<'_, Result<(), ApiError>>;
+
+    /// Removes a model: it is unloaded when its jobs are done, and its file is deleted if no other model uses it.
+    ///
+    /// # Errors
+    /// If the model is unknown or part of the program.
+    fn delete(&self, model: String) -> BoxFuture<'_, Result<(), ApiError>>;
+}
+
+/// A model and all that is known of it.
+#[derive(Clone, Debug)]
+pub struct ModelDetails {
+    /// The model.
+    pub info: ModelInfo,
+    /// Its settings.
+    pub manifest: Manifest,
+    /// The chat template in use.
+    pub template: Option<String>,
+    /// The file's metadata, without lists of more than 32 values.
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// Every tensor: name, format, shape.
+    pub tensors: Vec<(String, String, Vec<u64>)>,
+}
+
+/// A job in progress. Dropping it cancels the job at its next step.
+#[derive(Debug)]
+pub struct Answer {
+    /// The model's name, as installed.
+    pub model: String,
+    /// How many answers will come.
+    pub n: usize,
+    events: mpsc::UnboundedReceiver<Result<Event, ApiError>>,
+}
+
+/// The other end of an [`Answer`].
+pub type EventSender = mpsc::UnboundedSender<Result<Event, ApiError>>;
+
+impl Answer {
+    /// A job's two ends. The channel has no limit of its own: an answer is never longer than the context.
+    pub fn channel(model: impl Into<String>, n: usize) -> (EventSender, Self) {
+        let (sender, events) = mpsc::unbounded_channel();
+        let model = model.into();
+        (sender, Self { model, n, events })
+    }
+
+    /// What happens next; `None` after [`Event::Done`] or an error.
+    pub async fn next(&mut self) -> Option<Result<Event, ApiError>> {
+        self.events.recv().await
+    }
+
+    /// Waits for the whole of it.
+    ///
+    /// # Errors
+    /// The job's, if it failed.
+    pub async fn collect(mut self) -> Result<Completed, ApiError> {
+        let mut choices = vec![None; self.n];
+        let blank = || Choice {
+            content: String::new(),
+            reasoning: String::new(),
+            tool_calls: Vec::new(),
+            tokens: Vec::new(),
+            finish: FinishReason::Length,
+        };
+        while let Some(event) = self.next().await {
+            match event? {
+                Event::Started(_) => {}
+                Event::Delta(delta) => {
+                    if let Some(slot) = choices.get_mut(delta.choice) {
+                        add(slot.get_or_insert_with(blank), delta);
+                    }
+                }
+                Event::Finished { choice, finish } => {
+                    if let Some(slot) = choices.get_mut(choice) {
+                        slot.get_or_insert_with(blank).finish = finish;
+                    }
+                }
+                Event::Done(usage) => {
+                    let choices = choices.into_iter().map(|c| c.unwrap_or_else(blank));
+                    return Ok(Completed {
+                        choices: choices.collect(),
+                        usage,
+                    });
+                }
+            }
+        }
+        Err(ApiError::new(
+            ErrorKind::Internal,
+            "the job ended without an answer; the server's log says why",
+        ))
+    }
+}
+
+fn add(choice: &mut Choice, delta: Delta) {
+    for part in delta.parts {
+        match part {
+            Part::Content(text) => choice.content.push_str(&text),
+            Part::Reasoning(text) => choice.reasoning.push_str(&text),
+            Part::ToolCall(call) => choice.tool_calls.push(call),
+        }
+    }
+    choice.tokens.extend(delta.tokens);
+}
