@@ -30,21 +30,14 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     /// As [`Backend::submit`].
-    fn count_tokens(
-        &self,
-        model: String,
-        prompt: Prompt,
-    ) -> BoxFuture<'_, Result<usize, ApiError>>;
+    fn count_tokens(&self, model: String, prompt: Prompt)
+    -> BoxFuture<'_, Result<usize, ApiError>>;
 
     /// The text that a conversation is rendered to.
     ///
     /// # Errors
     /// If the model is unknown, has no template, or the template refuses the conversation.
-    fn render(
-        &self,
-        model: String,
-        prompt: ChatPrompt,
-    ) -> BoxFuture<'_, Result<String, ApiError>>;
+    fn render(&self, model: String, prompt: ChatPrompt) -> BoxFuture<'_, Result<String, ApiError>>;
 
     /// Loads a model, so that the first job does not wait for it.
     ///

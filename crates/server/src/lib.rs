@@ -7,8 +7,14 @@
 
 pub mod job;
 
+mod app;
 mod backend;
+mod dialect;
 mod error;
+mod wire;
+
+#[cfg(test)]
+mod testing;
 
 pub use backend::{Answer, Backend, EventSender, ModelDetails};
 pub use error::{ApiError, ErrorKind};

@@ -1,0 +1,224 @@
+//! A backend that plays a script, for tests of the interfaces without a model.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use tower::ServiceExt as _;
+use troika_library::Manifest;
+
+use crate::job::{
+    Caller, Capabilities, ChatPrompt, Delta, EmbedJob, Embedded, Event, FinishReason, Job,
+    KeepAlive, LoadedModel, ModelInfo, Part, Prompt, Started, Usage,
+};
+use crate::{Answer, ApiError, Backend, ModelDetails};
+
+/// One job's events, or its refusal.
+pub(crate) type Script = Result<Vec<Result<Event, ApiError>>, ApiError>;
+
+/// Plays one script for each job, and keeps what it was asked.
+#[derive(Debug, Default)]
+pub(crate) struct Scripted {
+    scripts: Mutex<VecDeque<Script>>,
+    jobs: Mutex<Vec<Job>>,
+    /// What was created, copied, deleted, loaded, unloaded, in words.
+    pub(crate) done: Mutex<Vec<String>>,
+}
+
+impl Scripted {
+    pub(crate) fn new(scripts: impl IntoIterator<Item = Script>) -> Arc<Self> {
+        Arc::new(Self {
+            scripts: Mutex::new(scripts.into_iter().collect()),
+            ..Self::default()
+        })
+    }
+
+    /// The last job that was submitted.
+    pub(crate) fn last_job(&self) -> Job {
+        let jobs = self.jobs.lock().unwrap();
+        jobs.last().expect("no job was submitted").clone()
+    }
+
+    /// Posts a body to the routes; returns the status and the whole answer as text.
+    pub(crate) async fn post(self: &Arc<Self>, path: &str, body: &Value) -> (StatusCode, String) {
+        self.request("POST", path, body.to_string()).await
+    }
+
+    pub(crate) async fn request(
+        self: &Arc<Self>,
+        method: &str,
+        path: &str,
+        body: String,
+    ) -> (StatusCode, String) {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", "application/json")
+            .body(Body::from(body))
+            .unwrap();
+        let backend: Arc<dyn Backend> = Arc::<Self>::clone(self);
+        let response = crate::app::routes(backend).oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX)
+            .await
+            .unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    fn note(&self, what: String) {
+        self.done.lock().unwrap().push(what);
+    }
+}
+
+/// The script of one answer that says these parts, each in an event of its own. Usage: 11 tokens in, 4 cached, one token
+/// out for each part.
+pub(crate) fn says(parts: &[Part], finish: FinishReason) -> Script {
+    let mut events = vec![Ok(Event::Started(Started {
+        prompt_tokens: 11,
+        cached_tokens: 4,
+    }))];
+    events.extend(parts.iter().map(|part| {
+        Ok(Event::Delta(Delta {
+            parts: vec![part.clone()],
+            ..Delta::default()
+        }))
+    }));
+    events.push(Ok(Event::Finished { choice: 0, finish }));
+    events.push(Ok(Event::Done(Usage {
+        prompt_tokens: 11,
+        cached_tokens: 4,
+        completion_tokens: parts.len(),
+        ..Usage::default()
+    })));
+    Ok(events)
+}
+
+/// A model called `tiny`.
+pub(crate) fn tiny() -> ModelInfo {
+    ModelInfo {
+        name: "tiny".to_owned(),
+        modified: SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000),
+        file_bytes: 5_000_000,
+        digest: "ab".repeat(32),
+        architecture: "llama".to_owned(),
+        n_parameter: 9_000_000,
+        quantization: "Q8_0".to_owned(),
+        n_ctx_train: 512,
+        n_embd: 3,
+        capabilities: Capabilities {
+            chat: true,
+            tools: true,
+            thinking: false,
+        },
+    }
+}
+
+fn known(model: &str) -> Result<(), ApiError> {
+    match model.strip_suffix(":latest").unwrap_or(model) {
+        "tiny" => Ok(()),
+        _ => Err(ApiError::not_found(format!("there is no model `{model}`"))),
+    }
+}
+
+impl Backend for Scripted {
+    fn submit(&self, job: Job, _: Caller) -> BoxFuture<'_, Result<Answer, ApiError>> {
+        let result = known(&job.model).and_then(|()| {
+            let script = self.scripts.lock().unwrap().pop_front();
+            let events = script.expect("a script for each job")?;
+            let (sender, answer) = Answer::channel("tiny", job.n);
+            for event in events {
+                sender.send(event).expect("the answer is here");
+            }
+            self.jobs.lock().unwrap().push(job);
+            Ok(answer)
+        });
+        async { result }.boxed()
+    }
+
+    fn embed(&self, job: EmbedJob, _: Caller) -> BoxFuture<'_, Result<Embedded, ApiError>> {
+        let result = known(&job.model).map(|()| Embedded {
+            vectors: job
+                .inputs
+                .iter()
+                .map(|_| vec![0.6, 0.0, -0.8][..job.dimensions.unwrap_or(3)].to_vec())
+                .collect(),
+            usage: Usage {
+                prompt_tokens: 2 * job.inputs.len(),
+                ..Usage::default()
+            },
+        });
+        async { result }.boxed()
+    }
+
+    fn count_tokens(&self, model: String, _: Prompt) -> BoxFuture<'_, Result<usize, ApiError>> {
+        async move { known(&model).map(|()| 11) }.boxed()
+    }
+
+    fn render(&self, model: String, prompt: ChatPrompt) -> BoxFuture<'_, Result<String, ApiError>> {
+        let text = format!("{} messages", prompt.messages.len());
+        async move { known(&model).map(|()| text) }.boxed()
+    }
+
+    fn load(
+        &self,
+        model: String,
+        keep_alive: Option<KeepAlive>,
+    ) -> BoxFuture<'_, Result<(), ApiError>> {
+        self.note(format!("load {model} {keep_alive:?}"));
+        async move { known(&model) }.boxed()
+    }
+
+    fn unload(&self, model: String) -> BoxFuture<'_, Result<(), ApiError>> {
+        self.note(format!("unload {model}"));
+        async move { known(&model) }.boxed()
+    }
+
+    fn models(&self) -> BoxFuture<'_, Result<Vec<ModelInfo>, ApiError>> {
+        async { Ok(vec![tiny()]) }.boxed()
+    }
+
+    fn show(&self, model: String) -> BoxFuture<'_, Result<ModelDetails, ApiError>> {
+        async move {
+            known(&model)?;
+            let mut metadata = serde_json::Map::new();
+            metadata.insert("general.architecture".to_owned(), "llama".into());
+            Ok(ModelDetails {
+                info: tiny(),
+                manifest: Manifest::default(),
+                template: Some("{{ messages }}".to_owned()),
+                metadata,
+                tensors: vec![("output.weight".to_owned(), "Q8_0".to_owned(), vec![3, 4])],
+            })
+        }
+        .boxed()
+    }
+
+    fn loaded(&self) -> Vec<LoadedModel> {
+        vec![LoadedModel {
+            info: tiny(),
+            memory_bytes: 6_000_000,
+            n_ctx: 512,
+            expires: None,
+        }]
+    }
+
+    fn create(&self, name: String, manifest: Manifest) -> BoxFuture<'_, Result<(), ApiError>> {
+        self.note(format!("create {name} from {}", manifest.from));
+        async { Ok(()) }.boxed()
+    }
+
+    fn copy(&self, from: String, to: String) -> BoxFuture<'_, Result<(), ApiError>> {
+        self.note(format!("copy {from} {to}"));
+        async move { known(&from) }.boxed()
+    }
+
+    fn delete(&self, model: String) -> BoxFuture<'_, Result<(), ApiError>> {
+        self.note(format!("delete {model}"));
+        async move { known(&model) }.boxed()
+    }
+}
