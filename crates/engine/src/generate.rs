@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use troika_base::TokenId;
 
+use crate::constraint::{Constraint, Grammar};
 use crate::sampler::{Sampled, Sampler, SamplingParams, top_logprobs};
 use crate::stop::StopMatcher;
 use crate::tokenizer::{Detokenizer, Tokenizer};
@@ -24,6 +25,8 @@ pub struct GenerateOptions {
     pub from_start: bool,
     /// Report this many of the likeliest tokens with each one chosen.
     pub top_logprobs: usize,
+    /// The form that the answer must have.
+    pub grammar: Option<Grammar>,
 }
 
 /// What happens while an answer is written.
@@ -52,7 +55,7 @@ pub enum Event<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Finish {
-    /// The model ended it.
+    /// The model ended it, or its grammar leaves nothing to say.
     EndOfText,
     /// A stop string came up.
     StopString,
@@ -105,8 +108,8 @@ impl Session<'_> {
     /// `on` hears of progress and text, and may break it off; the session then holds what was read and written so far.
     ///
     /// # Errors
-    /// If the prompt is empty or longer than the context, an option is out of range, or the model's scores are no
-    /// numbers.
+    /// If the prompt is empty or longer than the context, an option is out of range, the grammar is refused, or the
+    /// model's scores are no numbers.
     pub fn generate(
         &mut self,
         prompt: &[TokenId],
@@ -114,6 +117,9 @@ impl Session<'_> {
         on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Summary, Error> {
         let mut answer = Answer::new(Arc::clone(self.model().tokenizer()), prompt, options)?;
+        if let Some(grammar) = &options.grammar {
+            answer.constraint = Some(self.model().constraints()?.compile(grammar)?);
+        }
         let cached = self.keep_common_prefix(prompt)?;
         let total = prompt.len();
         let start = Instant::now();
@@ -175,8 +181,18 @@ impl Session<'_> {
             if answer.tokenizer.is_end_of_generation(next.token) {
                 break Finish::EndOfText;
             }
+            if let Some(constraint) = &mut answer.constraint {
+                constraint.accept(next.token)?;
+            }
             if let Some(finish) = answer.accept(next, on) {
                 break finish;
+            }
+            if answer
+                .constraint
+                .as_ref()
+                .is_some_and(Constraint::is_finished)
+            {
+                break Finish::EndOfText;
             }
             if Some(answer.n_tok) == max_tokens {
                 break Finish::MaxTokens;
@@ -195,6 +211,7 @@ impl Session<'_> {
 struct Answer<'o> {
     tokenizer: Arc<Tokenizer>,
     sampler: Sampler,
+    constraint: Option<Constraint>,
     detokenizer: Detokenizer<Arc<Tokenizer>>,
     stop: StopMatcher,
     options: &'o GenerateOptions,
@@ -216,6 +233,7 @@ impl<'o> Answer<'o> {
         };
         Ok(Self {
             sampler,
+            constraint: None,
             detokenizer,
             stop: StopMatcher::new(options.stop.clone())?,
             tokenizer,
@@ -231,7 +249,10 @@ impl<'o> Answer<'o> {
         if self.options.top_logprobs > 0 {
             self.top = top_logprobs(logits, self.options.top_logprobs)?;
         }
-        Ok(self.sampler.sample(logits)?)
+        Ok(match &mut self.constraint {
+            Some(constraint) => self.sampler.sample_masked(logits, constraint.mask()?)?,
+            None => self.sampler.sample(logits)?,
+        })
     }
 
     /// Makes a token part of the answer and hands out the text that is complete with it.

@@ -1,7 +1,7 @@
 //! A model that is ready: tokenizer, chat template, weights on a device, and the KV cache with its owners.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use troika_base::{Bytes, ModelSpec, TokenId};
 use troika_device::{
@@ -12,6 +12,7 @@ use troika_gguf::ModelFile;
 
 use crate::Error;
 use crate::chat::{ChatTemplate, TemplateError};
+use crate::constraint::{ConstraintError, ConstraintFactory};
 use crate::kv_cache::{KvCache, Sequence};
 use crate::tokenizer::Tokenizer;
 
@@ -19,6 +20,7 @@ use crate::tokenizer::Tokenizer;
 pub struct Model {
     name: String,
     tokenizer: Arc<Tokenizer>,
+    constraints: OnceLock<Arc<ConstraintFactory>>,
     template: Option<Result<ChatTemplate, TemplateError>>,
     resident: Box<dyn Resident>,
     cache: KvCache,
@@ -64,6 +66,7 @@ impl Model {
         Ok(Self {
             name: spec.name.unwrap_or_else(|| file.name().to_owned()),
             tokenizer: Arc::new(tokenizer),
+            constraints: OnceLock::new(),
             template,
             cache: KvCache::new(resident.n_page()),
             resident,
@@ -83,6 +86,18 @@ impl Model {
     /// The model's tokenizer.
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.tokenizer
+    }
+
+    /// What compiles grammars for the model's vocabulary. Made when it is first asked for, which takes part of a second.
+    ///
+    /// # Errors
+    /// [`ConstraintError::Vocabulary`] if the vocabulary is too large for it.
+    pub fn constraints(&self) -> Result<&Arc<ConstraintFactory>, ConstraintError> {
+        if let Some(made) = self.constraints.get() {
+            return Ok(made);
+        }
+        let made = Arc::new(ConstraintFactory::new(Arc::clone(&self.tokenizer))?);
+        Ok(self.constraints.get_or_init(|| made))
     }
 
     /// The model's chat template: `None` if the file has none, an error if it is broken.

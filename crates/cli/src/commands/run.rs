@@ -1,6 +1,7 @@
 //! `troika run`: one answer, or a conversation.
 
 mod chat;
+mod form;
 mod once;
 mod request;
 mod stats;
@@ -60,6 +61,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", value_parser = context_length)]
     ctx: Option<usize>,
     #[command(flatten)]
+    form: form::FormArgs,
+    #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
     threads: ThreadArgs,
@@ -81,6 +84,7 @@ pub(crate) fn run(args: &RunArgs, console: &Console) -> anyhow::Result<()> {
             WrongUse("--stop: an empty text would stop before the first token".to_owned()).into(),
         );
     }
+    let grammar = args.form.grammar()?;
     let home = Home::from_env()?;
     let stdin = io::stdin();
     let request = Request::new(&args.words(), &home, stdin.is_terminal(), &mut stdin.lock())?;
@@ -106,6 +110,7 @@ pub(crate) fn run(args: &RunArgs, console: &Console) -> anyhow::Result<()> {
         max_tokens: args.max_tokens,
         sampling,
         stop: args.stop.clone(),
+        grammar,
         ..GenerateOptions::default()
     };
     options.sampling.logit_bias = args.sampling.logit_bias(model.tokenizer())?;
