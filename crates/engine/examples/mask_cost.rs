@@ -27,9 +27,11 @@ fn grammars() -> Vec<(&'static str, Grammar)> {
     let tree = json!({"$defs": {"node": {"type": "object", "properties": {"value": {"type": "string"},
         "children": {"type": "array", "items": {"$ref": "#/$defs/node"}}},
         "required": ["value", "children"], "additionalProperties": false}}, "$ref": "#/$defs/node"});
-    let many: serde_json::Map<String, Value> = (0..100)
-        .map(|n| (format!("property_{n}"), json!({"type": ["string", "null"]})))
-        .collect();
+    let many = |count| {
+        let property = |n| (format!("property_{n}"), json!({"type": ["string", "null"]}));
+        let properties: serde_json::Map<String, Value> = (0..count).map(property).collect();
+        schema(json!({"type": "object", "properties": properties}))
+    };
     let words: Vec<String> = (0..1000)
         .map(|n| format!("value-{}", n * 7919 % 10007))
         .collect();
@@ -37,7 +39,8 @@ fn grammars() -> Vec<(&'static str, Grammar)> {
         ("json object", Grammar::JsonObject),
         ("flat object", schema(person)),
         ("recursive tree", schema(tree)),
-        ("100 optional strings", schema(json!({"type": "object", "properties": many}))),
+        ("100 optional strings", many(100)),
+        ("500 optional strings", many(500)),
         ("enum of 1000", schema(json!({"type": "array", "items": {"enum": words}}))),
         ("pattern", schema(json!({"type": "array", "items": {"type": "string", "pattern": "^[A-Z][a-z]+( [A-Z][a-z]+)*$"}}))),
         ("bounded strings", schema(json!({"type": "array", "items": {"type": "string", "minLength": 5, "maxLength": 200}}))),
@@ -59,7 +62,7 @@ fn main() {
             start.elapsed().as_secs_f64() * 1e3
         );
         println!(
-            "{:>22} {:>10} {:>10} {:>7} {:>9} {:>9} {:>9} {:>9} {:>11}",
+            "{:>22} {:>10} {:>10} {:>7} {:>9} {:>9} {:>9} {:>9} {:>10} {:>10}",
             "grammar",
             "compile ms",
             "again ms",
@@ -68,7 +71,8 @@ fn main() {
             "p50 µs",
             "p99 µs",
             "max µs",
-            "sample µs"
+            "sample µs",
+            "unmasked"
         );
         for (name, grammar) in grammars() {
             measure(name, &grammar, &factory, &tokenizer);
@@ -84,7 +88,8 @@ fn measure(name: &str, grammar: &Grammar, factory: &ConstraintFactory, tokenizer
     };
     let (_, first) = timed();
     let (_, again) = timed();
-    let (mut masks, mut accepts, mut samples) = (Vec::new(), Duration::ZERO, Duration::ZERO);
+    let (mut masks, mut accepts) = (Vec::new(), Duration::ZERO);
+    let (mut samples, mut unmasked) = (Duration::ZERO, Duration::ZERO);
     for seed in 0..10 {
         let (mut constraint, _) = timed();
         let params = SamplingParams {
@@ -101,6 +106,9 @@ fn measure(name: &str, grammar: &Grammar, factory: &ConstraintFactory, tokenizer
             let start = Instant::now();
             let sampled = sampler.sample_masked(&logits, mask).unwrap();
             samples += start.elapsed();
+            let start = Instant::now();
+            sampler.sample(&logits).unwrap();
+            unmasked += start.elapsed();
             if tokenizer.is_end_of_generation(sampled.token) {
                 break;
             }
@@ -117,7 +125,7 @@ fn measure(name: &str, grammar: &Grammar, factory: &ConstraintFactory, tokenizer
     masks.sort();
     let us = |time: Duration| time.as_secs_f64() * 1e6;
     println!(
-        "{name:>22} {:>10.2} {:>10.3} {count:>7} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>11.1}",
+        "{name:>22} {:>10.2} {:>10.3} {count:>7} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>10.1} {:>10.1}",
         us(first) / 1e3,
         us(again) / 1e3,
         us(total) / count as f64,
@@ -125,6 +133,7 @@ fn measure(name: &str, grammar: &Grammar, factory: &ConstraintFactory, tokenizer
         us(masks[count * 99 / 100]),
         us(masks[count - 1]),
         us(samples) / count as f64,
+        us(unmasked) / count as f64,
     );
 }
 

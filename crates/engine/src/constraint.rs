@@ -128,10 +128,16 @@ impl Constraint {
         if self.is_finished() && self.tokenizer.is_end_of_generation(token) {
             return Ok(());
         }
+        let was_allowed = self.mask_is_current && self.mask.allows(token);
         self.mask_is_current = false;
-        self.matcher
-            .consume_token(token.0)
-            .map_err(|_| ConstraintError::Refused { token })
+        self.matcher.consume_token(token.0).map_err(|error| {
+            if was_allowed {
+                // The token is right, and the parser gave up on it.
+                ConstraintError::stuck(&error)
+            } else {
+                ConstraintError::Refused { token }
+            }
+        })
     }
 
     /// Whether the answer is complete and nothing but its end may follow: no token need be computed for that.

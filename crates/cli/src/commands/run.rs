@@ -113,6 +113,9 @@ pub(crate) fn run(args: &RunArgs, console: &Console) -> anyhow::Result<()> {
         grammar,
         ..GenerateOptions::default()
     };
+    if let Some(grammar) = &options.grammar {
+        form::check(grammar, &model)?;
+    }
     options.sampling.logit_bias = args.sampling.logit_bias(model.tokenizer())?;
     let origin = Origin { device, load };
     let writer = Writer::new(&mut model, options, args.raw, *console, interrupt)?;

@@ -170,3 +170,74 @@ fn a_prompt_that_does_not_fit_is_refused() {
     assert_eq!(code(&output), Some(1));
     assert!(stderr(&output).contains("--ctx"), "{}", stderr(&output));
 }
+
+#[test]
+fn a_schema_gives_json_that_it_describes() {
+    let schema = r#"{"type": "object", "properties": {"name": {"type": "string", "maxLength": 20},
+        "age": {"type": "integer", "minimum": 1, "maximum": 9}}, "required": ["name", "age"], "additionalProperties": false}"#;
+    let with = |schema: &str| {
+        let output = troika(&[
+            "run",
+            "Lily said: ",
+            "--seed",
+            "3",
+            "--json",
+            "-t1",
+            "--schema",
+            schema,
+        ]);
+        assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+        let report = json(&output);
+        assert_eq!(report["finish"], "end_of_text");
+        report["text"].as_str().expect("is text").to_owned()
+    };
+    let text = with(schema);
+    let answer: serde_json::Value = serde_json::from_str(&text).expect("is JSON");
+    assert!(answer["name"].as_str().expect("is text").chars().count() <= 20);
+    assert!((1..=9).contains(&answer["age"].as_i64().expect("is whole")));
+    assert_eq!(answer.as_object().map(serde_json::Map::len), Some(2));
+    let file = crate::directory("schema").join("lily.json");
+    std::fs::write(&file, schema).expect("is written");
+    assert_eq!(with(&file.to_string_lossy()), text, "same seed, same text");
+}
+
+#[test]
+fn expressions_and_grammars_are_followed() {
+    let output = troika(&[
+        "run",
+        "It was ",
+        "--regex",
+        "(red|green) [0-9]{2}",
+        "--json",
+    ]);
+    let text = json(&output)["text"].clone();
+    let text = text.as_str().expect("is text");
+    let (colour, number) = text.split_once(' ').expect("two words");
+    assert!(
+        ["red", "green"].contains(&colour) && number.len() == 2,
+        "{text}"
+    );
+    let file = crate::directory("lark").join("sum.lark");
+    std::fs::write(&file, "start: \"1\" (\"+\" \"1\"){2}\n").expect("is written");
+    let output = troika(&["run", "It was ", "--lark", &file.to_string_lossy(), "-q"]);
+    assert_eq!(stdout(&output), "It was 1+1+1\n");
+}
+
+#[test]
+fn a_form_that_cannot_be_followed_is_wrong_use() {
+    for (flags, reason) in [
+        (
+            ["--schema", r#"{"not": {}}"#],
+            "at `#`: `not` is not supported",
+        ),
+        (["--schema", r#"{"type""#], "is not JSON"),
+        (["--regex", "("], "unclosed group"),
+    ] {
+        let output = troika(&["run", "Once upon a time", flags[0], flags[1]]);
+        assert_eq!(code(&output), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains(reason), "{}", stderr(&output));
+        assert_eq!(stdout(&output), "", "nothing is written");
+    }
+    let both = troika(&["run", "Once", "--regex", "a", "--schema", "{}"]);
+    assert_eq!(code(&both), Some(2));
+}

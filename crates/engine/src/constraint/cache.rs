@@ -39,9 +39,48 @@ impl Cache {
             entries.remove(0);
         }
     }
+}
 
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.entries.lock().expect("is never poisoned").len()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(n: usize, bytes: usize) -> Source {
+        Source::Lark(format!("{n:4}{}", " ".repeat(bytes - 4)))
+    }
+
+    fn matcher() -> Arc<Matcher> {
+        Arc::new(Matcher::new(Err(llguidance::Cancelled.into())))
+    }
+
+    fn kept(cache: &Cache) -> Vec<Source> {
+        let entries = cache.entries.lock().expect("is never poisoned");
+        entries.iter().map(|(source, _)| source.clone()).collect()
+    }
+
+    #[test]
+    fn the_latest_are_kept() {
+        let cache = Cache::default();
+        let first = matcher();
+        cache.insert(source(0, 4), Arc::clone(&first));
+        for n in 1..100 {
+            cache.insert(source(n, 4), matcher());
+            let again = cache.get(&source(0, 4)).expect("is in use");
+            assert!(Arc::ptr_eq(&again, &first));
+        }
+        assert_eq!(kept(&cache).len(), GRAMMARS_MAX);
+        assert!(cache.get(&source(50, 4)).is_none(), "was driven out");
+        cache.insert(source(0, 4), matcher());
+        assert_eq!(kept(&cache).len(), GRAMMARS_MAX, "one of a kind");
+    }
+
+    #[test]
+    fn large_ones_drive_out_more() {
+        let cache = Cache::default();
+        for n in 0..20 {
+            cache.insert(source(n, TEXT_BYTES_MAX / 4), matcher());
+        }
+        let expect: Vec<_> = (16..20).map(|n| source(n, TEXT_BYTES_MAX / 4)).collect();
+        assert_eq!(kept(&cache), expect);
     }
 }

@@ -1,21 +1,23 @@
 //! Grammars to parsers, within bounds of time, memory and stack.
 //!
-//! The parser's own compiler recurses over a grammar, and counts most of its work but not all. So it runs on a thread
-//! with a stack that is known, and whoever asked waits for a second at most. What goes on longer is left alone until its
-//! own bounds end it; a few such threads may exist, and then new grammars are turned away.
+//! The parser's own compiler recurses over a grammar, and counts most of its work but not all: it takes seconds at worst
+//! for what `grammar.rs` and `schema.rs` let pass, and milliseconds for what people write. So it runs on a thread with a
+//! stack that is known, and whoever asked waits for a second at most. What goes on longer is left alone until it ends; a
+//! few such threads may exist, and then further grammars wait for their turn or are turned away.
 
+use std::fmt::Display;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::panic_utils::catch_unwind;
 use llguidance::toktrie::{InferenceCapabilities, TokEnv};
 use llguidance::{JsonCompileOptions, Matcher, ParserFactory};
+use serde_json::Value;
 
-use super::error::first_lines;
+use super::error::{is_dead_end, one_line};
 use super::grammar::Source;
 use super::{ConstraintError, schema};
 
@@ -36,7 +38,7 @@ const WHITESPACE: &str = r" |\r?\n[ \t]{0,40}";
 /// Compiles grammars for one vocabulary.
 pub(super) struct Compiler {
     factory: Arc<ParserFactory>,
-    running: Arc<AtomicUsize>,
+    slots: Arc<Slots>,
 }
 
 impl Compiler {
@@ -48,14 +50,14 @@ impl Compiler {
         let slices = llguidance::earley::SlicedBiasComputer::general_slices();
         let mut factory = ParserFactory::new(&env, InferenceCapabilities::default(), &slices)
             .map_err(|error| ConstraintError::Vocabulary {
-                reason: first_lines(&error.to_string()),
+                reason: one_line(&error.to_string()),
             })?;
         *factory.limits_mut() = limits();
         // Its warnings would go to stderr.
         factory.quiet();
         Ok(Self {
             factory: Arc::new(factory),
-            running: Arc::default(),
+            slots: Arc::default(),
         })
     }
 
@@ -64,7 +66,8 @@ impl Compiler {
     /// # Errors
     /// If it is malformed, not supported, or takes too much.
     pub(super) fn compile(&self, source: &Source) -> Result<Matcher, ConstraintError> {
-        let slot = Slot::take(&self.running)?;
+        let deadline = Instant::now() + TIME_MAX;
+        let slot = Slots::take(&self.slots, deadline)?;
         let (send, receive) = mpsc::sync_channel(1);
         let factory = Arc::clone(&self.factory);
         let job = source.clone();
@@ -72,7 +75,7 @@ impl Compiler {
             .name("grammar".to_owned())
             .stack_size(STACK_BYTES)
             .spawn(move || {
-                let result = compile_or_catch(&factory, &job);
+                let result = compile(&factory, &job);
                 drop(slot);
                 // Nobody may be waiting any more.
                 let _ = send.send(result);
@@ -80,11 +83,16 @@ impl Compiler {
             .map_err(|error| ConstraintError::NoThread {
                 reason: error.to_string(),
             })?;
-        receive.recv_timeout(TIME_MAX).unwrap_or_else(|_| {
-            Err(ConstraintError::TooComplex {
-                what: source.what(),
-                reason: format!("it is not compiled after {} s", TIME_MAX.as_secs()),
-            })
+        let result = receive.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        result.unwrap_or_else(|error| {
+            let reason = match error {
+                RecvTimeoutError::Timeout => {
+                    format!("it is not compiled after {} s", TIME_MAX.as_secs())
+                }
+                RecvTimeoutError::Disconnected => "the parser failed on it".to_owned(),
+            };
+            let what = source.what();
+            Err(ConstraintError::TooComplex { what, reason })
         })
     }
 }
@@ -94,74 +102,155 @@ fn limits() -> ParserLimits {
     ParserLimits {
         // About 20 ms for all expressions together.
         initial_lexer_fuel: 1_000_000,
-        // About 14 ms and 3 ms, for one mask.
+        // About 14 ms and 10 ms, for one mask.
         step_lexer_fuel: 200_000,
-        step_max_items: 50_000,
+        step_max_items: 200_000,
+        // Each optional property that may come next is four or five.
+        max_items_in_row: 8_000,
         // 1 to 2 kB each.
-        max_lexer_states: 50_000,
+        max_lexer_states: 20_000,
         // Errors go to whoever sent the grammar, who does not need the parser's state.
         verbose_errors: false,
         ..ParserLimits::default()
     }
 }
 
-/// A place among those that compile; given back when dropped, also by a panic.
-struct Slot(Arc<AtomicUsize>);
+/// How many grammars are being compiled.
+#[derive(Default)]
+struct Slots {
+    running: Mutex<usize>,
+    freed: Condvar,
+}
 
-impl Slot {
-    fn take(running: &Arc<AtomicUsize>) -> Result<Self, ConstraintError> {
-        let before = running.fetch_add(1, Ordering::Relaxed);
-        let slot = Self(Arc::clone(running));
-        if before >= RUNNING_MAX {
-            return Err(ConstraintError::Busy { running: before });
+/// One of those that are compiled; given back when dropped, also by a panic.
+struct Slot(Arc<Slots>);
+
+impl Slots {
+    /// Waits for a place until the deadline.
+    fn take(slots: &Arc<Self>, deadline: Instant) -> Result<Slot, ConstraintError> {
+        let running = slots.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waited = slots
+            .freed
+            .wait_timeout_while(running, left, |running| *running >= RUNNING_MAX);
+        let (mut running, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        if timeout.timed_out() {
+            return Err(ConstraintError::Busy { running: *running });
         }
-        Ok(slot)
+        *running += 1;
+        Ok(Slot(Arc::clone(slots)))
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let slots = &self.0;
+        *slots.running.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        slots.freed.notify_one();
     }
 }
 
-/// [`compile`], with a panic as an error. It is not printed either.
-fn compile_or_catch(factory: &ParserFactory, source: &Source) -> Result<Matcher, ConstraintError> {
-    let work = AssertUnwindSafe(|| Ok(compile(factory, source)));
-    catch_unwind(work).unwrap_or_else(|error| {
-        Err(ConstraintError::Invalid {
+/// Compiles a grammar and computes its first mask, which shows whether any answer fits it.
+fn compile(factory: &ParserFactory, source: &Source) -> Result<Matcher, ConstraintError> {
+    let work = AssertUnwindSafe(|| Ok(prepare(source)));
+    // A panic is an error like the others, and is not printed; those in the parser itself come back as errors.
+    let grammar = catch_unwind(work).unwrap_or_else(|error| Err(refused(source, &error)))?;
+    let parser = factory
+        .create_parser(grammar.parsed)
+        .map_err(|error| match grammar.one_of {
+            Some(at) if error.to_string().contains("oneOf") => ConstraintError::Invalid {
+                what: source.what(),
+                at: Some(at),
+                reason: "the options of this `oneOf` may overlap; write `anyOf`, or give each a required property with a constant of its own".to_owned(),
+            },
+            _ => refused(source, &error),
+        })?;
+    let mut matcher = Matcher::new(Ok(parser));
+    match matcher.compute_mask_or_eos() {
+        Ok(_) => Ok(matcher),
+        Err(error) if is_dead_end(&error) => Err(ConstraintError::Invalid {
             what: source.what(),
             at: None,
-            reason: first_lines(&format!("the parser failed on it: {error}")),
-        })
-    })
+            reason: "no answer fits it, not even its first token".to_owned(),
+        }),
+        Err(error) => Err(refused(source, &error)),
+    }
 }
 
-fn compile(factory: &ParserFactory, source: &Source) -> Result<Matcher, ConstraintError> {
+/// A grammar as the parser takes it.
+struct Prepared {
+    parsed: TopLevelGrammar,
+    /// Where a `oneOf` stands that the parser may refuse.
+    one_of: Option<String>,
+}
+
+fn prepare(source: &Source) -> Result<Prepared, ConstraintError> {
     let invalid = |reason: String| ConstraintError::Invalid {
         what: source.what(),
         at: None,
         reason,
     };
-    let grammar = match source {
+    let mut one_of = None;
+    let parsed = match source {
         Source::Schema(text) => {
             let schema = serde_json::from_str(text).map_err(|error| invalid(error.to_string()))?;
-            let mut schema = schema::checked(schema)?;
-            json_options().apply_to(&mut schema);
-            TopLevelGrammar::from_json_schema(schema)
+            let mut checked = schema::checked(schema)?;
+            json_options().apply_to(&mut checked.schema);
+            one_of = checked.one_of;
+            TopLevelGrammar::from_json_schema(checked.schema)
         }
         Source::Regex(text) => {
             schema::check_pattern(text).map_err(invalid)?;
             TopLevelGrammar::from_regex(text)
         }
-        Source::Lark(text) => TopLevelGrammar::from_lark(text.clone()),
+        Source::Lark(text) => TopLevelGrammar::from_lark(with_checked_schemas(text)?),
     };
-    // Panics inside come back as errors.
-    let parser = factory.create_parser(grammar).map_err(|error| {
-        let reason = first_lines(&format!("{error:#}"));
-        invalid(reason)
-    })?;
-    Ok(Matcher::new(Ok(parser)))
+    Ok(Prepared { parsed, one_of })
+}
+
+/// A Lark grammar with the schemas in it checked, which it has as `%json {…}`.
+fn with_checked_schemas(text: &str) -> Result<String, ConstraintError> {
+    const KEYWORD: &str = "%json";
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(KEYWORD) {
+        let (before, after) = rest.split_at(at + KEYWORD.len());
+        out.push_str(before);
+        rest = after;
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+        // What is no JSON is no schema either; the parser says so, with the line.
+        if let Some(Ok(schema)) = values.next() {
+            let mut checked = schema::checked(schema)?;
+            json_options().apply_to(&mut checked.schema);
+            out.push_str(&format!(" {} ", checked.schema));
+            rest = &rest[values.byte_offset()..];
+        }
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// The parser's own reason, in so far as it is for the grammar's author.
+fn refused(source: &Source, error: &impl Display) -> ConstraintError {
+    let what = source.what();
+    let reason = one_line(&format!("{error:#}"));
+    let is_bound = [
+        "limit",
+        "precomputation failed",
+        "schema too large",
+        "Too many",
+        "too many",
+    ];
+    if is_bound.iter().any(|word| reason.contains(word)) {
+        // What follows is advice on settings that are ours.
+        let reason = reason.split(';').next().unwrap_or_default().to_owned();
+        return ConstraintError::TooComplex { what, reason };
+    }
+    ConstraintError::Invalid {
+        what,
+        at: None,
+        reason,
+    }
 }
 
 fn json_options() -> JsonCompileOptions {

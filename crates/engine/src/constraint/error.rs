@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use llguidance::api::StopReason;
 use troika_base::TokenId;
 
 /// Why a grammar is refused, or an answer cannot follow it.
@@ -9,12 +10,14 @@ use troika_base::TokenId;
 #[non_exhaustive]
 pub enum ConstraintError {
     /// There is too much of it.
-    #[error("the {what} has more than {max} bytes; make it shorter")]
+    #[error("the {what} has more than {max} {of}; make it smaller")]
     TooLarge {
         /// Which kind of grammar.
         what: &'static str,
-        /// Bytes that it may have.
+        /// How much there may be.
         max: usize,
+        /// Of what.
+        of: &'static str,
     },
     /// It is nested too deeply.
     #[error("the {what} is nested more than {max} levels deep; make it flatter")]
@@ -87,9 +90,11 @@ impl ConstraintError {
     }
 
     pub(super) fn stuck(error: &impl Display) -> Self {
-        Self::Stuck {
-            reason: first_lines(&error.to_string()),
-        }
+        let reason = match is_dead_end(error) {
+            true => "no token of the vocabulary fits".to_owned(),
+            false => one_line(&error.to_string()),
+        };
+        Self::Stuck { reason }
     }
 }
 
@@ -98,18 +103,23 @@ fn place(at: &Option<String>) -> String {
         .map_or_else(String::new, |at| format!(", at `{at}`"))
 }
 
-/// Characters of somebody else's message that are passed on.
-const MESSAGE_CHARS_MAX: usize = 400;
+/// Whether the parser says that nothing may come next.
+pub(super) fn is_dead_end(error: &impl Display) -> bool {
+    let reason = StopReason::NoExtensionBias.to_string();
+    error.to_string().starts_with(&reason)
+}
 
-/// The parser's own message, without the backtraces and dumps that it appends.
-pub(super) fn first_lines(message: &str) -> String {
-    let end = ["\n<backtrace>", "\n<non-verbose/>", "\n<state>"]
-        .into_iter()
-        .filter_map(|dump| message.find(dump))
-        .min();
-    let message = message[..end.unwrap_or(message.len())].trim();
-    match message.char_indices().nth(MESSAGE_CHARS_MAX) {
-        Some((cut, _)) => format!("{}…", &message[..cut]),
-        None => message.to_owned(),
+/// Characters of somebody else's message that are passed on.
+const MESSAGE_CHARS_MAX: usize = 300;
+
+/// The parser's own message without the source that it quotes and the backtraces and dumps that it appends.
+pub(super) fn one_line(message: &str) -> String {
+    let lines = || message.lines().map(str::trim);
+    // Errors in expressions draw the place and come to the point at the end.
+    let pointed = lines().find_map(|line| line.strip_prefix("error: "));
+    let line = pointed.or(lines().next()).unwrap_or_default();
+    match line.char_indices().nth(MESSAGE_CHARS_MAX) {
+        Some((cut, _)) => format!("{}…", &line[..cut]),
+        None => line.to_owned(),
     }
 }

@@ -18,8 +18,15 @@ pub enum Grammar {
     Lark(String),
 }
 
-/// Bytes of a grammar. The largest schemas that hosted services take have 120,000 characters of names and values.
-pub(super) const SOURCE_BYTES_MAX: usize = 256 << 10;
+/// Bytes of a schema. The largest that hosted services take have 120,000 characters of names and values.
+const SCHEMA_BYTES_MAX: usize = 256 << 10;
+
+/// Values in a schema: objects, lists, texts, numbers.
+const SCHEMA_VALUES_MAX: usize = 20_000;
+
+/// Bytes of a grammar in text. The parser's work grows with the square of an expression in it.
+const LARK_BYTES_MAX: usize = 16 << 10;
+const REGEX_BYTES_MAX: usize = 4 << 10;
 
 /// Levels of JSON: two or three for each level of what is described.
 const SCHEMA_DEPTH_MAX: usize = 64;
@@ -63,16 +70,22 @@ impl Grammar {
         let source = match self {
             Self::JsonObject => Source::Schema(r#"{"type":"object"}"#.to_owned()),
             Self::JsonSchema(schema) => {
-                check_depth(schema)?;
+                check_shape(schema)?;
                 Source::Schema(schema.to_string())
             }
             Self::Regex(text) => Source::Regex(text.clone()),
             Self::Lark(text) => Source::Lark(text.clone()),
         };
-        if source.text().len() > SOURCE_BYTES_MAX {
+        let max = match source {
+            Source::Schema(_) => SCHEMA_BYTES_MAX,
+            Source::Regex(_) => REGEX_BYTES_MAX,
+            Source::Lark(_) => LARK_BYTES_MAX,
+        };
+        if source.text().len() > max {
             return Err(ConstraintError::TooLarge {
                 what: source.what(),
-                max: SOURCE_BYTES_MAX,
+                max,
+                of: "bytes",
             });
         }
         if !matches!(source, Source::Schema(_)) && text_depth(source.text()) > TEXT_DEPTH_MAX {
@@ -86,17 +99,24 @@ impl Grammar {
 }
 
 /// Everything that handles JSON recurses over it, down to its `drop`; this does not.
-fn check_depth(schema: &Value) -> Result<(), ConstraintError> {
+fn check_shape(schema: &Value) -> Result<(), ConstraintError> {
+    let what = "JSON schema";
     let mut level = vec![schema];
-    let mut depth = 0;
+    let (mut depth, mut values) = (0, 0);
     while !level.is_empty() {
-        if depth == SCHEMA_DEPTH_MAX {
-            return Err(ConstraintError::TooDeep {
-                what: "JSON schema",
-                max: SCHEMA_DEPTH_MAX,
+        depth += 1;
+        values += level.len();
+        if depth > SCHEMA_DEPTH_MAX {
+            let max = SCHEMA_DEPTH_MAX;
+            return Err(ConstraintError::TooDeep { what, max });
+        }
+        if values > SCHEMA_VALUES_MAX {
+            return Err(ConstraintError::TooLarge {
+                what,
+                max: SCHEMA_VALUES_MAX,
+                of: "values",
             });
         }
-        depth += 1;
         let inside = level.iter().flat_map(|value| children(value));
         level = inside.collect();
     }

@@ -8,6 +8,8 @@
 //! This is no validation against the metaschema: what is only malformed is left to the parser.
 
 mod exclusive;
+mod merging;
+mod numbers;
 mod place;
 
 use foldhash::{HashMap, HashSet};
@@ -17,7 +19,8 @@ use llguidance::regex_to_lark;
 use serde_json::{Map, Value};
 
 use super::ConstraintError;
-use super::error::first_lines;
+use super::error::one_line;
+use merging::{MERGED_MAX, Sizes};
 use place::{Name, Place, Places};
 
 /// Keywords that restrict answers and that the parser does not know.
@@ -66,15 +69,29 @@ const AT_LEAST_MAX: u64 = 1 << 16;
 /// An upper bound beyond this one is none: it is far longer than any answer.
 const AT_MOST_MAX: u64 = 1 << 24;
 
+/// Properties of one object. The parser's work grows with their square.
+const PROPERTIES_MAX: usize = 500;
+
+/// Bytes of one pattern, and of all. The parser's work grows with the square.
+pub(super) const PATTERN_BYTES_MAX: usize = 4 << 10;
+const PATTERNS_BYTES_MAX: usize = 16 << 10;
+
 const NO_SCHEMA: &str = "a schema is an object, `true` or `false`";
 
 /// A schema that the parser can be given.
+pub(super) struct Checked {
+    pub(super) schema: Value,
+    /// Where a `oneOf` stands that the parser may not take, as its options are not seen to exclude each other.
+    pub(super) one_of: Option<String>,
+}
+
+/// Checks a schema, and changes what the parser would not understand.
 ///
 /// # Errors
 /// [`ConstraintError::Invalid`] with the place.
-pub(super) fn checked(mut root: Value) -> Result<Value, ConstraintError> {
+pub(super) fn checked(mut root: Value) -> Result<Checked, ConstraintError> {
     match root {
-        Value::Bool(true) => return Ok(Value::Object(Map::new())),
+        Value::Bool(true) => root = Value::Object(Map::new()),
         Value::Bool(false) => return Err(invalid("#", "`false` allows no answer at all")),
         Value::Object(_) => {}
         _ => return Err(invalid("#", NO_SCHEMA)),
@@ -85,15 +102,24 @@ pub(super) fn checked(mut root: Value) -> Result<Value, ConstraintError> {
         todo: Vec::new(),
         seen: HashSet::default(),
         edits: HashMap::default(),
+        sizes: Sizes::new(&root),
+        merged: 0,
+        patterns_bytes: 0,
+        multiples: numbers::Multiples::default(),
+        one_of: None,
     };
     walk.push(Place::Target("#"), &root);
     while let Some((place, schema)) = walk.todo.pop() {
         walk.visit(place, schema)
             .map_err(|reason| invalid(&walk.places.pointer(place), reason))?;
     }
+    let one_of = walk.one_of.map(|place| walk.places.pointer(place));
     let edits = walk.edits;
     apply(&edits, &mut root);
-    Ok(root)
+    Ok(Checked {
+        schema: root,
+        one_of,
+    })
 }
 
 /// Checks a pattern as schemas have them: it may match anywhere, and `\d` and `\w` are ASCII.
@@ -115,7 +141,7 @@ fn build(ast: &RegexAst) -> Result<(), String> {
     let built = RegexBuilder::new().mk(ast);
     built
         .map(drop)
-        .map_err(|error| first_lines(&format!("{error:#}")))
+        .map_err(|error| one_line(&format!("{error:#}")))
 }
 
 /// On its way to the parser a pattern loses a backslash at its end.
@@ -142,6 +168,11 @@ struct Walk<'s> {
     todo: Vec<(usize, &'s Value)>,
     seen: HashSet<Address>,
     edits: HashMap<Address, Vec<Edit>>,
+    sizes: Sizes<'s>,
+    merged: u64,
+    patterns_bytes: usize,
+    multiples: numbers::Multiples,
+    one_of: Option<usize>,
 }
 
 /// Where a value lies in memory: which of the values in the tree it is.
@@ -152,9 +183,9 @@ fn address(value: &Value) -> Address {
 }
 
 /// A change of one schema.
-#[derive(Clone, Copy)]
 enum Edit {
-    Remove(&'static str),
+    Remove(String),
+    Replace(String, Value),
     OneOfIsAnyOf,
 }
 
@@ -172,18 +203,86 @@ impl<'s> Walk<'s> {
             Value::Bool(_) => return Ok(()),
             _ => return Err(NO_SCHEMA.to_owned()),
         };
+        self.merged = self
+            .merged
+            .saturating_add(self.sizes.merged(schema, keywords));
+        if self.merged > MERGED_MAX {
+            return Err(format!(
+                "merging what `allOf`, `$ref` and `anyOf` stand beside comes to more than {MERGED_MAX} schemas"
+            ));
+        }
         for (keyword, value) in keywords {
             if let Some(edit) = edit(self.root, keywords, keyword, value) {
                 self.edits.entry(address(schema)).or_default().push(edit);
             } else {
-                check(keywords, keyword, value)?;
-            }
-            if keyword == "$ref" {
-                self.follow(value)?;
+                self.check(place, keywords, keyword, value)?;
             }
             self.go_inside(place, keyword, value);
         }
         Ok(())
+    }
+
+    /// Checks what one keyword asks for.
+    fn check(
+        &mut self,
+        place: usize,
+        keywords: &Map<String, Value>,
+        keyword: &str,
+        value: &'s Value,
+    ) -> Result<(), String> {
+        match keyword {
+            "$ref" => self.follow(value),
+            "type" => check_type(value),
+            "const" => numbers::check_constant(value),
+            "enum" => match value.as_array() {
+                Some(values) if !values.is_empty() => {
+                    values.iter().try_for_each(numbers::check_constant)
+                }
+                _ => Err("`enum` is a list of one value or more".to_owned()),
+            },
+            "format" if may_be_string(keywords) => check_format(value),
+            "pattern" => {
+                let pattern = value.as_str().ok_or("`pattern` is a string")?;
+                self.check_pattern(keyword, pattern)
+            }
+            "properties" | "patternProperties" => {
+                let schemas = value
+                    .as_object()
+                    .ok_or_else(|| format!("`{keyword}` is an object"))?;
+                if schemas.len() > PROPERTIES_MAX {
+                    return Err(format!(
+                        "`{keyword}` has more than {PROPERTIES_MAX} entries"
+                    ));
+                }
+                match keyword {
+                    "properties" => Ok(()),
+                    _ => schemas
+                        .keys()
+                        .try_for_each(|pattern| self.check_pattern(keyword, pattern)),
+                }
+            }
+            "minItems" | "minLength" | "minProperties" => check_at_least(keyword, value),
+            "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => {
+                numbers::check_bound(keyword, value)
+            }
+            "multipleOf" => self.multiples.check(value),
+            "oneOf" => {
+                self.one_of.get_or_insert(place);
+                Ok(())
+            }
+            _ if UNSUPPORTED.contains(&keyword) => Err(format!("`{keyword}` is not supported")),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_pattern(&mut self, keyword: &str, pattern: &str) -> Result<(), String> {
+        self.patterns_bytes += pattern.len();
+        if pattern.len() > PATTERN_BYTES_MAX || self.patterns_bytes > PATTERNS_BYTES_MAX {
+            return Err(format!(
+                "`{keyword}`: a pattern has at most {PATTERN_BYTES_MAX} bytes, and all of a schema {PATTERNS_BYTES_MAX}"
+            ));
+        }
+        check_search_pattern(pattern).map_err(|reason| format!("`{keyword}`: {reason}"))
     }
 
     fn follow(&mut self, reference: &'s Value) -> Result<(), String> {
@@ -228,44 +327,21 @@ impl<'s> Walk<'s> {
 
 /// What is to be changed about a keyword before the parser gets it.
 fn edit(root: &Value, keywords: &Map<String, Value>, keyword: &str, value: &Value) -> Option<Edit> {
-    let is_no_bound = || value.as_u64().is_some_and(|most| most > AT_MOST_MAX);
     match keyword {
-        "maxItems" if is_no_bound() => Some(Edit::Remove("maxItems")),
-        "maxLength" if is_no_bound() => Some(Edit::Remove("maxLength")),
-        "maxProperties" if is_no_bound() => Some(Edit::Remove("maxProperties")),
+        "maxItems" | "maxLength" | "maxProperties" => {
+            let is_none = value.as_u64().is_some_and(|most| most > AT_MOST_MAX);
+            is_none.then(|| Edit::Remove(keyword.to_owned()))
+        }
+        "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => {
+            let bound = numbers::drawn_in(keyword, value)?;
+            Some(Edit::Replace(keyword.to_owned(), bound))
+        }
         // Says nothing, and generators of schemas write it all the same.
-        "uniqueItems" if *value == Value::Bool(false) => Some(Edit::Remove("uniqueItems")),
+        "uniqueItems" if *value == Value::Bool(false) => Some(Edit::Remove(keyword.to_owned())),
         "oneOf" if !keywords.contains_key("anyOf") => {
             exclusive::are_exclusive(root, value).then_some(Edit::OneOfIsAnyOf)
         }
         _ => None,
-    }
-}
-
-/// Checks what one keyword asks for.
-fn check(keywords: &Map<String, Value>, keyword: &str, value: &Value) -> Result<(), String> {
-    match keyword {
-        "type" => check_type(value),
-        "enum" if value.as_array().is_none_or(Vec::is_empty) => {
-            Err("`enum` is a list of one value or more".to_owned())
-        }
-        "format" if may_be_string(keywords) => check_format(value),
-        "pattern" => {
-            let pattern = value.as_str().ok_or("`pattern` is a string")?;
-            check_search_pattern(pattern).map_err(|reason| format!("`pattern`: {reason}"))
-        }
-        "patternProperties" => {
-            let patterns = value
-                .as_object()
-                .ok_or("`patternProperties` is an object")?;
-            patterns.keys().try_for_each(|pattern| {
-                check_search_pattern(pattern)
-                    .map_err(|reason| format!("`patternProperties`: {reason}"))
-            })
-        }
-        "minItems" | "minLength" | "minProperties" => check_at_least(keyword, value),
-        _ if UNSUPPORTED.contains(&keyword) => Err(format!("`{keyword}` is not supported")),
-        _ => Ok(()),
     }
 }
 
@@ -282,7 +358,10 @@ fn apply(edits: &HashMap<Address, Vec<Edit>>, value: &mut Value) {
             for edit in here.into_iter().flatten() {
                 match edit {
                     // The order of keywords has a meaning to the parser.
-                    Edit::Remove(keyword) => drop(members.shift_remove(*keyword)),
+                    Edit::Remove(keyword) => drop(members.shift_remove(keyword)),
+                    Edit::Replace(keyword, value) => {
+                        members.insert(keyword.clone(), value.clone());
+                    }
                     Edit::OneOfIsAnyOf => {
                         let renamed = |(keyword, value): (String, Value)| match keyword.as_str() {
                             "oneOf" => ("anyOf".to_owned(), value),

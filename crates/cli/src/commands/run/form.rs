@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use troika_engine::Model;
 use troika_engine::constraint::Grammar;
 
 use crate::exit::WrongUse;
@@ -49,6 +50,18 @@ impl FormArgs {
         }
         let lark = self.lark.as_deref().map(read).transpose()?;
         Ok(lark.map(Grammar::Lark))
+    }
+}
+
+/// Compiles the grammar, so that one that cannot be followed is told before anything is written. The engine keeps it.
+///
+/// # Errors
+/// [`WrongUse`] if the grammar is at fault.
+pub(super) fn check(grammar: &Grammar, model: &Model) -> anyhow::Result<()> {
+    match model.constraints()?.compile(grammar) {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_bad_grammar() => Err(WrongUse(error.to_string()).into()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -51,31 +51,36 @@ impl<'s> Shape<'s> {
 
     /// Whether it is plain from types, constants or a required property that no value is both.
     fn excludes(&self, other: &Self, root: &'s Value) -> bool {
+        self.differs(other) || self.is_tagged_unlike(other, root)
+    }
+
+    fn differs(&self, other: &Self) -> bool {
         if let (Some(one), Some(other)) = (self.types(), other.types())
             && one.iter().all(|one| !other.contains(one))
         {
             return true;
         }
-        if let (Some(one), Some(other)) = (self.values(), other.values()) {
-            return one.iter().all(|one| !other.contains(one));
+        match (self.values(), other.values()) {
+            (Some(one), Some(other)) => one.iter().all(|one| !other.contains(one)),
+            _ => false,
         }
-        let tagged = |name: &&str| {
-            let value = |shape: &Self| {
-                let property = shape.keyword("properties")?.get(name)?;
-                Shape::of(root, property).values()
-            };
-            match (value(self), value(other)) {
-                (Some(one), Some(other)) => one.iter().all(|one| !other.contains(one)),
-                _ => false,
-            }
-        };
+    }
+
+    /// Whether both are objects, and one requires a property that cannot be what the other has it be.
+    fn is_tagged_unlike(&self, other: &Self, root: &'s Value) -> bool {
         let is_object = |shape: &Self| shape.types().is_some_and(|types| types == ["object"]);
+        let property = |shape: &Self, name| {
+            let properties = shape.keyword("properties")?;
+            Some(Shape::of(root, properties.get(name)?))
+        };
         is_object(self)
             && is_object(other)
-            && self
-                .required()
-                .filter(|name| other.required().any(|also| also == *name))
-                .any(|name| tagged(&name))
+            && self.required().chain(other.required()).any(|name| {
+                match (property(self, name), property(other, name)) {
+                    (Some(one), Some(other)) => one.differs(&other),
+                    _ => false,
+                }
+            })
     }
 
     /// Its types, whole numbers being numbers; `None` if it does not say.
@@ -90,16 +95,15 @@ impl<'s> Shape<'s> {
         }
     }
 
-    /// The strings that it allows, if it is a list of them.
-    fn values(&self) -> Option<Vec<&'s str>> {
-        if let Some(value) = self.keyword("const") {
-            return Some(vec![value.as_str()?]);
-        }
-        self.keyword("enum")?
-            .as_array()?
-            .iter()
-            .map(Value::as_str)
-            .collect()
+    /// The values that it allows, if it is a list of plain ones. Numbers have several spellings.
+    fn values(&self) -> Option<Vec<&'s Value>> {
+        let plain = |value: &&Value| value.is_string() || value.is_boolean() || value.is_null();
+        let values = match self.keyword("const") {
+            Some(value) => std::slice::from_ref(value),
+            None => self.keyword("enum")?.as_array()?,
+        };
+        let values = values.iter();
+        values.map(|value| Some(value).filter(plain)).collect()
     }
 
     fn required(&self) -> impl Iterator<Item = &'s str> {
