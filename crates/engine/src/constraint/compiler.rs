@@ -27,8 +27,8 @@ const TIME_MAX: Duration = Duration::from_secs(1);
 /// Grammars that are compiled at once, those included that are waited for no longer.
 const RUNNING_MAX: usize = 4;
 
-/// The compiler recurses once for each property of an object and each definition that leads to the next, of which a
-/// grammar has some ten thousand. Only what is touched becomes memory.
+/// The compiler recurses once for each property of an object and each definition that leads to the next. The longest chains
+/// that are let pass need between 16 and 64 MiB. Only what is touched becomes memory.
 const STACK_BYTES: usize = 256 << 20;
 
 /// JSON as programs write it: compact, or with line breaks and indents. Without a bound a model that has lost the thread

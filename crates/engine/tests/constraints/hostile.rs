@@ -265,6 +265,32 @@ fn heavy_grammars_are_decided_in_time() {
     }
 }
 
+/// Both the parser and what stands before it recurse from definition to definition.
+#[test]
+fn long_chains_of_definitions_fit_on_the_stack() {
+    let chain = |count: usize, of: &dyn Fn(String) -> Value| {
+        let mut definitions: Map<String, Value> = (0..count)
+            .map(|n| (format!("d{n}"), of(format!("#/$defs/d{}", n + 1))))
+            .collect();
+        definitions.insert(format!("d{count}"), json!({"type": "null"}));
+        json!({"$defs": definitions, "$ref": "#/$defs/d0"})
+    };
+    let plain = chain(6000, &|next| json!({"$ref": next}));
+    let items = chain(6000, &|next| json!({"items": {"$ref": next}}));
+    let merged = chain(2500, &|next| json!({"allOf": [{"$ref": next}, {}]}));
+    let properties = chain(
+        2500,
+        &|next| json!({"type": "object", "properties": {"a": {"anyOf": [{"$ref": next}, {"type": "null"}]}}}),
+    );
+    for schema in [plain, items, merged, properties] {
+        // Whether they are taken is not the point.
+        let _ = compile(&Grammar::JsonSchema(schema));
+    }
+    let rules: String = (0..1200).map(|n| format!("r{n}: r{}\n", n + 1)).collect();
+    let lark = format!("start: r0\n{rules}r1200: \"x\"\n");
+    compile(&Grammar::Lark(lark)).expect("is taken");
+}
+
 /// What is large and legitimate: it compiles, and its steps are bounded too.
 #[test]
 fn large_grammars_are_taken() {

@@ -4,7 +4,7 @@ use fancy_regex::Regex;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use troika_base::TokenId;
-use troika_engine::constraint::{Constraint, ConstraintError, Grammar};
+use troika_engine::constraint::{Constraint, ConstraintError, ConstraintFactory, Grammar};
 use troika_engine::tokenizer::Tokenizer;
 use troika_gguf::ModelFile;
 
@@ -231,6 +231,14 @@ fn a_clone_goes_its_own_way() {
     assert!(one.is_finished() && !other.is_finished());
     other.accept(token("c")).expect("goes on");
     assert!(other.is_finished());
+}
+
+#[test]
+fn constraints_move_between_threads_and_factories_are_shared() {
+    fn moves<T: Send>() {}
+    fn shared<T: Send + Sync>() {}
+    moves::<Constraint>();
+    shared::<ConstraintFactory>();
 }
 
 #[test]
