@@ -195,14 +195,22 @@ impl Batcher {
                     preempted,
                 });
             }
-            // Pages that it shares stay; the step fails then for want of them, and the next plan knows better.
-            let mut youngest = self.running.pop().expect("more than one runs");
-            free += self.pages(youngest.held);
-            youngest.held = 0;
-            youngest.shares_page = false;
-            preempted.push(youngest.id);
-            self.waiting.push_front(youngest);
+            // Pages that it shares stay; the step fails then for want of them, and the caller has the next one preempted.
+            free += self.running.last().map_or(0, |last| self.pages(last.held));
+            preempted.extend(self.preempt());
         }
+    }
+
+    /// The youngest sequence gives up its pages and waits again, unless it is the only one.
+    pub fn preempt(&mut self) -> Option<SeqId> {
+        if self.running.len() <= 1 {
+            return None;
+        }
+        let mut youngest = self.running.pop()?;
+        youngest.held = 0;
+        youngest.shares_page = false;
+        self.waiting.push_front(youngest);
+        Some(youngest.id)
     }
 
     /// Takes note that a slice was computed.
@@ -234,7 +242,7 @@ impl Batcher {
     }
 
     fn slices(&self, free: usize) -> Vec<Slice> {
-        let (decoding, reading): (Vec<_>, Vec<_>) = self
+        let (decoding, reading): (Vec<&Sequence>, Vec<&Sequence>) = self
             .running
             .iter()
             .partition(|sequence| sequence.pending() == 1);

@@ -26,21 +26,48 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 pub(super) struct Request {
     /// The prompt, at least one token and fewer than `n_ctx`.
     pub(super) tokens: Vec<TokenId>,
-    /// Answers that are wanted.
-    pub(super) n: usize,
-    /// How they are written.
-    pub(super) style: Style,
+    /// What is wanted of it.
+    pub(super) work: Work,
     /// Tokens of prompt and answer at most.
     pub(super) n_ctx: usize,
     /// Prompts are cached for each namespace alone.
     pub(super) namespace: String,
-    pub(super) events: EventSender,
     /// When the request came.
     pub(super) arrived: Instant,
     /// Time that it waited for the model to be loaded.
     pub(super) load: Duration,
     /// Keeps the model from being unloaded.
     pub(super) lease: Lease,
+}
+
+/// What is wanted of a prompt.
+pub(super) enum Work {
+    /// Answers.
+    Write {
+        /// How many.
+        n: usize,
+        /// How they are written.
+        style: Style,
+        /// Where they go.
+        events: EventSender,
+    },
+    /// One vector of length 1.
+    Embed {
+        /// Where it goes.
+        vector: oneshot::Sender<Result<Vec<f32>, ApiError>>,
+    },
+}
+
+impl Request {
+    /// Queues the job with its model.
+    ///
+    /// # Errors
+    /// If the model is gone.
+    pub(super) fn send(self) -> Result<(), ApiError> {
+        // The lease is part of what is sent.
+        let handle = self.lease.handle();
+        handle.send(Box::new(self))
+    }
 }
 
 /// A worker's thread and the way to it.
