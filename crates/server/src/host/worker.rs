@@ -9,9 +9,10 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use troika_base::TokenId;
-use troika_device::{Logits, LogitsFor, PAGE_TOKENS};
-use troika_engine::{Error, Model, PrefixCache, Sequence, Step};
+use troika_device::{Output, Outputs, PAGE_TOKENS};
+use troika_engine::{Error, Model, Pooler, PrefixCache, Sequence, Step};
 use troika_scheduler::{Batcher, Limits, Plan, QueueFull, SeqId, Slice};
 
 use super::shelf::Lease;
@@ -56,6 +57,31 @@ pub(super) enum Work {
         /// Where it goes.
         vector: oneshot::Sender<Result<Vec<f32>, ApiError>>,
     },
+}
+
+impl Work {
+    /// Whether nobody waits for it any more.
+    fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Write { events, .. } => events.is_closed(),
+            Self::Embed { vector } => vector.is_closed(),
+        }
+    }
+
+    /// Tells the client what happens. One that has left is found out at the next step.
+    fn tell(&self, event: Event) {
+        if let Self::Write { events, .. } = self {
+            let _ = events.send(Ok(event));
+        }
+    }
+
+    /// Tells the client that nothing will come of it.
+    fn fail(self, error: ApiError) {
+        match self {
+            Self::Write { events, .. } => drop(events.send(Err(error))),
+            Self::Embed { vector } => drop(vector.send(Err(error))),
+        }
+    }
 }
 
 impl Request {
@@ -123,9 +149,29 @@ struct Running {
     known: Vec<TokenId>,
     /// What is in the cache.
     held: Sequence,
-    /// `None` until the prompt is read.
-    voice: Option<Voice>,
+    role: Role,
     last_token: Option<Instant>,
+}
+
+/// What a sequence is there for.
+enum Role {
+    /// Reads a prompt that answers will follow.
+    Read,
+    /// Writes an answer.
+    Write(Box<Voice>),
+    /// Becomes a vector.
+    Embed(Pooler),
+}
+
+impl Running {
+    /// What is asked of a step that computes a slice of it.
+    fn output(&self, slice: Slice) -> Output {
+        match &self.role {
+            Role::Embed(pooler) => pooler.output(slice.complete),
+            _ if slice.complete => Output::LastLogits,
+            _ => Output::Nothing,
+        }
+    }
 }
 
 struct Loop {
@@ -177,19 +223,22 @@ impl Loop {
             let message = format!("{waiting} requests are waiting already; try again later");
             let retry_after = RETRY_AFTER;
             let kind = ErrorKind::Overloaded { retry_after };
-            let _ = request.events.send(Err(ApiError::new(kind, message)));
-            return;
+            return request.work.fail(ApiError::new(kind, message));
         }
+        let (open, role) = match &request.work {
+            Work::Write { n, .. } => (*n, Role::Read),
+            Work::Embed { .. } => (1, Role::Embed(Pooler::new(self.model.pooling()))),
+        };
         let running = Running {
             job: id,
             choice: 0,
             known: request.tokens.clone(),
             held: Sequence::default(),
-            voice: None,
+            role,
             last_token: None,
         };
         let job = Job {
-            open: request.n,
+            open,
             admitted: None,
             first_token: None,
             usage: Usage {
@@ -210,13 +259,9 @@ impl Loop {
 
     /// Ends the jobs whose clients have left.
     fn drop_cancelled(&mut self) {
-        let left = |job: &&Job| job.request.events.is_closed();
-        let gone: Vec<_> = self
-            .jobs
-            .iter()
-            .filter(|(_, job)| left(job))
-            .map(|(&id, _)| id)
-            .collect();
+        let jobs = self.jobs.iter();
+        let gone = jobs.filter(|(_, job)| job.request.work.is_abandoned());
+        let gone: Vec<_> = gone.map(|(&id, _)| id).collect();
         for id in gone {
             tracing::debug!(model = self.name, "the client has left");
             self.end_job(id);
@@ -228,9 +273,11 @@ impl Loop {
         while let Some(id) = self.batcher.next_admission(self.free_pages()) {
             let running = self.sequences.get_mut(&id).expect("it waits");
             let job = self.jobs.get_mut(&running.job).expect("it has a job");
-            running.held = self
-                .prefixes
-                .lookup(&job.request.namespace, &running.known);
+            // A vector is made of every token's state, and the cache has none of these.
+            if !matches!(running.role, Role::Embed(_)) {
+                let namespace = &job.request.namespace;
+                running.held = self.prefixes.lookup(namespace, &running.known);
+            }
             let cached = running.held.tokens().len();
             if job.admitted.is_none() {
                 let now = Instant::now();
@@ -244,7 +291,7 @@ impl Loop {
     }
 
     fn free_pages(&self) -> usize {
-        self.model.n_free() / PAGE_TOKENS + self.prefixes.evictable()
+        self.model.n_page_free() + self.prefixes.evictable()
     }
 
     fn report(&self) {
@@ -262,49 +309,39 @@ impl Loop {
         for &id in &plan.preempted {
             self.give_way(id);
         }
-        let missing = plan.n_page.saturating_sub(self.model.n_free() / PAGE_TOKENS);
-        self.prefixes.evict(missing);
         let start = Instant::now();
-        let logits = match self.compute(&plan)? {
-            Ok(logits) => logits,
+        let outputs = match self.compute(&plan)? {
+            Ok(outputs) => outputs,
             Err(Error::CacheFull { .. }) => return self.out_of_pages(),
             Err(error) => return Err(StepFailed(error.to_string())),
         };
         self.batcher.observe(plan.n_tok(), start.elapsed());
-        let mut rows = logits.rows();
-        for &slice in &plan.slices {
-            self.batcher.computed(slice);
-            self.remember(slice);
-            if slice.complete {
-                let row = rows.next().expect("each complete slice has logits");
-                self.speak(slice.id, row);
-            }
-        }
+        self.hand_out(&plan, &outputs);
         Ok(())
     }
 
     /// The forward pass. The outer error is a panic.
-    fn compute(&mut self, plan: &Plan) -> Result<Result<Logits, Error>, StepFailed> {
-        let mut held: Vec<Sequence> = plan
-            .slices
-            .iter()
-            .map(|slice| std::mem::take(&mut self.running_mut(slice.id).held))
-            .collect();
-        let mut steps: Vec<Step<'_>> = held
-            .iter_mut()
-            .zip(&plan.slices)
-            .map(|(sequence, slice)| {
-                let first = sequence.tokens().len();
-                Step {
-                    sequence,
-                    tokens: &self.sequences[&slice.id].known[first..first + slice.n_tok],
-                    logits: match slice.complete {
-                        true => LogitsFor::Last,
-                        false => LogitsFor::Nothing,
-                    },
-                }
-            })
-            .collect();
+    fn compute(&mut self, plan: &Plan) -> Result<Result<Outputs, Error>, StepFailed> {
+        let growth = plan.slices.iter();
+        let growth = growth.map(|slice| (&self.sequences[&slice.id].held, slice.n_tok));
+        let wanted = self.model.pages_wanted(growth);
+        self.prefixes
+            .evict(wanted.saturating_sub(self.model.n_page_free()));
+        let mut held: Vec<Sequence> = Vec::with_capacity(plan.slices.len());
+        for slice in &plan.slices {
+            held.push(std::mem::take(&mut self.running_mut(slice.id).held));
+        }
+        let steps = held.iter_mut().zip(&plan.slices);
+        let steps = steps.map(|(sequence, &slice)| {
+            let running = &self.sequences[&slice.id];
+            let first = sequence.tokens().len();
+            Step {
+                sequence,
+                tokens: &running.known[first..first + slice.n_tok],
+                output: running.output(slice),
+            }
+        });
+        let mut steps: Vec<_> = steps.collect();
         let model = &mut self.model;
         let result = catch_unwind(AssertUnwindSafe(|| model.step(&mut steps)));
         drop(steps);
@@ -312,6 +349,42 @@ impl Loop {
             self.running_mut(slice.id).held = sequence;
         }
         result.map_err(|_| StepFailed("a panic".to_owned()))
+    }
+
+    /// What a step has computed goes to those who asked for it.
+    fn hand_out(&mut self, plan: &Plan, outputs: &Outputs) {
+        let (mut logits, mut hidden) = (outputs.logits.rows(), outputs.hidden.rows());
+        for &slice in &plan.slices {
+            self.batcher.computed(slice);
+            let running = self.running_mut(slice.id);
+            let output = running.output(slice);
+            let rows = hidden.by_ref().take(output.hidden(slice.n_tok).len());
+            if let Role::Embed(pooler) = &mut running.role {
+                pooler.add(rows);
+                if slice.complete {
+                    self.embedded(slice.id);
+                }
+                continue;
+            }
+            self.remember(slice);
+            if slice.complete {
+                let row = logits.next().expect("each complete slice has logits");
+                self.speak(slice.id, row);
+            }
+        }
+    }
+
+    /// A text is read to its end: its vector is done.
+    fn embedded(&mut self, id: SeqId) {
+        self.batcher.remove(id);
+        let running = self.sequences.remove(&id);
+        let job = self.jobs.remove(&id);
+        if let (Some(Role::Embed(pooler)), Some(job)) = (running.map(|running| running.role), job)
+            && let Work::Embed { vector } = job.request.work
+        {
+            let done = pooler.finish();
+            let _ = vector.send(done.map_err(|error| ApiError::invalid(error.to_string())));
+        }
     }
 
     /// Keeps the pages that were filled for prompts that begin alike.
@@ -336,24 +409,21 @@ impl Loop {
             self.give_way(id);
             return Ok(());
         }
-        let last = self.sequences.iter().find(|(_, running)| !running.held.tokens().is_empty());
-        let Some((&id, _)) = last.or_else(|| self.sequences.iter().next()) else {
-            return Err(StepFailed("the cache is full of nothing".to_owned()));
-        };
-        self.finish(id, FinishReason::Length);
-        Ok(())
+        let mut holders = self.sequences.iter();
+        match holders.find(|(_, running)| !running.held.tokens().is_empty()) {
+            Some((&id, _)) => {
+                self.finish(id, FinishReason::Length);
+                Ok(())
+            }
+            None => Err(StepFailed("the cache is full, and nobody holds it".to_owned())),
+        }
     }
 
     /// The next token of one answer; after a prompt, the first ones of all its answers.
     fn speak(&mut self, id: SeqId, logits: &[f32]) {
-        if self.sequences[&id].voice.is_none() && !self.begin(id) {
-            return;
-        }
-        let job = self.sequences[&id].job;
-        let first = self.jobs[&job].first_token.is_none();
-        let answers = match first {
-            true => self.part_ways(id),
-            false => vec![id],
+        let answers = match self.sequences[&id].role {
+            Role::Read => self.begin(id),
+            _ => vec![id],
         };
         for id in answers {
             let spoken = catch_unwind(AssertUnwindSafe(|| self.speak_one(id, logits)));
@@ -368,68 +438,71 @@ impl Loop {
         }
     }
 
-    /// The prompt is read: tells the client, and gives the answer a voice.
-    fn begin(&mut self, id: SeqId) -> bool {
-        let running = &self.sequences[&id];
-        let (job_id, choice) = (running.job, running.choice);
-        match self.voice(job_id, choice) {
-            Ok(voice) => {
-                self.running_mut(id).voice = Some(voice);
-                let job = &self.jobs[&job_id];
-                let _ = job.request.events.send(Ok(Event::Started(Started {
-                    prompt_tokens: job.usage.prompt_tokens,
-                    cached_tokens: job.usage.cached_tokens,
-                })));
-                true
-            }
+    /// A prompt is read: from here on each of its answers is a sequence of its own, and all share the prompt's cache.
+    /// Returns the answers.
+    fn begin(&mut self, id: SeqId) -> Vec<SeqId> {
+        let job = self.jobs.get_mut(&id).expect("it has a job");
+        let Work::Write { n, style, .. } = &job.request.work else {
+            return Vec::new();
+        };
+        let prompt = &job.request.tokens;
+        let tokenizer = self.model.tokenizer();
+        let voices = (0..*n).map(|choice| Voice::new(choice, tokenizer, prompt, style));
+        let voices = match voices.collect::<Result<Vec<_>, _>>() {
+            Ok(voices) => voices,
             Err(error) => {
                 self.fail(id, ApiError::invalid(error.to_string()));
-                false
+                return Vec::new();
             }
-        }
-    }
-
-    fn voice(&self, job: SeqId, choice: usize) -> Result<Voice, Error> {
-        let request = &self.jobs[&job].request;
-        Voice::new(choice, self.model.tokenizer(), &request.tokens, &request.style)
-    }
-
-    /// Further answers to one prompt begin with the cache of the first.
-    fn part_ways(&mut self, id: SeqId) -> Vec<SeqId> {
-        let job_id = self.sequences[&id].job;
-        let job = self.jobs.get_mut(&job_id).expect("it has a job");
+        };
         let now = Instant::now();
         job.first_token = Some(now);
         job.usage.prefill = now - job.admitted.unwrap_or(now);
         metrics::first_token(&self.name, now - job.request.arrived);
-        let n = job.request.n;
-        let mut answers = vec![id];
-        for choice in 1..n {
-            let Ok(voice) = self.voice(job_id, choice) else {
-                continue;
-            };
-            let fork = self.new_id();
-            let first = &self.sequences[&id];
-            let running = Running {
-                job: job_id,
-                choice,
-                known: first.known.clone(),
-                held: first.held.clone(),
-                voice: Some(voice),
-                last_token: None,
-            };
-            self.batcher.fork(id, fork);
-            self.sequences.insert(fork, running);
-            answers.push(fork);
+        job.request.work.tell(Event::Started(Started {
+            prompt_tokens: job.usage.prompt_tokens,
+            cached_tokens: job.usage.cached_tokens,
+        }));
+        voices
+            .into_iter()
+            .enumerate()
+            .map(|(choice, voice)| self.answer(id, choice, voice))
+            .collect()
+    }
+
+    /// Gives an answer its sequence: the prompt's own, or one that begins with its cache.
+    fn answer(&mut self, prompt: SeqId, choice: usize, voice: Voice) -> SeqId {
+        let role = Role::Write(Box::new(voice));
+        if choice == 0 {
+            self.running_mut(prompt).role = role;
+            return prompt;
         }
-        answers
+        let id = self.new_id();
+        let first = &self.sequences[&prompt];
+        let running = Running {
+            job: prompt,
+            choice,
+            known: first.known.clone(),
+            held: first.held.clone(),
+            role,
+            last_token: None,
+        };
+        self.batcher.fork(prompt, id);
+        self.sequences.insert(id, running);
+        id
     }
 
     fn speak_one(&mut self, id: SeqId, logits: &[f32]) -> Result<(), Error> {
-        let running = self.sequences.get_mut(&id).expect("it runs");
+        // An answer before it may have ended the job.
+        let Some(running) = self.sequences.get_mut(&id) else {
+            return Ok(());
+        };
+        let Role::Write(voice) = &mut running.role else {
+            return Ok(());
+        };
         let job = self.jobs.get_mut(&running.job).expect("it has a job");
-        let room = running.known.len() < job.request.n_ctx;
-        let voice = running.voice.as_mut().expect("it has a voice");
+        // The token that comes has a place, and so has to have the one after it.
+        let room = running.known.len() + 1 < job.request.n_ctx;
         let spoken = voice.speak(logits, room)?;
         if let Some(token) = spoken.token {
             running.known.push(token);
@@ -440,8 +513,7 @@ impl Loop {
             }
         }
         if !spoken.delta.parts.is_empty() || !spoken.delta.tokens.is_empty() {
-            // A client that has left is found out at the next step.
-            let _ = job.request.events.send(Ok(Event::Delta(spoken.delta)));
+            job.request.work.tell(Event::Delta(spoken.delta));
         }
         match spoken.finish {
             Some(finish) => self.finish(id, finish),
@@ -460,51 +532,52 @@ impl Loop {
             return;
         };
         let choice = running.choice;
-        let _ = job.request.events.send(Ok(Event::Finished { choice, finish }));
-        job.usage.reasoning_tokens += running.voice.map_or(0, |voice| voice.reasoning_tokens);
+        job.request.work.tell(Event::Finished { choice, finish });
+        if let Role::Write(voice) = running.role {
+            job.usage.reasoning_tokens += voice.reasoning_tokens;
+        }
         job.open -= 1;
         if job.open > 0 {
             return;
         }
         let mut job = self.jobs.remove(&running.job).expect("it was there");
-        job.usage.decode = job.first_token.map_or(Duration::ZERO, |first| first.elapsed());
+        let first = job.first_token;
+        job.usage.decode = first.map_or(Duration::ZERO, |first| first.elapsed());
         metrics::tokens(
             &self.name,
             job.usage.prompt_tokens,
             job.usage.cached_tokens,
             job.usage.completion_tokens,
         );
-        let _ = job.request.events.send(Ok(Event::Done(job.usage)));
+        job.request.work.tell(Event::Done(job.usage));
     }
 
     /// An answer went wrong: its job ends, and no other.
     fn fail(&mut self, id: SeqId, error: ApiError) {
         let job = self.sequences.get(&id).map(|running| running.job);
-        if let Some(id) = job {
-            if let Some(job) = self.jobs.get(&id) {
-                let _ = job.request.events.send(Err(error));
-            }
-            self.end_job(id);
+        if let Some(job) = job.and_then(|id| self.end_job(id)) {
+            job.request.work.fail(error);
         }
     }
 
     /// Forgets a job and its sequences; their pages are free.
-    fn end_job(&mut self, id: SeqId) {
-        let of_job = self.sequences.iter().filter(|(_, running)| running.job == id);
+    fn end_job(&mut self, id: SeqId) -> Option<Job> {
+        let of_job = self.sequences.iter();
+        let of_job = of_job.filter(|(_, running)| running.job == id);
         let ids: Vec<_> = of_job.map(|(&id, _)| id).collect();
         for id in ids {
             self.batcher.remove(id);
             self.sequences.remove(&id);
         }
-        self.jobs.remove(&id);
+        self.jobs.remove(&id)
     }
 
     fn fail_all(mut self) {
         for job in std::mem::take(&mut self.jobs).into_values() {
-            let _ = job.request.events.send(Err(ApiError::internal()));
+            job.request.work.fail(ApiError::internal());
         }
         while let Ok(request) = self.inbox.try_recv() {
-            let _ = request.events.send(Err(ApiError::internal()));
+            request.work.fail(ApiError::internal());
         }
     }
 
