@@ -12,6 +12,7 @@ mod backend;
 mod dialect;
 mod error;
 mod ids;
+mod openai;
 mod wire;
 
 #[cfg(test)]
