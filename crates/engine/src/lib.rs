@@ -17,6 +17,7 @@ mod kv_cache;
 mod loaded;
 mod model;
 mod perplexity;
+mod prefix_cache;
 mod resident;
 mod session;
 
@@ -27,4 +28,5 @@ pub use kv_cache::Sequence;
 pub use loaded::{Model, Step};
 pub use model::{architectures, model_spec};
 pub use perplexity::{Perplexity, TextTooShort};
+pub use prefix_cache::PrefixCache;
 pub use session::Session;
