@@ -7,11 +7,15 @@
 
 pub mod job;
 
+mod anthropic;
 mod app;
 mod backend;
 mod dialect;
 mod error;
+mod fields;
 mod ids;
+mod narrator;
+mod responses;
 mod wire;
 
 #[cfg(test)]
