@@ -19,6 +19,7 @@ mod model;
 mod perplexity;
 mod resident;
 mod session;
+mod writer;
 
 pub use cpu::CpuDevice;
 pub use error::Error;
@@ -28,3 +29,4 @@ pub use loaded::{Model, Step};
 pub use model::{architectures, model_spec};
 pub use perplexity::{Perplexity, TextTooShort};
 pub use session::Session;
+pub use writer::{Advance, Writer};

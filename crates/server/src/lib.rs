@@ -11,6 +11,7 @@ mod app;
 mod backend;
 mod dialect;
 mod error;
+mod ids;
 mod wire;
 
 #[cfg(test)]

@@ -3,12 +3,10 @@
 //! Neither prompts nor answers, keys or headers are ever noted; lengths and names are. For the same reason a panic is
 //! reported by its place alone: its message may quote what it choked on.
 
-use std::any::Any;
-use std::cell::RefCell;
-use std::panic::{self, PanicHookInfo};
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -16,12 +14,12 @@ use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, Request};
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use futures_util::FutureExt as _;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::dialect::Dialect;
-use crate::job::{Caller, Event, Usage};
+use crate::job::Caller;
 use crate::request_id::RequestId;
 use crate::{ApiError, ErrorKind, metrics};
 
@@ -29,12 +27,13 @@ tokio::task_local! {
     static TALLY: Arc<Tally>;
 }
 
-/// What a request's jobs have used up so far.
+/// What is found out about a request on its way: who asks, and what its jobs have used up so far.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     prompt: AtomicU64,
     cached: AtomicU64,
     completion: AtomicU64,
+    key: OnceLock<String>,
 }
 
 impl Tally {
@@ -43,38 +42,20 @@ impl Tally {
         TALLY.try_with(Arc::clone).unwrap_or_default()
     }
 
-    /// Takes note of a job's event; returns how many tokens it adds.
-    pub(crate) fn note(&self, event: &Event) -> usize {
-        match event {
-            Event::Started(started) => {
-                self.add(started.prompt_tokens, started.cached_tokens, 0);
-                started.prompt_tokens
-            }
-            // Nearly always one token; the usage at the end puts it right.
-            Event::Delta(_) => {
-                self.add(0, 0, 1);
-                1
-            }
-            Event::Finished { .. } => 0,
-            Event::Done(usage) => self.settle(usage),
-        }
-    }
-
-    /// Replaces what was counted by what it was; returns how many tokens had not been counted.
-    fn settle(&self, usage: &Usage) -> usize {
-        let swap = |counter: &AtomicU64, now: usize| counter.swap(now as u64, Ordering::Relaxed);
-        let before = swap(&self.prompt, usage.prompt_tokens)
-            + swap(&self.completion, usage.completion_tokens);
-        swap(&self.cached, usage.cached_tokens);
-        let now = usage.prompt_tokens + usage.completion_tokens;
-        now.saturating_sub(usize::try_from(before).unwrap_or(usize::MAX))
-    }
-
-    /// Adds a job that has no events.
+    /// Adds tokens. Numbers wrap, so that a count that was too high can be put right.
     pub(crate) fn add(&self, prompt: usize, cached: usize, completion: usize) {
         self.prompt.fetch_add(prompt as u64, Ordering::Relaxed);
         self.cached.fetch_add(cached as u64, Ordering::Relaxed);
-        self.completion.fetch_add(completion as u64, Ordering::Relaxed);
+        self.completion
+            .fetch_add(completion as u64, Ordering::Relaxed);
+    }
+
+    /// Tells who asks.
+    pub(crate) fn caller_is(&self, caller: &Caller) {
+        if let Some(key) = &caller.key {
+            // It is told once.
+            let _ = self.key.set(key.clone());
+        }
     }
 }
 
@@ -84,14 +65,15 @@ struct Record {
     id: String,
     method: &'static str,
     path: Option<MatchedPath>,
-    key: Option<String>,
+    /// `None` until there is an answer.
     status: Option<StatusCode>,
+    /// Whether all of the answer went out.
     whole: bool,
     tally: Arc<Tally>,
 }
 
 impl Record {
-    fn new(request: &Request, tally: Arc<Tally>) -> Self {
+    fn new(request: &Request) -> Self {
         let extensions = request.extensions();
         let id = extensions.get::<RequestId>();
         Self {
@@ -99,10 +81,9 @@ impl Record {
             id: id.map(RequestId::to_string).unwrap_or_default(),
             method: method_name(request.method()),
             path: extensions.get().cloned(),
-            key: None,
             status: None,
             whole: false,
-            tally,
+            tally: Arc::default(),
         }
     }
 
@@ -129,7 +110,7 @@ impl Drop for Record {
             prompt_tokens = count(&self.tally.prompt),
             cached_tokens = count(&self.tally.cached),
             completion_tokens = count(&self.tally.completion),
-            key = self.key.as_deref(),
+            key = self.tally.key.get(),
             whole = self.whole,
         );
     }
@@ -151,34 +132,89 @@ fn method_name(method: &Method) -> &'static str {
 pub(crate) async fn layer(request: Request, next: Next) -> Response {
     let dialect = Dialect::of(request.uri().path());
     let head = request.method() == Method::HEAD;
-    let tally = Arc::new(Tally::default());
-    let mut record = Record::new(&request, Arc::clone(&tally));
-    let running = panic::AssertUnwindSafe(next.run(request)).catch_unwind();
-    let running = TALLY.scope(tally, running);
-    let (mut response, key) = match CALLER.scope(RefCell::default(), async {
-        let response = running.await;
-        (response, CALLER.with(RefCell::take))
-    })
-    .await
-    {
-        (Ok(response), key) => (dress(response, dialect), key),
-        (Err(panic), key) => (panicked(&record, &*panic, dialect), key),
+    let mut record = Record::new(&request);
+    // Whatever the handler had borrowed is gone with it: the state that handlers share is behind locks.
+    let running = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let response = match TALLY.scope(Arc::clone(&record.tally), running).await {
+        Ok(response) => dress(response, dialect),
+        Err(_) => {
+            tracing::error!(id = %record.id, route = record.route(), "a handler panicked");
+            dialect.refuse(&ApiError::internal())
+        }
     };
-    record.key = key;
     record.status = Some(response.status());
     record.whole = head;
-    let body = std::mem::take(response.body_mut());
-    *response.body_mut() = Body::new(Recorded { body, record });
-    response
+    response.map(|body| Body::new(Recorded { body, record }))
 }
 
-tokio::task_local! {
-    /// The key's name, told by the layer inside that finds it out.
-    static CALLER: RefCell<Option<String>>;
+/// Gives axum's own refusals, which have no body, one that the client can read.
+fn dress(response: Response, dialect: Dialect) -> Response {
+    if response.status() != StatusCode::METHOD_NOT_ALLOWED || !response.body().is_end_stream() {
+        return response;
+    }
+    let allow = response.headers().get(header::ALLOW);
+    let methods = allow.and_then(|allow| allow.to_str().ok());
+    let message = format!(
+        "the route has no such method; it has {}",
+        methods.unwrap_or("others")
+    );
+    let error = ApiError::new(ErrorKind::MethodNotAllowed, message);
+    let mut dressed = dialect.refuse(&error);
+    if let Some(allow) = allow {
+        dressed.headers_mut().insert(header::ALLOW, allow.clone());
+    }
+    dressed
 }
 
-/// Tells the record whose request it is.
-pub(crate) fn caller_is(caller: &Caller) {
-    // Outside of a request nobody keeps a record.
-    let _ = CALLER.try_with(|key| key.replace(caller.key.clone()));
+/// A body that knows whose it is.
+struct Recorded {
+    body: Body,
+    record: Record,
 }
+
+impl HttpBody for Recorded {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(polled, Poll::Ready(None)) {
+            self.record.whole = true;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        // A body of known length is not asked for an end.
+        self.record.whole |= self.body.is_end_stream();
+    }
+}
+
+/// Reports panics by their place, from here on and for the whole program.
+pub fn report_panics_by_place() {
+    panic::set_hook(Box::new(|info: &PanicHookInfo<'_>| {
+        let place = info.location().map(ToString::to_string);
+        let thread = std::thread::current();
+        tracing::error!(
+            place = place.as_deref(),
+            thread = thread.name(),
+            "a panic; this is a bug"
+        );
+    }));
+}
+
+#[cfg(test)]
+mod tests;

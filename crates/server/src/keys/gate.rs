@@ -17,6 +17,7 @@ use super::secret::{self, Fingerprint, Presented};
 use crate::dialect::Dialect;
 use crate::job::Caller;
 use crate::listen::Peer;
+use crate::observe::Tally;
 use crate::{ApiError, ErrorKind, metrics};
 
 /// How often the file is looked at.
@@ -343,6 +344,7 @@ pub(crate) async fn layer(State(keys): State<Keys>, mut request: Request, next: 
             }
         }
     }
+    Tally::current().caller_is(&caller);
     request.extensions_mut().insert(caller);
     next.run(request).await
 }
