@@ -5,7 +5,7 @@ use troika_base::TokenId;
 use troika_engine::sampler::SamplingParams;
 use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
 
-use crate::commands::{bench, completions, list, man, perplexity, run, show};
+use crate::commands::{bench, completions, embed, list, man, perplexity, run, show};
 use crate::exit::WrongUse;
 use crate::output::Console;
 
@@ -49,6 +49,7 @@ pub(crate) enum Command {
     Run(Box<run::RunArgs>),
     Bench(bench::BenchArgs),
     Perplexity(perplexity::PerplexityArgs),
+    Embed(embed::EmbedArgs),
     Show(show::ShowArgs),
     List(list::ListArgs),
     Completions(completions::CompletionsArgs),
@@ -265,6 +266,7 @@ mod tests {
             "run",
             "bench",
             "perplexity",
+            "embed",
             "show",
             "list",
             "completions",

@@ -11,6 +11,7 @@ pub mod stop;
 pub mod tokenizer;
 
 mod cpu;
+mod embedding;
 mod error;
 mod generate;
 mod kv_cache;
@@ -22,6 +23,7 @@ mod resident;
 mod session;
 
 pub use cpu::CpuDevice;
+pub use embedding::{Pooler, Pooling, shorten};
 pub use error::Error;
 pub use generate::{Event, Finish, GenerateOptions, Summary};
 pub use kv_cache::Sequence;
