@@ -133,6 +133,10 @@ impl Model {
         kv_cache::pages_wanted(steps)
     }
 
+    pub(crate) fn kv_cache(&self) -> &KvCache {
+        &self.cache
+    }
+
     /// One forward pass. Every sequence is longer by its tokens afterwards. Returns what the steps ask for, in their
     /// order.
     ///
