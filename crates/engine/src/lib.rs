@@ -21,6 +21,7 @@ mod perplexity;
 mod prefix_cache;
 mod resident;
 mod session;
+mod writer;
 
 pub use cpu::CpuDevice;
 pub use embedding::{Pooler, Pooling, shorten};
@@ -32,3 +33,4 @@ pub use model::{architectures, model_spec};
 pub use perplexity::{Perplexity, TextTooShort};
 pub use prefix_cache::PrefixCache;
 pub use session::Session;
+pub use writer::{Advance, Writer};

@@ -101,6 +101,11 @@ impl<'m> Session<'m> {
         self.step(tokens, Output::AllLogits)
     }
 
+    /// The logits that follow the last token, if that was asked for.
+    pub(crate) fn last_logits(&self) -> Option<&[f32]> {
+        self.logits.last()
+    }
+
     fn step(&mut self, tokens: &[TokenId], output: Output) -> Result<Logits, Error> {
         let outputs = self.model.step(&mut [Step {
             sequence: &mut self.sequence,
