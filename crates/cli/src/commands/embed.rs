@@ -9,6 +9,7 @@ use troika_base::TokenId;
 use troika_device::Device as _;
 use troika_engine::tokenizer::EncodeOptions;
 use troika_engine::{Model, Pooling, shorten};
+use troika_library::Error::NotFound;
 
 use crate::args::{ModelArgs, ThreadArgs, bounded, context_length};
 use crate::exit::{Interrupted, WrongUse};
@@ -142,8 +143,10 @@ impl EmbedArgs {
         match model::find(first, home) {
             Found::Model(source) => Ok((source, self.others.clone())),
             Found::NoSuchFile => Err(model::no_such_file(first)),
-            Found::Other if self.others.is_empty() => Ok((Source::BuiltIn, words())),
-            Found::Other => Ok((model::need(first, home)?, self.others.clone())),
+            Found::Other(NotFound { .. }) if self.others.is_empty() => {
+                Ok((Source::BuiltIn, words()))
+            }
+            Found::Other(_) => Ok((model::need(first, home)?, self.others.clone())),
         }
     }
 }
