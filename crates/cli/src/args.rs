@@ -6,7 +6,7 @@ use troika_engine::sampler::SamplingParams;
 use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
 use troika_library::Parameters;
 
-use crate::commands::{bench, completions, list, man, perplexity, run, show};
+use crate::commands::{bench, completions, embed, list, man, perplexity, run, show};
 use crate::exit::WrongUse;
 use crate::output::Console;
 
@@ -50,6 +50,7 @@ pub(crate) enum Command {
     Run(Box<run::RunArgs>),
     Bench(bench::BenchArgs),
     Perplexity(perplexity::PerplexityArgs),
+    Embed(embed::EmbedArgs),
     Show(show::ShowArgs),
     List(list::ListArgs),
     Completions(completions::CompletionsArgs),
@@ -281,6 +282,7 @@ mod tests {
             "run",
             "bench",
             "perplexity",
+            "embed",
             "show",
             "list",
             "completions",

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod completions;
+pub(crate) mod embed;
 pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod perplexity;
@@ -20,6 +21,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Some(Command::Run(args)) => run::run(&args, &console),
         Some(Command::Bench(args)) => bench::run(&args, &console),
         Some(Command::Perplexity(args)) => perplexity::run(&args, &console),
+        Some(Command::Embed(args)) => embed::run(&args, &console),
         Some(Command::Show(args)) => show::run(&args, &console),
         Some(Command::List(args)) => list::run(&args, &console),
         Some(Command::Completions(args)) => completions::run(&args),
