@@ -85,7 +85,7 @@ pub(super) struct Forms {
     pub(super) markers: Vec<&'static str>,
 }
 
-/// First come marks that are tokens of their own, and at last words that a text may hold by chance.
+/// The first that a template shows counts.
 const THINKING: [Thinking; 6] = [
     thinking("<|START_THINKING|>", "<|END_THINKING|>"),
     thinking("<|channel>thought", "<channel|>"),
@@ -113,18 +113,15 @@ const HARMONY_MARKERS: [&str; 7] = [
     "<|return|>",
 ];
 
-pub(super) const DEEPSEEK_CALL: CallForm =
-    form("<｜tool▁call▁begin｜>", Body::Json, "<｜tool▁call▁end｜>");
-pub(super) const SECTION_CALL: CallForm =
-    form("<|tool_call_begin|>", Body::Json, "<|tool_call_end|>");
-pub(super) const GEMMA_CALL: CallForm =
-    form("<|tool_call>", Body::Quoted("<|\"|>"), "<tool_call|>");
-pub(super) const FUNCTION_GEMMA_CALL: CallForm = form(
+const DEEPSEEK_CALL: CallForm = form("<｜tool▁call▁begin｜>", Body::Json, "<｜tool▁call▁end｜>");
+const SECTION_CALL: CallForm = form("<|tool_call_begin|>", Body::Json, "<|tool_call_end|>");
+const GEMMA_CALL: CallForm = form("<|tool_call>", Body::Quoted("<|\"|>"), "<tool_call|>");
+const FUNCTION_GEMMA_CALL: CallForm = form(
     "<start_function_call>",
     Body::Quoted("<escape>"),
     "<end_function_call>",
 );
-pub(super) const ACTION_CALL: CallForm = form("<|START_ACTION|>", Body::Json, "<|END_ACTION|>");
+const ACTION_CALL: CallForm = form("<|START_ACTION|>", Body::Json, "<|END_ACTION|>");
 const TAGGED_CALL: CallForm = form("<tool_call>", Body::Tagged, "</tool_call>");
 const FUNCTION_CALL: CallForm = form("<function=", Body::Function, "</tool_call>");
 const PYTHON_TAG: CallForm = form("<|python_tag|>", Body::Json, "");

@@ -8,9 +8,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::family::{
-    ACTION_CALL, DEEPSEEK_CALL, FUNCTION_GEMMA_CALL, Family, Forms, GEMMA_CALL, SECTION_CALL,
-};
+use super::family::{Body, Family, Forms};
 use super::tools::{Tool, Tools, allows_text};
 use super::{CallChoice, GrammarContext};
 
@@ -188,11 +186,6 @@ impl Lark<'_> {
             several: true,
             ..Layout::default()
         };
-        let list = |before: &str, sep: &str, after: &str| Layout {
-            before: text(before),
-            after: text(after),
-            ..between(sep)
-        };
         match forms.family {
             Family::None | Family::Harmony => one,
             Family::Hermes | Family::Functions | Family::Pairs | Family::Bare => between("\n"),
@@ -218,47 +211,63 @@ impl Lark<'_> {
                 }
             }
             Family::Action => Layout {
-                before: format!("{} \"[\\n    \"", self.mark(ACTION_CALL.open)),
-                after: format!("\"\\n]\" {}", self.mark(ACTION_CALL.close)),
+                before: format!("{} \"[\\n    \"", self.mark(forms.calls[0].open)),
+                after: format!("\"\\n]\" {}", self.mark(forms.calls[0].close)),
                 ..between(",\n    ")
             },
-            Family::ActionWord => list("Action: ```json\n[\n    ", ",\n    ", "\n]```"),
+            Family::ActionWord => Layout {
+                before: text("Action: ```json\n[\n    "),
+                after: text("\n]```"),
+                ..between(",\n    ")
+            },
         }
     }
 
     /// One call of a tool, in what the layout puts around it.
     fn call(&mut self, forms: &Forms, tool: &Tool) -> String {
-        let name = &tool.name;
-        let form = forms.calls.first();
-        let [open, close] = [
-            form.map_or(String::new(), |form| self.mark(form.open)),
-            form.map_or(String::new(), |form| self.mark(form.close)),
-        ];
         let expression = match forms.family {
-            Family::Hermes => {
-                let call = self.json_call(tool, "name", "arguments");
-                format!("{open} \"\\n\" {call} \"\\n\" {close}")
-            }
             Family::Bare | Family::Mistral { named: false } | Family::List | Family::None => {
                 self.json_call(tool, "name", "arguments")
             }
             Family::Llama => self.json_call(tool, "name", "parameters"),
             Family::ActionWord => self.json_call(tool, "tool_name", "parameters"),
+            Family::Hermes => {
+                let [open, close] = self.marks_of_call(forms);
+                let call = self.json_call(tool, "name", "arguments");
+                format!("{open} \"\\n\" {call} \"\\n\" {close}")
+            }
+            Family::Functions | Family::Pairs => self.written_call(forms, tool),
+            Family::Gemma | Family::FunctionGemma => self.quoted_call(forms, tool),
+            Family::Action
+            | Family::Mistral { named: true }
+            | Family::DeepSeek { .. }
+            | Family::Sections
+            | Family::Harmony => self.named_call(forms, tool),
+        };
+        self.rule("call", &expression)
+    }
+
+    fn marks_of_call(&self, forms: &Forms) -> [String; 2] {
+        match forms.calls.first() {
+            Some(form) => [form.open, form.close].map(|mark| self.mark(mark)),
+            None => [String::new(), String::new()],
+        }
+    }
+
+    /// A name and JSON of the arguments, each behind marks.
+    fn named_call(&mut self, forms: &Forms, tool: &Tool) -> String {
+        let name = &tool.name;
+        let [open, close] = self.marks_of_call(forms);
+        let arguments = self.arguments(tool);
+        match forms.family {
             Family::Action => {
                 let index = self.terminal(INDEX);
-                let arguments = self.arguments(tool);
                 let head = format!("\", \"tool_name\": {}, \"parameters\": ", json!(name));
                 let open = text("{\"tool_call_id\": \"");
                 format!("{open} {index} {} {arguments} \"}}\"", text(&head))
             }
-            Family::Mistral { named: true } => {
-                let arguments = self.arguments(tool);
-                format!("{open} {} {} {arguments}", text(name), self.mark("[ARGS]"))
-            }
             Family::DeepSeek { fenced } => {
-                let arguments = self.arguments(tool);
                 let separator = self.mark("<｜tool▁sep｜>");
-                let [open, close] = [DEEPSEEK_CALL.open, DEEPSEEK_CALL.close].map(|m| self.mark(m));
                 let name = text(name);
                 match fenced {
                     true => format!(
@@ -269,45 +278,45 @@ impl Lark<'_> {
             }
             Family::Sections => {
                 let index = self.terminal(INDEX);
-                let arguments = self.arguments(tool);
                 let separator = self.mark("<|tool_call_argument_begin|>");
-                let [open, close] = [SECTION_CALL.open, SECTION_CALL.close].map(|m| self.mark(m));
                 let name = text(&format!("functions.{name}:"));
                 format!("{open} {name} {index} {separator} {arguments} {close}")
             }
-            Family::Functions => {
-                let parameters =
-                    self.written_parameters(tool, "<parameter=", ">\n", "\n</parameter>", "\n");
-                let head = text(&format!("\n<function={name}>\n"));
-                format!("{open} {head} {parameters} \"</function>\\n\" {close}")
-            }
-            Family::Pairs => {
-                let gap = "</arg_key>\n<arg_value>";
-                let pairs = self.written_parameters(tool, "<arg_key>", gap, "</arg_value>", "\n");
-                format!("{open} {} {pairs} {close}", text(&format!("{name}\n")))
-            }
-            Family::Gemma | Family::FunctionGemma => {
-                let (form, quote) = match forms.family {
-                    Family::Gemma => (GEMMA_CALL, "<|\"|>"),
-                    _ => (FUNCTION_GEMMA_CALL, "<escape>"),
-                };
-                let schema = Value::Object(tool.parameters.clone());
-                let arguments = self.quoted(&schema, quote, 0);
-                let [open, close] = [form.open, form.close].map(|mark| self.mark(mark));
-                format!(
-                    "{open} {} {arguments} {close}",
-                    text(&format!("call:{name}"))
-                )
-            }
             Family::Harmony => {
-                let arguments = self.arguments(tool);
                 let head = text(&format!("commentary to=functions.{name} "));
                 let [channel, constrain, message] =
                     ["<|channel|>", "<|constrain|>", "<|message|>"].map(|mark| self.mark(mark));
                 format!("{channel} {head} {constrain} \"json\" {message} {arguments}")
             }
-        };
-        self.rule("call", &expression)
+            _ => format!("{open} {} {} {arguments}", text(name), self.mark("[ARGS]")),
+        }
+    }
+
+    fn written_call(&mut self, forms: &Forms, tool: &Tool) -> String {
+        let name = &tool.name;
+        let [open, close] = self.marks_of_call(forms);
+        if forms.family == Family::Functions {
+            let marks = ["<parameter=", ">\n", "\n</parameter>"];
+            let parameters = self.written_parameters(tool, marks);
+            let head = text(&format!("\n<function={name}>\n"));
+            format!("{open} {head} {parameters} \"</function>\\n\" {close}")
+        } else {
+            let marks = ["<arg_key>", "</arg_key>\n<arg_value>", "</arg_value>"];
+            let pairs = self.written_parameters(tool, marks);
+            format!("{open} {} {pairs} {close}", text(&format!("{name}\n")))
+        }
+    }
+
+    fn quoted_call(&mut self, forms: &Forms, tool: &Tool) -> String {
+        let quote = forms.calls.iter().find_map(|form| match form.body {
+            Body::Quoted(quote) => Some(quote),
+            _ => None,
+        });
+        let schema = Value::Object(tool.parameters.clone());
+        let arguments = self.quoted(&schema, quote.unwrap_or_default(), 0);
+        let [open, close] = self.marks_of_call(forms);
+        let head = text(&format!("call:{}", tool.name));
+        format!("{open} {head} {arguments} {close}")
     }
 
     fn json_call(&mut self, tool: &Tool, name_key: &str, arguments_key: &str) -> String {
@@ -325,15 +334,9 @@ impl Lark<'_> {
     }
 
     /// Parameters with values as plain text where the schema allows text, and as JSON where it does not; the required
-    /// ones always, all in the schema's order. `gap` may hold two marks with space between.
-    fn written_parameters(
-        &mut self,
-        tool: &Tool,
-        open: &str,
-        gap: &str,
-        close: &str,
-        end: &str,
-    ) -> String {
+    /// ones always, all in the schema's order. The marks stand around a key and a value; the second may be two, with
+    /// space between.
+    fn written_parameters(&mut self, tool: &Tool, [open, gap, close]: [&str; 3]) -> String {
         let mut expression = String::new();
         let Some(properties) = tool.properties() else {
             return expression;
@@ -360,7 +363,7 @@ impl Lark<'_> {
                 _ => self.text_until(close),
             };
             let open = self.mark(open);
-            let pair = format!("{open} {} {gap} {value} {}", text(key), text(end));
+            let pair = format!("{open} {} {gap} {value} \"\\n\"", text(key));
             let pair = self.rule("parameter", &pair);
             let optional = if tool.requires(key) { "" } else { "?" };
             // Writing to a string does not fail.

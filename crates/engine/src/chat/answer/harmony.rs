@@ -76,7 +76,7 @@ impl Harmony {
         while self.step(out) {}
     }
 
-    pub(super) fn finish(mut self, out: &mut Parts) {
+    pub(super) fn finish(self, out: &mut Parts) {
         match self.message {
             // A header that was cut off says nothing.
             Message::Header if self.buffer.trim_start().starts_with("<|") => {}
@@ -178,7 +178,7 @@ impl Harmony {
     }
 
     /// A call's arguments end at `end`, with their mark at `behind`.
-    fn end_call(&mut self, end: usize, behind: usize, out: &mut Parts) {
+    fn end_call(&self, end: usize, behind: usize, out: &mut Parts) {
         let Message::Call { name, header } = &self.message else {
             return;
         };

@@ -255,6 +255,18 @@ impl Marked {
     }
 
     fn thought(&mut self, close: &'static str, out: &mut Parts) -> Step {
+        // Where the prompt has opened the thought, some answers open it once more.
+        if let (true, Some(thinking)) = (self.fresh, self.forms.thinking) {
+            match begins(&self.buffer[self.seen..], thinking.open) {
+                Beginning::Yes => {
+                    self.pass(self.seen + thinking.open.len());
+                    self.trims = true;
+                    return Step::Next;
+                }
+                Beginning::Maybe => return Step::NeedsMore,
+                Beginning::No => self.fresh = false,
+            }
+        }
         let rest = &self.buffer[self.seen..];
         let (end, closed) = match first_mark(rest, std::iter::once(close)) {
             Sighting::Mark(_, start) => (self.seen + start, true),

@@ -122,7 +122,8 @@ impl AnswerFormat {
     /// A grammar of answers whose content has a given form, with a thought before it as in
     /// [`tool_grammar`](Self::tool_grammar).
     ///
-    /// `content` is an expression of Lark on one line: `%json {..}`, `/regex/`, or `%lark { .. }`.
+    /// `content` is an expression of Lark: `%json {..}`, `/regex/`, or a grammar as `%lark {..}`, with the closing brace
+    /// on a line of its own.
     pub fn content_grammar(&self, content: &str, context: GrammarContext<'_>) -> String {
         grammar::content_grammar(&self.forms, content, context)
     }

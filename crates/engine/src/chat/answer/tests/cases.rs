@@ -140,6 +140,12 @@ fn thoughts() {
         "<think>\n\n</think>\n\nHello.",
         &[content("Hello.")],
     );
+    check(
+        QWEN3,
+        "<think>\n",
+        "<think>\nWell.\n</think>\n\nHello.",
+        &[reasoning("Well."), content("Hello.")],
+    );
     // In the midst of content the mark is a word, as it is where the format has no thoughts.
     let text = "The tag <think> opens</think>.";
     check(QWEN3, "", text, &[content(text)]);

@@ -223,8 +223,9 @@ fn a_thought_may_come_first() {
 
 #[test]
 fn content_in_a_form() {
-    let content = "%json {\"type\": \"object\", \"properties\": {\"a\": {\"type\": \"integer\"}}, \"required\": [\"a\"], \"additionalProperties\": false}";
-    let check = |source: &str, text: &str, expect: bool| {
+    let lark = "%lark { start: \"a\" B\nB: /b+/\n}";
+    let json = "%json {\"type\": \"object\", \"properties\": {\"a\": {\"type\": \"integer\"}}, \"required\": [\"a\"], \"additionalProperties\": false}";
+    let check_content = |content: &str, source: &str, text: &str, expect: bool| {
         let format = AnswerFormat::of(source);
         let vocabulary = Vocabulary::new(format.markers());
         let grammar = format.content_grammar(
@@ -240,6 +241,9 @@ fn content_in_a_form() {
             "{text}\n{grammar}"
         );
     };
+    check_content(lark, QWEN3, "<think>a</think>abb", true);
+    check_content(lark, QWEN3, "a", false);
+    let check = |source: &str, text: &str, expect| check_content(json, source, text, expect);
     for source in [PLAIN, QWEN3, LLAMA] {
         check(source, "{\"a\": 1}", true);
         check(source, "{\"b\": 1}", false);

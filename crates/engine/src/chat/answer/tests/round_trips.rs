@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use super::super::super::{ChatInput, ChatMessage, ChatTemplate, FunctionCall, ToolCall};
 use super::*;
 
-#[expect(clippy::print_stdout, reason = "a skipped test says so")]
 fn source(name: &str) -> Option<String> {
     let shared = std::env::var_os("TROIKA_SHARED").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
