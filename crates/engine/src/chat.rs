@@ -11,9 +11,7 @@ mod jinja;
 mod message;
 mod template;
 
-pub use answer::{
-    AnswerFormat, AnswerParser, AnswerPart, CallChoice, GrammarContext,
-};
+pub use answer::{AnswerFormat, AnswerParser, AnswerPart, GrammarContext, RequiredCall};
 pub use clock::Moment;
 pub use jinja::Limit;
 pub use message::{ChatInput, ChatMessage, Content, ContentPart, FunctionCall, ToolCall};

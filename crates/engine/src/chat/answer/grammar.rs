@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::family::{Body, Family, Forms};
 use super::tools::{Tool, Tools, allows_text};
-use super::{CallChoice, GrammarContext};
+use super::{GrammarContext, RequiredCall};
 
 /// Calls of one answer at most.
 const CALLS_MAX: usize = 32;
@@ -27,13 +27,13 @@ const INDEX: &str = "INDEX: /0|[1-9][0-9]{0,3}/";
 pub(super) fn tool_grammar(
     forms: &Forms,
     tools: &Tools,
-    choice: CallChoice<'_>,
+    choice: &RequiredCall,
     parallel: bool,
     context: GrammarContext<'_>,
 ) -> Option<String> {
     let tools: Vec<&Tool> = match choice {
-        CallChoice::Any => tools.iter().collect(),
-        CallChoice::Named(name) => vec![tools.get(name)?],
+        RequiredCall::OneOf => tools.iter().collect(),
+        RequiredCall::Named(name) => vec![tools.get(name)?],
     };
     if tools.is_empty() || forms.family == Family::None {
         return None;
@@ -154,7 +154,7 @@ impl Lark<'_> {
         }
     }
 
-    /// The thought that an answer has to begin with, or may, or may not.
+    /// The thought that an answer may begin with.
     fn thought(&mut self, forms: &Forms) -> String {
         let tail = self.context.prompt_tail.trim_end();
         if forms.family == Family::Harmony {
@@ -166,13 +166,13 @@ impl Lark<'_> {
         let Some(marks) = forms.thinking.filter(|marks| !tail.ends_with(marks.close)) else {
             return String::new();
         };
-        let inner = self.text_until(marks.close);
         let space = "(\"\\n\" | \"\\n\\n\")?";
         if tail.ends_with(marks.open) {
-            format!("{inner} {space}")
-        } else {
-            format!("({} {inner} {space})?", self.mark(marks.open))
+            // The grammar holds from the thought's end on.
+            return space.to_owned();
         }
+        let inner = self.text_until(marks.close);
+        format!("({} {inner} {space})?", self.mark(marks.open))
     }
 
     fn layout(&self, forms: &Forms) -> Layout {

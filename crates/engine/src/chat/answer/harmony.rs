@@ -28,7 +28,7 @@ const ENDS: [&str; 5] = ["<|end|>", "<|call|>", "<|return|>", START, CHANNEL];
 const HEADERS: [&str; 6] = [START, CHANNEL, MESSAGE, "<|constrain|>", "assistant", "to="];
 
 /// Takes an answer of several messages apart.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Harmony {
     tools: Tools,
     message: Message,

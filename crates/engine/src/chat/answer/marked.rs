@@ -16,7 +16,7 @@ const CALL_BYTES_MAX: usize = 1 << 20;
 const FILLERS: [&str; 4] = [";", ",", "```", "</function>"];
 
 /// Takes an answer with marks apart.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Marked {
     forms: Arc<Forms>,
     tools: Tools,
@@ -44,7 +44,7 @@ enum Mark {
     Call(CallForm),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum State {
     Content,
     Thought {

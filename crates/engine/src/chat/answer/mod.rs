@@ -42,13 +42,13 @@ pub enum AnswerPart {
     ToolCall(ToolCall),
 }
 
-/// Which tools a call may be of, where there has to be one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallChoice<'a> {
-    /// Any of them.
-    Any,
-    /// The one with this name.
-    Named(&'a str),
+/// A call that an answer has to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequiredCall {
+    /// Of one of the tools.
+    OneOf,
+    /// Of the tool with this name.
+    Named(String),
 }
 
 /// What a grammar is made for.
@@ -105,14 +105,17 @@ impl AnswerFormat {
         }
     }
 
-    /// A grammar, in llguidance's form of Lark, of answers that call a tool: a thought where the format has them and
-    /// the prompt has not closed it, then one call, or several if `parallel`.
+    /// A grammar, in llguidance's form of Lark, of answers that call a tool: a thought if the model likes, where the
+    /// format has them and the prompt has none; then one call, or several if `parallel`.
+    ///
+    /// Where the prompt has opened a thought, the grammar holds from its end on: once the parser is no longer
+    /// [in reasoning](AnswerParser::in_reasoning).
     ///
     /// Arguments follow the tool's own schema. `None` if the format has no calls, or there is no such tool.
     pub fn tool_grammar(
         &self,
         tools: &[Value],
-        choice: CallChoice<'_>,
+        choice: &RequiredCall,
         parallel: bool,
         context: GrammarContext<'_>,
     ) -> Option<String> {
@@ -134,12 +137,12 @@ impl AnswerFormat {
 /// Text goes out as soon as it cannot be the beginning of a marker; a call goes out when it is complete. What comes out
 /// in all does not depend on how the text was cut. A call that is broken or cut off comes out as content, as it was
 /// written. Time is linear in the text.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct AnswerParser {
     kind: Kind,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Kind {
     Marked(Marked),
     Harmony(Harmony),

@@ -21,7 +21,7 @@ const FIRST_KEYS: [&str; 9] = [
 ];
 
 /// Finds the end of JSON.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct JsonScan {
     head: Range<usize>,
     start: usize,

@@ -51,14 +51,14 @@ pub(super) enum Extent {
 }
 
 /// Reads one call of a form. It is given all text behind the opening mark, each time a longer one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Scanner {
     form: CallForm,
     at: usize,
     phase: Phase,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Phase {
     /// Nothing but space so far.
     Start,

@@ -38,7 +38,7 @@ pub(super) const KEYS_AND_VALUES: PairSyntax = PairSyntax {
 };
 
 /// Finds a name, keys and values.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct PairScan {
     syntax: &'static PairSyntax,
     /// Where the current piece begins.

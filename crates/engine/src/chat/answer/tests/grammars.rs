@@ -129,7 +129,7 @@ fn answer(source: &str) -> (String, bool) {
 fn grammar(
     source: &str,
     tail: &str,
-    choice: CallChoice<'_>,
+    choice: &RequiredCall,
     parallel: bool,
     vocabulary: &Vocabulary,
 ) -> Option<String> {
@@ -161,18 +161,18 @@ fn what_a_grammar_demands_a_parser_reads() {
             if vocabulary.marks.is_empty() && !text.is_ascii() {
                 continue;
             }
-            let grammar = |choice, parallel| {
+            let grammar = |choice: &RequiredCall, parallel| {
                 grammar(source, "", choice, parallel, &vocabulary).expect("a grammar")
             };
-            let any = grammar(CallChoice::Any, true);
+            let any = grammar(&RequiredCall::OneOf, true);
             assert!(vocabulary.accepts(&any, &text), "{text}\n{any}");
             assert!(!vocabulary.accepts(&any, "Hello."), "{any}");
             assert!(!vocabulary.accepts(&any, ""), "{any}");
             let bad = text.replace("3", "\"x\"");
             assert!(!vocabulary.accepts(&any, &bad), "{bad}\n{any}");
-            let single = grammar(CallChoice::Any, false);
+            let single = grammar(&RequiredCall::OneOf, false);
             assert_eq!(vocabulary.accepts(&single, &text), !several, "{single}");
-            let named = grammar(CallChoice::Named("plan"), true);
+            let named = grammar(&RequiredCall::Named("plan".to_owned()), true);
             assert!(!vocabulary.accepts(&named, &text), "{named}");
         }
     }
@@ -182,11 +182,17 @@ fn what_a_grammar_demands_a_parser_reads() {
 fn no_grammar_where_there_are_no_calls() {
     let vocabulary = Vocabulary::new(&[]);
     assert_eq!(
-        grammar(PLAIN, "", CallChoice::Any, false, &vocabulary),
+        grammar(PLAIN, "", &RequiredCall::OneOf, false, &vocabulary),
         None
     );
     assert_eq!(
-        grammar(HERMES, "", CallChoice::Named("nope"), false, &vocabulary),
+        grammar(
+            HERMES,
+            "",
+            &RequiredCall::Named("nope".to_owned()),
+            false,
+            &vocabulary
+        ),
         None
     );
 }
@@ -197,8 +203,9 @@ fn a_thought_may_come_first() {
     let spelt = Vocabulary::new(&[]);
     let (text, _) = answer(QWEN3);
     for vocabulary in [vocabulary, spelt] {
-        let grammar =
-            |tail| grammar(QWEN3, tail, CallChoice::Any, true, &vocabulary).expect("a grammar");
+        let grammar = |tail| {
+            grammar(QWEN3, tail, &RequiredCall::OneOf, true, &vocabulary).expect("a grammar")
+        };
         let accepts = |tail, text: &str| vocabulary.accepts(&grammar(tail), text);
         let thinks = format!("<think>\nWell, {{so}}.\n</think>\n\n{text}");
         let empty = format!("<think></think>{text}");
@@ -209,14 +216,16 @@ fn a_thought_may_come_first() {
         );
         assert!(accepts("assistant\n", &empty));
         assert!(accepts("assistant\n", &text));
-        assert!(accepts("assistant\n<think>\n", &thinks["<think>".len()..]));
-        assert!(!accepts("assistant\n<think>\n", &text));
+        // Behind the end of a thought that the prompt has opened.
+        assert!(accepts("assistant\n<think>\n", &text));
+        assert!(accepts("assistant\n<think>\n", &format!("\n\n{text}")));
+        assert!(!accepts("assistant\n<think>\n", &thinks));
         assert!(accepts("<think>\n\n</think>\n\n", &text));
         assert!(!accepts("<think>\n\n</think>\n\n", &thinks));
     }
     let vocabulary = Vocabulary::new(AnswerFormat::of(GPT_OSS).markers());
     let (text, _) = answer(GPT_OSS);
-    let grammar = grammar(GPT_OSS, "", CallChoice::Any, true, &vocabulary).expect("a grammar");
+    let grammar = grammar(GPT_OSS, "", &RequiredCall::OneOf, true, &vocabulary).expect("a grammar");
     let thinks = format!("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant{text}");
     assert!(vocabulary.accepts(&grammar, &thinks));
 }
@@ -275,7 +284,7 @@ fn odd_tools_make_no_odd_grammars() {
             token: &|mark| vocabulary.id(mark),
         };
         let grammar = format
-            .tool_grammar(&tools, CallChoice::Any, true, context)
+            .tool_grammar(&tools, &RequiredCall::OneOf, true, context)
             .expect("a grammar");
         // It compiles, which is asserted within.
         vocabulary.accepts(&grammar, "");
