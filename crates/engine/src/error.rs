@@ -1,6 +1,7 @@
 //! What can go wrong between a model file and an answer.
 
 use crate::chat::TemplateError;
+use crate::constraint::ConstraintError;
 use crate::sampler::SampleError;
 use crate::stop::StopError;
 use crate::tokenizer::TokenizerError;
@@ -24,6 +25,9 @@ pub enum Error {
     /// Sampling parameters are out of range, or the model's scores are no numbers.
     #[error(transparent)]
     Sample(#[from] SampleError),
+    /// The answer's grammar is refused, or the answer cannot follow it.
+    #[error(transparent)]
+    Constraint(#[from] ConstraintError),
     /// A stop string cannot be one.
     #[error(transparent)]
     Stop(#[from] StopError),

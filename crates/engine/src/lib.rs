@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod chat;
+pub mod constraint;
 pub mod sampler;
 pub mod stop;
 pub mod tokenizer;

@@ -1,7 +1,7 @@
 //! A model that is ready: tokenizer, chat template, weights on a device, and the KV cache with its owners.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use troika_base::{Bytes, ModelSpec, TokenId};
 use troika_device::{
@@ -11,6 +11,7 @@ use troika_device::{
 use troika_gguf::ModelFile;
 
 use crate::chat::{ChatTemplate, TemplateError};
+use crate::constraint::{ConstraintError, ConstraintFactory};
 use crate::kv_cache::{self, KvCache, Sequence};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Pooling};
@@ -19,6 +20,7 @@ use crate::{Error, Pooling};
 pub struct Model {
     name: String,
     tokenizer: Arc<Tokenizer>,
+    constraints: OnceLock<Arc<ConstraintFactory>>,
     template: Option<Result<ChatTemplate, TemplateError>>,
     pooling: Pooling,
     resident: Box<dyn Resident>,
@@ -66,6 +68,7 @@ impl Model {
         Ok(Self {
             name: spec.name.unwrap_or_else(|| file.name().to_owned()),
             tokenizer: Arc::new(tokenizer),
+            constraints: OnceLock::new(),
             template,
             pooling,
             cache: KvCache::new(resident.n_page()),
@@ -86,6 +89,18 @@ impl Model {
     /// The model's tokenizer.
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.tokenizer
+    }
+
+    /// What compiles grammars for the model's vocabulary. Made when it is first asked for, which takes part of a second.
+    ///
+    /// # Errors
+    /// [`ConstraintError::Vocabulary`] if the vocabulary is too large for it.
+    pub fn constraints(&self) -> Result<&Arc<ConstraintFactory>, ConstraintError> {
+        if let Some(made) = self.constraints.get() {
+            return Ok(made);
+        }
+        let made = Arc::new(ConstraintFactory::new(Arc::clone(&self.tokenizer))?);
+        Ok(self.constraints.get_or_init(|| made))
     }
 
     /// The model's chat template: `None` if the file has none, an error if it is broken.
