@@ -22,12 +22,9 @@ fn asks(fields: Value) -> Value {
 fn redacted(body: &str) -> String {
     let mut lines: Vec<_> = body.lines().map(str::to_owned).collect();
     for line in &mut lines {
-        for prefix in ["chatcmpl-", "call_"] {
-            while let Some(at) = line.find(&format!("\"{prefix}")) {
-                let id = at + 1..at + 1 + prefix.len() + 24;
-                let name = format!("<{}>", prefix.trim_end_matches(['-', '_']));
-                line.replace_range(id, &name);
-            }
+        if let Some(at) = line.find("\"chatcmpl-") {
+            let id = at + 1..at + 1 + "chatcmpl-".len() + 24;
+            line.replace_range(id, "<chatcmpl>");
         }
         if let Some(at) = line.find("\"created\":") {
             let digits = at + "\"created\":".len();
@@ -163,6 +160,21 @@ async fn a_stream_in_the_old_form() {
     );
     assert!(stream.contains(r#""finish_reason":"function_call""#));
     assert!(!stream.contains("tool_calls"));
+}
+
+#[tokio::test]
+async fn a_call_without_id_gets_one() {
+    let Part::ToolCall(mut call) = weather() else {
+        unreachable!()
+    };
+    call.id = None;
+    call.function.arguments = json!({"city": "Oslo"});
+    let script = says(&[Part::ToolCall(call)], FinishReason::ToolCalls);
+    let body = answered(script, asks(json!({}))).await;
+    let body: Value = serde_json::from_str(&body).unwrap();
+    let call = &body["choices"][0]["message"]["tool_calls"][0];
+    assert!(call["id"].as_str().unwrap().starts_with("call_"));
+    assert_eq!(call["function"]["arguments"], r#"{"city":"Oslo"}"#);
 }
 
 #[tokio::test]
