@@ -111,7 +111,7 @@ fn request(body: &Bytes) -> Result<Request, ApiError> {
         let message = "suffix asks for text between two others; models here only go on";
         return Err(ApiError::unsupported(message).at("suffix"));
     }
-    let prompts = prompts("prompt", required("prompt", fields.prompt)?, ANSWERS_MAX)?;
+    let prompts = prompts("prompt", required("prompt", fields.prompt)?)?;
     let answers = prompts.len() * job.n;
     if answers > ANSWERS_MAX {
         let message = format!(
