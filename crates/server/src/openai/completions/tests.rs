@@ -1,3 +1,5 @@
+//! From bodies to jobs and back.
+
 use serde_json::{Value, json};
 
 use crate::ApiError;
