@@ -19,6 +19,7 @@ pub(crate) struct App {
 pub(crate) fn routes(backend: Arc<dyn Backend>) -> Router {
     Router::new()
         .merge(crate::openai::routes())
+        .merge(crate::anthropic::routes())
         .fallback(unknown_route)
         .with_state(App { backend })
 }
