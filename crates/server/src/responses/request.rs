@@ -306,7 +306,8 @@ fn reasoning(config: Reasoning) -> Result<Thinking, ApiError> {
     one_of(summary.as_deref(), param, &["auto", "concise", "detailed"])?;
     let echo = json!({"effort": config.effort, "summary": summary});
     Ok(Thinking {
-        thinking: config.effort.as_deref().map(|effort| effort != "none"),
+        // Any effort but none leaves it to the model, as in chat completions.
+        thinking: (config.effort.as_deref() == Some("none")).then_some(false),
         effort: config.effort.filter(|effort| effort != "none"),
         summary: summary.is_some(),
         echo,

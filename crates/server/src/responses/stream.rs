@@ -13,7 +13,7 @@ use super::object::{Object, State};
 use super::store::{Store, Turn};
 use crate::ids::new_id;
 use crate::job::{Delta, Event, FinishReason, Part, TokenLogprob};
-use crate::narrator::{Narrator, first_event};
+use crate::narrator::{Narrator, next_event};
 use crate::wire::{sse_event, unix_seconds};
 use crate::{Answer, ApiError};
 
@@ -60,7 +60,7 @@ impl ResponseStream {
     /// The job's, if it failed.
     pub(super) async fn collect(mut self, mut answer: Answer) -> Result<Value, ApiError> {
         loop {
-            let event = first_event(&mut answer).await?;
+            let event = next_event(&mut answer).await?;
             let done = matches!(event, Event::Done(_));
             self.tell(event);
             if done {
