@@ -40,10 +40,7 @@ pub(crate) async fn next_event(answer: &mut Answer) -> Result<Event, ApiError> {
 ///
 /// # Errors
 /// If the job fails before anything is said.
-pub(crate) async fn narrate(
-    answer: Answer,
-    narrator: impl Narrator,
-) -> Result<Response, ApiError> {
+pub(crate) async fn narrate(answer: Answer, narrator: impl Narrator) -> Result<Response, ApiError> {
     Ok(sse(story(answer, narrator, PATIENCE).await?))
 }
 
@@ -62,18 +59,21 @@ async fn story(
     if let Ok(first) = tokio::time::timeout(patience, first).await {
         story.go_on(Ok(first?));
     }
-    Ok(futures_util::stream::unfold(story, |mut story| async move {
-        loop {
-            if let Some(event) = story.said.pop_front() {
-                return Some((event, story));
+    Ok(futures_util::stream::unfold(
+        story,
+        |mut story| async move {
+            loop {
+                if let Some(event) = story.said.pop_front() {
+                    return Some((event, story));
+                }
+                if story.done {
+                    return None;
+                }
+                let event = next_event(&mut story.answer).await;
+                story.go_on(event);
             }
-            if story.done {
-                return None;
-            }
-            let event = next_event(&mut story.answer).await;
-            story.go_on(event);
-        }
-    }))
+        },
+    ))
 }
 
 struct Story<N> {

@@ -160,12 +160,12 @@ fn understood<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError>
 }
 
 async fn delete(State(app): State<App>, who: Who, id: Id) -> Response {
-    respond(path_id(id).and_then(|id| {
-        match app.responses.remove(caller(who).key.as_deref(), &id) {
+    respond(path_id(id).and_then(
+        |id| match app.responses.remove(caller(who).key.as_deref(), &id) {
             true => Ok(json!({"id": id, "object": "response", "deleted": true})),
             false => Err(no_response(&id)),
-        }
-    }))
+        },
+    ))
 }
 
 /// A response that can be found is complete.

@@ -110,9 +110,7 @@ impl TextPart {
 
 /// Tokens with their log-probabilities.
 pub(super) fn logprobs_json(tokens: &[TokenLogprob]) -> Value {
-    let one = |token: &TokenLogprob| {
-        json!({"token": token.text(), "bytes": token.bytes, "logprob": logprob(token.logprob)})
-    };
+    let one = |token: &TokenLogprob| json!({"token": token.text(), "bytes": token.bytes, "logprob": logprob(token.logprob)});
     tokens
         .iter()
         .map(|token| {

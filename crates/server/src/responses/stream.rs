@@ -264,7 +264,10 @@ impl ResponseStream {
                 let whole = json!({"summary_index": 0, "text": summary});
                 vec![
                     ("response.reasoning_summary_text.done", whole),
-                    ("response.reasoning_summary_part.done", self.thought_part(summary)),
+                    (
+                        "response.reasoning_summary_part.done",
+                        self.thought_part(summary),
+                    ),
                 ]
             }
             false => {
@@ -303,7 +306,8 @@ impl ResponseStream {
         self.say_response(kind);
         if let Some(keep) = self.keep.take() {
             let object = self.object.clone();
-            keep.store.put(keep.owner, object, keep.input, keep.previous);
+            keep.store
+                .put(keep.owner, object, keep.input, keep.previous);
         }
     }
 }
