@@ -42,12 +42,14 @@ async fn messages(
     body: Bytes,
 ) -> Response {
     let caller = caller.map(|Extension(caller)| caller).unwrap_or_default();
-    let response = answer(&app, caller, &body).await;
+    let response = answer(&app, caller, body).await;
     response.unwrap_or_else(|error| Dialect::Anthropic.refuse(&error))
 }
 
-async fn answer(app: &App, caller: Caller, body: &Bytes) -> Result<Response, ApiError> {
-    let request: Request = parse(body)?;
+async fn answer(app: &App, caller: Caller, body: Bytes) -> Result<Response, ApiError> {
+    let request: Request = parse(&body)?;
+    // A long conversation is not kept in memory twice while the answer is written.
+    drop(body);
     let stream = request.stream();
     let thinking = request.thinking_shown();
     let answer = app.backend.submit(request.into_job()?, caller).await?;

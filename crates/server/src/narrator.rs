@@ -148,7 +148,7 @@ mod tests {
     async fn a_stream_begins_when_patience_ends() {
         let (sender, answer) = Answer::channel("tiny", 1);
         let story = story(answer, Count(0), Duration::ZERO).await;
-        let story = story.ok().expect("no error yet");
+        let story = story.expect("no error yet");
         sender.send(Err(ApiError::internal())).unwrap();
         assert_eq!(story.count().await, 100);
     }

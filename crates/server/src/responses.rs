@@ -68,12 +68,14 @@ fn respond(result: Result<Value, ApiError>) -> Response {
 }
 
 async fn create(State(app): State<App>, who: Who, body: Bytes) -> Response {
-    let response = answer(&app, caller(who), &body).await;
+    let response = answer(&app, caller(who), body).await;
     response.unwrap_or_else(|error| Dialect::OpenAi.refuse(&error))
 }
 
-async fn answer(app: &App, caller: Caller, body: &Bytes) -> Result<Response, ApiError> {
-    let request: Request = parse(body)?;
+async fn answer(app: &App, caller: Caller, body: Bytes) -> Result<Response, ApiError> {
+    let request: Request = parse(&body)?;
+    // A long conversation is not kept in memory twice while the answer is written.
+    drop(body);
     let owner = caller.key.clone();
     let Asked {
         job,

@@ -218,9 +218,10 @@ impl ResponseStream {
 
     /// Ends the open item, if there is one.
     fn close(&mut self, status: Status) {
-        let rest = std::mem::take(&mut self.tokens);
-        if let Some(part) = self.open_part() {
-            part.logprobs.extend(rest);
+        let mut rest = std::mem::take(&mut self.tokens);
+        match self.open_part() {
+            Some(part) => part.logprobs.append(&mut rest),
+            None => self.tokens = rest,
         }
         let Some(item) = &self.open else { return };
         let done = match &item.kind {
