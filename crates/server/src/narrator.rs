@@ -27,6 +27,18 @@ pub(crate) trait Narrator: Send + 'static {
     fn fail(&mut self, error: &ApiError) -> Vec<SseEvent>;
 }
 
+/// Where events come from: a job, or several that are told as one. They end with [`Event::Done`] or an error.
+pub(crate) trait Source: Send + 'static {
+    /// What happens next. Nothing is lost if the future is dropped.
+    fn next_event(&mut self) -> impl Future<Output = Result<Event, ApiError>> + Send;
+}
+
+impl Source for Answer {
+    async fn next_event(&mut self) -> Result<Event, ApiError> {
+        next_event(self).await
+    }
+}
+
 /// What happens next.
 ///
 /// # Errors
@@ -40,22 +52,25 @@ pub(crate) async fn next_event(answer: &mut Answer) -> Result<Event, ApiError> {
 ///
 /// # Errors
 /// If the job fails before anything is said.
-pub(crate) async fn narrate(answer: Answer, narrator: impl Narrator) -> Result<Response, ApiError> {
-    Ok(sse(story(answer, narrator, PATIENCE).await?))
+pub(crate) async fn narrate(
+    source: impl Source,
+    narrator: impl Narrator,
+) -> Result<Response, ApiError> {
+    Ok(sse(story(source, narrator, PATIENCE).await?))
 }
 
 async fn story(
-    answer: Answer,
+    source: impl Source,
     narrator: impl Narrator,
     patience: Duration,
 ) -> Result<impl Stream<Item = SseEvent> + Send + 'static, ApiError> {
     let mut story = Story {
-        answer,
+        source,
         narrator,
         said: VecDeque::new(),
         done: false,
     };
-    let first = next_event(&mut story.answer);
+    let first = story.source.next_event();
     if let Ok(first) = tokio::time::timeout(patience, first).await {
         story.go_on(Ok(first?));
     }
@@ -69,22 +84,22 @@ async fn story(
                 if story.done {
                     return None;
                 }
-                let event = next_event(&mut story.answer).await;
+                let event = story.source.next_event().await;
                 story.go_on(event);
             }
         },
     ))
 }
 
-struct Story<N> {
-    answer: Answer,
+struct Story<S, N> {
+    source: S,
     narrator: N,
     /// Not yet read by the client.
     said: VecDeque<SseEvent>,
     done: bool,
 }
 
-impl<N: Narrator> Story<N> {
+impl<S, N: Narrator> Story<S, N> {
     fn go_on(&mut self, event: Result<Event, ApiError>) {
         self.done = matches!(event, Ok(Event::Done(_)) | Err(_));
         self.said = match event {

@@ -1,7 +1,7 @@
 //! OpenAI's interface: chat completions, completions, embeddings and the list of models.
 //!
 //! Where to start: [`chat`] parses a request into a [`Job`](crate::job::Job) and writes its answer as one body or as a
-//! stream of chunks; [`events`] is what lies between a job and a stream. Fields of the request that mean nothing here
+//! stream of chunks; [`events`] tells several jobs as one. Fields of the request that mean nothing here
 //! (`user`, `store`, `metadata`, ...) are passed over; fields that we know are checked, and an error names its field.
 //! The responses interface is not here: it has a room of its own.
 

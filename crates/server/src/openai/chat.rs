@@ -8,15 +8,17 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use self::answer::Reply;
+use super::events::Data;
 use super::fields::{Few, Integer, count, required};
 use super::format::FormatFields;
 use super::messages::{Messages, conversation};
 use super::options::{Options, max_tokens};
 use super::tools::ToolFields;
-use super::{Refusal, caller, events};
+use super::{Refusal, caller};
 use crate::ApiError;
 use crate::app::App;
 use crate::job::{Caller, ChatPrompt, Job, Prompt};
+use crate::narrator::narrate;
 use crate::wire::parse;
 
 mod answer;
@@ -65,7 +67,7 @@ pub(super) async fn complete(
     let reply = Reply::new(&answer, logprobs, request.legacy);
     if request.stream {
         let chunks = reply.into_chunks(answer.n, request.include_usage);
-        return Ok(events::respond(vec![answer], chunks).await?);
+        return Ok(narrate(answer, Data(chunks)).await?);
     }
     let completed = answer.collect().await?;
     Ok(Json(reply.body(completed)).into_response())

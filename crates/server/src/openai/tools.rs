@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::fields::{Few, TextOr};
 use crate::ApiError;
+use crate::fields::function_name;
 use crate::job::ToolChoice;
 
 /// Tools in one request at most: each is a part of the prompt.
@@ -84,11 +85,8 @@ impl ToolFields {
         };
         let list = if legacy { "functions" } else { "tools" };
         for (i, function) in functions.iter().enumerate() {
-            if function.name.is_empty() {
-                let within = if legacy { "" } else { ".function" };
-                let place = format!("{list}[{i}]{within}.name");
-                return Err(ApiError::invalid(format!("{place} is empty")).at(place));
-            }
+            let within = if legacy { "" } else { ".function" };
+            function_name(&function.name, &format!("{list}[{i}]{within}.name"))?;
         }
         let choice = match (self.function_call, self.tool_choice) {
             (Some(TextOr::Text(word)), None) => by_word("function_call", &word)?,

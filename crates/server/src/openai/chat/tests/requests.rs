@@ -234,7 +234,7 @@ async fn wrong_values_name_the_field() {
         ("tools[0].type", json!([[{"type": "web_search"}]])),
         (
             "tools[0].function.name",
-            json!([[{"function": {"name": ""}}]]),
+            json!([[{"function": {"name": ""}}], [{"function": {"name": "a b"}}]]),
         ),
         (
             "tools[0].function.parameters",
