@@ -13,6 +13,8 @@ use crate::{ApiError, Backend};
 pub(crate) struct App {
     /// The models.
     pub(crate) backend: Arc<dyn Backend>,
+    /// Responses that later requests can go on from.
+    pub(crate) responses: crate::responses::Store,
 }
 
 /// All routes, without the layers that guard them.
@@ -20,8 +22,12 @@ pub(crate) fn routes(backend: Arc<dyn Backend>) -> Router {
     Router::new()
         .merge(crate::openai::routes())
         .merge(crate::anthropic::routes())
+        .merge(crate::responses::routes())
         .fallback(unknown_route)
-        .with_state(App { backend })
+        .with_state(App {
+            backend,
+            responses: crate::responses::Store::default(),
+        })
 }
 
 async fn unknown_route(uri: Uri) -> axum::response::Response {

@@ -14,8 +14,8 @@ mod dialect;
 mod error;
 mod fields;
 mod ids;
-mod openai;
 mod narrator;
+mod openai;
 mod responses;
 mod wire;
 
