@@ -20,6 +20,7 @@ pub(crate) fn routes(backend: Arc<dyn Backend>) -> Router {
     Router::new()
         .merge(crate::openai::routes())
         .merge(crate::anthropic::routes())
+        .merge(crate::ollama::routes())
         .fallback(unknown_route)
         .with_state(App { backend })
 }

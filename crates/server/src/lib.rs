@@ -14,6 +14,7 @@ mod dialect;
 mod error;
 mod fields;
 mod ids;
+mod ollama;
 mod openai;
 mod narrator;
 mod responses;
