@@ -141,8 +141,6 @@ fn part_fault(part: &str) -> Option<&'static str> {
 
 fn is_device(part: &str) -> bool {
     let stem = part.split('.').next().unwrap_or(part).to_ascii_lowercase();
-    let is_numbered = |device: &&str| {
-        stem.strip_prefix(*device)
     let is_numbered = |device: &str| {
         stem.strip_prefix(device)
             .is_some_and(|rest| rest.len() == 1 && rest.as_bytes()[0].is_ascii_digit())
