@@ -50,19 +50,20 @@ pub(super) async fn upload(
     let (pieces, inbox) = mpsc::channel(WAITING_MAX);
     let written = tokio::task::spawn_blocking(move || write(upload, inbox));
     let mut stream = body.into_data_stream();
+    let mut broke_off = false;
     while let Some(piece) = stream.next().await {
-        let broken = piece.is_err();
-        let piece = piece.map_err(io::Error::other);
+        broke_off = piece.is_err();
         // The writer is gone when it has failed, and says why below.
-        if pieces.send(piece).await.is_err() || broken {
+        if pieces.send(piece.map_err(io::Error::other)).await.is_err() || broke_off {
             break;
         }
     }
     drop(pieces);
-    written
-        .await
-        .map_err(|_| ApiError::internal())?
-        .map_err(told)?;
+    let written = written.await.map_err(|_| ApiError::internal())?;
+    if broke_off {
+        return Err(ApiError::invalid("the upload broke off; send it again").into());
+    }
+    written.map_err(told)?;
     Ok(StatusCode::CREATED.into_response())
 }
 

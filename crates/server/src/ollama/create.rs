@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use futures_util::stream;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use troika_base::TokenId;
 use troika_engine::chat::ChatTemplate;
 use troika_engine::sampler::SamplingParams;

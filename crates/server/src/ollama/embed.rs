@@ -6,8 +6,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Extension, State};
 use axum::response::IntoResponse;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
 use super::options;
 use super::wire::ns;
@@ -48,6 +47,21 @@ struct OldRequest {
     keep_alive: Option<KeepAlive>,
 }
 
+/// Not a `Value`: that knows double precision only, and would write twice the digits.
+#[derive(Serialize)]
+struct EmbedAnswer<'a> {
+    model: &'a str,
+    embeddings: &'a [Vec<f32>],
+    total_duration: u64,
+    load_duration: u64,
+    prompt_eval_count: usize,
+}
+
+#[derive(Serialize)]
+struct OldAnswer<'a> {
+    embedding: &'a [f32],
+}
+
 /// `POST /api/embed`: a vector for each text.
 pub(super) async fn embed(
     State(app): State<App>,
@@ -84,13 +98,13 @@ pub(super) async fn embed(
         keep_alive: request.keep_alive,
     };
     let Embedded { vectors, usage } = vectors(&app, job, caller(extension)).await?;
-    Ok(Json(json!({
-        "model": model,
-        "embeddings": vectors,
-        "total_duration": ns(started.elapsed()),
-        "load_duration": ns(usage.load),
-        "prompt_eval_count": usage.prompt_tokens,
-    }))
+    Ok(Json(EmbedAnswer {
+        model: &model,
+        embeddings: &vectors,
+        total_duration: ns(started.elapsed()),
+        load_duration: ns(usage.load),
+        prompt_eval_count: usage.prompt_tokens,
+    })
     .into_response())
 }
 
@@ -111,7 +125,7 @@ pub(super) async fn embeddings(
     };
     let embedded = vectors(&app, job, caller(extension)).await?;
     let vector = embedded.vectors.into_iter().next().unwrap_or_default();
-    Ok(Json(json!({ "embedding": vector })).into_response())
+    Ok(Json(OldAnswer { embedding: &vector }).into_response())
 }
 
 /// The vectors of a job. One without inputs loads the model.

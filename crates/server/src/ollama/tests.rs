@@ -287,7 +287,7 @@ async fn requests_for_text_that_make_no_sense_are_refused() {
             "model is required",
         ),
         ("generate", json!({"model": 1}), "model"),
-        ("generate", json!([]), "not what was expected"),
+        ("generate", json!("x"), "not what was expected"),
         ("generate", with("stream", json!("yes")), "stream"),
         (
             "generate",

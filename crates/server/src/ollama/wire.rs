@@ -78,9 +78,14 @@ pub(super) fn logprobs(tokens: &[TokenLogprob]) -> Value {
 fn logprob(token: &TokenLogprob) -> Value {
     json!({
         "token": token.text(),
-        "logprob": token.logprob.max(LOGPROB_MIN),
+        "logprob": short(token.logprob.max(LOGPROB_MIN)),
         "bytes": token.bytes,
     })
+}
+
+/// The number in as few digits as tell it from its neighbours in single precision.
+fn short(x: f32) -> f64 {
+    x.to_string().parse().unwrap_or(f64::from(x))
 }
 
 #[cfg(test)]
