@@ -23,6 +23,7 @@ pub(crate) fn routes(backend: Arc<dyn Backend>) -> Router {
         .merge(crate::openai::routes())
         .merge(crate::anthropic::routes())
         .merge(crate::responses::routes())
+        .merge(crate::ollama::routes())
         .fallback(unknown_route)
         .with_state(App {
             backend,

@@ -2,9 +2,11 @@
 //!
 //! [`Host`](crate::Host) is the real one; tests of the interfaces script their own.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
-use troika_library::Manifest;
+use troika_library::{Library, Manifest};
 
 use crate::job::{
     Caller, ChatPrompt, Choice, Completed, Delta, EmbedJob, Embedded, Event, FinishReason, Job,
@@ -84,6 +86,11 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// If the model is unknown or part of the program.
     fn delete(&self, model: String) -> BoxFuture<'_, Result<(), ApiError>>;
+
+    /// Where files go that are uploaded; `None` if none are taken.
+    fn library(&self) -> Option<Arc<Library>> {
+        None
+    }
 }
 
 /// A model and all that is known of it.

@@ -14,6 +14,8 @@ mod dialect;
 mod error;
 mod fields;
 mod ids;
+mod ollama;
+mod openai;
 mod narrator;
 mod openai;
 mod responses;

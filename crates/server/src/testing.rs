@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tower::ServiceExt as _;
-use troika_library::Manifest;
+use troika_library::{Library, Manifest};
 
 use crate::job::{
     Caller, Capabilities, ChatPrompt, Delta, EmbedJob, Embedded, Event, FinishReason, Job,
@@ -28,6 +28,8 @@ pub(crate) struct Scripted {
     jobs: Mutex<Vec<Job>>,
     /// What was created, copied, deleted, loaded, unloaded, in words.
     pub(crate) done: Mutex<Vec<String>>,
+    /// Where uploads go, if they are taken.
+    pub(crate) library: Mutex<Option<Arc<Library>>>,
 }
 
 impl Scripted {
@@ -220,6 +222,10 @@ impl Backend for Scripted {
     fn delete(&self, model: String) -> BoxFuture<'_, Result<(), ApiError>> {
         self.note(format!("delete {model}"));
         async move { known(&model) }.boxed()
+    }
+
+    fn library(&self) -> Option<Arc<Library>> {
+        self.library.lock().unwrap().clone()
     }
 }
 
