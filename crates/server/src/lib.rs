@@ -6,16 +6,30 @@
 #![forbid(unsafe_code)]
 
 pub mod job;
+pub mod keys;
+pub mod settings;
 
 mod app;
 mod backend;
 mod dialect;
 mod error;
+mod guard;
 mod ids;
+mod limits;
+mod listen;
+mod metered;
+mod metrics;
+mod observe;
+mod request_id;
+mod status;
 mod wire;
 
 #[cfg(test)]
 mod testing;
 
+pub use app::app;
 pub use backend::{Answer, Backend, EventSender, ModelDetails};
 pub use error::{ApiError, ErrorKind};
+pub use listen::{Drain, serve};
+pub use observe::report_panics_by_place;
+pub use settings::Settings;

@@ -11,7 +11,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::{StreamExt, TryStreamExt as _};
 use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -107,7 +107,7 @@ impl Bodies {
     /// An upload: as long as it likes, but it must not stand still.
     fn pace(&self, body: Body) -> Body {
         let patience = self.time_max;
-        let chunks = body.into_data_stream().boxed();
+        let chunks = StreamExt::boxed(body.into_data_stream());
         let paced = futures_util::stream::unfold(Some(chunks), move |chunks| async move {
             let mut chunks = chunks?;
             match tokio::time::timeout(patience, chunks.try_next()).await {

@@ -122,7 +122,7 @@ fn the_example_is_a_file_without_effect_until_the_marks_are_gone() {
         (line.contains(" = ") && !line.contains('<')).then_some(line)
     });
     let set: Vec<_> = set.collect();
-    assert_eq!(set.len(), FIELDS.len() - 2, "all but those without a default");
+    assert_eq!(set.len(), FIELDS.len() - 3, "all but those without a default");
     let resolved = resolve(&set.join("\n"), &[], &[]).unwrap();
     assert_eq!(resolved.settings, Settings::default());
 }
