@@ -8,6 +8,9 @@ use troika_library::Library;
 
 use crate::model::{BUILT_IN, STORIES};
 
+/// The models inside the program.
+static INSIDE: [(&str, &[u8]); 1] = [(BUILT_IN, STORIES)];
+
 /// The directory of Troika's state. It need not exist.
 #[derive(Clone, Debug)]
 pub(crate) struct Home(PathBuf);
@@ -46,6 +49,6 @@ impl Home {
 
     /// The models: those installed and the one inside.
     pub(crate) fn library(&self) -> Library {
-        Library::open(self.models_dir(), &[(BUILT_IN, STORIES)])
+        Library::open(self.models_dir(), &INSIDE)
     }
 }

@@ -38,7 +38,7 @@ impl ModelName {
     /// [`Error::BadName`].
     pub fn new(name: &str) -> Result<Self, Error> {
         let canonical = without_default_tag(name);
-        match fault(canonical) {
+        match fault(name).or_else(|| fault(canonical)) {
             None => Ok(Self(canonical.to_owned())),
             Some(reason) => Err(Error::BadName {
                 name: shortened(name),
@@ -141,11 +141,11 @@ fn part_fault(part: &str) -> Option<&'static str> {
 
 fn is_device(part: &str) -> bool {
     let stem = part.split('.').next().unwrap_or(part).to_ascii_lowercase();
-    let is_numbered = |device: &&str| {
-        stem.strip_prefix(*device)
+    let is_numbered = |device: &str| {
+        stem.strip_prefix(device)
             .is_some_and(|rest| rest.len() == 1 && rest.as_bytes()[0].is_ascii_digit())
     };
-    DEVICES.contains(&&*stem) || NUMBERED_DEVICES.iter().any(|device| is_numbered(&device))
+    DEVICES.contains(&&*stem) || NUMBERED_DEVICES.iter().any(|device| is_numbered(device))
 }
 
 #[cfg(test)]
@@ -212,6 +212,7 @@ mod tests {
             "a=b",
             "a%2e",
             "tiny.gguf",
+            "tiny.gguf:latest",
             "latest:latest:latest",
             &long,
         ] {

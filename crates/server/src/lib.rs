@@ -10,18 +10,26 @@ pub mod keys;
 pub mod settings;
 
 mod app;
-mod backend;
-mod dialect;
-mod error;
-mod guard;
-mod ids;
-mod limits;
 mod listen;
-mod metered;
-mod metrics;
-mod observe;
 mod request_id;
+mod observe;
+mod guard;
+mod limits;
+mod metrics;
 mod status;
+
+mod backend;
+mod metered;
+mod error;
+mod dialect;
+
+mod openai;
+mod responses;
+mod anthropic;
+
+mod fields;
+mod ids;
+mod narrator;
 mod wire;
 
 #[cfg(test)]

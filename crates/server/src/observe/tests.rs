@@ -1,1 +1,1 @@
-//! x
+//! The layers together, in front of the real routes.
