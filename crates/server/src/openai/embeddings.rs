@@ -163,7 +163,7 @@ mod tests {
         let body = json!({"model": "tiny", "input": "a"}).to_string();
         let backend = Scripted::new([]);
         let (_, body) = backend.request("POST", "/v1/embeddings", body).await;
-        insta::assert_snapshot!(body, @"");
+        insta::assert_snapshot!(body);
         let (_, body) = post(json!({"model": "tiny", "input": [[1, 2], [3]]})).await;
         assert_eq!(body["data"][1]["index"], 1);
         assert_eq!(body["usage"]["total_tokens"], 4);

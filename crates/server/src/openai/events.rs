@@ -112,8 +112,9 @@ struct Merged {
 impl Merged {
     async fn next(&mut self) -> Result<Event, ApiError> {
         while let Some(event) = self.streams.next().await {
-            let Event::Done(usage) = event? else {
-                return event;
+            let usage = match event {
+                Ok(Event::Done(usage)) => usage,
+                event => return event,
             };
             usage::add(&mut self.total, &usage);
             self.open -= 1;

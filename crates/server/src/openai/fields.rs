@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn models_stay_for_seconds_or_durations() {
-        let minutes = |n| Ok(Stay(KeepAlive::For(Duration::from_secs(60 * n))));
+        let minutes = |n: u64| Ok(Stay(KeepAlive::For(Duration::from_secs(60 * n))));
         for (json, want) in [
             ("300", minutes(5)),
             ("\"5m\"", minutes(5)),
