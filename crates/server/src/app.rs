@@ -19,6 +19,8 @@ use crate::{ApiError, Backend, Drain, Settings, metrics, observe, request_id, st
 pub(crate) struct App {
     /// The models.
     pub(crate) backend: Arc<dyn Backend>,
+    /// Responses that later requests can go on from.
+    pub(crate) responses: crate::responses::Store,
 }
 
 /// All routes, without the layers that guard them.
@@ -26,8 +28,12 @@ pub(crate) fn routes(backend: Arc<dyn Backend>) -> Router {
     Router::new()
         .merge(crate::openai::routes())
         .merge(crate::anthropic::routes())
+        .merge(crate::responses::routes())
         .fallback(unknown_route)
-        .with_state(App { backend })
+        .with_state(App {
+            backend,
+            responses: crate::responses::Store::default(),
+        })
 }
 
 /// The whole server but for its connections: all routes, and what stands before them.

@@ -66,7 +66,7 @@ const FINGERPRINT: &str = concat!("troika-", env!("CARGO_PKG_VERSION"));
 const LOGPROB_MIN: f64 = -9999.0;
 
 /// A log-probability as a number that JSON has.
-fn logprob(value: f32) -> f64 {
+pub(crate) fn logprob(value: f32) -> f64 {
     match value.is_finite() {
         true => value.into(),
         false => LOGPROB_MIN,
