@@ -10,22 +10,22 @@ pub mod keys;
 pub mod settings;
 
 mod app;
-mod listen;
-mod request_id;
-mod observe;
 mod guard;
 mod limits;
+mod listen;
 mod metrics;
+mod observe;
+mod request_id;
 mod status;
 
 mod backend;
-mod metered;
-mod error;
 mod dialect;
+mod error;
+mod metered;
 
+mod anthropic;
 mod openai;
 mod responses;
-mod anthropic;
 
 mod fields;
 mod ids;

@@ -216,7 +216,10 @@ mod tests {
             assert_eq!(status, 413);
             assert!(body.contains("request_too_large"), "{body}");
         }
-        assert_eq!(send("/v1/messages", chunks(10)).await, (200, "1000".to_owned()));
+        assert_eq!(
+            send("/v1/messages", chunks(10)).await,
+            (200, "1000".to_owned())
+        );
     }
 
     #[tokio::test]
@@ -228,7 +231,10 @@ mod tests {
 
     #[tokio::test]
     async fn uploads_may_be_long_but_not_stand_still() {
-        assert_eq!(send("/api/blobs/x", chunks(50)).await, (200, "5000".to_owned()));
+        assert_eq!(
+            send("/api/blobs/x", chunks(50)).await,
+            (200, "5000".to_owned())
+        );
         let (status, _) = send("/api/blobs/x", Body::from_stream(stall())).await;
         assert_eq!(status, 400, "the handler sees a broken body");
     }

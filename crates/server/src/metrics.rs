@@ -57,14 +57,35 @@ fn install() -> Result<PrometheusHandle, BuildError> {
 
 fn describe() {
     describe_counter!(REQUESTS, "Requests answered, by route, method and status.");
-    describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "Time to the end of the answer, by route.");
-    describe_counter!(REJECTED, "Requests refused before a model saw them, by reason.");
+    describe_histogram!(
+        REQUEST_SECONDS,
+        Unit::Seconds,
+        "Time to the end of the answer, by route."
+    );
+    describe_counter!(
+        REJECTED,
+        "Requests refused before a model saw them, by reason."
+    );
     describe_gauge!(CONNECTIONS, "Open connections.");
-    describe_histogram!(TTFT, Unit::Seconds, "Time to the first token, from the request on.");
+    describe_histogram!(
+        TTFT,
+        Unit::Seconds,
+        "Time to the first token, from the request on."
+    );
     describe_histogram!(ITL, Unit::Seconds, "Time between two tokens of an answer.");
-    describe_histogram!(QUEUE, Unit::Seconds, "Time that jobs waited for their turn.");
-    describe_counter!(PROMPT_TOKENS, "Tokens of prompts, those from the prefix cache included.");
-    describe_counter!(CACHED_TOKENS, "Tokens of prompts that the prefix cache had.");
+    describe_histogram!(
+        QUEUE,
+        Unit::Seconds,
+        "Time that jobs waited for their turn."
+    );
+    describe_counter!(
+        PROMPT_TOKENS,
+        "Tokens of prompts, those from the prefix cache included."
+    );
+    describe_counter!(
+        CACHED_TOKENS,
+        "Tokens of prompts that the prefix cache had."
+    );
     describe_counter!(GENERATED_TOKENS, "Tokens written.");
     describe_gauge!(KV_USED, "Pages of the KV cache in use.");
     describe_gauge!(KV_TOTAL, "Pages of the KV cache.");
@@ -215,6 +236,9 @@ mod tests {
         }
         model_unloaded("m-metrics");
         let text = render();
-        assert!(text.contains("troika_kv_pages{model=\"m-metrics\"} 0"), "{text}");
+        assert!(
+            text.contains("troika_kv_pages{model=\"m-metrics\"} 0"),
+            "{text}"
+        );
     }
 }

@@ -48,7 +48,11 @@ pub(crate) fn run(args: &ConfigArgs, console: &Console) -> anyhow::Result<()> {
     let heading = ["SETTING", "VALUE", "FROM"].map(str::to_owned);
     let rows = rows.map(|(field, origin)| {
         let value = output::printable(&field.text(settings)).into_owned();
-        let value = if value.is_empty() { "-".to_owned() } else { value };
+        let value = if value.is_empty() {
+            "-".to_owned()
+        } else {
+            value
+        };
         [field.key.to_owned(), value, origin.to_string()]
     });
     let rows: Vec<_> = std::iter::once(heading).chain(rows).collect();

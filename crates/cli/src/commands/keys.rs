@@ -148,7 +148,14 @@ fn list(keys: &[Key], console: &Console) -> anyhow::Result<()> {
         console.note("There are no keys; `troika keys add NAME` makes one.");
         return Ok(());
     }
-    let heading = ["NAME", "KEY", "SCOPES", "REQUESTS/MIN", "TOKENS/MIN", "CREATED"];
+    let heading = [
+        "NAME",
+        "KEY",
+        "SCOPES",
+        "REQUESTS/MIN",
+        "TOKENS/MIN",
+        "CREATED",
+    ];
     let share = |share: Option<u32>| share.map_or_else(|| "-".to_owned(), |n| n.to_string());
     let rows = keys.iter().map(|key| {
         let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.name()).collect();

@@ -76,9 +76,8 @@ fn backend(settings: &Settings) -> anyhow::Result<Arc<dyn Backend>> {
 /// # Errors
 /// [`WrongUse`] if everyone on the network could use the machine.
 fn check_exposure(settings: &Settings, keys: &Keys) -> Result<(), WrongUse> {
-    let guarded = settings.host.is_loopback()
-        || keys.are_needed()
-        || settings.allow_unauthenticated_network;
+    let guarded =
+        settings.host.is_loopback() || keys.are_needed() || settings.allow_unauthenticated_network;
     match guarded {
         true => Ok(()),
         false => Err(WrongUse(format!(

@@ -39,7 +39,10 @@ impl Server {
     /// Waits until the server has ended; returns how long that took.
     async fn ended(self) -> Duration {
         let begun = Instant::now();
-        tokio::time::timeout(SOON, self.task).await.unwrap().unwrap();
+        tokio::time::timeout(SOON, self.task)
+            .await
+            .unwrap()
+            .unwrap();
         begun.elapsed()
     }
 }
@@ -55,7 +58,10 @@ fn router() -> Router {
     };
     Router::new()
         .route("/", get(async || "here"))
-        .route("/length", post(|body: Bytes| async move { body.len().to_string() }))
+        .route(
+            "/length",
+            post(|body: Bytes| async move { body.len().to_string() }),
+        )
         .route("/slow", get(move || async move { words(6, 50) }))
         .route("/endless", get(move || async move { words(1_000_000, 10) }))
 }
@@ -92,7 +98,9 @@ async fn closed(stream: &mut TcpStream) -> (Duration, String) {
     let begun = Instant::now();
     let mut rest = Vec::new();
     // A reset is an end as well.
-    let _ = tokio::time::timeout(SOON, stream.read_to_end(&mut rest)).await.unwrap();
+    let _ = tokio::time::timeout(SOON, stream.read_to_end(&mut rest))
+        .await
+        .unwrap();
     (begun.elapsed(), String::from_utf8(rest).unwrap())
 }
 
@@ -101,7 +109,10 @@ async fn a_connection_without_a_request_is_closed() {
     let server = Server::start(quick()).await;
     let mut silent = server.connect().await;
     let mut dripping = server.connect().await;
-    dripping.write_all(b"GET / HTTP/1.1\r\nx-slow: ").await.unwrap();
+    dripping
+        .write_all(b"GET / HTTP/1.1\r\nx-slow: ")
+        .await
+        .unwrap();
     for stream in [&mut silent, &mut dripping] {
         let (took, _) = closed(stream).await;
         assert!(took < Duration::from_secs(1), "took {took:?}");
@@ -120,7 +131,9 @@ async fn a_head_that_drips_is_not_waited_for() {
     });
     let begun = Instant::now();
     let mut rest = Vec::new();
-    let _ = tokio::time::timeout(SOON, reader.read_to_end(&mut rest)).await.unwrap();
+    let _ = tokio::time::timeout(SOON, reader.read_to_end(&mut rest))
+        .await
+        .unwrap();
     assert!(begun.elapsed() < Duration::from_secs(1));
     drip.await.unwrap();
 }
@@ -131,13 +144,20 @@ async fn a_connection_may_rest_between_requests() {
     let mut stream = server.connect().await;
     for _ in 0..2 {
         get_on(&mut stream, "/").await;
-        assert!(read_until(&mut stream, "here").await.starts_with("HTTP/1.1 200"));
+        assert!(
+            read_until(&mut stream, "here")
+                .await
+                .starts_with("HTTP/1.1 200")
+        );
         // Longer than a head may take.
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     stream.write_all(b"GET / HT").await.unwrap();
     let (took, _) = closed(&mut stream).await;
-    assert!(took < Duration::from_secs(1), "a begun head has its own limit: {took:?}");
+    assert!(
+        took < Duration::from_secs(1),
+        "a begun head has its own limit: {took:?}"
+    );
 }
 
 #[tokio::test]
@@ -167,7 +187,10 @@ async fn connections_beyond_the_limit_wait_and_are_served() {
     get_on(&mut third, "/").await;
     let begun = Instant::now();
     read_until(&mut third, "here").await;
-    assert!(begun.elapsed() > Duration::from_millis(100), "it had to wait");
+    assert!(
+        begun.elapsed() > Duration::from_millis(100),
+        "it had to wait"
+    );
 }
 
 #[tokio::test]
@@ -196,7 +219,10 @@ async fn many_half_open_connections_harm_nobody() {
     let mut half_open = Vec::new();
     for _ in 0..300 {
         let mut stream = server.connect().await;
-        stream.write_all(b"POST /length HTTP/1.1\r\nhost:").await.unwrap();
+        stream
+            .write_all(b"POST /length HTTP/1.1\r\nhost:")
+            .await
+            .unwrap();
         half_open.push(stream);
     }
     let begun = Instant::now();
@@ -217,7 +243,10 @@ async fn running_answers_finish_and_late_ones_are_heard() {
     read_until(&mut slow, "word").await;
     server.drain.begin();
     let (took, _) = closed(&mut resting).await;
-    assert!(took < Duration::from_millis(200), "rests end at once: {took:?}");
+    assert!(
+        took < Duration::from_millis(200),
+        "rests end at once: {took:?}"
+    );
     let mut late = server.connect().await;
     get_on(&mut late, "/").await;
     read_until(&mut late, "HTTP/1.1").await;

@@ -103,10 +103,7 @@ pub(super) mod bytes_option {
     use super::*;
 
     #[expect(clippy::ref_option, reason = "serde's signature")]
-    pub(crate) fn serialize<S: Serializer>(
-        bytes: &Option<u64>,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(bytes: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
         bytes.map(size_text).serialize(to)
     }
 
@@ -208,7 +205,10 @@ fn size(scalar: &Scalar) -> Option<u64> {
 
 fn size_text(bytes: u64) -> String {
     let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    match units.iter().find(|(size, _)| bytes > 0 && bytes % size == 0) {
+    match units
+        .iter()
+        .find(|(size, _)| bytes > 0 && bytes % size == 0)
+    {
         Some((size, unit)) => format!("{}{unit}", bytes / size),
         None => bytes.to_string(),
     }

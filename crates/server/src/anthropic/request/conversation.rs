@@ -51,7 +51,10 @@ pub(super) fn conversation(messages: Vec<Message>) -> Result<(Vec<ChatMessage>, 
     // Empty, the assistant's last message is no turn.
     let begun = turns.pop_if(|turn| prefilled && turn.role == "assistant");
     let begun = begun.filter(|turn| *turn != ChatMessage::new("assistant", ""));
-    if begun.as_ref().is_some_and(|turn| !turn.tool_calls.is_empty()) {
+    if begun
+        .as_ref()
+        .is_some_and(|turn| !turn.tool_calls.is_empty())
+    {
         let message = "the last message calls a tool; its `tool_result` must follow";
         return Err(ApiError::invalid(message).at(format!("messages[{last}].content")));
     }
