@@ -292,7 +292,9 @@ impl Sources {
             .file
             .clone()
             .unwrap_or_else(|| self.home.join("config.toml"));
-        let env = self.env.iter().filter_map(|(name, value)| {
+        // An empty variable is how scripts and containers say nothing.
+        let env = self.env.iter().filter(|(_, value)| !value.is_empty());
+        let env = env.filter_map(|(name, value)| {
             let field = FIELDS.iter().find(|field| field.env() == *name)?;
             Some((field.key.to_owned(), text_value(value)))
         });
