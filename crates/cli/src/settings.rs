@@ -1,8 +1,9 @@
 //! The server's settings as flags, made of the server's own list of them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
+use troika_server::Settings;
 use troika_server::settings::{FIELDS, Field, Resolved, Sources};
 
 use crate::exit::WrongUse;
@@ -48,10 +49,15 @@ impl SettingsArgs {
 }
 
 fn arg(field: &Field) -> Arg {
+    let default = field.text(&Settings::at(Path::new("$TROIKA_HOME")));
+    let help = match &*default {
+        "" | "false" => field.help.to_owned(),
+        default => format!("{} [default: {default}]", field.help),
+    };
     let arg = Arg::new(field.key)
         .long(field.flag())
         .value_name(field.value)
-        .help(field.help)
+        .help(help)
         .help_heading(field.group);
     match (field.key, field.value) {
         ("threads", _) => arg.short('t'),

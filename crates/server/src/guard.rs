@@ -16,7 +16,7 @@ use axum::response::Response;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::dialect::Dialect;
-use crate::{ApiError, ErrorKind, Settings};
+use crate::{ApiError, ErrorKind, Settings, metrics};
 
 /// Names by which containers call the machine they run on. `.internal` belongs to no one on the public internet.
 const CONTAINER_HOSTS: [&str; 2] = ["host.docker.internal", "host.containers.internal"];
@@ -111,7 +111,10 @@ pub(crate) async fn layer(
 ) -> Response {
     match guard.check(&request) {
         Ok(()) => next.run(request).await,
-        Err(error) => Dialect::of(request.uri().path()).refuse(&error),
+        Err(error) => {
+            metrics::refused(error.kind);
+            Dialect::of(request.uri().path()).refuse(&error)
+        }
     }
 }
 

@@ -141,7 +141,7 @@ pub(crate) async fn layer(State(bodies): State<Bodies>, request: Request, next: 
             next.run(request).await
         }
         Err(error) => {
-            metrics::rejected(error.kind);
+            metrics::refused(error.kind);
             if error.kind != ErrorKind::Timeout {
                 discard(body).await;
             }

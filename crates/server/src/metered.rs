@@ -86,7 +86,7 @@ impl Meter {
 
 fn refused(error: &ApiError) {
     if error.kind.retry_after().is_some() {
-        metrics::rejected(error.kind);
+        metrics::refused(error.kind);
     }
 }
 

@@ -124,20 +124,24 @@ pub(crate) fn request(route: &str, method: &'static str, status: StatusCode, too
     histogram!(REQUEST_SECONDS, "route" => route).record(took);
 }
 
-/// A request was refused before a model saw it.
-pub(crate) fn rejected(kind: ErrorKind) {
-    let reason = match kind {
+/// A request was refused before a model saw it, for a reason in one or two words.
+pub(crate) fn rejected(reason: &'static str) {
+    counter!(REJECTED, "reason" => reason).increment(1);
+}
+
+/// A request was refused before a model saw it, by an error of this kind.
+pub(crate) fn refused(kind: ErrorKind) {
+    rejected(match kind {
         ErrorKind::Unauthenticated => "unauthenticated",
         ErrorKind::Forbidden => "forbidden",
         ErrorKind::Timeout => "timeout",
         ErrorKind::TooLarge => "too_large",
         ErrorKind::RateLimited { .. } => "rate_limited",
-        ErrorKind::Overloaded { .. } => "overloaded",
+        ErrorKind::Overloaded { .. } => "queue_full",
         ErrorKind::Unavailable { .. } => "unavailable",
         ErrorKind::Internal => "internal",
         _ => "invalid",
-    };
-    counter!(REJECTED, "reason" => reason).increment(1);
+    });
 }
 
 /// A connection is open for as long as this lives.
@@ -218,7 +222,7 @@ mod tests {
         kv_pages("m-metrics", 3, 8);
         jobs("m-metrics", 2, 5);
         model_loaded("m-metrics", seconds);
-        rejected(ErrorKind::TooLarge);
+        refused(ErrorKind::TooLarge);
         request("/v1/x", "POST", StatusCode::OK, seconds);
         upkeep();
         let text = render();

@@ -346,7 +346,7 @@ pub(crate) async fn layer(State(keys): State<Keys>, mut request: Request, next: 
         match admitted {
             Ok(key) => caller.key = key,
             Err(error) => {
-                metrics::rejected(error.kind);
+                metrics::refused(error.kind);
                 return Dialect::of(path).refuse(&error);
             }
         }

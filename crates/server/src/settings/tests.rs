@@ -138,7 +138,8 @@ fn the_example_is_a_file_without_effect_until_the_marks_are_gone() {
 
 #[test]
 fn mistakes_are_named_with_their_place() {
-    let cases: [(&str, &[(&str, &str)], &[&str]); 8] = [
+    type Case<'c> = (&'c str, &'c [(&'c str, &'c str)], &'c [&'c str]);
+    let cases: [Case<'_>; 8] = [
         (
             "prot = 1",
             &[],
