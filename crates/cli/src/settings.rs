@@ -74,6 +74,7 @@ impl clap::Args for SettingsArgs {
         let config = Arg::new(CONFIG)
             .long(CONFIG)
             .env("TROIKA_CONFIG")
+            .hide_env_values(true)
             .value_name("FILE")
             .value_parser(clap::value_parser!(PathBuf))
             .help("Configuration file [default: config.toml in TROIKA_HOME, if it is there]");

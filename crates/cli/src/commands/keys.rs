@@ -19,7 +19,13 @@ pub(crate) struct KeysArgs {
     #[command(subcommand)]
     command: KeysCommand,
     /// Configuration file [default: config.toml in TROIKA_HOME, if it is there]
-    #[arg(long, env = "TROIKA_CONFIG", value_name = "FILE", global = true)]
+    #[arg(
+        long,
+        env = "TROIKA_CONFIG",
+        hide_env_values = true,
+        value_name = "FILE",
+        global = true
+    )]
     config: Option<PathBuf>,
     /// Where API keys are [default: as the configuration says]
     #[arg(long, value_name = "FILE", global = true)]

@@ -18,6 +18,9 @@ use crate::{logging, output};
 /// Threads that read and write connections. Models compute on threads of their own.
 const CONNECTION_THREADS: usize = 2;
 
+/// Files that are open besides connections: models, logs, and what libraries need.
+const OTHER_FILES: u64 = 256;
+
 const EXAMPLES: &str = "\
 Examples:
   troika serve                                     for programs on this machine
@@ -40,12 +43,27 @@ pub(crate) fn run(args: &ServeArgs, console: &Console) -> anyhow::Result<()> {
     let settings = args.settings.resolve(&home)?.settings;
     logging::start(&settings)?;
     troika_server::report_panics_by_place();
+    raise_file_limit(&settings);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONNECTION_THREADS)
         .enable_all()
         .build()
         .context("cannot start the threads for connections")?
         .block_on(serve(&settings, console))
+}
+
+/// Every connection is a file, and systems grant fewer at first than they would on request.
+fn raise_file_limit(settings: &Settings) {
+    let needed = settings.max_connections as u64 + OTHER_FILES;
+    match rlimit::increase_nofile_limit(needed) {
+        Ok(granted) if granted >= needed => {}
+        Ok(granted) => tracing::warn!(
+            granted,
+            needed,
+            "the system grants fewer open files than connections may need; raise `ulimit -n`, or lower `max_connections`"
+        ),
+        Err(error) => tracing::warn!(%error, "the limit of open files stays as it was"),
+    }
 }
 
 async fn serve(settings: &Settings, console: &Console) -> anyhow::Result<()> {

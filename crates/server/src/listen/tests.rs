@@ -20,10 +20,14 @@ struct Server {
 
 impl Server {
     async fn start(settings: Settings) -> Self {
+        Self::start_with(settings, router()).await
+    }
+
+    async fn start_with(settings: Settings, router: Router) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let drain = Drain::default();
-        let (router, going) = (router(), drain.clone());
+        let going = drain.clone();
         let task = tokio::spawn(async move { serve(listener, router, going, &settings).await });
         Self {
             address,
@@ -284,4 +288,55 @@ async fn insisting_ends_it_at_once() {
     server.drain.begin();
     server.drain.abandon();
     assert!(server.ended().await < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn bodies_are_refused_in_words_that_arrive() {
+    let home = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        body_limit: 64 << 10,
+        body_timeout: Duration::from_millis(200),
+        ..Settings::at(home.path())
+    };
+    let keys = crate::keys::Keys::open(crate::keys::KeyFile::at(&settings.keys_file)).unwrap();
+    let backend: Arc<dyn crate::Backend> = crate::testing::Scripted::new([]);
+    let app = crate::app(backend, &settings, keys, &Drain::default());
+    let server = Server::start_with(settings, app).await;
+    let head =
+        |length: &str| format!("POST /v1/messages HTTP/1.1\r\nhost: localhost\r\n{length}\r\n\r\n");
+    let long = vec![b'x'; 16 << 20];
+    let chunked = [b"1000000\r\n", &*long, b"\r\n0\r\n\r\n"].concat();
+    for (length, body, want) in [
+        // Says how long it is, and sends it without listening.
+        ("content-length: 16777216", &*long, "413"),
+        // Says nothing.
+        ("transfer-encoding: chunked", &*chunked, "413"),
+        // Says more than it sends.
+        ("content-length: 1000", b"{", "408"),
+    ] {
+        let mut stream = server.connect().await;
+        stream.write_all(head(length).as_bytes()).await.unwrap();
+        stream.write_all(body).await.unwrap();
+        let answer = read_until(&mut stream, "}").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {want}")), "{answer}");
+        assert!(answer.contains("\"type\":\"error\""), "{answer}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn signals_begin_and_insist() {
+    let drain = Drain::default();
+    drain.on_signals().unwrap();
+    let signal = |name: &str| {
+        let process = std::process::id().to_string();
+        let kill = std::process::Command::new("kill")
+            .args([name, &process])
+            .status();
+        assert!(kill.unwrap().success());
+    };
+    signal("-TERM");
+    tokio::time::timeout(SOON, drain.begun()).await.unwrap();
+    signal("-INT");
+    tokio::time::timeout(SOON, drain.abandoned()).await.unwrap();
 }
