@@ -6,6 +6,7 @@ mod models;
 mod perplexity;
 mod program;
 mod run;
+mod serve;
 mod template;
 
 use std::io::Write as _;
