@@ -17,8 +17,10 @@ mod kv_cache;
 mod loaded;
 mod model;
 mod perplexity;
+mod prefix_cache;
 mod resident;
 mod session;
+mod writer;
 
 pub use cpu::CpuDevice;
 pub use error::Error;
@@ -27,4 +29,6 @@ pub use kv_cache::Sequence;
 pub use loaded::{Model, Step};
 pub use model::{architectures, model_spec};
 pub use perplexity::{Perplexity, TextTooShort};
+pub use prefix_cache::PrefixCache;
 pub use session::Session;
+pub use writer::{Advance, Writer};

@@ -12,7 +12,7 @@ use troika_gguf::ModelFile;
 
 use crate::Error;
 use crate::chat::{ChatTemplate, TemplateError};
-use crate::kv_cache::{KvCache, Sequence};
+use crate::kv_cache::{self, KvCache, Sequence};
 use crate::tokenizer::Tokenizer;
 
 /// A model that is ready to run.
@@ -110,6 +110,21 @@ impl Model {
         self.cache.n_free() * PAGE_TOKENS
     }
 
+    /// Pages of the KV cache that nobody owns.
+    pub fn n_page_free(&self) -> usize {
+        self.cache.n_free()
+    }
+
+    /// How many free pages a step takes that adds so many tokens to these sequences: new ones, and copies of those that
+    /// are shared and would be written to. Exact, so that what is lacking can be [evicted](crate::PrefixCache::evict)
+    /// first.
+    pub fn pages_wanted<'s>(
+        &self,
+        steps: impl IntoIterator<Item = (&'s Sequence, usize)>,
+    ) -> usize {
+        kv_cache::pages_wanted(steps)
+    }
+
     /// One forward pass. Every sequence is longer by its tokens afterwards. Returns the logits that the steps ask for,
     /// in their order.
     ///
@@ -128,10 +143,11 @@ impl Model {
     }
 
     fn run(&mut self, steps: &mut [Step<'_>]) -> Result<Logits, Error> {
-        for step in &mut *steps {
-            if let Some(copy) = self.cache.reserve(step.sequence, step.tokens.len())? {
-                self.resident.copy_page(copy.from, copy.to);
-            }
+        let wishes = steps
+            .iter_mut()
+            .map(|step| (&mut *step.sequence, step.tokens.len()));
+        for copy in self.cache.reserve_all(wishes)? {
+            self.resident.copy_page(copy.from, copy.to);
         }
         let pages: Vec<Vec<usize>> = steps.iter().map(|step| step.sequence.pages()).collect();
         let sequences: Vec<troika_device::Sequence<'_>> = steps

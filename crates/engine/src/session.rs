@@ -101,6 +101,11 @@ impl<'m> Session<'m> {
         self.step(tokens, LogitsFor::All)
     }
 
+    /// The logits that follow the last token, if that was asked for.
+    pub(crate) fn last_logits(&self) -> Option<&[f32]> {
+        self.logits.last()
+    }
+
     fn step(&mut self, tokens: &[TokenId], logits: LogitsFor) -> Result<Logits, Error> {
         self.model.step(&mut [Step {
             sequence: &mut self.sequence,

@@ -18,6 +18,8 @@ pub(crate) struct App {
 /// All routes, without the layers that guard them.
 pub(crate) fn routes(backend: Arc<dyn Backend>) -> Router {
     Router::new()
+        .merge(crate::openai::routes())
+        .merge(crate::anthropic::routes())
         .fallback(unknown_route)
         .with_state(App { backend })
 }

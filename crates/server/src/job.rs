@@ -23,6 +23,8 @@ pub struct Job {
     pub sampling: Sampling,
     /// Strings that end an answer; they are not part of it.
     pub stop: Vec<String>,
+    /// The model cannot end an answer: each has `max_tokens` tokens.
+    pub ignore_end: bool,
     /// Report each token's log-probability, and those of this many of the likeliest. `None` reports none.
     pub top_logprobs: Option<usize>,
     /// The form that the answer must have.

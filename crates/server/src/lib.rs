@@ -7,10 +7,16 @@
 
 pub mod job;
 
+mod anthropic;
 mod app;
 mod backend;
 mod dialect;
 mod error;
+mod fields;
+mod ids;
+mod openai;
+mod narrator;
+mod responses;
 mod wire;
 
 #[cfg(test)]

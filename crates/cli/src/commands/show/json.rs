@@ -13,6 +13,7 @@ pub(super) fn value(facts: &Facts<'_>, path: Option<String>, with_tensors: bool)
     let mut value = json!({
         "name": facts.name(),
         "path": path,
+        "manifest": facts.manifest,
         "bytes": facts.file.bytes(),
         "gguf_version": facts.file.version(),
         "architecture": facts.architecture(),
