@@ -4,8 +4,11 @@ use clap::{ArgAction, Parser, Subcommand};
 use troika_base::TokenId;
 use troika_engine::sampler::SamplingParams;
 use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
+use troika_library::Parameters;
 
-use crate::commands::{bench, completions, list, man, perplexity, run, show};
+use crate::commands::{
+    bench, completions, config, embed, keys, list, man, perplexity, run, serve, show,
+};
 use crate::exit::WrongUse;
 use crate::output::Console;
 
@@ -14,6 +17,7 @@ Examples:
   troika run \"Once upon a time\"                    a story by the model inside
   troika run model.gguf                            chat
   troika run model.gguf \"Why is the sky blue?\"     one answer
+  troika serve                                     OpenAI, Anthropic and Ollama APIs on 127.0.0.1:11435
   troika show model.gguf --ctx 32768               what is inside, how much memory it takes
   troika bench model.gguf --roofline               how fast it is here, and how fast it could be
 
@@ -47,8 +51,12 @@ impl Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Box<run::RunArgs>),
+    Serve(serve::ServeArgs),
+    Config(config::ConfigArgs),
+    Keys(keys::KeysArgs),
     Bench(bench::BenchArgs),
     Perplexity(perplexity::PerplexityArgs),
+    Embed(embed::EmbedArgs),
     Show(show::ShowArgs),
     List(list::ListArgs),
     Completions(completions::CompletionsArgs),
@@ -130,23 +138,38 @@ pub(crate) struct LogitBias {
 }
 
 impl SamplingArgs {
-    /// The parameters, but for the biases, which need a vocabulary.
+    /// The parameters, but for the biases, which need a vocabulary. What no flag names is the model's own default.
     ///
     /// # Errors
     /// [`WrongUse`] if a number is out of range.
-    pub(crate) fn params(&self) -> Result<SamplingParams, WrongUse> {
+    pub(crate) fn params(&self, own: &Parameters) -> Result<SamplingParams, WrongUse> {
         let default = SamplingParams::default();
         let params = SamplingParams {
-            temperature: self.temperature.unwrap_or(default.temperature),
-            top_k: self.top_k.unwrap_or(default.top_k),
-            top_p: self.top_p.unwrap_or(default.top_p),
-            min_p: self.min_p.unwrap_or(default.min_p),
-            repeat_penalty: self.repeat_penalty.unwrap_or(default.repeat_penalty),
-            repeat_last_n: self.repeat_last_n.unwrap_or(default.repeat_last_n),
-            presence_penalty: self.presence_penalty.unwrap_or(default.presence_penalty),
-            frequency_penalty: self.frequency_penalty.unwrap_or(default.frequency_penalty),
+            temperature: self
+                .temperature
+                .or(own.temperature)
+                .unwrap_or(default.temperature),
+            top_k: self.top_k.or(own.top_k).unwrap_or(default.top_k),
+            top_p: self.top_p.or(own.top_p).unwrap_or(default.top_p),
+            min_p: self.min_p.or(own.min_p).unwrap_or(default.min_p),
+            repeat_penalty: self
+                .repeat_penalty
+                .or(own.repeat_penalty)
+                .unwrap_or(default.repeat_penalty),
+            repeat_last_n: self
+                .repeat_last_n
+                .or(own.repeat_last_n)
+                .unwrap_or(default.repeat_last_n),
+            presence_penalty: self
+                .presence_penalty
+                .or(own.presence_penalty)
+                .unwrap_or(default.presence_penalty),
+            frequency_penalty: self
+                .frequency_penalty
+                .or(own.frequency_penalty)
+                .unwrap_or(default.frequency_penalty),
             logit_bias: Vec::new(),
-            seed: self.seed,
+            seed: self.seed.or(own.seed),
         };
         params
             .validate()
@@ -263,8 +286,12 @@ mod tests {
         for verb in [
             "",
             "run",
+            "serve",
+            "config",
+            "keys",
             "bench",
             "perplexity",
+            "embed",
             "show",
             "list",
             "completions",
@@ -331,7 +358,10 @@ mod tests {
             let Some(Command::Run(run)) = args.command else {
                 panic!("the verb is run");
             };
-            assert!(run.sampling.params().is_err(), "{flags:?}");
+            assert!(
+                run.sampling.params(&Parameters::default()).is_err(),
+                "{flags:?}"
+            );
         }
     }
 }

@@ -4,22 +4,28 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use troika_gguf::ModelFile;
+use troika_library::{self as library, Entry, Manifest, is_model_path};
 
-use crate::home::{self, Home};
+use crate::home::Home;
 
 /// The story model that is part of the program.
-static STORIES: &[u8] = include_bytes!("../assets/stories.gguf");
+pub(crate) static STORIES: &[u8] = include_bytes!("../assets/stories.gguf");
 
 /// The name that asks for it.
 pub(crate) const BUILT_IN: &str = "stories";
 
 /// Where a model comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Source {
     /// The story model inside the program.
     BuiltIn,
     /// A file.
     File(PathBuf),
+    /// Settings over one of these.
+    Created {
+        base: Box<Self>,
+        manifest: Box<Manifest>,
+    },
 }
 
 impl Source {
@@ -31,24 +37,62 @@ impl Source {
         let file = match self {
             Self::BuiltIn => ModelFile::from_bytes("stories (built in)", STORIES),
             Self::File(path) => ModelFile::open(path),
+            Self::Created { base, .. } => return base.open(),
         };
         file.context("cannot open the model")
     }
 
     pub(crate) fn is_built_in(&self) -> bool {
-        *self == Self::BuiltIn
+        match self {
+            Self::BuiltIn => true,
+            Self::File(_) => false,
+            Self::Created { base, .. } => base.is_built_in(),
+        }
+    }
+
+    /// The file, unless it is the program.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::BuiltIn => None,
+            Self::File(path) => Some(path),
+            Self::Created { base, .. } => base.path(),
+        }
+    }
+
+    /// The settings that were given to it when it was created.
+    pub(crate) fn manifest(&self) -> Option<&Manifest> {
+        match self {
+            Self::Created { manifest, .. } => Some(manifest),
+            Self::BuiltIn | Self::File(_) => None,
+        }
+    }
+}
+
+impl From<Entry> for Source {
+    fn from(entry: Entry) -> Self {
+        let base = match entry.source {
+            library::Source::BuiltIn(_) => Self::BuiltIn,
+            library::Source::File(path) => Self::File(path),
+        };
+        if !entry.is_created {
+            return base;
+        }
+        Self::Created {
+            base: Box::new(base),
+            manifest: Box::new(entry.manifest),
+        }
     }
 }
 
 /// What a word on the command line turns out to be.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Found {
     /// A model.
     Model(Source),
     /// It looks like a path, and nothing is there.
     NoSuchFile,
-    /// Neither a path nor the name of a model.
-    Other,
+    /// Neither a path nor the name of a model, or of one that is damaged: the reason.
+    Other(library::Error),
 }
 
 /// Looks for a model of this name. A file in reach goes before an installed one, and that before the one inside.
@@ -58,16 +102,11 @@ pub(crate) fn find(word: &str, home: &Home) -> Found {
     if path.is_file() || (looks_like_path(word) && path.exists() && !path.is_dir()) {
         return Found::Model(Source::File(path.to_owned()));
     }
-    if let Some(path) = home.model(word) {
-        return Found::Model(Source::File(path));
+    match home.library().find(word) {
+        Ok(entry) => Found::Model(entry.into()),
+        Err(library::Error::NotFound { .. }) if looks_like_path(word) => Found::NoSuchFile,
+        Err(error) => Found::Other(error),
     }
-    if word == BUILT_IN {
-        return Found::Model(Source::BuiltIn);
-    }
-    if looks_like_path(word) {
-        return Found::NoSuchFile;
-    }
-    Found::Other
 }
 
 /// The model of this name, which has to be one.
@@ -78,7 +117,11 @@ pub(crate) fn need(word: &str, home: &Home) -> anyhow::Result<Source> {
     match find(word, home) {
         Found::Model(source) => Ok(source),
         Found::NoSuchFile => Err(no_such_file(word)),
-        Found::Other => Err(not_installed(word, home)),
+        Found::Other(library::Error::NotFound { known, .. }) => Err(anyhow!(
+            "no model {word:?} is installed; there is {known}. Name a .gguf file, or put one into {}",
+            home.models_dir().display()
+        )),
+        Found::Other(error) => Err(error.into()),
     }
 }
 
@@ -93,28 +136,6 @@ pub(crate) fn no_such_file(word: &str) -> anyhow::Error {
     anyhow!("there is no model file {word:?}: {advice}")
 }
 
-fn not_installed(word: &str, home: &Home) -> anyhow::Error {
-    const NAMES_SHOWN: usize = 8;
-    let mut names: Vec<_> = home
-        .models()
-        .unwrap_or_default()
-        .iter()
-        .map(|path| home::model_name(path))
-        .collect();
-    names.push(BUILT_IN.to_owned());
-    let more = names.len().saturating_sub(NAMES_SHOWN);
-    names.truncate(NAMES_SHOWN);
-    let mut known = names.join(", ");
-    if more > 0 {
-        known.push_str(&format!(" and {more} more"));
-    }
-    let directory = home.models_dir();
-    anyhow!(
-        "no model {word:?} is installed; there is {known}. Name a .gguf file, or put one into {}",
-        directory.display()
-    )
-}
-
 /// Whether a word that names no file was meant to. A prompt may have a slash in it, as in "and/or".
 fn looks_like_path(word: &str) -> bool {
     let one_word = !word.contains(char::is_whitespace);
@@ -122,9 +143,7 @@ fn looks_like_path(word: &str) -> bool {
         .iter()
         .any(|start| word.starts_with(start))
         || matches!(word, "." | "..");
-    home::is_model_path(Path::new(word))
-        || rooted
-        || (one_word && word.contains(std::path::is_separator))
+    is_model_path(Path::new(word)) || rooted || (one_word && word.contains(std::path::is_separator))
 }
 
 #[cfg(test)]
@@ -138,22 +157,32 @@ mod tests {
         std::fs::create_dir_all(&models).expect("a directory");
         std::fs::write(models.join("tiny.gguf"), b"").expect("a file");
         let home = Home::at(&directory);
-        let installed = Found::Model(Source::File(models.join("tiny.gguf")));
+        let installed = Some(Source::File(models.join("tiny.gguf")));
         for (word, want) in [
             ("tiny", &installed),
             ("tiny.gguf", &installed),
-            ("stories", &Found::Model(Source::BuiltIn)),
-            ("no/such", &Found::NoSuchFile),
-            ("../models/tiny", &Found::NoSuchFile),
-            ("my models/nothing.GGUF", &Found::NoSuchFile),
-            ("/no such/file", &Found::NoSuchFile),
-            ("Once upon a time", &Found::Other),
-            ("cats and/or dogs", &Found::Other),
-            ("llama3", &Found::Other),
-            ("", &Found::Other),
-            ("..", &Found::NoSuchFile),
+            ("stories", &Some(Source::BuiltIn)),
+            ("Once upon a time", &None),
+            ("cats and/or dogs", &None),
+            ("llama3", &None),
+            ("", &None),
         ] {
-            assert_eq!(&find(word, &home), want, "{word:?}");
+            let found = match find(word, &home) {
+                Found::Model(source) => Some(source),
+                Found::Other(library::Error::NotFound { .. }) => None,
+                other => panic!("{word:?}: {other:?}"),
+            };
+            assert_eq!(&found, want, "{word:?}");
+        }
+        for word in [
+            "no/such",
+            "../models/tiny",
+            "my models/nothing.GGUF",
+            "/no such/file",
+            "..",
+        ] {
+            let found = find(word, &home);
+            assert!(matches!(found, Found::NoSuchFile), "{word:?}: {found:?}");
         }
         let error = need("llama3", &home).expect_err("is not installed");
         assert!(

@@ -1,4 +1,4 @@
-//! What a file's weights are made of, what they take in memory, and what of them a step reads.
+//! What a file's weights take in memory, and what of them a step reads.
 
 use std::collections::BTreeMap;
 
@@ -11,66 +11,6 @@ const EMBEDDING: &str = "token_embd.weight";
 const OUTPUT: &str = "output.weight";
 /// Read by the host when the model is loaded.
 const ROPE_FACTORS: &str = "rope_freqs.weight";
-
-/// Tensors of one number format.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Format {
-    pub(crate) tensors: usize,
-    pub(crate) parameters: u64,
-    pub(crate) bytes: u64,
-}
-
-/// A file's tensors by number format.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Formats(BTreeMap<DType, Format>);
-
-impl Formats {
-    pub(crate) fn of(file: &ModelFile) -> Self {
-        let mut formats = BTreeMap::<DType, Format>::new();
-        for tensor in file.tensors() {
-            let format = formats.entry(tensor.dtype).or_default();
-            format.tensors += 1;
-            format.parameters = format.parameters.saturating_add(tensor.n_elements());
-            format.bytes = format.bytes.saturating_add(tensor.bytes);
-        }
-        Self(formats)
-    }
-
-    /// By format, most bytes first.
-    pub(crate) fn by_bytes(&self) -> Vec<(DType, Format)> {
-        let mut formats: Vec<_> = self
-            .0
-            .iter()
-            .map(|(&dtype, &format)| (dtype, format))
-            .collect();
-        formats.sort_by_key(|(_, format)| std::cmp::Reverse(format.bytes));
-        formats
-    }
-
-    /// The format that takes the most bytes.
-    pub(crate) fn main(&self) -> Option<DType> {
-        self.by_bytes().first().map(|&(dtype, _)| dtype)
-    }
-
-    pub(crate) fn parameters(&self) -> u64 {
-        self.sum(|format| format.parameters)
-    }
-
-    pub(crate) fn bytes(&self) -> Bytes {
-        Bytes(self.sum(|format| format.bytes))
-    }
-
-    pub(crate) fn bits_per_weight(&self) -> Option<f64> {
-        let parameters = self.parameters();
-        (parameters > 0).then(|| self.bytes().0 as f64 * 8.0 / parameters as f64)
-    }
-
-    fn sum(&self, of: impl Fn(&Format) -> u64) -> u64 {
-        self.0
-            .values()
-            .fold(0, |sum, format| sum.saturating_add(of(format)))
-    }
-}
 
 /// Memory that a model takes when it is loaded on the CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +84,8 @@ impl TokenCost {
 
 #[cfg(test)]
 mod tests {
+    use troika_library::Formats;
+
     use super::*;
     use crate::model::Source;
 
@@ -154,7 +96,7 @@ mod tests {
         let formats = Formats::of(&file);
         assert!(formats.bytes().0 <= file.bytes());
         let main = formats.by_bytes()[0].1;
-        assert!(formats.0.values().all(|format| format.bytes <= main.bytes));
+        assert!(main.bytes <= formats.bytes().0);
         let footprint = Footprint::of(&file, &spec, 33).expect("its formats are computed");
         assert_eq!(footprint.kv.0 % 2, 0);
         let twice = Footprint::of(&file, &spec, 64).expect("its formats are computed");

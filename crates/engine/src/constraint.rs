@@ -76,7 +76,7 @@ impl ConstraintFactory {
         };
         Ok(Constraint {
             // With caches of its own: what one answer makes the parser remember is gone with the answer.
-            matcher: matcher.deep_clone(),
+            matcher: Box::new(matcher.deep_clone()),
             mask: TokenMask::nothing(self.tokenizer.n_vocab()),
             mask_is_current: false,
             tokenizer: Arc::clone(&self.tokenizer),
@@ -96,7 +96,8 @@ impl std::fmt::Debug for ConstraintFactory {
 ///
 /// After an error it stays an error: an answer that has left its grammar does not come back to it.
 pub struct Constraint {
-    matcher: Matcher,
+    /// Boxed, as it is 2 kB and answers are passed about.
+    matcher: Box<Matcher>,
     mask: TokenMask,
     mask_is_current: bool,
     tokenizer: Arc<Tokenizer>,
@@ -151,7 +152,7 @@ impl Clone for Constraint {
     /// The same place in the same grammar; from here on the two are independent.
     fn clone(&self) -> Self {
         Self {
-            matcher: self.matcher.deep_clone(),
+            matcher: Box::new(self.matcher.deep_clone()),
             mask: self.mask.clone(),
             mask_is_current: self.mask_is_current,
             tokenizer: Arc::clone(&self.tokenizer),

@@ -51,6 +51,11 @@ pub enum Error {
         "the prompt is empty, and this model has no token that begins a text; give it some words"
     )]
     EmptyPrompt,
+    /// An embedding is no vector of numbers.
+    #[error(
+        "the text's embedding is not made of numbers: the model's file is damaged, or it computes beyond the range of floats"
+    )]
+    BadEmbedding,
     /// The prompt is longer than the context.
     #[error(
         "the prompt has {prompt} tokens and the context holds {context}; shorten it or load the model with a larger context (`--ctx`)"

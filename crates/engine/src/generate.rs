@@ -6,11 +6,9 @@ use std::time::{Duration, Instant};
 
 use troika_base::TokenId;
 
-use crate::constraint::{Constraint, Grammar};
-use crate::sampler::{Sampled, Sampler, SamplingParams, top_logprobs};
-use crate::stop::StopMatcher;
-use crate::tokenizer::{Detokenizer, Tokenizer};
-use crate::{Error, Session};
+use crate::constraint::Grammar;
+use crate::sampler::{Sampled, SamplingParams};
+use crate::{Error, Session, Writer};
 
 /// How an answer is written.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +23,10 @@ pub struct GenerateOptions {
     pub from_start: bool,
     /// Report this many of the likeliest tokens with each one chosen.
     pub top_logprobs: usize,
+    /// The model cannot end the answer: for measurements, where all answers shall be of one length.
+    pub ignore_end: bool,
+    /// Control tokens that are text in this answer, rather than no text at all: marks that a reader of the answer needs.
+    pub show: Arc<[TokenId]>,
     /// The form that the answer must have.
     pub grammar: Option<Grammar>,
 }
@@ -116,9 +118,9 @@ impl Session<'_> {
         options: &GenerateOptions,
         on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Summary, Error> {
-        let mut answer = Answer::new(Arc::clone(self.model().tokenizer()), prompt, options)?;
+        let mut writer = Writer::new(self.model().tokenizer(), prompt, options)?;
         if let Some(grammar) = &options.grammar {
-            answer.constraint = Some(self.model().constraints()?.compile(grammar)?);
+            writer.constrain(self.model().constraints()?.compile(grammar)?);
         }
         let cached = self.keep_common_prefix(prompt)?;
         let total = prompt.len();
@@ -134,19 +136,16 @@ impl Session<'_> {
         let finish = match read {
             None => Finish::Cancelled,
             Some(_) if options.max_tokens == Some(0) => Finish::MaxTokens,
-            Some(logits) => {
-                let first = answer.choose(logits)?;
-                self.write(first, &mut answer, options.max_tokens, on)?
-            }
+            Some(_) => self.write(&mut writer, on)?,
         };
         Ok(Summary {
             finish,
             prompt_tokens: total,
             cached_tokens: cached,
-            generated_tokens: answer.n_tok,
+            generated_tokens: writer.n_tok(),
             prefill,
             decode: start.elapsed(),
-            seed: answer.sampler.seed(),
+            seed: writer.seed(),
         })
     }
 
@@ -172,130 +171,34 @@ impl Session<'_> {
     /// Writes tokens until something ends the answer.
     fn write(
         &mut self,
-        mut next: Sampled,
-        answer: &mut Answer<'_>,
-        max_tokens: Option<usize>,
+        writer: &mut Writer,
         on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Finish, Error> {
-        let finish = loop {
-            if answer.tokenizer.is_end_of_generation(next.token) {
-                break Finish::EndOfText;
+        loop {
+            let room = self.room() > 0;
+            let logits = self.last_logits().expect("the prompt was read");
+            let advance = writer.advance(logits, room)?;
+            let mut broken_off = false;
+            if let Some(sampled) = advance.token {
+                let top = advance.top;
+                broken_off |= on(Event::Token { sampled, top }).is_break();
             }
-            if let Some(constraint) = &mut answer.constraint {
-                constraint.accept(next.token)?;
+            if !advance.text.is_empty() {
+                broken_off |= on(Event::Text(advance.text)).is_break();
             }
-            if let Some(finish) = answer.accept(next, on) {
-                break finish;
+            if let Some(finish) = advance.finish {
+                return Ok(finish);
             }
-            if answer
-                .constraint
-                .as_ref()
-                .is_some_and(Constraint::is_finished)
-            {
-                break Finish::EndOfText;
+            let token = advance.token.expect("an answer that goes on has a token");
+            if broken_off {
+                let rest = writer.held_back();
+                if !rest.is_empty() {
+                    // Nothing is left to break off.
+                    let _ = on(Event::Text(&rest));
+                }
+                return Ok(Finish::Cancelled);
             }
-            if Some(answer.n_tok) == max_tokens {
-                break Finish::MaxTokens;
-            }
-            if self.room() == 0 {
-                break Finish::ContextFull;
-            }
-            next = answer.choose(self.decode(next.token)?)?;
-        };
-        answer.flush(finish, on);
-        Ok(finish)
-    }
-}
-
-/// An answer on its way from logits to text.
-struct Answer<'o> {
-    tokenizer: Arc<Tokenizer>,
-    sampler: Sampler,
-    constraint: Option<Constraint>,
-    detokenizer: Detokenizer<Arc<Tokenizer>>,
-    stop: StopMatcher,
-    options: &'o GenerateOptions,
-    top: Vec<(TokenId, f32)>,
-    n_tok: usize,
-}
-
-impl<'o> Answer<'o> {
-    fn new(
-        tokenizer: Arc<Tokenizer>,
-        prompt: &[TokenId],
-        options: &'o GenerateOptions,
-    ) -> Result<Self, Error> {
-        let mut sampler = Sampler::new(options.sampling.clone(), tokenizer.n_vocab())?;
-        sampler.observe(prompt);
-        let detokenizer = match options.from_start {
-            true => Detokenizer::new(Arc::clone(&tokenizer)),
-            false => Detokenizer::continuing(Arc::clone(&tokenizer)),
-        };
-        Ok(Self {
-            sampler,
-            constraint: None,
-            detokenizer,
-            stop: StopMatcher::new(options.stop.clone())?,
-            tokenizer,
-            options,
-            top: Vec::new(),
-            n_tok: 0,
-        })
-    }
-
-    fn choose(&mut self, logits: &[f32]) -> Result<Sampled, Error> {
-        // The model's table may be padded beyond the vocabulary; rows there mean nothing.
-        let logits = &logits[..self.tokenizer.n_vocab()];
-        if self.options.top_logprobs > 0 {
-            self.top = top_logprobs(logits, self.options.top_logprobs)?;
-        }
-        Ok(match &mut self.constraint {
-            Some(constraint) => self.sampler.sample_masked(logits, constraint.mask()?)?,
-            None => self.sampler.sample(logits)?,
-        })
-    }
-
-    /// Makes a token part of the answer and hands out the text that is complete with it.
-    fn accept(
-        &mut self,
-        sampled: Sampled,
-        on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-    ) -> Option<Finish> {
-        self.sampler.accept(sampled.token);
-        self.n_tok += 1;
-        let mut broken_off = on(Event::Token {
-            sampled,
-            top: &self.top,
-        })
-        .is_break();
-        let text = self.stop.push(self.detokenizer.push(sampled.token));
-        if !text.emit.is_empty() {
-            broken_off |= on(Event::Text(text.emit)).is_break();
-        }
-        if text.stopped.is_some() {
-            return Some(Finish::StopString);
-        }
-        broken_off.then_some(Finish::Cancelled)
-    }
-
-    /// Hands out text that was held back because more could have come.
-    fn flush(&mut self, finish: Finish, on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) {
-        if finish == Finish::StopString {
-            return;
-        }
-        let tail = self.detokenizer.finish();
-        let matched = self.stop.push(tail);
-        let mut rest = matched.emit.to_owned();
-        if matched.stopped.is_none() {
-            let stop = std::mem::replace(
-                &mut self.stop,
-                StopMatcher::new(Vec::new()).expect("no strings"),
-            );
-            rest.push_str(&stop.finish());
-        }
-        if !rest.is_empty() {
-            // Nothing is left to break off.
-            let _ = on(Event::Text(&rest));
+            self.decode(token.token)?;
         }
     }
 }

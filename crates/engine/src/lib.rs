@@ -12,20 +12,26 @@ pub mod stop;
 pub mod tokenizer;
 
 mod cpu;
+mod embedding;
 mod error;
 mod generate;
 mod kv_cache;
 mod loaded;
 mod model;
 mod perplexity;
+mod prefix_cache;
 mod resident;
 mod session;
+mod writer;
 
 pub use cpu::CpuDevice;
+pub use embedding::{Pooler, Pooling, shorten};
 pub use error::Error;
 pub use generate::{Event, Finish, GenerateOptions, Summary};
 pub use kv_cache::Sequence;
 pub use loaded::{Model, Step};
 pub use model::{architectures, model_spec};
 pub use perplexity::{Perplexity, TextTooShort};
+pub use prefix_cache::PrefixCache;
 pub use session::Session;
+pub use writer::{Advance, Writer};

@@ -5,16 +5,16 @@ use std::sync::{Arc, OnceLock};
 
 use troika_base::{Bytes, ModelSpec, TokenId};
 use troika_device::{
-    Batch, Cancelled, Device, KvShape, LoadOptions, LoadProgress, Logits, LogitsFor, PAGE_TOKENS,
+    Batch, Cancelled, Device, KvShape, LoadOptions, LoadProgress, Output, Outputs, PAGE_TOKENS,
     Resident,
 };
 use troika_gguf::ModelFile;
 
-use crate::Error;
 use crate::chat::{ChatTemplate, TemplateError};
 use crate::constraint::{ConstraintError, ConstraintFactory};
-use crate::kv_cache::{KvCache, Sequence};
+use crate::kv_cache::{self, KvCache, Sequence};
 use crate::tokenizer::Tokenizer;
+use crate::{Error, Pooling};
 
 /// A model that is ready to run.
 pub struct Model {
@@ -22,6 +22,7 @@ pub struct Model {
     tokenizer: Arc<Tokenizer>,
     constraints: OnceLock<Arc<ConstraintFactory>>,
     template: Option<Result<ChatTemplate, TemplateError>>,
+    pooling: Pooling,
     resident: Box<dyn Resident>,
     cache: KvCache,
 }
@@ -33,8 +34,8 @@ pub struct Step<'s> {
     pub sequence: &'s mut Sequence,
     /// Its next tokens, at least one.
     pub tokens: &'s [TokenId],
-    /// Which of them the caller wants logits for.
-    pub logits: LogitsFor,
+    /// What the caller wants to know of them.
+    pub output: Output,
 }
 
 impl Model {
@@ -62,12 +63,14 @@ impl Model {
         let template = metadata
             .opt_str("tokenizer.chat_template")?
             .map(ChatTemplate::new);
+        let pooling = Pooling::of(file, &spec)?;
         let resident = device.load(file, options, progress)?;
         Ok(Self {
             name: spec.name.unwrap_or_else(|| file.name().to_owned()),
             tokenizer: Arc::new(tokenizer),
             constraints: OnceLock::new(),
             template,
+            pooling,
             cache: KvCache::new(resident.n_page()),
             resident,
         })
@@ -105,6 +108,11 @@ impl Model {
         self.template.as_ref().map(Result::as_ref)
     }
 
+    /// How the model's hidden states become an embedding.
+    pub fn pooling(&self) -> Pooling {
+        self.pooling
+    }
+
     /// Memory that the weights take.
     pub fn weights_bytes(&self) -> Bytes {
         self.resident.weights_bytes()
@@ -125,12 +133,31 @@ impl Model {
         self.cache.n_free() * PAGE_TOKENS
     }
 
-    /// One forward pass. Every sequence is longer by its tokens afterwards. Returns the logits that the steps ask for,
-    /// in their order.
+    /// Pages of the KV cache that nobody owns.
+    pub fn n_page_free(&self) -> usize {
+        self.cache.n_free()
+    }
+
+    /// How many free pages a step takes that adds so many tokens to these sequences: new ones, and copies of those that
+    /// are shared and would be written to. Exact, so that what is lacking can be [evicted](crate::PrefixCache::evict)
+    /// first.
+    pub fn pages_wanted<'s>(
+        &self,
+        steps: impl IntoIterator<Item = (&'s Sequence, usize)>,
+    ) -> usize {
+        kv_cache::pages_wanted(steps)
+    }
+
+    pub(crate) fn kv_cache(&self) -> &KvCache {
+        &self.cache
+    }
+
+    /// One forward pass. Every sequence is longer by its tokens afterwards. Returns what the steps ask for, in their
+    /// order.
     ///
     /// # Errors
     /// If the cache is full or a step has no tokens or unknown ones. No sequence has changed then.
-    pub fn step(&mut self, steps: &mut [Step<'_>]) -> Result<Logits, Error> {
+    pub fn step(&mut self, steps: &mut [Step<'_>]) -> Result<Outputs, Error> {
         let result = self.run(steps);
         for step in steps {
             match &result {
@@ -142,11 +169,12 @@ impl Model {
         result
     }
 
-    fn run(&mut self, steps: &mut [Step<'_>]) -> Result<Logits, Error> {
-        for step in &mut *steps {
-            if let Some(copy) = self.cache.reserve(step.sequence, step.tokens.len())? {
-                self.resident.copy_page(copy.from, copy.to);
-            }
+    fn run(&mut self, steps: &mut [Step<'_>]) -> Result<Outputs, Error> {
+        let wishes = steps
+            .iter_mut()
+            .map(|step| (&mut *step.sequence, step.tokens.len()));
+        for copy in self.cache.reserve_all(wishes)? {
+            self.resident.copy_page(copy.from, copy.to);
         }
         let pages: Vec<Vec<usize>> = steps.iter().map(|step| step.sequence.pages()).collect();
         let sequences: Vec<troika_device::Sequence<'_>> = steps
@@ -156,7 +184,7 @@ impl Model {
                 tokens: step.tokens,
                 position: step.sequence.tokens().len(),
                 pages,
-                logits: step.logits,
+                output: step.output,
             })
             .collect();
         Ok(self.resident.step(&Batch {

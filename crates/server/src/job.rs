@@ -23,6 +23,8 @@ pub struct Job {
     pub sampling: Sampling,
     /// Strings that end an answer; they are not part of it.
     pub stop: Vec<String>,
+    /// The model cannot end an answer: each has `max_tokens` tokens.
+    pub ignore_end: bool,
     /// Report each token's log-probability, and those of this many of the likeliest. `None` reports none.
     pub top_logprobs: Option<usize>,
     /// The form that the answer must have.
@@ -42,7 +44,8 @@ pub enum Prompt {
     Chat(Box<ChatPrompt>),
     /// Text as it is; the answer goes on with it. Special tokens in it are text.
     Text(String),
-    /// Text that has special tokens in it, as a template would have rendered it.
+    /// Text that has special tokens in it, as a template would have rendered it. The token that begins a text is put
+    /// before it where the model wants one and it is not there.
     Rendered(String),
     /// Token ids.
     Tokens(Vec<u32>),

@@ -6,15 +6,41 @@
 #![forbid(unsafe_code)]
 
 pub mod job;
+pub mod keys;
+pub mod settings;
 
 mod app;
-mod backend;
+mod guard;
+mod limits;
+mod listen;
+mod metrics;
+mod observe;
+mod request_id;
+mod status;
+
+mod anthropic;
+mod ollama;
+mod openai;
+mod responses;
+
 mod dialect;
-mod error;
+mod fields;
+mod ids;
+mod narrator;
 mod wire;
+
+mod backend;
+mod error;
+mod host;
+mod metered;
 
 #[cfg(test)]
 mod testing;
 
+pub use app::app;
 pub use backend::{Answer, Backend, EventSender, ModelDetails};
 pub use error::{ApiError, ErrorKind};
+pub use host::{Host, HostSettings};
+pub use listen::{Drain, serve};
+pub use observe::report_panics_by_place;
+pub use settings::Settings;

@@ -41,6 +41,8 @@ pub(crate) struct Shape {
     pub(crate) rms_eps: f32,
     /// Whether the output matrix is the embedding matrix.
     pub(crate) tied: bool,
+    /// Whether the made-up vocabulary comes with a chat template.
+    pub(crate) chat: bool,
 }
 
 /// Every shape that can be made.
@@ -60,6 +62,7 @@ pub(crate) const SHAPES: &[Shape] = &[
         rope_factor: Some(32.0),
         rms_eps: 1e-5,
         tied: true,
+        chat: false,
     },
     Shape {
         name: "llama-3.1-8b",
@@ -76,6 +79,7 @@ pub(crate) const SHAPES: &[Shape] = &[
         rope_factor: Some(8.0),
         rms_eps: 1e-5,
         tied: false,
+        chat: false,
     },
     Shape {
         name: "qwen2.5-0.5b",
@@ -92,6 +96,7 @@ pub(crate) const SHAPES: &[Shape] = &[
         rope_factor: None,
         rms_eps: 1e-6,
         tied: true,
+        chat: false,
     },
     Shape {
         name: "qwen3-0.6b",
@@ -108,6 +113,7 @@ pub(crate) const SHAPES: &[Shape] = &[
         rope_factor: None,
         rms_eps: 1e-6,
         tied: true,
+        chat: false,
     },
     // No published model: small enough to make in a test, with every part of the large ones.
     Shape {
@@ -125,6 +131,26 @@ pub(crate) const SHAPES: &[Shape] = &[
         rope_factor: Some(8.0),
         rms_eps: 1e-5,
         tied: false,
+        chat: false,
+    },
+    // No published model either: what the tests of the server's clients talk to. What it says is noise, but for what
+    // a grammar makes of it.
+    Shape {
+        name: "tiny-chat",
+        arch: Arch::Qwen3,
+        n_layer: 2,
+        n_embd: 256,
+        n_ff: 512,
+        n_head: 4,
+        n_head_kv: 2,
+        head_dim: 64,
+        n_vocab: 2048,
+        n_ctx: 4096,
+        rope_base: 1_000_000.0,
+        rope_factor: None,
+        rms_eps: 1e-6,
+        tied: false,
+        chat: true,
     },
 ];
 

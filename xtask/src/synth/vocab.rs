@@ -11,6 +11,8 @@ use super::shape::{Arch, Shape};
 const NORMAL: i32 = 1;
 /// `tokenizer.ggml.token_type` of a token that stands for no text.
 const CONTROL: i32 = 3;
+/// `tokenizer.ggml.token_type` of text that is one token wherever it stands.
+const USER_DEFINED: i32 = 4;
 
 /// Takes the tokenizer of the model at `path`, and gives the number of its tokens.
 pub(crate) fn copy(metadata: &mut Metadata, path: &Path) -> anyhow::Result<usize> {
@@ -35,6 +37,10 @@ pub(crate) fn copy(metadata: &mut Metadata, path: &Path) -> anyhow::Result<usize
 pub(crate) fn make_up(metadata: &mut Metadata, shape: &Shape) {
     let (pre, n_special, special_names, bos, eos): (_, _, &[&str], _, _) = match shape.arch {
         Arch::Llama => ("llama-bpe", 256, &LLAMA_SPECIAL, 0, 9),
+        // A model that chats is not to say reserved tokens all the time, so it has none.
+        Arch::Qwen2 | Arch::Qwen3 if shape.chat => {
+            ("qwen2", QWEN_SPECIAL.len(), &QWEN_SPECIAL, 0, 2)
+        }
         Arch::Qwen2 | Arch::Qwen3 => ("qwen2", 293, &QWEN_SPECIAL, 0, 2),
     };
     let first_special = shape.n_vocab - n_special;
@@ -54,9 +60,12 @@ pub(crate) fn make_up(metadata: &mut Metadata, shape: &Shape) {
         Some(&name) => name.to_owned(),
         None => format!("<|reserved_special_token_{i}|>"),
     }));
-    let types: Vec<i32> = (0..shape.n_vocab)
-        .map(|id| if id < first_special { NORMAL } else { CONTROL })
-        .collect();
+    let kind = |(id, token): (usize, &String)| match id < first_special {
+        true => NORMAL,
+        false if token.starts_with("<|") => CONTROL,
+        false => USER_DEFINED,
+    };
+    let types: Vec<i32> = tokens.iter().enumerate().map(kind).collect();
 
     metadata.insert("tokenizer.ggml.model", "gpt2");
     metadata.insert("tokenizer.ggml.pre", pre);
@@ -66,6 +75,9 @@ pub(crate) fn make_up(metadata: &mut Metadata, shape: &Shape) {
     metadata.insert("tokenizer.ggml.bos_token_id", (first_special + bos) as u32);
     metadata.insert("tokenizer.ggml.eos_token_id", (first_special + eos) as u32);
     metadata.insert("tokenizer.ggml.add_bos_token", shape.arch == Arch::Llama);
+    if shape.chat {
+        metadata.insert("tokenizer.chat_template", include_str!("chat.jinja"));
+    }
 }
 
 /// The first special tokens of Llama 3, by their distance from the first.
@@ -83,7 +95,34 @@ const LLAMA_SPECIAL: [&str; 10] = [
 ];
 
 /// The first special tokens of Qwen 2 and 3, by their distance from the first.
-const QWEN_SPECIAL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
+const QWEN_SPECIAL: [&str; 26] = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|object_ref_start|>",
+    "<|object_ref_end|>",
+    "<|box_start|>",
+    "<|box_end|>",
+    "<|quad_start|>",
+    "<|quad_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+    "<tool_call>",
+    "</tool_call>",
+    "<|fim_prefix|>",
+    "<|fim_middle|>",
+    "<|fim_suffix|>",
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
+    "<tool_response>",
+    "</tool_response>",
+    "<think>",
+    "</think>",
+];
 
 /// The printable character that byte-level BPE writes for a byte: itself where it is printable Latin-1, else the next
 /// free one from U+0100.
@@ -131,6 +170,28 @@ mod tests {
                 .expect("just set");
             let eos = tokens[eos as usize].as_str();
             assert!(["<|eot_id|>", "<|im_end|>"].contains(&eos), "{eos}");
+        }
+    }
+
+    #[test]
+    fn a_shape_that_chats_has_a_template_and_its_words() {
+        let shape = Shape::named("tiny-chat").expect("a known shape");
+        let mut metadata = Metadata::default();
+        make_up(&mut metadata, &shape);
+        let template = metadata.str("tokenizer.chat_template").expect("it chats");
+        let tokens = metadata.strings("tokenizer.ggml.tokens").expect("just set");
+        for word in [
+            "<|im_start|>",
+            "<|im_end|>",
+            "<tool_call>",
+            "</tool_call>",
+            "<think>",
+        ] {
+            assert!(template.contains(word), "{word} is not in the template");
+            assert!(
+                tokens.iter().any(|token| token == word),
+                "{word} is no token"
+            );
         }
     }
 }

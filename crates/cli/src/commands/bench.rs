@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use troika_device::Device as _;
 use troika_engine::CpuDevice;
 use troika_gguf::ModelFile;
+use troika_library::Formats;
 
 use crate::args::{ModelArgs, bounded, thread_count, token_count};
 use crate::exit::WrongUse;
@@ -18,7 +19,7 @@ use crate::interrupt::Interrupt;
 use crate::load;
 use crate::model::{self, Source};
 use crate::output::{self, Console};
-use crate::weights::{Formats, TokenCost};
+use crate::weights::TokenCost;
 
 use measure::Bench;
 use plan::{Matrix, Test};

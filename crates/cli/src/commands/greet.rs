@@ -43,7 +43,7 @@ fn greeting(device: &CpuDevice, home: &Home) -> anyhow::Result<Greeting> {
         memory_bytes: memory.map(|memory| memory.total.0),
         memory_bytes_available: memory.map(|memory| memory.available.0),
         models_dir: home.models_dir().display().to_string(),
-        models: home.models()?.len(),
+        models: home.library().list()?.len().saturating_sub(1),
     })
 }
 

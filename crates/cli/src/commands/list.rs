@@ -1,17 +1,14 @@
 //! `troika list`: the models that can be named without a path.
 
-use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
 use serde::Serialize;
 use troika_base::Bytes;
-use troika_gguf::ModelFile;
+use troika_library::{self as library, Damaged, Library, Summary};
 
-use crate::home::{self, Home};
-use crate::model::{BUILT_IN, Source};
+use crate::home::Home;
+use crate::model::Source;
 use crate::output::{self, Align, Console};
-use crate::weights::Formats;
 
 /// List the models that can be named without a path
 #[derive(Debug, clap::Args)]
@@ -22,6 +19,9 @@ struct Entry {
     name: String,
     /// `None` for the model inside.
     path: Option<String>,
+    /// Of a created model, whose settings over which file these are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    made_of: Option<String>,
     architecture: Option<String>,
     parameters: Option<u64>,
     bytes: u64,
@@ -34,7 +34,7 @@ struct Entry {
 
 pub(crate) fn run(_: &ListArgs, console: &Console) -> anyhow::Result<()> {
     let home = Home::from_env()?;
-    let entries = entries(&home)?;
+    let entries = entries(&home.library())?;
     if console.json {
         return output::json(&entries);
     }
@@ -53,60 +53,59 @@ pub(crate) fn run(_: &ListArgs, console: &Console) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn entries(home: &Home) -> anyhow::Result<Vec<Entry>> {
-    let mut entries = Vec::new();
-    for path in home.models()? {
-        entries.push(entry_of_file(&path)?);
-    }
-    let built_in = Source::BuiltIn.open()?;
-    entries.push(entry(BUILT_IN.to_owned(), &built_in));
+fn entries(library: &Library) -> anyhow::Result<Vec<Entry>> {
+    let survey = library.survey()?;
+    let mut entries: Vec<_> = survey.damaged.into_iter().map(damaged).collect();
+    entries.extend(survey.entries.iter().map(entry));
     Ok(entries)
 }
 
-fn entry_of_file(path: &Path) -> anyhow::Result<Entry> {
-    let about =
-        std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let name = home::model_name(path);
-    let entry = match ModelFile::open(path) {
-        Ok(file) => entry(name, &file),
-        // One damaged file is no reason to hide the others.
-        Err(error) => Entry {
-            name,
-            path: None,
-            architecture: None,
-            parameters: None,
-            bytes: about.len(),
-            quantization: None,
-            modified: None,
-            error: Some(error.to_string()),
-        },
+fn entry(model: &library::Entry) -> Entry {
+    // One damaged file is no reason to hide the others.
+    let (summary, error) = match model.open() {
+        Ok(file) => (Summary::of(&file), None),
+        Err(error) => (Summary::default(), Some(reason(error))),
     };
-    let modified = about
-        .modified()
-        .ok()
-        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    Ok(Entry {
-        path: Some(path.display().to_string()),
-        modified: modified.map(|since| since.as_secs()),
-        ..entry
-    })
+    let said = |text: String| (!text.is_empty()).then_some(text);
+    let source = Source::from(model.clone());
+    let path = source.path();
+    let since = model.modified.duration_since(UNIX_EPOCH).ok();
+    Entry {
+        name: model.name.clone(),
+        // The time of the program says nothing about the model in it.
+        modified: since
+            .filter(|_| path.is_some() || model.is_created)
+            .map(|since| since.as_secs()),
+        path: path.map(|path| path.display().to_string()),
+        made_of: model.is_created.then(|| model.manifest.from.clone()),
+        architecture: said(summary.architecture),
+        parameters: error.is_none().then_some(summary.n_parameter),
+        bytes: model.file_bytes,
+        quantization: said(summary.quantization),
+        error,
+    }
 }
 
-fn entry(name: String, file: &ModelFile) -> Entry {
-    let formats = Formats::of(file);
+/// A created model that cannot be used any more.
+fn damaged(model: Damaged) -> Entry {
     Entry {
-        name,
+        name: model.name,
         path: None,
-        architecture: file
-            .metadata()
-            .str("general.architecture")
-            .ok()
-            .map(str::to_owned),
-        parameters: Some(formats.parameters()),
-        bytes: file.bytes(),
-        quantization: formats.main().map(|dtype| dtype.name().to_owned()),
+        made_of: None,
+        architecture: None,
+        parameters: None,
+        bytes: 0,
+        quantization: None,
         modified: None,
-        error: None,
+        error: Some(model.reason),
+    }
+}
+
+/// What is wrong with a file, in the words of whoever found it.
+fn reason(error: library::Error) -> String {
+    match error {
+        library::Error::Model { source, .. } => source.to_string(),
+        other => other.to_string(),
     }
 }
 
@@ -129,8 +128,8 @@ fn text(entries: &[Entry]) -> String {
         };
         let modified = match (entry.modified, &entry.path) {
             (Some(seconds), _) => ago(UNIX_EPOCH + Duration::from_secs(seconds)),
-            (None, None) => "built in".to_owned(),
-            (None, Some(_)) => dash(),
+            (None, None) if entry.error.is_none() => "built in".to_owned(),
+            (None, _) => dash(),
         };
         rows.push([
             output::line(&entry.name, 60),

@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use troika_base::ModelSpec;
 use troika_device::Device as _;
 use troika_engine::{CpuDevice, GenerateOptions, Model};
+use troika_library::Parameters;
 
 use crate::args::{ModelArgs, SamplingArgs, ThreadArgs, context_length, token_count};
 use crate::exit::WrongUse;
@@ -78,7 +79,8 @@ struct Origin {
 }
 
 pub(crate) fn run(args: &RunArgs, console: &Console) -> anyhow::Result<()> {
-    let sampling = args.sampling.params()?;
+    // What is wrong on the command line is told before anything is read.
+    args.sampling.params(&Parameters::default())?;
     if args.stop.iter().any(String::is_empty) {
         return Err(
             WrongUse("--stop: an empty text would stop before the first token".to_owned()).into(),
@@ -97,50 +99,58 @@ pub(crate) fn run(args: &RunArgs, console: &Console) -> anyhow::Result<()> {
         return Err(WrongUse("--json needs a prompt".to_owned()).into());
     }
 
+    let settings = request.source.manifest().cloned().unwrap_or_default();
     let interrupt = Interrupt::install()?;
     let device = load::cpu(args.threads.threads)?;
     let file = request.source.open()?;
     let spec = troika_engine::model_spec(&file).context("cannot load the model")?;
-    let n_ctx = n_ctx(args.ctx, &spec, console);
+    let n_ctx = n_ctx(args.ctx.or(settings.parameters.n_ctx), &spec, console);
     let (mut model, load) = load::model(&file, &device, n_ctx, console, &interrupt)?;
     drop(file);
     console.detail(about(&model, load));
 
-    let mut options = GenerateOptions {
-        max_tokens: args.max_tokens,
-        sampling,
-        stop: args.stop.clone(),
-        grammar,
-        ..GenerateOptions::default()
-    };
+    let mut options = args.options(&settings.parameters)?;
+    options.grammar = grammar;
     if let Some(grammar) = &options.grammar {
         form::check(grammar, &model)?;
     }
     options.sampling.logit_bias = args.sampling.logit_bias(model.tokenizer())?;
     let origin = Origin { device, load };
-    let writer = Writer::new(&mut model, options, args.raw, *console, interrupt)?;
+    let writer = Writer::new(
+        &mut model, options, &settings, args.raw, *console, interrupt,
+    )?;
     check_template(&writer, args, console)?;
     let is_built_in = request.source.is_built_in();
+    let system = args.system.clone().or(settings.system);
     match request.task {
-        Task::Answer(prompt) => once::run(
-            writer,
-            &prompt,
-            args.system.as_deref(),
-            &origin,
-            is_built_in,
-        ),
+        Task::Answer(prompt) => once::run(writer, &prompt, system.as_deref(), &origin, is_built_in),
         Task::Chat => {
             console.note(format_args!(
                 "{} · {}",
                 origin.device.name(),
                 origin.device.description()
             ));
-            chat::run(writer, args.system.clone(), is_built_in)
+            chat::run(writer, system, is_built_in)
         }
     }
 }
 
 impl RunArgs {
+    /// How to write: what flags say, else the model's own settings.
+    fn options(&self, own: &Parameters) -> Result<GenerateOptions, WrongUse> {
+        let stop = if self.stop.is_empty() {
+            &own.stop
+        } else {
+            &self.stop
+        };
+        Ok(GenerateOptions {
+            max_tokens: self.max_tokens.or(own.max_tokens),
+            sampling: self.sampling.params(own)?,
+            stop: stop.clone(),
+            ..GenerateOptions::default()
+        })
+    }
+
     fn words(&self) -> request::Words<'_> {
         request::Words {
             model: self.model.model.as_deref(),

@@ -7,7 +7,7 @@ mod text;
 use crate::args::{ModelArgs, context_length};
 use crate::exit::WrongUse;
 use crate::home::Home;
-use crate::model::{self, Source};
+use crate::model;
 use crate::output::{self, Console};
 
 use facts::Facts;
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &ShowArgs, console: &Console) -> anyhow::Result<()> {
     };
     let source = model::need(name, &Home::from_env()?)?;
     let file = source.open()?;
-    let facts = Facts::of(&file, &args.ctx);
+    let facts = Facts::of(&file, source.manifest(), &args.ctx);
     if args.template {
         let template = facts
             .template
@@ -57,14 +57,11 @@ pub(crate) fn run(args: &ShowArgs, console: &Console) -> anyhow::Result<()> {
         };
     }
     if console.json {
-        return output::json(&json::value(&facts, path(&source), args.tensors));
+        return output::json(&json::value(
+            &facts,
+            source.path().map(|path| path.display().to_string()),
+            args.tensors,
+        ));
     }
     output::answer(text::page(&facts, args.tensors))
-}
-
-fn path(source: &Source) -> Option<String> {
-    match source {
-        Source::BuiltIn => None,
-        Source::File(path) => Some(path.display().to_string()),
-    }
 }

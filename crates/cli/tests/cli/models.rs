@@ -110,3 +110,34 @@ fn bench_measures_what_was_asked_for() {
     let table = troika(&["bench", "-p", "0", "-n", "4", "-r", "1", "-q"]);
     assert!(stdout(&table).contains("tg4"), "{}", stdout(&table));
 }
+
+#[test]
+fn created_models_are_listed_shown_and_run() {
+    let home = directory("created");
+    let manifests = home.join("models/manifests");
+    std::fs::create_dir_all(&manifests).expect("is made");
+    let manifest = r#"{"from": "stories", "parameters": {"max_tokens": 3, "seed": 1}}"#;
+    std::fs::write(manifests.join("acme+short=v1.json"), manifest).expect("is written");
+    std::fs::write(manifests.join("torn.json"), "{").expect("is written");
+
+    let output = troika_in(&home, &["list", "--json"], b"");
+    let list = json(&output);
+    assert_eq!(list[0]["name"], "torn");
+    assert!(list[0]["error"].is_string());
+    assert_eq!(list[1]["name"], "acme/short:v1");
+    assert_eq!(list[1]["made_of"], "stories");
+    assert_eq!(list[2]["name"], "stories");
+
+    let run = ["run", "-m", "acme/short:v1", "Once", "--json"];
+    let answer = json(&troika_in(&home, &run, b""));
+    assert_eq!(answer["generated_tokens"], 3, "{answer}");
+    let output = troika_in(&home, &["show", "ACME/short:v1"], b"");
+    assert!(
+        stdout(&output).contains("max_tokens"),
+        "{}",
+        stdout(&output)
+    );
+    let output = troika_in(&home, &["run", "-m", "torn", "Once"], b"");
+    assert_eq!(code(&output), Some(1));
+    assert!(stderr(&output).contains("damaged"), "{}", stderr(&output));
+}

@@ -270,6 +270,11 @@ impl Tokenizer {
         self.special.ends_generation(id)
     }
 
+    /// The tokens that an answer ends with.
+    pub fn ends_of_generation(&self) -> &[TokenId] {
+        self.special.ends_of_generation()
+    }
+
     /// Begin of sequence; of BERT models, the class token.
     pub fn bos(&self) -> Option<TokenId> {
         self.special.bos

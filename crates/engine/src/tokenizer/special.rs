@@ -127,6 +127,10 @@ impl SpecialTokens {
         })
     }
 
+    pub(super) fn ends_of_generation(&self) -> &[TokenId] {
+        &self.end_of_generation
+    }
+
     pub(super) fn ends_generation(&self, id: TokenId) -> bool {
         self.end_of_generation.binary_search(&id).is_ok()
     }

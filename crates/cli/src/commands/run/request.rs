@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
+use troika_library as library;
 
 use crate::exit::WrongUse;
 use crate::home::Home;
@@ -22,7 +23,7 @@ pub(super) struct Words<'a> {
 }
 
 /// A model and what to do with it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Request {
     pub(super) source: Source,
     pub(super) task: Task,
@@ -116,7 +117,8 @@ impl<'a> Words<'a> {
             (None, Some(word), None) => match model::find(word, home) {
                 Found::Model(source) => Ok((source, None)),
                 Found::NoSuchFile => Err(model::no_such_file(word)),
-                Found::Other => Ok((Source::BuiltIn, Some(word))),
+                Found::Other(library::Error::NotFound { .. }) => Ok((Source::BuiltIn, Some(word))),
+                Found::Other(error) => Err(error.into()),
             },
             (_, None, _) => Ok((Source::BuiltIn, None)),
         }

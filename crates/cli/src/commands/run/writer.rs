@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use troika_base::TokenId;
-use troika_engine::chat::{ChatInput, ChatMessage};
+use troika_engine::chat::{ChatInput, ChatMessage, ChatTemplate};
 use troika_engine::tokenizer::EncodeOptions;
 use troika_engine::{Event, GenerateOptions, Model, Session, Summary};
+use troika_library::{Manifest, Turn};
 
 use crate::interrupt::Interrupt;
 use crate::output::{self, Console};
@@ -19,6 +20,10 @@ pub(super) struct Writer<'m> {
     session: Session<'m>,
     /// Whether messages go through the model's template; else the last one is continued as a text.
     chats: bool,
+    /// The one that the model was created with, in place of its file's.
+    template: Option<ChatTemplate>,
+    /// Turns that the model was created with; they stand before every conversation.
+    examples: Vec<ChatMessage>,
     pub(super) options: GenerateOptions,
     pub(super) console: Console,
     interrupt: Interrupt,
@@ -44,23 +49,27 @@ impl<'m> Writer<'m> {
     pub(super) fn new(
         model: &'m mut Model,
         options: GenerateOptions,
+        settings: &Manifest,
         raw: bool,
         console: Console,
         interrupt: Interrupt,
     ) -> anyhow::Result<Self> {
-        let chats = match model.chat_template() {
-            _ if raw => false,
-            None => false,
-            Some(Ok(_)) => true,
-            Some(Err(error)) => {
-                return Err(
-                    anyhow::Error::new(error.clone()).context("cannot chat with this model")
-                );
-            }
+        let own = settings.template.as_deref().map(ChatTemplate::new);
+        let (template, usable) = match (own, model.chat_template()) {
+            _ if raw => (None, Ok(false)),
+            (Some(Ok(template)), _) => (Some(template), Ok(true)),
+            (Some(Err(error)), _) => (None, Err(error)),
+            (None, Some(Ok(_))) => (None, Ok(true)),
+            (None, Some(Err(error))) => (None, Err(error.clone())),
+            (None, None) => (None, Ok(false)),
         };
+        let chats = usable.context("cannot chat with this model")?;
+        let example = |turn: &Turn| ChatMessage::new(&*turn.role, &*turn.content);
         Ok(Self {
             session: Session::new(model),
             chats,
+            template,
+            examples: settings.messages.iter().map(example).collect(),
             options: GenerateOptions {
                 from_start: chats,
                 ..options
@@ -87,8 +96,8 @@ impl<'m> Writer<'m> {
         messages: &[ChatMessage],
     ) -> anyhow::Result<(String, Vec<TokenId>)> {
         let tokenizer = self.model().tokenizer();
-        let template = match self.model().chat_template() {
-            Some(Ok(template)) if self.chats => template,
+        let template = match (&self.template, self.model().chat_template()) {
+            (Some(template), _) | (None, Some(Ok(template))) if self.chats => template,
             _ => {
                 let last = messages.last();
                 let text = last.and_then(|message| message.content.as_text());
@@ -103,7 +112,7 @@ impl<'m> Writer<'m> {
         };
         let special = |id: Option<TokenId>| Some(tokenizer.token_text(id?)?.to_owned());
         let text = template.render(&ChatInput {
-            messages: messages.to_vec(),
+            messages: self.with_examples(messages),
             add_generation_prompt: true,
             bos_token: special(tokenizer.bos()),
             eos_token: special(tokenizer.eos()),
@@ -116,6 +125,13 @@ impl<'m> Writer<'m> {
         };
         let tokens = tokenizer.encode(&text, options);
         Ok((text, tokens))
+    }
+
+    /// The conversation with the examples in their place, after what the model is told beforehand.
+    fn with_examples(&self, messages: &[ChatMessage]) -> Vec<ChatMessage> {
+        let is_system = |message: &&ChatMessage| message.role == "system";
+        let told = messages.iter().take_while(is_system).count();
+        [&messages[..told], &self.examples, &messages[told..]].concat()
     }
 
     /// Answers a conversation. Ctrl-C ends the answer, and what was written until then is returned.

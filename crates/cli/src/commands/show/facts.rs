@@ -5,8 +5,9 @@ use troika_engine::chat::ChatTemplate;
 use troika_engine::tokenizer::Tokenizer;
 use troika_gguf::ModelFile;
 use troika_kernels::quant;
+use troika_library::{Formats, Manifest};
 
-use crate::weights::{Footprint, Formats};
+use crate::weights::Footprint;
 
 /// Contexts that memory is told for when none is asked for; longer ones than the model's are left out.
 const CONTEXTS: [usize; 4] = [4096, 8192, 32_768, 131_072];
@@ -14,6 +15,8 @@ const CONTEXTS: [usize; 4] = [4096, 8192, 32_768, 131_072];
 /// A file's facts.
 pub(super) struct Facts<'f> {
     pub(super) file: &'f ModelFile,
+    /// Its settings, if it was created with some.
+    pub(super) manifest: Option<&'f Manifest>,
     pub(super) formats: Formats,
     /// The shape, if the architecture is known and its hyperparameters make sense.
     pub(super) spec: Option<ModelSpec>,
@@ -29,7 +32,11 @@ pub(super) struct Facts<'f> {
 
 impl<'f> Facts<'f> {
     /// Looks at all of the file but the weights.
-    pub(super) fn of(file: &'f ModelFile, contexts: &[usize]) -> Self {
+    pub(super) fn of(
+        file: &'f ModelFile,
+        manifest: Option<&'f Manifest>,
+        contexts: &[usize],
+    ) -> Self {
         let mut obstacles = Vec::new();
         if file.tensors().is_empty() {
             obstacles.push("the file has no weights: it is a vocabulary".to_owned());
@@ -41,6 +48,8 @@ impl<'f> Facts<'f> {
             &mut obstacles,
         )
         .flatten();
+        let given = manifest.and_then(|manifest| manifest.template.as_deref());
+        let template = given.or(template);
         let template_error = template.and_then(|source| ChatTemplate::new(source).err());
         let uncomputed = |tensor: &&troika_gguf::TensorInfo| !quant::is_computed(tensor.dtype);
         if let Some(tensor) = file.tensors().iter().find(uncomputed) {
@@ -56,6 +65,7 @@ impl<'f> Facts<'f> {
         });
         Self {
             file,
+            manifest,
             formats: Formats::of(file),
             spec,
             tokenizer,
@@ -107,7 +117,7 @@ mod tests {
     #[test]
     fn the_built_in_model_runs() {
         let file = Source::BuiltIn.open().expect("opens");
-        let facts = Facts::of(&file, &[]);
+        let facts = Facts::of(&file, None, &[]);
         assert_eq!(facts.obstacles, [""; 0]);
         assert_eq!(facts.memory.len(), 1);
     }

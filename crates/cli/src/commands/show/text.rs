@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
+use serde_json::Value;
 use troika_base::Bytes;
+use troika_library::Manifest;
 
 use super::facts::Facts;
 use crate::output::{self, Align, count, line, number};
@@ -13,6 +15,10 @@ const VALUE_WIDTH: usize = 72;
 pub(super) fn page(facts: &Facts<'_>, with_tensors: bool) -> String {
     let mut page = format!("{}\n", line(facts.name(), VALUE_WIDTH));
     page.push_str(&indented(Align::Left, &overview(facts)));
+    if let Some(manifest) = facts.manifest {
+        page.push_str("\nsettings\n");
+        page.push_str(&indented(Align::Left, &settings(manifest)));
+    }
     if !facts.memory.is_empty() {
         page.push_str("\nmemory\n");
         page.push_str(&memory(facts));
@@ -89,6 +95,30 @@ fn overview(facts: &Facts<'_>) -> Vec<[String; 2]> {
             obstacles => format!("no: {}", line(&obstacles.join("; "), 400)),
         },
     );
+    rows
+}
+
+/// What was given to a created model.
+fn settings(manifest: &Manifest) -> Vec<[String; 2]> {
+    let mut rows = vec![["made of".to_owned(), line(&manifest.from, VALUE_WIDTH)]];
+    if let Ok(Value::Object(parameters)) = serde_json::to_value(&manifest.parameters) {
+        let row = |(name, value): (String, Value)| [name, line(&value.to_string(), VALUE_WIDTH)];
+        rows.extend(parameters.into_iter().map(row));
+    }
+    let texts = [("system", &manifest.system), ("license", &manifest.license)];
+    for (name, text) in texts {
+        rows.extend(
+            text.iter()
+                .map(|text| [name.to_owned(), line(text, VALUE_WIDTH)]),
+        );
+    }
+    if !manifest.messages.is_empty() {
+        let count = manifest.messages.len();
+        rows.push([
+            "messages".to_owned(),
+            format!("{count} before every conversation"),
+        ]);
+    }
     rows
 }
 

@@ -1,0 +1,481 @@
+//! The directory of models and the models inside the program.
+
+use std::fmt;
+use std::fs::Metadata;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::blobs::{Blobs, Upload};
+use crate::error::shortened;
+use crate::name::{is_model_path, without_default_tag};
+use crate::summary::Summaries;
+use crate::{Digest, Entry, Error, Manifest, ModelName, Source, disk};
+
+/// A longer manifest is none of ours.
+const MANIFEST_BYTES_MAX: u64 = 4 << 20;
+
+/// Models inside the program: names and bytes.
+pub type BuiltIn = &'static [(&'static str, &'static [u8])];
+
+/// The models that a person has. Methods touch the disk and block meanwhile.
+///
+/// What others put into the directory or take out of it is seen at the next call: nothing is remembered but summaries.
+pub struct Library {
+    directory: PathBuf,
+    built_in: BuiltIn,
+    blobs: Blobs,
+    summaries: Arc<Summaries>,
+    /// Held while something is created or deleted, so that nothing is deleted that is being made use of.
+    changes: Mutex<()>,
+}
+
+/// What is in a library.
+#[derive(Debug)]
+pub struct Survey {
+    /// The models, by name; those of the program last.
+    pub entries: Vec<Entry>,
+    /// Models that were created and cannot be used any more.
+    pub damaged: Vec<Damaged>,
+}
+
+/// A model that was created and cannot be used any more. It can be deleted, or created anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// Its name.
+    pub name: String,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// A name and what stands behind it.
+struct Listed {
+    name: String,
+    what: What,
+}
+
+enum What {
+    Created {
+        manifest: PathBuf,
+        modified: SystemTime,
+    },
+    File(FileState),
+    BuiltIn(&'static [u8]),
+}
+
+#[derive(Clone)]
+struct FileState {
+    file_name: String,
+    path: PathBuf,
+    bytes: u64,
+    modified: SystemTime,
+}
+
+impl fmt::Debug for Library {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Library").field(&self.directory).finish()
+    }
+}
+
+impl Library {
+    /// A library in this directory, which need not exist, beside the models inside the program.
+    pub fn open(directory: PathBuf, built_in: BuiltIn) -> Self {
+        Self {
+            blobs: Blobs(directory.join("blobs")),
+            directory,
+            built_in,
+            summaries: Arc::default(),
+            changes: Mutex::default(),
+        }
+    }
+
+    /// The directory. A GGUF file that is put there is a model.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The models, by name; those of the program last. Their files are not opened, and may be damaged. Created models
+    /// whose settings cannot be read or whose file is gone are left out: [`Library::survey`] tells them.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub fn list(&self) -> Result<Vec<Entry>, Error> {
+        Ok(self.survey()?.entries)
+    }
+
+    /// The models, and those that are damaged.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub fn survey(&self) -> Result<Survey, Error> {
+        let all = self.listed()?;
+        let mut survey = Survey {
+            entries: Vec::new(),
+            damaged: Vec::new(),
+        };
+        for listed in &all {
+            match self.entry(listed, &all) {
+                Ok(entry) => survey.entries.push(entry),
+                Err(reason) => survey.damaged.push(Damaged {
+                    name: listed.name.clone(),
+                    reason,
+                }),
+            }
+        }
+        Ok(survey)
+    }
+
+    /// The model of this name: with or without `:latest`, and `.gguf` if it is a file. Case matters only between two
+    /// that differ in nothing else.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], which says what there is, or [`Error::Damaged`].
+    pub fn find(&self, name: &str) -> Result<Entry, Error> {
+        let all = self.listed()?;
+        let listed = look_up(&all, name)?;
+        self.entry(listed, &all).map_err(|reason| Error::Damaged {
+            name: listed.name.clone(),
+            reason,
+        })
+    }
+
+    /// Creates a model, or gives a created one new settings. `manifest.from` is a model's name or an uploaded file's
+    /// digest; a created model's settings are taken over where `manifest` says nothing.
+    ///
+    /// # Errors
+    /// If the name is none or a file's, what it is made of is not there, or the settings make no sense.
+    pub fn create(&self, name: &str, manifest: Manifest) -> Result<Entry, Error> {
+        let _changes = self.change();
+        let base = match manifest.from.parse::<Digest>() {
+            Ok(digest) => self.manifest_of_blob(&digest)?,
+            Err(_) => self.find(&manifest.from)?.manifest,
+        };
+        self.write(name, &manifest.over(&base))
+    }
+
+    /// Gives a model a second name.
+    ///
+    /// # Errors
+    /// As [`Library::create`].
+    pub fn copy(&self, from: &str, to: &str) -> Result<Entry, Error> {
+        let _changes = self.change();
+        let manifest = self.find(from)?.manifest;
+        self.write(to, &manifest)
+    }
+
+    /// Removes a model. Of a created one the settings go, and the file with them if it was uploaded and no other model
+    /// needs it; of a file, the file.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Conflict`] if it is part of the program or created models need its file.
+    pub fn delete(&self, name: &str) -> Result<(), Error> {
+        let _changes = self.change();
+        let all = self.listed()?;
+        let listed = look_up(&all, name)?;
+        match &listed.what {
+            What::BuiltIn(_) => Err(Error::Conflict(format!(
+                "model {:?} is part of the program and cannot be deleted",
+                listed.name
+            ))),
+            What::File(file) => {
+                let users = self.users(&all, &file.file_name);
+                if !users.is_empty() {
+                    return Err(Error::Conflict(format!(
+                        "model {:?} cannot be deleted: {} made of it; delete that first",
+                        listed.name,
+                        users.join(", ") + if users.len() == 1 { " is" } else { " are" },
+                    )));
+                }
+                disk::remove(&file.path)
+            }
+            What::Created { manifest, .. } => {
+                let from = read_manifest(manifest).map(|manifest| manifest.from);
+                disk::remove(manifest)?;
+                match from.ok().and_then(|from| from.parse::<Digest>().ok()) {
+                    Some(digest) if !self.is_needed(&digest)? => {
+                        disk::remove(&self.blobs.path(&digest))
+                    }
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Whether the file with this digest was uploaded.
+    pub fn has_blob(&self, digest: &Digest) -> bool {
+        self.blobs.path(digest).is_file()
+    }
+
+    /// Begins to take a file of at most `bytes_max`. It has no name until a model is created from its digest; after a
+    /// day without, it is forgotten.
+    ///
+    /// # Errors
+    /// If no file can be made.
+    pub fn upload(&self, digest: Digest, bytes_max: u64) -> Result<Upload, Error> {
+        {
+            let _changes = self.change();
+            // If that cannot be told, nothing is forgotten.
+            self.blobs.sweep(|old| self.is_needed(old).unwrap_or(true));
+        }
+        self.blobs.begin(digest, bytes_max)
+    }
+
+    fn change(&self) -> MutexGuard<'_, ()> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn manifests(&self) -> PathBuf {
+        self.directory.join("manifests")
+    }
+
+    /// All names: created models, files, models of the program. A name that is taken by one before is that one's; a file
+    /// then goes by the whole of its name.
+    fn listed(&self) -> Result<Vec<Listed>, Error> {
+        let mut all = Vec::new();
+        for (file, manifest, about) in disk::files(&self.manifests())? {
+            if let Some(name) = ModelName::from_manifest_file(&file) {
+                all.push(Listed {
+                    name: name.to_string(),
+                    what: What::Created {
+                        manifest,
+                        modified: modified(&about),
+                    },
+                });
+            }
+        }
+        for (file_name, path, about) in disk::files(&self.directory)? {
+            if is_model_path(Path::new(&file_name)) {
+                let stem = &file_name[..file_name.len() - ".gguf".len()];
+                let is_free = !all.iter().any(|listed| listed.name == stem);
+                all.push(Listed {
+                    name: if is_free { stem } else { &*file_name }.to_owned(),
+                    what: What::File(FileState {
+                        path,
+                        bytes: about.len(),
+                        modified: modified(&about),
+                        file_name,
+                    }),
+                });
+            }
+        }
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        for &(name, bytes) in self.built_in {
+            if !all.iter().any(|listed| listed.name == name) {
+                all.push(Listed {
+                    name: name.to_owned(),
+                    what: What::BuiltIn(bytes),
+                });
+            }
+        }
+        Ok(all)
+    }
+
+    /// The model behind a name, or what is wrong with it.
+    fn entry(&self, listed: &Listed, all: &[Listed]) -> Result<Entry, String> {
+        let plain = |from: &str| Manifest {
+            from: from.to_owned(),
+            ..Manifest::default()
+        };
+        let name = listed.name.clone();
+        Ok(match &listed.what {
+            What::BuiltIn(bytes) => {
+                self.entry_of(name, Base::BuiltIn(bytes), plain(&listed.name), None)
+            }
+            What::File(file) => {
+                let manifest = plain(&file.file_name);
+                self.entry_of(name, Base::File(file.clone()), manifest, None)
+            }
+            What::Created { manifest, modified } => {
+                let manifest = read_manifest(manifest)?;
+                let base = self.base(&manifest.from, all)?;
+                self.entry_of(name, base, manifest, Some(*modified))
+            }
+        })
+    }
+
+    fn entry_of(
+        &self,
+        name: String,
+        base: Base,
+        manifest: Manifest,
+        created: Option<SystemTime>,
+    ) -> Entry {
+        let (source, file_bytes, file_modified) = match base {
+            Base::BuiltIn(bytes) => (Source::BuiltIn(bytes), bytes.len() as u64, program_time()),
+            Base::File(file) => (Source::File(file.path), file.bytes, file.modified),
+        };
+        Entry {
+            name,
+            source,
+            manifest,
+            is_created: created.is_some(),
+            modified: created.unwrap_or(file_modified),
+            file_bytes,
+            file_modified,
+            summaries: Arc::clone(&self.summaries),
+        }
+    }
+
+    /// What a manifest says that its model is made of, or why that cannot be.
+    fn base(&self, from: &str, all: &[Listed]) -> Result<Base, String> {
+        if let Ok(digest) = from.parse::<Digest>() {
+            let path = self.blobs.path(&digest);
+            let about = std::fs::symlink_metadata(&path).ok();
+            let about = about.filter(Metadata::is_file);
+            return match about {
+                Some(about) => Ok(Base::File(FileState {
+                    file_name: digest.blob_file(),
+                    path,
+                    bytes: about.len(),
+                    modified: modified(&about),
+                })),
+                None => Err(format!("the file with the digest {digest} is gone")),
+            };
+        }
+        let file = all.iter().find_map(|listed| match &listed.what {
+            What::File(file) if file.file_name == from => Some(file.clone()),
+            _ => None,
+        });
+        let built_in = || self.built_in.iter().find(|(name, _)| *name == from);
+        match file {
+            Some(file) => Ok(Base::File(file)),
+            None => match built_in() {
+                Some((_, bytes)) => Ok(Base::BuiltIn(bytes)),
+                None => Err(format!(
+                    "it is made of {:?}, which is no file in the library",
+                    shortened(from)
+                )),
+            },
+        }
+    }
+
+    /// The manifest over an uploaded file, which must be a model.
+    fn manifest_of_blob(&self, digest: &Digest) -> Result<Manifest, Error> {
+        let manifest = Manifest {
+            from: digest.to_string(),
+            ..Manifest::default()
+        };
+        let Ok(base) = self.base(&manifest.from, &[]) else {
+            return Err(Error::NoBlob {
+                digest: manifest.from,
+            });
+        };
+        self.entry_of(manifest.from.clone(), base, manifest.clone(), None)
+            .open()?;
+        Ok(manifest)
+    }
+
+    /// Writes a created model's settings.
+    fn write(&self, name: &str, manifest: &Manifest) -> Result<Entry, Error> {
+        let name = ModelName::new(name)?;
+        let all = self.listed()?;
+        let same = |listed: &&Listed| listed.name.eq_ignore_ascii_case(name.as_str());
+        let file = match all.iter().find(same) {
+            None => name.manifest_file(),
+            // The same name in other letters is the same model, on file systems of either kind.
+            Some(Listed {
+                name,
+                what: What::Created { .. },
+            }) => ModelName::new(name)?.manifest_file(),
+            Some(Listed { name, .. }) => {
+                return Err(Error::Conflict(format!(
+                    "model {name:?} is a file or part of the program, and keeps its settings; choose another name"
+                )));
+            }
+        };
+        manifest.check()?;
+        let bytes =
+            serde_json::to_vec_pretty(manifest).expect("a manifest is JSON. This is a bug.");
+        if bytes.len() as u64 > MANIFEST_BYTES_MAX {
+            return Err(Error::BadSetting {
+                field: "system, template, messages, license",
+                reason: "together they are longer than 4 MiB".to_owned(),
+            });
+        }
+        disk::write(&self.manifests(), &file, &bytes)?;
+        self.find(name.as_str())
+    }
+
+    /// The created models that are made of this.
+    fn users(&self, all: &[Listed], from: &str) -> Vec<String> {
+        let uses = |listed: &&Listed| match &listed.what {
+            What::Created { manifest, .. } => {
+                read_manifest(manifest).is_ok_and(|manifest| manifest.from == from)
+            }
+            _ => false,
+        };
+        let users = all.iter().filter(uses);
+        users.map(|listed| format!("{:?}", listed.name)).collect()
+    }
+
+    fn is_needed(&self, digest: &Digest) -> Result<bool, Error> {
+        let all = self.listed()?;
+        Ok(!self.users(&all, &digest.to_string()).is_empty())
+    }
+}
+
+/// Where weights are, with what is known of the file.
+enum Base {
+    BuiltIn(&'static [u8]),
+    File(FileState),
+}
+
+/// The one that a name means: in these letters, or else in others.
+fn look_up<'l>(all: &'l [Listed], name: &str) -> Result<&'l Listed, Error> {
+    let word = without_default_tag(name);
+    let find = |same: fn(&str, &str) -> bool| {
+        all.iter().find(|listed| {
+            let file_name = match &listed.what {
+                What::File(file) => Some(&*file.file_name),
+                _ => None,
+            };
+            same(&listed.name, word) || file_name.is_some_and(|file_name| same(file_name, word))
+        })
+    };
+    find(|a, b| a == b)
+        .or_else(|| find(str::eq_ignore_ascii_case))
+        .ok_or_else(|| Error::NotFound {
+            name: shortened(name),
+            known: known(all),
+        })
+}
+
+/// Some names, with commas.
+fn known(all: &[Listed]) -> String {
+    const NAMES_SHOWN: usize = 8;
+    if all.is_empty() {
+        return "none at all".to_owned();
+    }
+    let names: Vec<_> = all
+        .iter()
+        .take(NAMES_SHOWN)
+        .map(|listed| shortened(&listed.name))
+        .collect();
+    let more = match all.len().saturating_sub(NAMES_SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    names.join(", ") + &more
+}
+
+fn read_manifest(path: &Path) -> Result<Manifest, String> {
+    let bytes = disk::read(path, MANIFEST_BYTES_MAX)
+        .map_err(|error| format!("its settings cannot be read: {error}"))?;
+    let manifest: Manifest = serde_json::from_slice(&bytes)
+        .map_err(|error| format!("its settings are no manifest: {error}"))?;
+    manifest.check().map_err(|error| error.to_string())?;
+    Ok(manifest)
+}
+
+fn modified(about: &Metadata) -> SystemTime {
+    about.modified().unwrap_or(UNIX_EPOCH)
+}
+
+/// When the program was installed.
+fn program_time() -> SystemTime {
+    let program = std::env::current_exe().and_then(std::fs::metadata);
+    program.map_or(UNIX_EPOCH, |about| modified(&about))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! What chat completions and completions have in common: how tokens are chosen, where answers end, streaming.
+//!
+//! A request's body is read once for these fields and once for the others. Flattening one structure into the other would
+//! save the second reading and forget, in an error, which field was wrong.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::fields::{Few, Integer, Stay, TextOr, count, number, required};
+use super::format::FormatFields;
+use crate::ApiError;
+use crate::job::{Job, Overflow, Sampling};
+
+/// Answers to one prompt at most: each takes a place of its own in the batch and in the KV cache.
+pub(super) const N_MAX: i128 = 16;
+
+/// Stop strings: all of them are looked for after each token.
+type Stops = Few<String, 16>;
+
+/// The fields. Unknown ones are passed over.
+#[derive(Debug, Deserialize)]
+pub(super) struct Options {
+    model: Option<String>,
+    n: Option<Integer>,
+    pub(super) stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+    stop: Option<TextOr<Stops>>,
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    top_k: Option<Integer>,
+    min_p: Option<f32>,
+    repeat_penalty: Option<f32>,
+    repetition_penalty: Option<f32>,
+    presence_penalty: Option<f32>,
+    frequency_penalty: Option<f32>,
+    seed: Option<Integer>,
+    logit_bias: Option<Map<String, Value>>,
+    truncate_prompt: Option<bool>,
+    truncation: Option<String>,
+    keep_alive: Option<Stay>,
+}
+
+#[derive(Debug, Deserialize)]
+struct StreamOptions {
+    include_usage: Option<bool>,
+}
+
+impl Options {
+    /// Whether the stream ends with the numbers.
+    pub(super) fn include_usage(&self) -> bool {
+        let options = self.stream_options.as_ref();
+        options.and_then(|it| it.include_usage) == Some(true)
+    }
+
+    /// A job with all but the prompt and the limits, which the two interfaces read in ways of their own.
+    ///
+    /// # Errors
+    /// If a field is out of range.
+    pub(super) fn into_job(self, format: FormatFields) -> Result<Job, ApiError> {
+        Ok(Job {
+            model: required("model", self.model.clone())?,
+            n: self.n.map_or(Ok(1), |n| count("n", n, 1..=N_MAX))?,
+            sampling: self.sampling()?,
+            format: format.into_format()?,
+            overflow: overflow(self.truncate_prompt, self.truncation.as_deref())?,
+            keep_alive: self.keep_alive.map(|Stay(keep_alive)| keep_alive),
+            stop: stops(self.stop)?,
+            ..Job::default()
+        })
+    }
+
+    fn sampling(&self) -> Result<Sampling, ApiError> {
+        let repeat_penalty = match self.repeat_penalty {
+            Some(_) => number("repeat_penalty", self.repeat_penalty, 0.1..=10.0)?,
+            None => number("repetition_penalty", self.repetition_penalty, 0.1..=10.0)?,
+        };
+        let penalty = |name, value| number(name, value, -2.0..=2.0);
+        let logit_bias = self.logit_bias.iter().flatten();
+        Ok(Sampling {
+            temperature: number("temperature", self.temperature, 0.0..=2.0)?,
+            top_k: self.top_k.map(top_k).transpose()?,
+            top_p: number("top_p", self.top_p, 0.0..=1.0)?,
+            min_p: number("min_p", self.min_p, 0.0..=1.0)?,
+            repeat_penalty,
+            repeat_last_n: None,
+            presence_penalty: penalty("presence_penalty", self.presence_penalty)?,
+            frequency_penalty: penalty("frequency_penalty", self.frequency_penalty)?,
+            seed: self.seed.map(seed).transpose()?,
+            logit_bias: logit_bias.map(bias).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// All tokens are 0 to us and -1 to some.
+fn top_k(value: Integer) -> Result<u32, ApiError> {
+    let top_k: i64 = count("top_k", value, -1..=u32::MAX.into())?;
+    Ok(u32::try_from(top_k).unwrap_or(0))
+}
+
+/// Any 64 bits, with or without a sign.
+fn seed(value: Integer) -> Result<u64, ApiError> {
+    let seed: i128 = count("seed", value, i64::MIN.into()..=u64::MAX.into())?;
+    Ok(seed as u64)
+}
+
+fn bias((token, bias): (&String, &Value)) -> Result<(u32, f32), ApiError> {
+    let place = format!("logit_bias.{token}");
+    let wrong = |what| ApiError::invalid(format!("{place} is not {what}")).at(&place);
+    let id = token
+        .parse()
+        .map_err(|_| wrong("the number of a token; logit_bias maps token numbers to numbers"))?;
+    let bias = bias
+        .as_f64()
+        .filter(|bias| (-100.0..=100.0).contains(bias))
+        .ok_or_else(|| wrong("a number from -100 to 100"))?;
+    Ok((id, bias as f32))
+}
+
+fn stops(stop: Option<TextOr<Stops>>) -> Result<Vec<String>, ApiError> {
+    let stops = match stop {
+        None => Vec::new(),
+        Some(TextOr::Text(text)) => vec![text],
+        Some(TextOr::Other(Few(list))) => list,
+    };
+    if stops.iter().any(String::is_empty) {
+        let message = "stop has an empty string, which would end every answer at once";
+        return Err(ApiError::invalid(message).at("stop"));
+    }
+    Ok(stops)
+}
+
+/// # Errors
+/// If `truncation` is neither `auto` nor `disabled`.
+pub(super) fn overflow(
+    truncate_prompt: Option<bool>,
+    truncation: Option<&str>,
+) -> Result<Overflow, ApiError> {
+    match (truncate_prompt, truncation) {
+        (Some(true), _) | (None, Some("auto")) => Ok(Overflow::Truncate),
+        (_, None | Some("auto" | "disabled")) => Ok(Overflow::Refuse),
+        (_, Some(other)) => {
+            let message = format!("truncation is `{other}`; it must be auto or disabled");
+            Err(ApiError::invalid(message).at("truncation"))
+        }
+    }
+}
+
+/// Tokens of an answer at most. -1 is how some clients say that there is no limit.
+///
+/// # Errors
+/// If it is 0, or less than -1.
+pub(super) fn max_tokens(name: &str, value: Integer) -> Result<Option<usize>, ApiError> {
+    match value {
+        Integer(-1) => Ok(None),
+        value => count(name, value, 1..=u32::MAX.into()).map(Some),
+    }
+}
