@@ -91,6 +91,7 @@ fn backend(settings: &Settings) -> anyhow::Result<Arc<dyn Backend>> {
     let library = Arc::new(Home::library_in(settings.models_dir.clone()));
     let host = HostSettings {
         n_ctx: settings.n_ctx,
+        kv_tokens: None,
         memory: settings.memory_budget.map(Bytes),
         models_max: settings.max_loaded_models,
         keep_alive: settings.keep_alive,

@@ -44,6 +44,8 @@ const TIDY_EVERY: Duration = Duration::from_secs(1);
 pub struct HostSettings {
     /// Tokens of context that models are loaded with; what the model and the memory allow if absent.
     pub n_ctx: Option<usize>,
+    /// Tokens that each model's KV cache holds, over all sequences; what seems sensible and fits if absent.
+    pub kv_tokens: Option<usize>,
     /// Memory for all models together; what is free if absent.
     pub memory: Option<Bytes>,
     /// Models that are loaded at a time, at most.
@@ -58,6 +60,7 @@ impl Default for HostSettings {
     fn default() -> Self {
         Self {
             n_ctx: None,
+            kv_tokens: None,
             memory: None,
             models_max: 8,
             keep_alive: KeepAlive::For(Duration::from_secs(5 * 60)),
@@ -138,7 +141,7 @@ impl Host {
                 tokens: encoded.tokens,
                 work: Work::Write {
                     n: job.n,
-                    style,
+                    style: Box::new(style),
                     events,
                 },
                 n_ctx,

@@ -27,12 +27,12 @@ use crate::{ApiError, ErrorKind, metrics};
 /// When a client whose model found no memory may try again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Tokens of context, over all sequences, that a model is given if nothing is said: room for a dozen conversations.
+/// Tokens that a KV cache holds over all sequences, if nothing is said: room for dozens of questions or a few documents.
 const POOL_TOKENS: usize = 32 * 1024;
-/// And times its own context, of a model with a short one.
-const POOL_CONTEXTS: usize = 16;
-/// The KV cache takes at most one part in this many of the memory that is free.
+/// The cache takes at most one part in this many of the memory that is free.
 const POOL_SHARE: u64 = 4;
+/// Less is of no use.
+const POOL_TOKENS_MIN: usize = 512;
 
 /// A loaded model, as those see it who do not run its steps.
 pub(crate) struct Handle {
@@ -242,16 +242,20 @@ impl Shelf {
         let file = entry.open().map_err(|error| damaged(&info.name, &error))?;
         let spec = troika_engine::model_spec(&file).map_err(|error| damaged(&info.name, &error))?;
         let weights: u64 = file.tensors().iter().map(|tensor| tensor.bytes).sum();
-        let wanted = entry.manifest.parameters.n_ctx.or(self.settings.n_ctx);
-        let least = weights + spec.kv_bytes_per_token() * wanted.unwrap_or(1) as u64;
-        self.make_room(&info.name, least)?;
+        let per_token = spec.kv_bytes_per_token();
+        let n_ctx = entry.manifest.parameters.n_ctx.or(self.settings.n_ctx);
+        let pool = self.settings.kv_tokens;
+        let least = pool.or(n_ctx).unwrap_or(POOL_TOKENS_MIN) as u64;
+        self.make_room(&info.name, weights + per_token.saturating_mul(least))?;
         let free = memory_free().saturating_sub(weights);
-        let n_pool = pool_tokens(spec.n_ctx, spec.kv_bytes_per_token(), wanted, free);
-        let options = LoadOptions { n_ctx: n_pool };
+        let sensible = || pool_tokens(per_token, free).max(n_ctx.unwrap_or(0));
+        let options = LoadOptions {
+            n_ctx: pool.unwrap_or_else(sensible),
+        };
         let mut progress = |_| ControlFlow::Continue(());
         let model = Model::load(&file, &*self.device, options, &mut progress)
             .map_err(|error| damaged(&info.name, &error))?;
-        let handle = Arc::new(self.handle(&file, entry, info, model)?);
+        let handle = Arc::new(self.handle(&file, entry, n_ctx, info, model)?);
         metrics::model_loaded(&handle.info.name, start.elapsed());
         tracing::info!(
             model = handle.info.name,
@@ -269,6 +273,7 @@ impl Shelf {
         &self,
         file: &ModelFile,
         entry: &Entry,
+        n_ctx: Option<usize>,
         info: ModelInfo,
         model: Model,
     ) -> Result<Handle, ApiError> {
@@ -278,7 +283,8 @@ impl Shelf {
             .ok()
             .flatten();
         let source = entry.manifest.template.as_deref().or(in_file);
-        let n_ctx = model.n_ctx().min(model.spec().n_ctx);
+        let most = model.n_ctx().min(model.spec().n_ctx);
+        let n_ctx = n_ctx.map_or(most, |n_ctx| n_ctx.min(most));
         let memory = Bytes(model.weights_bytes().0 + model.kv_bytes().0);
         let tokenizer = Arc::clone(model.tokenizer());
         let worker = worker::spawn(info.name.clone(), model, self.settings.limits)
@@ -379,20 +385,11 @@ impl Shelf {
     }
 }
 
-/// Tokens of a KV cache, over all sequences: as many as were asked for, else what seems sensible for a model that was
-/// trained for `n_ctx` and for the memory that is free.
-fn pool_tokens(n_ctx: usize, bytes_per_token: u64, wanted: Option<usize>, free: u64) -> usize {
-    if let Some(wanted) = wanted {
-        // Short contexts leave room for several sequences all the same.
-        return wanted.max(POOL_TOKENS.min(wanted.saturating_mul(4)));
-    }
-    let sensible = POOL_TOKENS.min(n_ctx.saturating_mul(POOL_CONTEXTS));
-    // Where the system does not tell what is free, that decides.
-    let affordable = match free {
-        0 => sensible,
-        free => (free / POOL_SHARE / bytes_per_token.max(1)) as usize,
-    };
-    sensible.min(affordable).max(512)
+/// Tokens of a KV cache, over all sequences, where `free` bytes are free.
+fn pool_tokens(bytes_per_token: u64, free: u64) -> usize {
+    let affordable = free / POOL_SHARE / bytes_per_token.max(1);
+    // The rest of what is free is for other models.
+    (POOL_TOKENS as u64).min(affordable).max(POOL_TOKENS_MIN as u64) as usize
 }
 
 /// Memory that programs can have now; all there is, where the system does not tell.

@@ -188,7 +188,7 @@ async fn a_prompt_that_is_too_long_is_refused_or_shortened() {
 async fn many_answers_in_little_memory_all_come() {
     let home = Home::new("little");
     let settings = HostSettings {
-        n_ctx: Some(128),
+        kv_tokens: Some(512),
         ..HostSettings::default()
     };
     let host = home.host(settings);

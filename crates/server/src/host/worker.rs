@@ -48,7 +48,7 @@ pub(super) enum Work {
         /// How many.
         n: usize,
         /// How they are written.
-        style: Style,
+        style: Box<Style>,
         /// Where they go.
         events: EventSender,
     },

@@ -35,6 +35,7 @@ pub(super) struct Options {
     frequency_penalty: Option<f32>,
     seed: Option<Integer>,
     logit_bias: Option<Map<String, Value>>,
+    ignore_eos: Option<bool>,
     truncate_prompt: Option<bool>,
     truncation: Option<String>,
     keep_alive: Option<Stay>,
@@ -65,6 +66,7 @@ impl Options {
             overflow: overflow(self.truncate_prompt, self.truncation.as_deref())?,
             keep_alive: self.keep_alive.map(|Stay(keep_alive)| keep_alive),
             stop: stops(self.stop)?,
+            ignore_end: self.ignore_eos == Some(true),
             ..Job::default()
         })
     }
