@@ -2,6 +2,7 @@
 //
 // usage: reference logits MODEL N_GREEDY < prompt-ids     largest logits after every token of the prompt, greedy tokens
 //        reference perplexity MODEL TEXT N_CTX            as llama-perplexity, with more digits
+//        reference embed MODEL mean|last < lines          tokens and embedding of every line, of length 1
 // Prints JSON. One thread, and one sequence of tokens in one batch.
 #include <llama.h>
 
@@ -108,6 +109,30 @@ static void perplexity(struct llama_context *ctx, const struct llama_vocab *voca
     printf("{\"tokens\": %ld, \"perplexity\": %.6f}\n", count, exp(sum / count));
 }
 
+static void embed(struct llama_context *ctx, const struct llama_vocab *vocab, int n_embd) {
+    static char line[1 << 16];
+    static llama_token tokens[512];
+    const char *separator = "";
+    printf("[");
+    while (fgets(line, sizeof line, stdin)) {
+        int n = llama_tokenize(vocab, line, (int)strcspn(line, "\n"), tokens, 512, true, false);
+        if (n <= 0) die("a line is empty or too long");
+        llama_memory_clear(llama_get_memory(ctx), true);
+        decode(ctx, tokens, n, 0, 1);
+        const float *row = llama_get_embeddings_seq(ctx, 0);
+        if (!row) die("there is no embedding");
+        double squares = 0;
+        for (int i = 0; i < n_embd; i++) squares += (double)row[i] * row[i];
+        printf("%s{\"tokens\": [", separator);
+        for (int i = 0; i < n; i++) printf("%s%d", i ? ", " : "", tokens[i]);
+        printf("], \"embedding\": [");
+        for (int i = 0; i < n_embd; i++) printf("%s%.7g", i ? ", " : "", row[i] / sqrt(squares));
+        printf("]}");
+        separator = ", ";
+    }
+    printf("]\n");
+}
+
 int main(int argc, char **argv) {
     if (argc < 4) die("see the usage in the source");
     llama_log_set(quiet, NULL);
@@ -115,14 +140,18 @@ int main(int argc, char **argv) {
     struct llama_model *model = llama_model_load_from_file(argv[2], llama_model_default_params());
     if (!model) die("cannot load the model");
     int is_logits = strcmp(argv[1], "logits") == 0;
+    int is_embed = strcmp(argv[1], "embed") == 0;
     struct llama_context_params params = llama_context_default_params();
-    params.n_ctx = is_logits ? 512 : atoi(argv[4]);
+    params.n_ctx = is_logits || is_embed ? 512 : atoi(argv[4]);
+    params.embeddings = is_embed;
+    if (is_embed) params.pooling_type = strcmp(argv[3], "mean") ? LLAMA_POOLING_TYPE_LAST : LLAMA_POOLING_TYPE_MEAN;
     params.n_batch = params.n_ubatch = params.n_ctx;
     params.n_threads = params.n_threads_batch = 1;
     struct llama_context *ctx = llama_init_from_model(model, params);
     if (!ctx) die("cannot make a context");
     const struct llama_vocab *vocab = llama_model_get_vocab(model);
-    if (is_logits) logits(ctx, llama_vocab_n_tokens(vocab), atoi(argv[3]));
+    if (is_embed) embed(ctx, vocab, llama_model_n_embd(model));
+    else if (is_logits) logits(ctx, llama_vocab_n_tokens(vocab), atoi(argv[3]));
     else perplexity(ctx, vocab, argv[3], atoi(argv[4]));
     return 0;
 }

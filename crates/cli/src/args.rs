@@ -6,7 +6,9 @@ use troika_engine::sampler::SamplingParams;
 use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
 use troika_library::Parameters;
 
-use crate::commands::{bench, completions, list, man, perplexity, run, show};
+use crate::commands::{
+    bench, completions, config, embed, keys, list, man, perplexity, run, serve, show,
+};
 use crate::exit::WrongUse;
 use crate::output::Console;
 
@@ -15,6 +17,7 @@ Examples:
   troika run \"Once upon a time\"                    a story by the model inside
   troika run model.gguf                            chat
   troika run model.gguf \"Why is the sky blue?\"     one answer
+  troika serve                                     OpenAI, Anthropic and Ollama APIs on 127.0.0.1:11435
   troika show model.gguf --ctx 32768               what is inside, how much memory it takes
   troika bench model.gguf --roofline               how fast it is here, and how fast it could be
 
@@ -48,8 +51,12 @@ impl Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Box<run::RunArgs>),
+    Serve(serve::ServeArgs),
+    Config(config::ConfigArgs),
+    Keys(keys::KeysArgs),
     Bench(bench::BenchArgs),
     Perplexity(perplexity::PerplexityArgs),
+    Embed(embed::EmbedArgs),
     Show(show::ShowArgs),
     List(list::ListArgs),
     Completions(completions::CompletionsArgs),
@@ -279,8 +286,12 @@ mod tests {
         for verb in [
             "",
             "run",
+            "serve",
+            "config",
+            "keys",
             "bench",
             "perplexity",
+            "embed",
             "show",
             "list",
             "completions",

@@ -2,10 +2,14 @@
 
 pub(crate) mod bench;
 pub(crate) mod completions;
+pub(crate) mod embed;
+pub(crate) mod config;
+pub(crate) mod keys;
 pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod perplexity;
 pub(crate) mod run;
+pub(crate) mod serve;
 pub(crate) mod show;
 
 mod greet;
@@ -18,8 +22,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         None => greet::run(&console),
         Some(Command::Run(args)) => run::run(&args, &console),
+        Some(Command::Serve(args)) => serve::run(&args, &console),
+        Some(Command::Config(args)) => config::run(&args, &console),
+        Some(Command::Keys(args)) => keys::run(&args, &console),
         Some(Command::Bench(args)) => bench::run(&args, &console),
         Some(Command::Perplexity(args)) => perplexity::run(&args, &console),
+        Some(Command::Embed(args)) => embed::run(&args, &console),
         Some(Command::Show(args)) => show::run(&args, &console),
         Some(Command::List(args)) => list::run(&args, &console),
         Some(Command::Completions(args)) => completions::run(&args),

@@ -9,7 +9,9 @@ mod commands;
 
 mod home;
 mod load;
+mod logging;
 mod model;
+mod settings;
 mod weights;
 
 mod exit;

@@ -14,6 +14,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub(crate) enum Unit {
     Bytes,
     Tokens,
+    Texts,
     Windows,
 }
 
@@ -79,6 +80,7 @@ fn style(unit: Unit) -> ProgressStyle {
     let template = match unit {
         Unit::Bytes => "{msg} {bar:30} {bytes} of {total_bytes}",
         Unit::Tokens => "{msg} {bar:30} {pos} of {len} tokens",
+        Unit::Texts => "{msg} {bar:30} {pos} of {len} texts",
         Unit::Windows => "{msg} {bar:30} {pos} of {len} windows",
     };
     ProgressStyle::with_template(template).expect("the template is valid. This is a bug.")

@@ -1,16 +1,43 @@
 //! What one step computes: some tokens of some sequences.
 
+use std::ops::Range;
+
 use troika_base::TokenId;
 
-/// Which tokens of a sequence the caller wants logits for.
+/// What the caller wants to know of a sequence's tokens: scores of what comes next, or the hidden states that those are
+/// computed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogitsFor {
-    /// None: the prompt goes on in a later step.
+pub enum Output {
+    /// Nothing: the prompt goes on in a later step.
     Nothing,
-    /// The last token: what comes next?
-    Last,
-    /// Every token: perplexity, verification of drafts.
-    All,
+    /// Logits of the last token: what comes next?
+    LastLogits,
+    /// Logits of every token: perplexity, verification of drafts.
+    AllLogits,
+    /// The last token's hidden state: an embedding of the text up to there.
+    LastHidden,
+    /// Every token's hidden state: embeddings that are a mean.
+    AllHidden,
+}
+
+impl Output {
+    /// Of `n_tok` tokens, those whose logits are returned.
+    pub fn logits(self, n_tok: usize) -> Range<usize> {
+        match self {
+            Self::LastLogits => n_tok.saturating_sub(1)..n_tok,
+            Self::AllLogits => 0..n_tok,
+            Self::Nothing | Self::LastHidden | Self::AllHidden => 0..0,
+        }
+    }
+
+    /// Of `n_tok` tokens, those whose hidden states are returned.
+    pub fn hidden(self, n_tok: usize) -> Range<usize> {
+        match self {
+            Self::LastHidden => n_tok.saturating_sub(1)..n_tok,
+            Self::AllHidden => 0..n_tok,
+            Self::Nothing | Self::LastLogits | Self::AllLogits => 0..0,
+        }
+    }
 }
 
 /// Consecutive tokens of one sequence.
@@ -23,13 +50,13 @@ pub struct Sequence<'a> {
     /// Pages of the KV cache, in order, up to the last token of this step.
     pub pages: &'a [usize],
     /// What to return.
-    pub logits: LogitsFor,
+    pub output: Output,
 }
 
 /// The sequences of one step, each at most once.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
-    /// The sequences; logits are returned in their order.
+    /// The sequences; what they ask for is returned in their order.
     pub sequences: &'a [Sequence<'a>],
 }
 
@@ -60,17 +87,22 @@ impl Batch<'_> {
     }
 
     /// Rows of the tokens whose logits are wanted.
-    pub fn output_rows(&self) -> Vec<usize> {
+    pub fn logit_rows(&self) -> Vec<usize> {
+        self.rows(Output::logits)
+    }
+
+    /// Rows of the tokens whose hidden states are wanted.
+    pub fn hidden_rows(&self) -> Vec<usize> {
+        self.rows(Output::hidden)
+    }
+
+    fn rows(&self, wanted: fn(Output, usize) -> Range<usize>) -> Vec<usize> {
         let mut first = 0;
         let mut rows = Vec::new();
         for sequence in self.sequences {
-            let end = first + sequence.tokens.len();
-            match sequence.logits {
-                LogitsFor::Nothing => {}
-                LogitsFor::Last => rows.push(end - 1),
-                LogitsFor::All => rows.extend(first..end),
-            }
-            first = end;
+            let n_tok = sequence.tokens.len();
+            rows.extend(wanted(sequence.output, n_tok).map(|token| first + token));
+            first += n_tok;
         }
         rows
     }

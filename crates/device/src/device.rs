@@ -61,18 +61,27 @@ pub trait Resident: Send {
     /// The shape of the KV cache.
     fn kv_shape(&self) -> KvShape;
 
-    /// Runs the batch: writes its keys and values to the cache and returns the logits that it asks for.
+    /// Runs the batch: writes its keys and values to the cache and returns what it asks for.
     ///
     /// # Errors
     /// If the batch is empty, has a token outside the vocabulary, or a sequence without its pages. Nothing was
     /// computed then.
-    fn step(&mut self, batch: &Batch<'_>) -> Result<Logits, Error>;
+    fn step(&mut self, batch: &Batch<'_>) -> Result<Outputs, Error>;
 
     /// Copies a page of the KV cache.
     ///
     /// # Panics
     /// If a page is outside the cache.
     fn copy_page(&mut self, from: usize, to: usize);
+}
+
+/// What a step returns, in the order of the batch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outputs {
+    /// Of the sequences that ask for logits.
+    pub logits: Logits,
+    /// Of the sequences that ask for hidden states.
+    pub hidden: Hidden,
 }
 
 /// Scores of every token of the vocabulary, for some rows of a batch.
@@ -93,5 +102,22 @@ impl Logits {
     /// The last row.
     pub fn last(&self) -> Option<&[f32]> {
         self.rows().last()
+    }
+}
+
+/// What the network makes of a text up to some token, for some rows of a batch: the residual stream behind the last
+/// layer and the output norm.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Hidden {
+    /// Row length.
+    pub n_embd: usize,
+    /// `[rows, n_embd]`
+    pub values: Vec<f32>,
+}
+
+impl Hidden {
+    /// Row by row.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
+        self.values.chunks_exact(self.n_embd.max(1))
     }
 }

@@ -14,8 +14,8 @@ mod ops;
 pub mod conformance;
 pub mod cpu;
 
-pub use batch::{Batch, LogitsFor, Sequence};
-pub use device::{Cancelled, Device, LoadOptions, LoadProgress, Logits, Resident};
+pub use batch::{Batch, Output, Sequence};
+pub use device::{Cancelled, Device, Hidden, LoadOptions, LoadProgress, Logits, Outputs, Resident};
 pub use error::Error;
 pub use ops::{Ops, Rope};
 pub use troika_kernels::{KvShape, PAGE_TOKENS, RopePairs};

@@ -3,7 +3,7 @@
 use troika_base::TokenId;
 use troika_gguf::{ModelFile, TensorInfo};
 
-use crate::{Batch, Error, KvShape, Logits, RopePairs};
+use crate::{Batch, Error, Hidden, KvShape, Logits, RopePairs};
 
 /// A model's rotary embedding.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,4 +101,7 @@ pub trait Ops {
 
     /// `x · Wᵀ`, brought back to the host.
     fn logits(&mut self, x: &Self::Tensor, output: &Self::Matrix) -> Logits;
+
+    /// `x`, brought back to the host.
+    fn hidden(&mut self, x: &Self::Tensor) -> Hidden;
 }

@@ -1,6 +1,7 @@
 //! What can go wrong between a model file and an answer.
 
 use crate::chat::TemplateError;
+use crate::constraint::ConstraintError;
 use crate::sampler::SampleError;
 use crate::stop::StopError;
 use crate::tokenizer::TokenizerError;
@@ -24,6 +25,9 @@ pub enum Error {
     /// Sampling parameters are out of range, or the model's scores are no numbers.
     #[error(transparent)]
     Sample(#[from] SampleError),
+    /// The answer's grammar is refused, or the answer cannot follow it.
+    #[error(transparent)]
+    Constraint(#[from] ConstraintError),
     /// A stop string cannot be one.
     #[error(transparent)]
     Stop(#[from] StopError),
@@ -47,6 +51,11 @@ pub enum Error {
         "the prompt is empty, and this model has no token that begins a text; give it some words"
     )]
     EmptyPrompt,
+    /// An embedding is no vector of numbers.
+    #[error(
+        "the text's embedding is not made of numbers: the model's file is damaged, or it computes beyond the range of floats"
+    )]
+    BadEmbedding,
     /// The prompt is longer than the context.
     #[error(
         "the prompt has {prompt} tokens and the context holds {context}; shorten it or load the model with a larger context (`--ctx`)"

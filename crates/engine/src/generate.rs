@@ -1,10 +1,12 @@
 //! A prompt to an answer: prefill, then sample, decode, detokenize, until something ends it.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use troika_base::TokenId;
 
+use crate::constraint::Grammar;
 use crate::sampler::{Sampled, SamplingParams};
 use crate::{Error, Session, Writer};
 
@@ -23,6 +25,10 @@ pub struct GenerateOptions {
     pub top_logprobs: usize,
     /// The model cannot end the answer: for measurements, where all answers shall be of one length.
     pub ignore_end: bool,
+    /// Control tokens that are text in this answer, rather than no text at all: marks that a reader of the answer needs.
+    pub show: Arc<[TokenId]>,
+    /// The form that the answer must have.
+    pub grammar: Option<Grammar>,
 }
 
 /// What happens while an answer is written.
@@ -51,7 +57,7 @@ pub enum Event<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Finish {
-    /// The model ended it.
+    /// The model ended it, or its grammar leaves nothing to say.
     EndOfText,
     /// A stop string came up.
     StopString,
@@ -104,8 +110,8 @@ impl Session<'_> {
     /// `on` hears of progress and text, and may break it off; the session then holds what was read and written so far.
     ///
     /// # Errors
-    /// If the prompt is empty or longer than the context, an option is out of range, or the model's scores are no
-    /// numbers.
+    /// If the prompt is empty or longer than the context, an option is out of range, the grammar is refused, or the
+    /// model's scores are no numbers.
     pub fn generate(
         &mut self,
         prompt: &[TokenId],
@@ -113,6 +119,9 @@ impl Session<'_> {
         on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Summary, Error> {
         let mut writer = Writer::new(self.model().tokenizer(), prompt, options)?;
+        if let Some(grammar) = &options.grammar {
+            writer.constrain(self.model().constraints()?.compile(grammar)?);
+        }
         let cached = self.keep_common_prefix(prompt)?;
         let total = prompt.len();
         let start = Instant::now();

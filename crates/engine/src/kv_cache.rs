@@ -37,6 +37,11 @@ impl Page {
     pub(crate) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
+
+    /// Whether both own the same page.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 #[derive(Debug)]
@@ -152,7 +157,7 @@ impl Sequence {
 
     /// The page that the next of `n_tok` tokens goes to, if there is one already. No other page can be both shared and
     /// written.
-    fn page_written_next(&self, n_tok: usize) -> Option<&Page> {
+    pub(crate) fn page_written_next(&self, n_tok: usize) -> Option<&Page> {
         let next = self.pages.get(self.tokens.len() / PAGE_TOKENS);
         next.filter(|_| n_tok > 0)
     }
@@ -170,11 +175,11 @@ impl Sequence {
         self.tokens.as_chunks().0.iter().zip(&self.pages)
     }
 
-    /// Goes on with a full page that somebody else has written.
+    /// Goes on with a page that somebody else has written, or the first tokens of one.
     ///
     /// # Panics
     /// If the sequence does not end with a full page itself.
-    pub(crate) fn share(&mut self, tokens: &[TokenId; PAGE_TOKENS], page: Page) {
+    pub(crate) fn share(&mut self, tokens: &[TokenId], page: Page) {
         let whole = self.tokens.len() == self.pages.len() * PAGE_TOKENS;
         assert!(whole, "the page would leave a gap. This is a bug.");
         self.tokens.extend_from_slice(tokens);

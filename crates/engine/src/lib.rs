@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 
 pub mod chat;
+pub mod constraint;
 pub mod sampler;
 pub mod stop;
 pub mod tokenizer;
 
 mod cpu;
+mod embedding;
 mod error;
 mod generate;
 mod kv_cache;
@@ -23,6 +25,7 @@ mod session;
 mod writer;
 
 pub use cpu::CpuDevice;
+pub use embedding::{Pooler, Pooling, shorten};
 pub use error::Error;
 pub use generate::{Event, Finish, GenerateOptions, Summary};
 pub use kv_cache::Sequence;

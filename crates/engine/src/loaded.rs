@@ -1,25 +1,28 @@
 //! A model that is ready: tokenizer, chat template, weights on a device, and the KV cache with its owners.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use troika_base::{Bytes, ModelSpec, TokenId};
 use troika_device::{
-    Batch, Cancelled, Device, KvShape, LoadOptions, LoadProgress, Logits, LogitsFor, PAGE_TOKENS,
+    Batch, Cancelled, Device, KvShape, LoadOptions, LoadProgress, Output, Outputs, PAGE_TOKENS,
     Resident,
 };
 use troika_gguf::ModelFile;
 
-use crate::Error;
 use crate::chat::{ChatTemplate, TemplateError};
+use crate::constraint::{ConstraintError, ConstraintFactory};
 use crate::kv_cache::{self, KvCache, Sequence};
 use crate::tokenizer::Tokenizer;
+use crate::{Error, Pooling};
 
 /// A model that is ready to run.
 pub struct Model {
     name: String,
     tokenizer: Arc<Tokenizer>,
+    constraints: OnceLock<Arc<ConstraintFactory>>,
     template: Option<Result<ChatTemplate, TemplateError>>,
+    pooling: Pooling,
     resident: Box<dyn Resident>,
     cache: KvCache,
 }
@@ -31,8 +34,8 @@ pub struct Step<'s> {
     pub sequence: &'s mut Sequence,
     /// Its next tokens, at least one.
     pub tokens: &'s [TokenId],
-    /// Which of them the caller wants logits for.
-    pub logits: LogitsFor,
+    /// What the caller wants to know of them.
+    pub output: Output,
 }
 
 impl Model {
@@ -60,11 +63,14 @@ impl Model {
         let template = metadata
             .opt_str("tokenizer.chat_template")?
             .map(ChatTemplate::new);
+        let pooling = Pooling::of(file, &spec)?;
         let resident = device.load(file, options, progress)?;
         Ok(Self {
             name: spec.name.unwrap_or_else(|| file.name().to_owned()),
             tokenizer: Arc::new(tokenizer),
+            constraints: OnceLock::new(),
             template,
+            pooling,
             cache: KvCache::new(resident.n_page()),
             resident,
         })
@@ -85,9 +91,26 @@ impl Model {
         &self.tokenizer
     }
 
+    /// What compiles grammars for the model's vocabulary. Made when it is first asked for, which takes part of a second.
+    ///
+    /// # Errors
+    /// [`ConstraintError::Vocabulary`] if the vocabulary is too large for it.
+    pub fn constraints(&self) -> Result<&Arc<ConstraintFactory>, ConstraintError> {
+        if let Some(made) = self.constraints.get() {
+            return Ok(made);
+        }
+        let made = Arc::new(ConstraintFactory::new(Arc::clone(&self.tokenizer))?);
+        Ok(self.constraints.get_or_init(|| made))
+    }
+
     /// The model's chat template: `None` if the file has none, an error if it is broken.
     pub fn chat_template(&self) -> Option<Result<&ChatTemplate, &TemplateError>> {
         self.template.as_ref().map(Result::as_ref)
+    }
+
+    /// How the model's hidden states become an embedding.
+    pub fn pooling(&self) -> Pooling {
+        self.pooling
     }
 
     /// Memory that the weights take.
@@ -125,12 +148,16 @@ impl Model {
         kv_cache::pages_wanted(steps)
     }
 
-    /// One forward pass. Every sequence is longer by its tokens afterwards. Returns the logits that the steps ask for,
-    /// in their order.
+    pub(crate) fn kv_cache(&self) -> &KvCache {
+        &self.cache
+    }
+
+    /// One forward pass. Every sequence is longer by its tokens afterwards. Returns what the steps ask for, in their
+    /// order.
     ///
     /// # Errors
     /// If the cache is full or a step has no tokens or unknown ones. No sequence has changed then.
-    pub fn step(&mut self, steps: &mut [Step<'_>]) -> Result<Logits, Error> {
+    pub fn step(&mut self, steps: &mut [Step<'_>]) -> Result<Outputs, Error> {
         let result = self.run(steps);
         for step in steps {
             match &result {
@@ -142,7 +169,7 @@ impl Model {
         result
     }
 
-    fn run(&mut self, steps: &mut [Step<'_>]) -> Result<Logits, Error> {
+    fn run(&mut self, steps: &mut [Step<'_>]) -> Result<Outputs, Error> {
         let wishes = steps
             .iter_mut()
             .map(|step| (&mut *step.sequence, step.tokens.len()));
@@ -157,7 +184,7 @@ impl Model {
                 tokens: step.tokens,
                 position: step.sequence.tokens().len(),
                 pages,
-                logits: step.logits,
+                output: step.output,
             })
             .collect();
         Ok(self.resident.step(&Batch {

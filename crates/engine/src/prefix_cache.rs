@@ -6,19 +6,21 @@
 //! and name each other by number: no walk, and no drop, is deeper on the stack for a longer text.
 
 use std::collections::BTreeMap;
+use std::ops::Bound::{Included, Unbounded};
 use std::sync::Arc;
 
 use slab::Slab;
 use troika_base::TokenId;
 use troika_device::PAGE_TOKENS;
 
-use crate::Sequence;
-use crate::kv_cache::Page;
+use crate::kv_cache::{KvCache, Page, pages_wanted};
+use crate::{Model, Sequence};
 
 type Block = [TokenId; PAGE_TOKENS];
 type NodeId = usize;
-/// Ordered rather than hashed: tokens come from outside, and nobody can make an order slow.
-type Children = BTreeMap<Arc<Block>, NodeId>;
+/// By the tokens of their pages. Ordered rather than hashed: tokens come from outside, and nobody can make an order slow;
+/// and what begins alike stands side by side.
+type Children = BTreeMap<Arc<[TokenId]>, NodeId>;
 
 /// Pages of one model's KV cache that are kept for texts with the same beginning.
 ///
@@ -39,7 +41,7 @@ pub struct PrefixCache {
 
 #[derive(Debug)]
 struct Node {
-    tokens: Arc<Block>,
+    tokens: Arc<[TokenId]>,
     page: Page,
     parent: Parent,
     children: Children,
@@ -57,18 +59,19 @@ impl PrefixCache {
     /// The longest beginning of `tokens` that the namespace has, in whole pages, which the sequence shares. The last
     /// token is never in it: somebody wants to know what comes after.
     pub fn lookup(&mut self, namespace: &str, tokens: &[TokenId]) -> Sequence {
-        let (blocks, _) = tokens[..tokens.len().saturating_sub(1)].as_chunks::<PAGE_TOKENS>();
-        let path = self.walk(namespace, blocks);
-        self.touch(&path);
-        let mut found = Sequence::default();
-        for id in path {
-            let node = &self.nodes[id];
-            found.share(&node.tokens, node.page.clone());
-        }
-        let hits = found.tokens().len();
-        self.hit_tokens += hits as u64;
-        self.miss_tokens += (tokens.len() - hits) as u64;
-        found
+        let path = self.walk(
+            namespace,
+            all_but_the_last(tokens).as_chunks::<PAGE_TOKENS>().0,
+        );
+        self.lend(&path, path.len() * PAGE_TOKENS, tokens.len())
+    }
+
+    /// As [`Self::lookup`], to the token: of a page that begins as `tokens` go on, the sequence shares the beginning, and
+    /// its next step copies the page, which is far less work than to compute it. Until then it may hold one page more
+    /// than its tokens need, which [`Self::make_room`] knows and [`Self::evict`] does not.
+    pub fn lookup_closest(&mut self, namespace: &str, tokens: &[TokenId]) -> Sequence {
+        let (path, n_tok) = self.closest(namespace, all_but_the_last(tokens));
+        self.lend(&path, n_tok, tokens.len())
     }
 
     /// Keeps the full pages of a sequence over the same model. Where the namespace has the same tokens already, its own
@@ -105,6 +108,27 @@ impl PrefixCache {
             }
         }
         evicted
+    }
+
+    /// Evicts what a step over `model` lacks that adds so many tokens to these sequences. Whether there is room now; if
+    /// not, sequences have to end first.
+    pub fn make_room(&mut self, model: &Model, steps: &[(&Sequence, usize)]) -> bool {
+        self.make_room_in(model.kv_cache(), steps)
+    }
+
+    fn make_room_in(&mut self, kv: &KvCache, steps: &[(&Sequence, usize)]) -> bool {
+        let lacking = || pages_wanted(steps.iter().copied()).saturating_sub(kv.n_free());
+        self.evict(lacking());
+        for &(sequence, n_tok) in steps {
+            if lacking() == 0 {
+                break;
+            }
+            // A page that nobody but the sequence and this cache own need not be copied if it is given up here.
+            if let Some(page) = sequence.page_written_next(n_tok) {
+                self.give_up(page);
+            }
+        }
+        lacking() == 0
     }
 
     /// How many pages [`Self::evict`] could free: those that nobody else owns, and whose text nobody else owns farther
@@ -160,13 +184,57 @@ impl PrefixCache {
             return path;
         };
         for block in blocks {
-            let Some(&id) = children.get(block) else {
+            let Some(&id) = children.get(&block[..]) else {
                 break;
             };
             path.push(id);
             children = &self.nodes[id].children;
         }
         path
+    }
+
+    /// The nodes that hold the longest beginning of `tokens`, and how long it is. Of the last node's page, it may be a
+    /// part.
+    fn closest(&self, namespace: &str, tokens: &[TokenId]) -> (Vec<NodeId>, usize) {
+        let mut path = self.walk(namespace, tokens.as_chunks::<PAGE_TOKENS>().0);
+        let n_tok = path.len() * PAGE_TOKENS;
+        let rest = &tokens[n_tok..];
+        let children = match path.last() {
+            Some(&id) => Some(&self.nodes[id].children),
+            None => self.trees.get(namespace),
+        };
+        // In order, no text has more in common with `rest` than the one before it or the one after.
+        let neighbours = children.into_iter().flat_map(|children| {
+            let before = children.range::<[TokenId], _>((Unbounded, Included(rest)));
+            let after = children.range::<[TokenId], _>((Included(rest), Unbounded));
+            before.rev().take(1).chain(after.take(1))
+        });
+        let common =
+            |tokens: &[TokenId]| rest.iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        let best = neighbours
+            .map(|(tokens, &id)| (common(tokens), id))
+            .max_by_key(|&(common, _)| common);
+        match best {
+            Some((common, id)) if common > 0 => {
+                path.push(id);
+                (path, n_tok + common)
+            }
+            _ => (path, n_tok),
+        }
+    }
+
+    /// A sequence over the first `n_tok` tokens of a path, for a text of `asked` tokens.
+    fn lend(&mut self, path: &[NodeId], n_tok: usize, asked: usize) -> Sequence {
+        self.touch(path);
+        let mut sequence = Sequence::default();
+        for &id in path {
+            let node = &self.nodes[id];
+            let in_page = PAGE_TOKENS.min(n_tok - sequence.tokens().len());
+            sequence.share(&node.tokens[..in_page], node.page.clone());
+        }
+        self.hit_tokens += n_tok as u64;
+        self.miss_tokens += (asked - n_tok) as u64;
+        sequence
     }
 
     /// Takes note that a path was used.
@@ -190,7 +258,7 @@ impl PrefixCache {
 
     /// Adds a leaf.
     fn grow(&mut self, parent: Parent, tokens: &Block, page: &Page) -> NodeId {
-        let tokens = Arc::new(*tokens);
+        let tokens: Arc<[TokenId]> = Arc::from(&tokens[..]);
         let id = self.nodes.insert(Node {
             tokens: Arc::clone(&tokens),
             page: page.clone(),
@@ -214,6 +282,14 @@ impl PrefixCache {
         id
     }
 
+    /// Lets go of a page if it is the last of a text.
+    fn give_up(&mut self, page: &Page) {
+        let found = self.nodes.iter().find(|(_, node)| node.page.is(page));
+        if let Some((id, _)) = found.filter(|(_, node)| node.children.is_empty()) {
+            self.remove(id);
+        }
+    }
+
     /// Takes a leaf away.
     fn remove(&mut self, id: NodeId) {
         let node = self.nodes.remove(id);
@@ -224,20 +300,25 @@ impl PrefixCache {
                     .trees
                     .get_mut(&name)
                     .expect("has had a node. This is a bug.");
-                tree.remove(&*node.tokens);
+                tree.remove(&node.tokens);
                 if tree.is_empty() {
                     self.trees.remove(&name);
                 }
             }
             Parent::Node(id) => {
                 let parent = &mut self.nodes[id];
-                parent.children.remove(&*node.tokens);
+                parent.children.remove(&node.tokens);
                 if parent.children.is_empty() {
                     self.leaves.insert(parent.used, id);
                 }
             }
         }
     }
+}
+
+/// The last token's logits are wanted, so that it is always computed.
+fn all_but_the_last(tokens: &[TokenId]) -> &[TokenId] {
+    &tokens[..tokens.len().saturating_sub(1)]
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Makes a device of operations: an architecture written over [`Ops`] becomes a [`Resident`] that runs steps.
 
 use troika_base::{Bytes, ModelSpec};
-use troika_device::{Batch, Error, KvShape, LoadOptions, Logits, Ops, PAGE_TOKENS, Resident};
+use troika_device::{Batch, Error, KvShape, LoadOptions, Ops, Outputs, PAGE_TOKENS, Resident};
 use troika_gguf::ModelFile;
 
 use crate::model::{self, Forward, Progress};
@@ -97,7 +97,7 @@ impl<O: Ops + Send> Resident for OpsResident<O> {
         self.kv_shape
     }
 
-    fn step(&mut self, batch: &Batch<'_>) -> Result<Logits, Error> {
+    fn step(&mut self, batch: &Batch<'_>) -> Result<Outputs, Error> {
         self.check(batch)?;
         Ok(self.forward.forward(&mut self.ops, &mut self.kv, batch))
     }

@@ -1,7 +1,8 @@
 //! Logits to the next token.
 //!
-//! The chain and its order are the field's: bias and penalties, then top-k, top-p and min-p, each on what the one
-//! before left, then temperature, then one draw. Temperature 0 takes the likeliest token instead.
+//! The chain and its order are the field's: bias and penalties, then a grammar's mask if there is one, then top-k,
+//! top-p and min-p, each on what the one before left, then temperature, then one draw. Temperature 0 takes the likeliest
+//! token instead.
 //!
 //! The same seed gives the same text on any machine and with any number of threads, as far as the logits are the
 //! same: arithmetic here is plain IEEE in a fixed order, exponentials are our own, the generator is PCG64, and equal
@@ -9,10 +10,12 @@
 
 mod draw;
 mod history;
+mod mask;
 mod params;
 mod rank;
 mod softmax;
 
+pub use mask::TokenMask;
 pub use params::SamplingParams;
 pub use softmax::top_logprobs;
 
@@ -33,7 +36,7 @@ pub struct Sampler {
     seed: u64,
     rng: Pcg64,
     history: History,
-    /// Logits after bias and penalties.
+    /// Logits after bias, penalties and mask.
     adjusted: Vec<f32>,
     candidates: Vec<Candidate>,
     weights: Vec<u64>,
@@ -45,7 +48,7 @@ pub struct Sampled {
     /// The token.
     pub token: TokenId,
     /// Natural logarithm of the probability that the model gave it: of the softmax of the logits as they came, before
-    /// bias, penalties, filters and temperature.
+    /// bias, penalties, mask, filters and temperature.
     pub logprob: f32,
 }
 
@@ -92,6 +95,11 @@ pub enum SampleError {
     /// Every token is ruled out.
     #[error("every token is ruled out: all logits are minus infinity")]
     NoCandidate,
+    /// Every token of a mask is ruled out.
+    #[error(
+        "no token that the grammar allows here can be chosen: the model's scores or `logit_bias` rule them all out"
+    )]
+    NoneAllowed,
 }
 
 impl Sampler {
@@ -147,10 +155,39 @@ impl Sampler {
     /// # Panics
     /// If there are not `n_vocab` logits.
     pub fn sample(&mut self, logits: &[f32]) -> Result<Sampled, SampleError> {
+        self.choose(logits, None)
+    }
+
+    /// [`Self::sample`] among the tokens of a mask. The rest has no chance, whatever the parameters are: filters see what
+    /// the mask leaves, and bias does not bring a token back.
+    ///
+    /// [`Sampled::logprob`] is of the distribution without the mask, as servers report it: what the model thought of
+    /// the token, not how little choice it had.
+    ///
+    /// # Errors
+    /// As for [`Self::sample`]; [`SampleError::NoneAllowed`] if no token of the mask can be chosen. Never is one chosen
+    /// that is not in the mask.
+    ///
+    /// # Panics
+    /// If there are not `n_vocab` logits, or the mask is of another vocabulary.
+    pub fn sample_masked(
+        &mut self,
+        logits: &[f32],
+        mask: &TokenMask,
+    ) -> Result<Sampled, SampleError> {
+        assert_eq!(mask.n_vocab(), self.n_vocab, "a mask of this vocabulary");
+        self.choose(logits, Some(mask))
+    }
+
+    fn choose(&mut self, logits: &[f32], mask: Option<&TokenMask>) -> Result<Sampled, SampleError> {
         let max = self.check(logits)?;
-        let adjusts = self.adjust(logits);
+        let adjusts = self.adjust(logits, mask);
         let (adjusted, adjusted_max) = if adjusts {
-            (&*self.adjusted, softmax::checked_max(&self.adjusted)?)
+            let max = softmax::checked_max(&self.adjusted).map_err(|error| match error {
+                SampleError::NoCandidate if mask.is_some() => SampleError::NoneAllowed,
+                error => error,
+            })?;
+            (&*self.adjusted, max)
         } else {
             (logits, max)
         };
@@ -183,7 +220,7 @@ impl Sampler {
     /// If there are not `n_vocab` logits.
     pub fn distribution(&mut self, logits: &[f32]) -> Result<Vec<(TokenId, f32)>, SampleError> {
         self.check(logits)?;
-        let adjusts = self.adjust(logits);
+        let adjusts = self.adjust(logits, None);
         let adjusted = if adjusts { &self.adjusted } else { logits };
         let max = softmax::checked_max(adjusted)?;
         if self.params.is_greedy() {
@@ -222,11 +259,11 @@ impl Sampler {
         softmax::checked_max(logits)
     }
 
-    /// Writes the logits after bias and penalties to `adjusted`. `false` if there is nothing to change.
-    fn adjust(&mut self, logits: &[f32]) -> bool {
+    /// Writes the logits after bias, penalties and mask to `adjusted`. `false` if there is nothing to change.
+    fn adjust(&mut self, logits: &[f32], mask: Option<&TokenMask>) -> bool {
         let seen = self.history.counts();
         let params = &self.params;
-        if params.logit_bias.is_empty() && seen.is_empty() {
+        if params.logit_bias.is_empty() && seen.is_empty() && mask.is_none() {
             return false;
         }
         self.adjusted.clear();
@@ -239,6 +276,9 @@ impl Sampler {
             if let Some(logit) = self.adjusted.get_mut(token.index()) {
                 *logit = params.penalised(*logit, count);
             }
+        }
+        if let Some(mask) = mask {
+            mask.apply(&mut self.adjusted);
         }
         true
     }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use troika_base::TokenId;
-use troika_device::{Logits, LogitsFor};
+use troika_device::{Logits, Output};
 
 use crate::{Error, Model, Sequence, Step};
 
@@ -69,11 +69,11 @@ impl<'m> Session<'m> {
         let mut done = 0;
         for tokens_of_step in tokens.chunks(PREFILL_TOKENS) {
             done += tokens_of_step.len();
-            let logits = match done == tokens.len() {
-                true => LogitsFor::Last,
-                false => LogitsFor::Nothing,
+            let output = match done == tokens.len() {
+                true => Output::LastLogits,
+                false => Output::Nothing,
             };
-            self.logits = self.step(tokens_of_step, logits)?;
+            self.logits = self.step(tokens_of_step, output)?;
             if progress(done).is_break() {
                 return Ok(None);
             }
@@ -86,7 +86,7 @@ impl<'m> Session<'m> {
     /// # Errors
     /// If the context is full or the token is not in the vocabulary.
     pub fn decode(&mut self, token: TokenId) -> Result<&[f32], Error> {
-        self.logits = self.step(&[token], LogitsFor::Last)?;
+        self.logits = self.step(&[token], Output::LastLogits)?;
         Ok(self
             .logits
             .last()
@@ -98,7 +98,7 @@ impl<'m> Session<'m> {
     /// # Errors
     /// As [`Session::decode`].
     pub fn score(&mut self, tokens: &[TokenId]) -> Result<Logits, Error> {
-        self.step(tokens, LogitsFor::All)
+        self.step(tokens, Output::AllLogits)
     }
 
     /// The logits that follow the last token, if that was asked for.
@@ -106,11 +106,12 @@ impl<'m> Session<'m> {
         self.logits.last()
     }
 
-    fn step(&mut self, tokens: &[TokenId], logits: LogitsFor) -> Result<Logits, Error> {
-        self.model.step(&mut [Step {
+    fn step(&mut self, tokens: &[TokenId], output: Output) -> Result<Logits, Error> {
+        let outputs = self.model.step(&mut [Step {
             sequence: &mut self.sequence,
             tokens,
-            logits,
-        }])
+            output,
+        }])?;
+        Ok(outputs.logits)
     }
 }

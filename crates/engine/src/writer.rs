@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use troika_base::TokenId;
 
+use crate::constraint::Constraint;
 use crate::sampler::{Sampled, Sampler, top_logprobs};
 use crate::stop::StopMatcher;
 use crate::tokenizer::{Detokenizer, Tokenizer};
@@ -17,6 +18,7 @@ use crate::{Error, Finish, GenerateOptions};
 pub struct Writer {
     tokenizer: Arc<Tokenizer>,
     sampler: Sampler,
+    constraint: Option<Constraint>,
     detokenizer: Detokenizer<Arc<Tokenizer>>,
     stop: StopMatcher,
     stopped: Option<usize>,
@@ -64,8 +66,10 @@ impl Writer {
             true => Detokenizer::new(Arc::clone(&tokenizer)),
             false => Detokenizer::continuing(Arc::clone(&tokenizer)),
         };
+        let detokenizer = detokenizer.showing(Arc::clone(&options.show));
         Ok(Self {
             sampler,
+            constraint: None,
             detokenizer,
             stop: StopMatcher::new(options.stop.clone())?,
             stopped: None,
@@ -76,6 +80,11 @@ impl Writer {
             text: String::new(),
             n_tok: 0,
         })
+    }
+
+    /// From here on, the answer has this form.
+    pub fn constrain(&mut self, constraint: Constraint) {
+        self.constraint = Some(constraint);
     }
 
     /// Tokens written so far.
@@ -96,7 +105,7 @@ impl Writer {
     /// Chooses the token that follows `logits`. `room`: whether the context has a place for it.
     ///
     /// # Errors
-    /// If the logits are no numbers.
+    /// If the logits are no numbers, or no token fits the form that the answer must have.
     ///
     /// # Panics
     /// If `logits` is shorter than the vocabulary.
@@ -105,7 +114,10 @@ impl Writer {
         let logits = &logits[..self.tokenizer.n_vocab()];
         self.text.clear();
         self.top.clear();
-        let sampled = self.sampler.sample(logits)?;
+        let sampled = match &mut self.constraint {
+            Some(constraint) => self.sampler.sample_masked(logits, constraint.mask()?)?,
+            None => self.sampler.sample(logits)?,
+        };
         if self.tokenizer.is_end_of_generation(sampled.token) {
             self.text = self.held_back();
             return Ok(self.advanced(None, Some(Finish::EndOfText)));
@@ -113,7 +125,7 @@ impl Writer {
         if self.top_logprobs > 0 {
             self.top = top_logprobs(logits, self.top_logprobs)?;
         }
-        let finish = self.accept(sampled.token, room);
+        let finish = self.accept(sampled.token, room)?;
         if finish.is_some_and(|finish| finish != Finish::StopString) {
             let rest = self.held_back();
             self.text.push_str(&rest);
@@ -122,21 +134,28 @@ impl Writer {
     }
 
     /// Makes a token part of the answer, and its text part of [`Advance::text`].
-    fn accept(&mut self, token: TokenId, room: bool) -> Option<Finish> {
+    fn accept(&mut self, token: TokenId, room: bool) -> Result<Option<Finish>, Error> {
         self.sampler.accept(token);
         self.n_tok += 1;
         let output = self.stop.push(self.detokenizer.push(token));
         self.text.push_str(output.emit);
         self.stopped = output.stopped;
-        if self.stopped.is_some() {
+        let mut is_complete = false;
+        if let Some(constraint) = &mut self.constraint {
+            constraint.accept(token)?;
+            is_complete = constraint.is_finished();
+        }
+        Ok(if self.stopped.is_some() {
             Some(Finish::StopString)
+        } else if is_complete {
+            Some(Finish::EndOfText)
         } else if Some(self.n_tok) == self.max_tokens {
             Some(Finish::MaxTokens)
         } else if !room {
             Some(Finish::ContextFull)
         } else {
             None
-        }
+        })
     }
 
     /// Text that was held back because more could have come. For an answer that is broken off.

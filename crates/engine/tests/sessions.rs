@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use common::{cpu, encode, generate, greedy, load, load_with, stories};
 use troika_base::TokenId;
-use troika_device::{LogitsFor, PAGE_TOKENS};
+use troika_device::{Output, PAGE_TOKENS};
 use troika_engine::sampler::SamplingParams;
 use troika_engine::{Error, Event, Finish, GenerateOptions, Model, Sequence, Session, Step};
 
@@ -21,7 +21,7 @@ fn step<'s>(sequence: &'s mut Sequence, tokens: &'s [TokenId]) -> Step<'s> {
     Step {
         sequence,
         tokens,
-        logits: LogitsFor::Last,
+        output: Output::LastLogits,
     }
 }
 
@@ -306,19 +306,19 @@ fn forks_share_pages_and_go_on_alike() {
     let mut model = story_model(9 * PAGE_TOKENS);
     let prompt: Vec<TokenId> = encode(&model, &PROMPT.repeat(6))[..2 * PAGE_TOKENS + 5].to_vec();
     let mut first = Sequence::default();
-    let logits = model.step(&mut [step(&mut first, &prompt)]).unwrap();
+    let outputs = model.step(&mut [step(&mut first, &prompt)]).unwrap();
     assert_eq!(model.n_free(), 6 * PAGE_TOKENS);
     let mut fork = first.fork(prompt.len());
     let shorter = first.fork(2 * PAGE_TOKENS);
     assert_eq!(model.n_free(), 6 * PAGE_TOKENS, "a fork takes nothing");
 
     // Side by side, and each on its own.
-    let next = [argmax(logits.last().unwrap())];
+    let next = [argmax(outputs.logits.last().unwrap())];
     let both = model
         .step(&mut [step(&mut first, &next), step(&mut fork, &next)])
         .unwrap();
     assert_eq!(model.n_free(), 5 * PAGE_TOKENS, "one page was copied");
-    let rows: Vec<&[f32]> = both.rows().collect();
+    let rows: Vec<&[f32]> = both.logits.rows().collect();
     assert_eq!(rows[0], rows[1]);
     let mut others = [first.clone(), fork.clone()];
     for (sequence, token) in others.iter_mut().zip([TokenId(300), TokenId(301)]) {
@@ -331,8 +331,11 @@ fn forks_share_pages_and_go_on_alike() {
 
     let whole = first.tokens().to_vec();
     let mut fresh = Sequence::default();
-    let fresh_logits = model.step(&mut [step(&mut fresh, &whole)]).unwrap();
-    assert_eq!(fresh_logits.last().map(argmax), one.last().map(argmax));
+    let fresh_outputs = model.step(&mut [step(&mut fresh, &whole)]).unwrap();
+    assert_eq!(
+        fresh_outputs.logits.last().map(argmax),
+        one.logits.last().map(argmax)
+    );
     drop((first, fork, others, fresh));
     assert_eq!(
         model.n_free(),
@@ -360,6 +363,15 @@ fn a_step_that_fails_changes_nothing() {
 
     let full = model.step(&mut [step(&mut first, &next), step(&mut second, &long)]);
     assert!(matches!(full, Err(Error::CacheFull { .. })), "{full:?}");
+    // A fork's page is not copied for a step that another sequence has no room for.
+    let mut fork = first.fork(39);
+    let full = model.step(&mut [step(&mut fork, &next), step(&mut second, &next.repeat(40))]);
+    assert!(
+        matches!(full, Err(Error::CacheFull { wanted: 2, free: 1 })),
+        "{full:?}"
+    );
+    assert_eq!(model.n_free(), PAGE_TOKENS);
+    drop(fork);
     let unknown = [TokenId(u32::MAX)];
     let bad = model.step(&mut [step(&mut second, &long[..20]), step(&mut first, &unknown)]);
     assert!(matches!(bad, Err(Error::Device(_))), "{bad:?}");

@@ -17,6 +17,9 @@ use crate::unpacked::{Correction, Unpacked, correction};
 #[cfg(target_arch = "x86_64")]
 use crate::x86_64;
 
+/// `(format, panels, their number, n_in, x, out)`
+type IntProduct = unsafe fn(DType, &[u8], usize, usize, QuantizedTile<'_>, &mut [f32]);
+
 /// `(format, panels, their number, n_in, x, n_tok, out)`
 type FloatProduct = unsafe fn(DType, &[u8], usize, usize, &[f32], usize, &mut [f32]);
 
@@ -26,7 +29,8 @@ pub struct Kernels {
     pub name: &'static str,
     /// Bytes per weight of a panel taken apart.
     pub(crate) unpacked_weight_bytes: usize,
-    gemv: unsafe fn(DType, &[u8], usize, usize, QuantizedTile<'_>, &mut [f32]),
+    gemv: IntProduct,
+    gemm_packed: Option<IntProduct>,
     unpack: unsafe fn(DType, &[u8], usize, &mut Unpacked),
     gemm: unsafe fn(&[Unpacked], Correction, usize, QuantizedTile<'_>, &mut [f32]),
     product: FloatProduct,
@@ -45,6 +49,7 @@ impl Kernels {
             name: "scalar",
             unpacked_weight_bytes: 1,
             gemv: scalar::int::gemv,
+            gemm_packed: None,
             unpack: scalar::int::unpack,
             gemm: scalar::int::gemm,
             product: scalar::float::product,
@@ -60,6 +65,7 @@ impl Kernels {
                 name: "avx2",
                 unpacked_weight_bytes: 2,
                 gemv: x86_64::avx2::int::gemv,
+            gemm_packed: None,
                 unpack: x86_64::avx2::int::unpack,
                 gemm: x86_64::avx2::int::gemm,
                 product: x86_64::avx2::float::product,
@@ -76,6 +82,7 @@ impl Kernels {
                 name: "avxvnni",
                 unpacked_weight_bytes: 1,
                 gemv: x86_64::avx2::vnni::gemv,
+            gemm_packed: None,
                 unpack: x86_64::avx2::vnni::unpack,
                 gemm: x86_64::avx2::vnni::gemm,
                 product: x86_64::avx2::float::product,
@@ -109,6 +116,7 @@ impl Kernels {
             name: "avx512vnni",
             unpacked_weight_bytes: 1,
             gemv: x86_64::avx512::int::gemv,
+            gemm_packed: Some(x86_64::avx512::int::gemm_packed),
             unpack: x86_64::avx512::int::unpack,
             gemm: x86_64::avx512::int::gemm,
             product: x86_64::avx512::float::product,
@@ -178,6 +186,35 @@ impl Kernels {
         if count > 0 {
             // SAFETY: the set is available (see `all`), and sizes were checked above.
             unsafe { (self.gemv)(dtype, panels, count, n_in, x, out) }
+        }
+    }
+
+    /// Whether [`gemm_packed`](Self::gemm_packed) is there.
+    pub(crate) fn has_gemm_packed(&self) -> bool {
+        self.gemm_packed.is_some()
+    }
+
+    /// `count` packed panels (`dtype`, `n_in` columns) times a tile of tokens: `out` `[count, x.len, 16]`, overwritten.
+    ///
+    /// # Panics
+    /// If the set has no such kernel.
+    pub(crate) fn gemm_packed(
+        &self,
+        dtype: DType,
+        panels: &[u8],
+        count: usize,
+        n_in: usize,
+        x: QuantizedTile<'_>,
+        out: &mut [f32],
+    ) {
+        let bytes = panel_bytes(dtype, n_in).map(|bytes| bytes * count);
+        assert_eq!(Some(panels.len()), bytes, "panels and shape");
+        assert_eq!(x.q.len(), x.len * n_in, "a tile of n_in columns");
+        assert_eq!(out.len(), count * x.len * PANEL_ROWS, "16 outputs a token");
+        let kernel = self.gemm_packed.expect("asked for, and there");
+        if count > 0 {
+            // SAFETY: the set is available (see `all`), and sizes were checked above.
+            unsafe { kernel(dtype, panels, count, n_in, x, out) }
         }
     }
 

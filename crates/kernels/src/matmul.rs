@@ -163,8 +163,16 @@ fn prepare(
 /// Weights times tokens below which a product stays on the calling thread: about 5 µs of work.
 const SMALL_BYTES: usize = 64 << 10;
 
+/// Tokens up to which panels are not taken apart in memory first, where the kernel set has a choice.
+const PACKED_TOKENS: usize = 2 * TILE_TOKENS;
+
+/// Whether a product of quantized weights reads the panels as they are.
+fn reads_packed(kernels: &Kernels, n_tok: usize) -> bool {
+    n_tok == 1 || (kernels.has_gemm_packed() && n_tok <= PACKED_TOKENS)
+}
+
 fn panels_per_task(kernels: &Kernels, w: &PackedMatrix, n_tok: usize) -> usize {
-    let (bytes, target) = if n_tok == 1 {
+    let (bytes, target) = if reads_packed(kernels, n_tok) {
         (w.panel_bytes(), GEMV_TASK_BYTES)
     } else {
         (
@@ -288,6 +296,9 @@ impl Part<'_> {
     fn compute(&self, kernels: &Kernels, n_tok: usize, tasks: Range<usize>) {
         SCRATCH.with_borrow_mut(|scratch| match &self.x {
             Input::Quantized(x) if n_tok == 1 => self.gemv(kernels, x, tasks, scratch),
+            Input::Quantized(x) if reads_packed(kernels, n_tok) => {
+                self.gemm_packed(kernels, x, n_tok, tasks, scratch);
+            }
             Input::Quantized(x) => self.gemm(kernels, x, n_tok, tasks, scratch),
             Input::Float(x) => self.product(kernels, x, n_tok, tasks, scratch),
             Input::Tiles(tiled, x, cut) => {
@@ -340,6 +351,38 @@ impl Part<'_> {
         );
         for (panel, out) in panels.zip(scratch.out.chunks_exact(PANEL_ROWS)) {
             self.write(0, panel, out);
+        }
+    }
+
+    /// Two panels at a time, so that they are in the cache for every tile of tokens.
+    fn gemm_packed(
+        &self,
+        kernels: &Kernels,
+        x: &QuantizedActivations,
+        n_tok: usize,
+        panels: Range<usize>,
+        scratch: &mut Scratch,
+    ) {
+        for first in panels.clone().step_by(GEMM_PANELS) {
+            let count = GEMM_PANELS.min(panels.end - first);
+            let weights = self.w.panels(first, count);
+            for tile in tiles(n_tok) {
+                let per_panel = tile.len * PANEL_ROWS;
+                scratch.out.resize(count * per_panel, 0.0);
+                kernels.gemm_packed(
+                    self.w.dtype(),
+                    weights,
+                    count,
+                    self.w.n_in(),
+                    x.tile(tile),
+                    &mut scratch.out,
+                );
+                for (panel, out) in (first..).zip(scratch.out.chunks_exact(per_panel)) {
+                    for (token, out) in out.chunks_exact(PANEL_ROWS).enumerate() {
+                        self.write(tile.start + token, panel, out);
+                    }
+                }
+            }
         }
     }
 

@@ -23,8 +23,8 @@ use crate::ApiError;
 use crate::app::App;
 use crate::dialect::Dialect;
 use crate::job::{Caller, Prompt};
-use crate::narrator::{first_event, narrate};
-use crate::wire::{parse, sse};
+use crate::narrator::narrate;
+use crate::wire::parse;
 use message::message;
 use request::Request;
 use stream::MessageStream;
@@ -42,19 +42,20 @@ async fn messages(
     body: Bytes,
 ) -> Response {
     let caller = caller.map(|Extension(caller)| caller).unwrap_or_default();
-    let response = answer(&app, caller, &body).await;
+    let response = answer(&app, caller, body).await;
     response.unwrap_or_else(|error| Dialect::Anthropic.refuse(&error))
 }
 
-async fn answer(app: &App, caller: Caller, body: &Bytes) -> Result<Response, ApiError> {
-    let request: Request = parse(body)?;
+async fn answer(app: &App, caller: Caller, body: Bytes) -> Result<Response, ApiError> {
+    let request: Request = parse(&body)?;
+    // A long conversation is not kept in memory twice while the answer is written.
+    drop(body);
     let stream = request.stream();
     let thinking = request.thinking_shown();
-    let mut answer = app.backend.submit(request.into_job()?, caller).await?;
+    let answer = app.backend.submit(request.into_job()?, caller).await?;
     if stream {
-        let first = first_event(&mut answer).await?;
         let narrator = MessageStream::new(answer.model.clone(), thinking);
-        return Ok(sse(narrate(answer, first, narrator)));
+        return narrate(answer, narrator).await;
     }
     let model = answer.model.clone();
     let completed = answer.collect().await?;

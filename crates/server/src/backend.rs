@@ -2,9 +2,12 @@
 //!
 //! [`Host`](crate::Host) is the real one; tests of the interfaces script their own.
 
+use std::sync::Arc;
+use std::fmt;
+
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
-use troika_library::Manifest;
+use troika_library::{Library, Manifest};
 
 use crate::job::{
     Caller, ChatPrompt, Choice, Completed, Delta, EmbedJob, Embedded, Event, FinishReason, Job,
@@ -84,6 +87,11 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// If the model is unknown or part of the program.
     fn delete(&self, model: String) -> BoxFuture<'_, Result<(), ApiError>>;
+
+    /// Where files go that are uploaded; `None` if none are taken.
+    fn library(&self) -> Option<Arc<Library>> {
+        None
+    }
 }
 
 /// A model and all that is known of it.
@@ -102,13 +110,24 @@ pub struct ModelDetails {
 }
 
 /// A job in progress. Dropping it cancels the job at its next step.
-#[derive(Debug)]
 pub struct Answer {
     /// The model's name, as installed.
     pub model: String,
     /// How many answers will come.
     pub n: usize,
     events: mpsc::UnboundedReceiver<Result<Event, ApiError>>,
+    observer: Option<Observer>,
+}
+
+type Observer = Box<dyn FnMut(&Event) + Send>;
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("model", &self.model)
+            .field("n", &self.n)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The other end of an [`Answer`].
@@ -119,12 +138,30 @@ impl Answer {
     pub fn channel(model: impl Into<String>, n: usize) -> (EventSender, Self) {
         let (sender, events) = mpsc::unbounded_channel();
         let model = model.into();
-        (sender, Self { model, n, events })
+        let observer = None;
+        let answer = Self {
+            model,
+            n,
+            events,
+            observer,
+        };
+        (sender, answer)
+    }
+
+    /// Shows every event to `observer` before it is handed on.
+    #[must_use]
+    pub(crate) fn observed(mut self, observer: impl FnMut(&Event) + Send + 'static) -> Self {
+        self.observer = Some(Box::new(observer));
+        self
     }
 
     /// What happens next; `None` after [`Event::Done`] or an error.
     pub async fn next(&mut self) -> Option<Result<Event, ApiError>> {
-        self.events.recv().await
+        let event = self.events.recv().await?;
+        if let (Some(observer), Ok(event)) = (&mut self.observer, &event) {
+            observer(event);
+        }
+        Some(event)
     }
 
     /// Waits for the whole of it.

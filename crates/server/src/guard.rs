@@ -16,7 +16,7 @@ use axum::response::Response;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::dialect::Dialect;
-use crate::{ApiError, ErrorKind, Settings};
+use crate::{ApiError, ErrorKind, Settings, metrics};
 
 /// Names by which containers call the machine they run on. `.internal` belongs to no one on the public internet.
 const CONTAINER_HOSTS: [&str; 2] = ["host.docker.internal", "host.containers.internal"];
@@ -73,7 +73,8 @@ impl Guard {
             .parse()
             .map_err(|_| ApiError::invalid("the header Host is no host"))?;
         let name = name(&authority);
-        let known = self.any_host || is_address(&name) || is_loopback(&name) || self.hosts.contains(&name);
+        let known =
+            self.any_host || is_address(&name) || is_loopback(&name) || self.hosts.contains(&name);
         if known {
             return Ok(());
         }
@@ -110,7 +111,10 @@ pub(crate) async fn layer(
 ) -> Response {
     match guard.check(&request) {
         Ok(()) => next.run(request).await,
-        Err(error) => Dialect::of(request.uri().path()).refuse(&error),
+        Err(error) => {
+            metrics::refused(error.kind);
+            Dialect::of(request.uri().path()).refuse(&error)
+        }
     }
 }
 
@@ -125,7 +129,12 @@ pub(crate) fn cors(settings: &Settings) -> Option<CorsLayer> {
             AllowOrigin::list(origins)
         }
     };
-    let exposed = ["x-request-id", "request-id", "x-troika-placement", "retry-after"];
+    let exposed = [
+        "x-request-id",
+        "request-id",
+        "x-troika-placement",
+        "retry-after",
+    ];
     let layer = CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::DELETE])
@@ -237,12 +246,18 @@ mod tests {
 
     #[test]
     fn a_star_is_any_name() {
-        assert_eq!(check(&guard(&["*"], &[]), "/", &[("host", "x.example")]), None);
+        assert_eq!(
+            check(&guard(&["*"], &[]), "/", &[("host", "x.example")]),
+            None
+        );
     }
 
     #[test]
     fn pages_of_other_sites_are_refused() {
-        let guard = guard(&["ai.example"], &["https://chat.example", "app://obsidian.md"]);
+        let guard = guard(
+            &["ai.example"],
+            &["https://chat.example", "app://obsidian.md"],
+        );
         for (host, origin, ok) in [
             ("localhost:11435", "http://localhost:11435", true),
             ("localhost:11435", "http://localhost:3000", true),
@@ -260,7 +275,11 @@ mod tests {
             ("localhost:11435", "app://other", false),
         ] {
             let refused = check(&guard, "/", &[("host", host), ("origin", origin)]);
-            assert_eq!(refused, (!ok).then_some(ErrorKind::Forbidden), "{host} {origin}");
+            assert_eq!(
+                refused,
+                (!ok).then_some(ErrorKind::Forbidden),
+                "{host} {origin}"
+            );
         }
     }
 }

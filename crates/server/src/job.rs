@@ -44,7 +44,8 @@ pub enum Prompt {
     Chat(Box<ChatPrompt>),
     /// Text as it is; the answer goes on with it. Special tokens in it are text.
     Text(String),
-    /// Text that has special tokens in it, as a template would have rendered it.
+    /// Text that has special tokens in it, as a template would have rendered it. The token that begins a text is put
+    /// before it where the model wants one and it is not there.
     Rendered(String),
     /// Token ids.
     Tokens(Vec<u32>),

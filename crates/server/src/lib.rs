@@ -6,21 +6,40 @@
 #![forbid(unsafe_code)]
 
 pub mod job;
+pub mod keys;
+pub mod settings;
 
-mod anthropic;
 mod app;
+mod guard;
+mod limits;
+mod listen;
+mod metrics;
+mod observe;
+mod request_id;
+mod status;
+
 mod backend;
 mod dialect;
 mod error;
+mod metered;
+
+mod anthropic;
+mod openai;
+mod responses;
+
 mod fields;
 mod ids;
+mod ollama;
 mod openai;
 mod narrator;
-mod responses;
 mod wire;
 
 #[cfg(test)]
 mod testing;
 
+pub use app::app;
 pub use backend::{Answer, Backend, EventSender, ModelDetails};
 pub use error::{ApiError, ErrorKind};
+pub use listen::{Drain, serve};
+pub use observe::report_panics_by_place;
+pub use settings::Settings;

@@ -11,7 +11,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::{StreamExt, TryStreamExt as _};
 use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -107,7 +107,7 @@ impl Bodies {
     /// An upload: as long as it likes, but it must not stand still.
     fn pace(&self, body: Body) -> Body {
         let patience = self.time_max;
-        let chunks = body.into_data_stream().boxed();
+        let chunks = StreamExt::boxed(body.into_data_stream());
         let paced = futures_util::stream::unfold(Some(chunks), move |chunks| async move {
             let mut chunks = chunks?;
             match tokio::time::timeout(patience, chunks.try_next()).await {
@@ -141,7 +141,7 @@ pub(crate) async fn layer(State(bodies): State<Bodies>, request: Request, next: 
             next.run(request).await
         }
         Err(error) => {
-            metrics::rejected(error.kind);
+            metrics::refused(error.kind);
             if error.kind != ErrorKind::Timeout {
                 discard(body).await;
             }
@@ -216,7 +216,10 @@ mod tests {
             assert_eq!(status, 413);
             assert!(body.contains("request_too_large"), "{body}");
         }
-        assert_eq!(send("/v1/messages", chunks(10)).await, (200, "1000".to_owned()));
+        assert_eq!(
+            send("/v1/messages", chunks(10)).await,
+            (200, "1000".to_owned())
+        );
     }
 
     #[tokio::test]
@@ -228,7 +231,10 @@ mod tests {
 
     #[tokio::test]
     async fn uploads_may_be_long_but_not_stand_still() {
-        assert_eq!(send("/api/blobs/x", chunks(50)).await, (200, "5000".to_owned()));
+        assert_eq!(
+            send("/api/blobs/x", chunks(50)).await,
+            (200, "5000".to_owned())
+        );
         let (status, _) = send("/api/blobs/x", Body::from_stream(stall())).await;
         assert_eq!(status, 400, "the handler sees a broken body");
     }

@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -43,7 +43,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// Answers requests until [`Drain::begin`]; then lets the running ones finish, for [`Settings::drain_timeout`] at most, or
-/// until [`Drain::abandon`].
+/// until [`Drain::abandon`]. Who comes meanwhile is told by the router that it is too late.
 pub async fn serve(listener: TcpListener, router: Router, drain: Drain, settings: &Settings) {
     let slots = Arc::new(Semaphore::new(settings.max_connections));
     let limits = Limits {
@@ -53,31 +53,59 @@ pub async fn serve(listener: TcpListener, router: Router, drain: Drain, settings
         slots: Arc::clone(&slots),
         slots_low: settings.max_connections / 4,
     };
-    let graceful = GracefulShutdown::new();
-    let mut connections = JoinSet::new();
-    let mut upkeep = tokio::time::interval(UPKEEP);
-    loop {
-        tokio::select! {
-            accepted = accept(&listener, &slots) => {
-                let (stream, peer, slot) = accepted;
-                connections.spawn(connection(stream, peer, slot, router.clone(), limits.clone(), graceful.watcher()));
-            }
-            Some(_) = connections.join_next() => {}
-            _ = upkeep.tick() => metrics::upkeep(),
-            () = drain.begun() => break,
-        }
-    }
-    // New connections are refused from here on, rather than left waiting.
-    drop(listener);
-    tracing::info!(connections = connections.len(), "draining");
+    let mut acceptor = Acceptor {
+        listener,
+        router,
+        limits,
+        slots,
+        connections: JoinSet::new(),
+    };
+    let before = GracefulShutdown::new();
     tokio::select! {
-        () = graceful.shutdown() => {}
+        never = acceptor.run(&before) => match never {},
+        () = drain.begun() => {}
+    }
+    tracing::info!(connections = before.count(), "draining");
+    let late = GracefulShutdown::new();
+    tokio::select! {
+        never = acceptor.run(&late) => match never {},
+        () = before.shutdown() => {}
         () = tokio::time::sleep(settings.drain_timeout) => {
             tracing::warn!("answers were still running when the time to drain was over; they are cut off");
         }
         () = drain.abandoned() => tracing::warn!("told to stop twice; running answers are cut off"),
     }
-    connections.shutdown().await;
+    acceptor.connections.shutdown().await;
+}
+
+/// Takes connections in.
+struct Acceptor {
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    slots: Arc<Semaphore>,
+    connections: JoinSet<()>,
+}
+
+impl Acceptor {
+    /// Accepts until it is dropped. The connections end when `graceful` says so.
+    async fn run(&mut self, graceful: &GracefulShutdown) -> Infallible {
+        let mut upkeep = tokio::time::interval(UPKEEP);
+        loop {
+            tokio::select! {
+                (stream, peer, slot) = accept(&self.listener, &self.slots) => {
+                    let (router, limits) = (self.router.clone(), self.limits.clone());
+                    let watcher = graceful.watcher();
+                    self.connections.spawn(async move {
+                        connection(stream, peer, router, limits, watcher).await;
+                        drop(slot);
+                    });
+                }
+                Some(_) = self.connections.join_next() => {}
+                _ = upkeep.tick() => metrics::upkeep(),
+            }
+        }
+    }
 }
 
 /// The next connection, once there is a slot for it.
@@ -108,10 +136,9 @@ async fn accept(
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
-    _slot: OwnedSemaphorePermit,
     router: Router,
     limits: Limits,
-    graceful: hyper_util::server::graceful::Watcher,
+    watcher: Watcher,
 ) {
     let _open = metrics::connection();
     // Without these the connection works, only not as well.
@@ -131,7 +158,7 @@ async fn connection(
         .header_read_timeout(header_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = graceful.watch(connection).await {
+    if let Err(error) = watcher.watch(connection).await {
         // Clients leave as they please; that is no fault of the server.
         tracing::debug!(%error, "a connection ended early");
     }

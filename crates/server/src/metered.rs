@@ -53,7 +53,11 @@ impl Meter {
     fn note(&mut self, event: &Event) {
         match event {
             Event::Started(started) => {
-                self.reach(started.prompt_tokens, started.cached_tokens, self.completion);
+                self.reach(
+                    started.prompt_tokens,
+                    started.cached_tokens,
+                    self.completion,
+                );
             }
             // Nearly always one token; the usage at the end puts it right.
             Event::Delta(_) => self.reach(self.prompt, self.cached, self.completion + 1),
@@ -82,7 +86,7 @@ impl Meter {
 
 fn refused(error: &ApiError) {
     if error.kind.retry_after().is_some() {
-        metrics::rejected(error.kind);
+        metrics::refused(error.kind);
     }
 }
 

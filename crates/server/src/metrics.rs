@@ -57,14 +57,35 @@ fn install() -> Result<PrometheusHandle, BuildError> {
 
 fn describe() {
     describe_counter!(REQUESTS, "Requests answered, by route, method and status.");
-    describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "Time to the end of the answer, by route.");
-    describe_counter!(REJECTED, "Requests refused before a model saw them, by reason.");
+    describe_histogram!(
+        REQUEST_SECONDS,
+        Unit::Seconds,
+        "Time to the end of the answer, by route."
+    );
+    describe_counter!(
+        REJECTED,
+        "Requests refused before a model saw them, by reason."
+    );
     describe_gauge!(CONNECTIONS, "Open connections.");
-    describe_histogram!(TTFT, Unit::Seconds, "Time to the first token, from the request on.");
+    describe_histogram!(
+        TTFT,
+        Unit::Seconds,
+        "Time to the first token, from the request on."
+    );
     describe_histogram!(ITL, Unit::Seconds, "Time between two tokens of an answer.");
-    describe_histogram!(QUEUE, Unit::Seconds, "Time that jobs waited for their turn.");
-    describe_counter!(PROMPT_TOKENS, "Tokens of prompts, those from the prefix cache included.");
-    describe_counter!(CACHED_TOKENS, "Tokens of prompts that the prefix cache had.");
+    describe_histogram!(
+        QUEUE,
+        Unit::Seconds,
+        "Time that jobs waited for their turn."
+    );
+    describe_counter!(
+        PROMPT_TOKENS,
+        "Tokens of prompts, those from the prefix cache included."
+    );
+    describe_counter!(
+        CACHED_TOKENS,
+        "Tokens of prompts that the prefix cache had."
+    );
     describe_counter!(GENERATED_TOKENS, "Tokens written.");
     describe_gauge!(KV_USED, "Pages of the KV cache in use.");
     describe_gauge!(KV_TOTAL, "Pages of the KV cache.");
@@ -103,20 +124,24 @@ pub(crate) fn request(route: &str, method: &'static str, status: StatusCode, too
     histogram!(REQUEST_SECONDS, "route" => route).record(took);
 }
 
-/// A request was refused before a model saw it.
-pub(crate) fn rejected(kind: ErrorKind) {
-    let reason = match kind {
+/// A request was refused before a model saw it, for a reason in one or two words.
+pub(crate) fn rejected(reason: &'static str) {
+    counter!(REJECTED, "reason" => reason).increment(1);
+}
+
+/// A request was refused before a model saw it, by an error of this kind.
+pub(crate) fn refused(kind: ErrorKind) {
+    rejected(match kind {
         ErrorKind::Unauthenticated => "unauthenticated",
         ErrorKind::Forbidden => "forbidden",
         ErrorKind::Timeout => "timeout",
         ErrorKind::TooLarge => "too_large",
         ErrorKind::RateLimited { .. } => "rate_limited",
-        ErrorKind::Overloaded { .. } => "overloaded",
+        ErrorKind::Overloaded { .. } => "queue_full",
         ErrorKind::Unavailable { .. } => "unavailable",
         ErrorKind::Internal => "internal",
         _ => "invalid",
-    };
-    counter!(REJECTED, "reason" => reason).increment(1);
+    });
 }
 
 /// A connection is open for as long as this lives.
@@ -197,7 +222,7 @@ mod tests {
         kv_pages("m-metrics", 3, 8);
         jobs("m-metrics", 2, 5);
         model_loaded("m-metrics", seconds);
-        rejected(ErrorKind::TooLarge);
+        refused(ErrorKind::TooLarge);
         request("/v1/x", "POST", StatusCode::OK, seconds);
         upkeep();
         let text = render();
@@ -215,6 +240,9 @@ mod tests {
         }
         model_unloaded("m-metrics");
         let text = render();
-        assert!(text.contains("troika_kv_pages{model=\"m-metrics\"} 0"), "{text}");
+        assert!(
+            text.contains("troika_kv_pages{model=\"m-metrics\"} 0"),
+            "{text}"
+        );
     }
 }

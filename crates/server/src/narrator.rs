@@ -4,12 +4,19 @@
 //! the status is chosen, so that a job that fails at once is answered with the right one, and a stream ends with its job.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use axum::response::Response;
 use axum::response::sse::Event as SseEvent;
 use futures_util::Stream;
 
 use crate::job::Event;
+use crate::wire::sse;
 use crate::{Answer, ApiError};
+
+/// How long an error may still change the status. After that the stream begins, so that the connection does not look
+/// dead while a long prompt is read, and an error is an event of it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Tells a job's events in an interface's own words.
 pub(crate) trait Narrator: Send + 'static {
@@ -20,53 +27,80 @@ pub(crate) trait Narrator: Send + 'static {
     fn fail(&mut self, error: &ApiError) -> Vec<SseEvent>;
 }
 
-/// What happens first: from here on the status is 200.
+/// Where events come from: a job, or several that are told as one. They end with [`Event::Done`] or an error.
+pub(crate) trait Source: Send + 'static {
+    /// What happens next. Nothing is lost if the future is dropped.
+    fn next_event(&mut self) -> impl Future<Output = Result<Event, ApiError>> + Send;
+}
+
+impl Source for Answer {
+    async fn next_event(&mut self) -> Result<Event, ApiError> {
+        next_event(self).await
+    }
+}
+
+/// What happens next.
 ///
 /// # Errors
-/// The job's, if it fails before anything else.
-pub(crate) async fn first_event(answer: &mut Answer) -> Result<Event, ApiError> {
-    answer
-        .next()
-        .await
-        .unwrap_or_else(|| Err(ApiError::internal()))
+/// The job's, or that it is gone without a word.
+pub(crate) async fn next_event(answer: &mut Answer) -> Result<Event, ApiError> {
+    let event = answer.next().await;
+    event.unwrap_or_else(|| Err(ApiError::internal()))
 }
 
-/// The whole story, beginning with an event that was awaited before. Dropping it cancels the job.
-pub(crate) fn narrate(
-    answer: Answer,
-    first: Event,
-    mut narrator: impl Narrator,
-) -> impl Stream<Item = SseEvent> + Send + 'static {
-    let state = Story {
-        done: matches!(first, Event::Done(_)),
-        said: narrator.tell(first).into(),
-        answer,
+/// The whole story as a stream. Dropping it cancels the job.
+///
+/// # Errors
+/// If the job fails before anything is said.
+pub(crate) async fn narrate(
+    source: impl Source,
+    narrator: impl Narrator,
+) -> Result<Response, ApiError> {
+    Ok(sse(story(source, narrator, PATIENCE).await?))
+}
+
+async fn story(
+    source: impl Source,
+    narrator: impl Narrator,
+    patience: Duration,
+) -> Result<impl Stream<Item = SseEvent> + Send + 'static, ApiError> {
+    let mut story = Story {
+        source,
         narrator,
+        said: VecDeque::new(),
+        done: false,
     };
-    futures_util::stream::unfold(state, |mut story| async move {
-        loop {
-            if let Some(event) = story.said.pop_front() {
-                return Some((event, story));
+    let first = story.source.next_event();
+    if let Ok(first) = tokio::time::timeout(patience, first).await {
+        story.go_on(Ok(first?));
+    }
+    Ok(futures_util::stream::unfold(
+        story,
+        |mut story| async move {
+            loop {
+                if let Some(event) = story.said.pop_front() {
+                    return Some((event, story));
+                }
+                if story.done {
+                    return None;
+                }
+                let event = story.source.next_event().await;
+                story.go_on(event);
             }
-            if story.done {
-                return None;
-            }
-            story.go_on().await;
-        }
-    })
+        },
+    ))
 }
 
-struct Story<N> {
-    answer: Answer,
+struct Story<S, N> {
+    source: S,
     narrator: N,
     /// Not yet read by the client.
     said: VecDeque<SseEvent>,
     done: bool,
 }
 
-impl<N: Narrator> Story<N> {
-    async fn go_on(&mut self) {
-        let event = first_event(&mut self.answer).await;
+impl<S, N: Narrator> Story<S, N> {
+    fn go_on(&mut self, event: Result<Event, ApiError>) {
         self.done = matches!(event, Ok(Event::Done(_)) | Err(_));
         self.said = match event {
             Ok(event) => self.narrator.tell(event).into(),
@@ -96,13 +130,13 @@ mod tests {
     }
 
     async fn length(events: Vec<Result<Event, ApiError>>) -> usize {
-        let (sender, mut answer) = Answer::channel("tiny", 1);
+        let (sender, answer) = Answer::channel("tiny", 1);
         for event in events {
             sender.send(event).unwrap();
         }
         drop(sender);
-        let first = first_event(&mut answer).await.unwrap();
-        narrate(answer, first, Count(0)).count().await
+        let story = story(answer, Count(0), PATIENCE).await.unwrap();
+        story.count().await
     }
 
     #[tokio::test]
@@ -115,5 +149,32 @@ mod tests {
         assert_eq!(length(vec![delta(), delta(), error, delta()]).await, 101);
         // A job that is gone without a word.
         assert_eq!(length(vec![delta()]).await, 100);
+    }
+
+    #[tokio::test]
+    async fn an_error_at_once_is_no_stream() {
+        let (sender, answer) = Answer::channel("tiny", 1);
+        sender.send(Err(ApiError::not_found("gone"))).unwrap();
+        let error = narrate(answer, Count(0)).await.unwrap_err();
+        assert_eq!(error, ApiError::not_found("gone"));
+    }
+
+    #[tokio::test]
+    async fn a_stream_begins_when_patience_ends() {
+        let (sender, answer) = Answer::channel("tiny", 1);
+        let story = story(answer, Count(0), Duration::ZERO).await;
+        let story = story.expect("no error yet");
+        sender.send(Err(ApiError::internal())).unwrap();
+        assert_eq!(story.count().await, 100);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_dropped_cancels_the_job() {
+        let (sender, answer) = Answer::channel("tiny", 1);
+        sender.send(Ok(Event::Delta(Default::default()))).unwrap();
+        let response = narrate(answer, Count(0)).await.unwrap();
+        assert!(!sender.is_closed());
+        drop(response);
+        assert!(sender.is_closed());
     }
 }

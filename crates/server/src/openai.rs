@@ -1,7 +1,7 @@
 //! OpenAI's interface: chat completions, completions, embeddings and the list of models.
 //!
 //! Where to start: [`chat`] parses a request into a [`Job`](crate::job::Job) and writes its answer as one body or as a
-//! stream of chunks; [`events`] is what lies between a job and a stream. Fields of the request that mean nothing here
+//! stream of chunks; [`events`] tells several jobs as one. Fields of the request that mean nothing here
 //! (`user`, `store`, `metadata`, ...) are passed over; fields that we know are checked, and an error names its field.
 //! The responses interface is not here: it has a room of its own.
 
@@ -66,7 +66,7 @@ const FINGERPRINT: &str = concat!("troika-", env!("CARGO_PKG_VERSION"));
 const LOGPROB_MIN: f64 = -9999.0;
 
 /// A log-probability as a number that JSON has.
-fn logprob(value: f32) -> f64 {
+pub(crate) fn logprob(value: f32) -> f64 {
     match value.is_finite() {
         true => value.into(),
         false => LOGPROB_MIN,

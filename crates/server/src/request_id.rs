@@ -26,8 +26,7 @@ impl RequestId {
     fn of(headers: &HeaderMap) -> Option<Self> {
         let value = headers.get(X_REQUEST_ID)?;
         let harmless = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte);
-        let sane =
-            (1..=LENGTH_MAX).contains(&value.len()) && value.as_bytes().iter().all(harmless);
+        let sane = (1..=LENGTH_MAX).contains(&value.len()) && value.as_bytes().iter().all(harmless);
         sane.then(|| Self(value.clone()))
     }
 

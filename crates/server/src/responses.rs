@@ -30,8 +30,8 @@ use crate::app::App;
 use crate::dialect::Dialect;
 use crate::ids::new_id;
 use crate::job::Caller;
-use crate::narrator::{first_event, narrate};
-use crate::wire::{parse, sse, unix_seconds};
+use crate::narrator::narrate;
+use crate::wire::{parse, unix_seconds};
 use item::Item;
 use object::Object;
 use request::{Asked, Request};
@@ -68,12 +68,14 @@ fn respond(result: Result<Value, ApiError>) -> Response {
 }
 
 async fn create(State(app): State<App>, who: Who, body: Bytes) -> Response {
-    let response = answer(&app, caller(who), &body).await;
+    let response = answer(&app, caller(who), body).await;
     response.unwrap_or_else(|error| Dialect::OpenAi.refuse(&error))
 }
 
-async fn answer(app: &App, caller: Caller, body: &Bytes) -> Result<Response, ApiError> {
-    let request: Request = parse(body)?;
+async fn answer(app: &App, caller: Caller, body: Bytes) -> Result<Response, ApiError> {
+    let request: Request = parse(&body)?;
+    // A long conversation is not kept in memory twice while the answer is written.
+    drop(body);
     let owner = caller.key.clone();
     let Asked {
         job,
@@ -84,7 +86,7 @@ async fn answer(app: &App, caller: Caller, body: &Bytes) -> Result<Response, Api
         store,
         summary,
     } = request.understand(&app.responses, owner.as_deref())?;
-    let mut answer = app.backend.submit(job, caller).await?;
+    let answer = app.backend.submit(job, caller).await?;
     let object = Object {
         id: new_id("resp_"),
         created_at: unix_seconds(SystemTime::now()),
@@ -100,8 +102,7 @@ async fn answer(app: &App, caller: Caller, body: &Bytes) -> Result<Response, Api
     });
     let narrator = ResponseStream::new(object, summary, keep);
     if stream {
-        let first = first_event(&mut answer).await?;
-        return Ok(sse(narrate(answer, first, narrator)));
+        return narrate(answer, narrator).await;
     }
     Ok(Json(narrator.collect(answer).await?).into_response())
 }
@@ -161,12 +162,12 @@ fn understood<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError>
 }
 
 async fn delete(State(app): State<App>, who: Who, id: Id) -> Response {
-    respond(path_id(id).and_then(|id| {
-        match app.responses.remove(caller(who).key.as_deref(), &id) {
+    respond(path_id(id).and_then(
+        |id| match app.responses.remove(caller(who).key.as_deref(), &id) {
             true => Ok(json!({"id": id, "object": "response", "deleted": true})),
             false => Err(no_response(&id)),
-        }
-    }))
+        },
+    ))
 }
 
 /// A response that can be found is complete.

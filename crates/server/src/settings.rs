@@ -35,17 +35,17 @@ pub struct Settings {
     pub memory_budget: Option<u64>,
     /// Models that may be loaded at the same time.
     pub max_loaded_models: usize,
-    /// Tokens of context, for models that set none themselves; never more than a model was trained for.
+    /// Tokens of context, for models that set none themselves; what the model and the memory allow if absent.
     #[serde(rename = "ctx")]
-    pub n_ctx: usize,
+    pub n_ctx: Option<usize>,
     /// How long a model stays loaded after its last job.
     #[serde(with = "values::keep_alive")]
     pub keep_alive: KeepAlive,
     /// Threads that compute; one for each physical core if absent.
     pub threads: Option<usize>,
-    /// Answers that are written at the same time, of all models together.
+    /// Answers that each model writes at the same time.
     pub max_streams: usize,
-    /// Jobs that may wait; one more is refused.
+    /// Jobs that may wait for each model; one more is refused.
     pub queue_length: usize,
     /// Bytes of a request's body at most.
     #[serde(with = "values::bytes")]
@@ -117,12 +117,12 @@ impl Settings {
             port: 11435,
             models_dir: home.join("models"),
             memory_budget: None,
-            max_loaded_models: 4,
-            n_ctx: 8192,
+            max_loaded_models: 8,
+            n_ctx: None,
             keep_alive: KeepAlive::For(Duration::from_secs(300)),
             threads: None,
-            max_streams: 32,
-            queue_length: 512,
+            max_streams: 64,
+            queue_length: 256,
             body_limit: 8 << 20,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
@@ -145,7 +145,7 @@ impl Settings {
             false => Err((key, format!("{value} is not from {min} to {max}"))),
         };
         within("max_loaded_models", self.max_loaded_models as u64, 1, 1024)?;
-        within("ctx", self.n_ctx as u64, 1, 1 << 24)?;
+        within("ctx", self.n_ctx.unwrap_or(1) as u64, 1, 1 << 24)?;
         within("max_streams", self.max_streams as u64, 1, 4096)?;
         within("queue_length", self.queue_length as u64, 0, 1 << 16)?;
         within("max_connections", self.max_connections as u64, 1, 1 << 16)?;
@@ -292,7 +292,9 @@ impl Sources {
             .file
             .clone()
             .unwrap_or_else(|| self.home.join("config.toml"));
-        let env = self.env.iter().filter_map(|(name, value)| {
+        // An empty variable is how scripts and containers say nothing.
+        let env = self.env.iter().filter(|(_, value)| !value.is_empty());
+        let env = env.filter_map(|(name, value)| {
             let field = FIELDS.iter().find(|field| field.env() == *name)?;
             Some((field.key.to_owned(), text_value(value)))
         });

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::header;
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -41,13 +42,29 @@ pub(crate) fn routes(backend: Arc<dyn Backend>, drain: Drain) -> Router {
 
 /// Whether new requests should be sent here.
 async fn ready(State(watched): State<Watched>) -> Response {
-    if !watched.drain.is_draining() {
-        return Json(json!({"status": "ready"})).into_response();
+    match watched.drain.is_draining() {
+        true => Dialect::OpenAi.refuse(&going_down()),
+        false => Json(json!({"status": "ready"})).into_response(),
     }
+}
+
+/// Layer: nothing new begins on a server that goes down.
+pub(crate) async fn refuse_when_draining(
+    State(drain): State<Drain>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match drain.is_draining() {
+        true => Dialect::of(request.uri().path()).refuse(&going_down()),
+        false => next.run(request).await,
+    }
+}
+
+fn going_down() -> ApiError {
     let kind = ErrorKind::Unavailable {
         retry_after: RETRY_AFTER,
     };
-    Dialect::OpenAi.refuse(&ApiError::new(kind, "the server is going down"))
+    ApiError::new(kind, "the server is going down; try again soon")
 }
 
 async fn numbers() -> impl IntoResponse {
@@ -55,7 +72,7 @@ async fn numbers() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, format)], metrics::render())
 }
 
-async fn status(State(watched): State<Watched>) -> (StatusCode, Json<Value>) {
+async fn status(State(watched): State<Watched>) -> Json<Value> {
     let models = watched.backend.loaded().into_iter().map(|loaded| {
         json!({
             "name": loaded.info.name,
@@ -64,11 +81,10 @@ async fn status(State(watched): State<Watched>) -> (StatusCode, Json<Value>) {
             "expires": loaded.expires.map(unix_seconds),
         })
     });
-    let body = json!({
+    Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": watched.begun.elapsed().as_secs(),
         "draining": watched.drain.is_draining(),
         "models": models.collect::<Vec<_>>(),
-    });
-    (StatusCode::OK, Json(body))
+    }))
 }

@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tower::ServiceExt as _;
-use troika_library::Manifest;
+use troika_library::{Library, Manifest};
 
 use crate::job::{
     Caller, Capabilities, ChatPrompt, Delta, EmbedJob, Embedded, Event, FinishReason, Job,
@@ -28,6 +28,8 @@ pub(crate) struct Scripted {
     jobs: Mutex<Vec<Job>>,
     /// What was created, copied, deleted, loaded, unloaded, in words.
     pub(crate) done: Mutex<Vec<String>>,
+    /// Where uploads go, if they are taken.
+    pub(crate) library: Mutex<Option<Arc<Library>>>,
 }
 
 impl Scripted {
@@ -221,4 +223,43 @@ impl Backend for Scripted {
         self.note(format!("delete {model}"));
         async move { known(&model) }.boxed()
     }
+
+    fn library(&self) -> Option<Arc<Library>> {
+        self.library.lock().unwrap().clone()
+    }
+}
+
+/// Text in which what differs from run to run, ids and times, does not.
+pub(crate) fn redacted(text: &str) -> String {
+    const ID_CHARS: usize = 24;
+    let random = |text: &str| {
+        let chars = text.bytes().take_while(u8::is_ascii_alphanumeric).count();
+        chars == ID_CHARS
+    };
+    let mut redacted = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let (head, tail) = rest.split_at(c.len_utf8());
+        redacted.push_str(head);
+        rest = tail;
+        if head == "_" && random(rest) {
+            redacted.push('1');
+            rest = &rest[ID_CHARS..];
+        }
+        if redacted.ends_with("_at\":") {
+            let number = rest.trim_start();
+            let digits = number.bytes().take_while(u8::is_ascii_digit).count();
+            if digits > 0 {
+                redacted.push_str(" 1");
+                rest = &number[digits..];
+            }
+        }
+    }
+    redacted
+}
+
+/// A body as people read it, without ids and times.
+pub(crate) fn pretty(body: &str) -> String {
+    let value: Value = serde_json::from_str(body).expect(body);
+    redacted(&serde_json::to_string_pretty(&value).expect("it is JSON"))
 }

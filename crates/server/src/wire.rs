@@ -54,11 +54,13 @@ pub(crate) fn sse(events: impl Stream<Item = SseEvent> + Send + 'static) -> Resp
 
 /// One event of a stream: `data: {...}`, with a name for interfaces that have names.
 pub(crate) fn sse_event(name: Option<&str>, data: &Value) -> SseEvent {
-    let event = SseEvent::default().data(data.to_string());
-    match name {
+    let event = SseEvent::default();
+    // The name first: clients that read line by line know then what the data are.
+    let event = match name {
         Some(name) => event.event(name),
         None => event,
-    }
+    };
+    event.data(data.to_string())
 }
 
 /// A stream of JSON, one value a line.

@@ -1,6 +1,7 @@
 //! `troika run`: one answer, or a conversation.
 
 mod chat;
+mod form;
 mod once;
 mod request;
 mod stats;
@@ -61,6 +62,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", value_parser = context_length)]
     ctx: Option<usize>,
     #[command(flatten)]
+    form: form::FormArgs,
+    #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
     threads: ThreadArgs,
@@ -83,6 +86,7 @@ pub(crate) fn run(args: &RunArgs, console: &Console) -> anyhow::Result<()> {
             WrongUse("--stop: an empty text would stop before the first token".to_owned()).into(),
         );
     }
+    let grammar = args.form.grammar()?;
     let home = Home::from_env()?;
     let stdin = io::stdin();
     let request = Request::new(&args.words(), &home, stdin.is_terminal(), &mut stdin.lock())?;
@@ -106,6 +110,7 @@ pub(crate) fn run(args: &RunArgs, console: &Console) -> anyhow::Result<()> {
     console.detail(about(&model, load));
 
     let mut options = args.options(&settings.parameters)?;
+    options.grammar = grammar;
     options.sampling.logit_bias = args.sampling.logit_bias(model.tokenizer())?;
     let origin = Origin { device, load };
     let writer = Writer::new(

@@ -1,10 +1,12 @@
 //! The program from outside: what goes in, what comes out, and how it ends.
 
+mod embed;
 mod interrupt;
 mod models;
 mod perplexity;
 mod program;
 mod run;
+mod serve;
 mod template;
 
 use std::io::Write as _;

@@ -1,6 +1,6 @@
 //! The suite that every device passes: small models with random weights, and what has to hold for each.
 //!
-//! A step's logits must not depend on how its tokens came to it: alone or beside other sequences, in one piece or
+//! What a step gives must not depend on how its tokens came to it: alone or beside other sequences, in one piece or
 //! several, on these pages of the cache or on those. What the shape of a batch may change (a matrix unit takes over
 //! from so many tokens on) is bounded by a [`Tolerance`]; everything else is equal to the bit. Bad files and bad
 //! batches are refused, and do no harm.
@@ -69,6 +69,7 @@ const OF_STEPS: &[(&str, OfSteps)] = properties![
     steps::batches_give_what_their_sequences_give_alone,
     steps::prompts_in_pieces_give_what_they_give_whole,
     steps::logits_come_for_the_tokens_asked_for,
+    steps::hidden_states_come_beside_logits,
     pages::any_page_does_for_any_part,
     pages::sequences_share_the_pages_of_a_prefix,
     pages::a_copied_page_goes_its_own_way,
@@ -109,12 +110,14 @@ pub fn agree(
         let run = |device| {
             let mut subject = Subject::load(device, &recipe, allowed)?;
             let logits = subject.whole(&steps::text(1, 50))?;
-            Ok((subject, logits))
+            let hidden = subject.hidden(&steps::text(2, 40))?;
+            Ok((subject, logits, hidden))
         };
         run(reference)
-            .and_then(|(_, want)| {
-                let (subject, have) = run(device)?;
-                subject.close(want.rows(), have.rows())
+            .and_then(|(_, logits, hidden)| {
+                let (subject, have_logits, have_hidden) = run(device)?;
+                subject.close(logits.rows(), have_logits.rows())?;
+                subject.close(hidden.rows(), have_hidden.rows())
             })
             .map_err(failure(device, &recipe, "agree"))?;
     }

@@ -8,7 +8,7 @@ use super::Outcome;
 use super::models::{N_CTX, N_VOCAB, Recipe};
 use super::steps::text;
 use super::subject::{Subject, equal};
-use crate::{Batch, Device, Error, LoadOptions, LogitsFor, PAGE_TOKENS, Sequence};
+use crate::{Batch, Device, Error, LoadOptions, Output, PAGE_TOKENS, Sequence};
 
 pub(super) fn bad_files_are_refused(device: &dyn Device, recipe: &Recipe) -> Outcome {
     let refuse = |what: &str, spoil: &dyn Fn(&mut Recipe), is_right: fn(&Error) -> bool| {
@@ -56,8 +56,8 @@ pub(super) fn bad_files_are_refused(device: &dyn Device, recipe: &Recipe) -> Out
 pub(super) fn bad_batches_change_nothing(subject: &mut Subject) -> Outcome {
     let held = text(1, PAGE_TOKENS + 3);
     let (next, pages) = (text(2, 1), [0, 1]);
-    subject.run(&held, 0, &pages, LogitsFor::Nothing)?;
-    let want = subject.run(&next, held.len(), &pages, LogitsFor::Last)?;
+    subject.run(&held, 0, &pages, Output::Nothing)?;
+    let want = subject.run(&next, held.len(), &pages, Output::LastLogits)?;
 
     let tokens = text(3, PAGE_TOKENS + 3);
     let beyond = [TokenId(0), TokenId(N_VOCAB as u32)];
@@ -67,7 +67,7 @@ pub(super) fn bad_batches_change_nothing(subject: &mut Subject) -> Outcome {
         tokens,
         position,
         pages,
-        logits: LogitsFor::Last,
+        output: Output::LastLogits,
     };
     let mut refuse = |what: &str, sequences: &[Sequence<'_>]| match subject
         .resident
@@ -97,6 +97,6 @@ pub(super) fn bad_batches_change_nothing(subject: &mut Subject) -> Outcome {
         refuse(what, &[good, bad])?;
     }
 
-    let have = subject.run(&next, held.len(), &pages, LogitsFor::Last)?;
+    let have = subject.run(&next, held.len(), &pages, Output::LastLogits)?;
     equal(want.rows(), have.rows())
 }

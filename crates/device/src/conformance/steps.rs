@@ -5,7 +5,7 @@ use troika_base::TokenId;
 use super::Outcome;
 use super::models::N_VOCAB;
 use super::subject::{Subject, equal};
-use crate::{Logits, LogitsFor, PAGE_TOKENS, Sequence};
+use crate::{Logits, Output, PAGE_TOKENS, Sequence};
 
 /// One of several texts, which differ from the first token on.
 pub(super) fn text(seed: usize, n_tok: usize) -> Vec<TokenId> {
@@ -57,21 +57,22 @@ pub(super) fn batches_give_what_their_sequences_give_alone(subject: &mut Subject
     let tables: [&[usize]; 4] = [&[0, 1], &[2], &[3, 4], &[5]];
     let alone = texts.iter().map(|text| subject.whole(text));
     let alone: Vec<Logits> = alone.collect::<Result<_, _>>()?;
-    let sequence = |i: usize, position: usize, logits| Sequence {
+    let sequence = |i: usize, position: usize, output| Sequence {
         tokens: &texts[i][position..],
         position,
         pages: tables[i],
-        logits,
+        output,
     };
-    let have = subject.step(&[0, 1, 2, 3].map(|i| sequence(i, 0, LogitsFor::All)))?;
+    let have = subject.step(&[0, 1, 2, 3].map(|i| sequence(i, 0, Output::AllLogits)))?;
     subject.close(alone.iter().flat_map(Logits::rows), have.rows())?;
 
     // Two that go on, and between them one that begins.
     for i in [0, 2] {
-        subject.run(&texts[i][..32], 0, tables[i], LogitsFor::Nothing)?;
+        subject.run(&texts[i][..32], 0, tables[i], Output::Nothing)?;
     }
     let mixed = [(2, 32), (3, 0), (0, 32)];
-    let have = subject.step(&mixed.map(|(i, position)| sequence(i, position, LogitsFor::Last)))?;
+    let have =
+        subject.step(&mixed.map(|(i, position)| sequence(i, position, Output::LastLogits)))?;
     let want = mixed.map(|(i, _)| row(&alone[i], texts[i].len() - 1));
     subject.close(want, have.rows())
 }
@@ -85,7 +86,7 @@ pub(super) fn prompts_in_pieces_give_what_they_give_whole(subject: &mut Subject)
         let mut start = 0;
         for end in ends {
             // The table may have pages for later.
-            let have = subject.run(&tokens[start..end], start, &[0, 1, 2], LogitsFor::All)?;
+            let have = subject.run(&tokens[start..end], start, &[0, 1, 2], Output::AllLogits)?;
             subject.close(whole.rows().take(end).skip(start), have.rows())?;
             start = end;
         }
@@ -95,15 +96,15 @@ pub(super) fn prompts_in_pieces_give_what_they_give_whole(subject: &mut Subject)
 
 pub(super) fn logits_come_for_the_tokens_asked_for(subject: &mut Subject) -> Outcome {
     let texts = [text(5, 9), text(6, 4), text(7, 6)];
-    let asking = |asked: [LogitsFor; 3]| {
+    let asking = |asked: [Output; 3]| {
         [0, 1, 2].map(|i| Sequence {
             tokens: &texts[i],
             position: 0,
             pages: &[0, 1, 2][i..=i],
-            logits: asked[i],
+            output: asked[i],
         })
     };
-    let (nothing, last, all) = (LogitsFor::Nothing, LogitsFor::Last, LogitsFor::All);
+    let (nothing, last, all) = (Output::Nothing, Output::LastLogits, Output::AllLogits);
     let whole = subject.step(&asking([all; 3]))?;
     for (asked, rows) in [
         ([nothing, all, last], &[9, 10, 11, 12, 18][..]),
@@ -115,4 +116,47 @@ pub(super) fn logits_come_for_the_tokens_asked_for(subject: &mut Subject) -> Out
         subject.close(rows.iter().map(|&at| row(&whole, at)), have.rows())?;
     }
     Ok(())
+}
+
+/// One batch asks for hidden states and for logits, and each sequence gets what it gets alone.
+pub(super) fn hidden_states_come_beside_logits(subject: &mut Subject) -> Outcome {
+    let texts = [text(1, 37), text(2, 5), text(3, 40), text(4, 1)];
+    let tables: [&[usize]; 4] = [&[0, 1], &[2], &[3, 4], &[5]];
+    let mut hidden = Vec::new();
+    for text in &texts {
+        let first = subject.hidden(text)?;
+        equal(first.rows(), subject.hidden(text)?.rows())?;
+        hidden.push(first);
+    }
+    let scored = [subject.whole(&texts[1])?, subject.whole(&texts[3])?];
+    if subject
+        .close(hidden[0].rows().take(1), hidden[2].rows().take(1))
+        .is_ok()
+    {
+        return Err("hidden states are the same whatever the token is".to_owned());
+    }
+
+    let sequence = |i: usize, position: usize, output| Sequence {
+        tokens: &texts[i][position..],
+        position,
+        pages: tables[i],
+        output,
+    };
+    let have = subject.outputs(&[
+        sequence(0, 0, Output::AllHidden),
+        sequence(1, 0, Output::AllLogits),
+        sequence(2, 0, Output::LastHidden),
+        sequence(3, 0, Output::LastLogits),
+    ])?;
+    let last = hidden[2].rows().skip(texts[2].len() - 1);
+    subject.close(hidden[0].rows().chain(last), have.hidden.rows())?;
+    subject.close(scored.iter().flat_map(Logits::rows), have.logits.rows())?;
+
+    // In pieces, beside a sequence that wants nothing.
+    subject.run(&texts[2][..20], 0, tables[2], Output::Nothing)?;
+    let have = subject.outputs(&[
+        sequence(0, 0, Output::Nothing),
+        sequence(2, 20, Output::AllHidden),
+    ])?;
+    subject.close(hidden[2].rows().skip(20), have.hidden.rows())
 }

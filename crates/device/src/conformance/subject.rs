@@ -6,7 +6,9 @@ use troika_base::TokenId;
 
 use super::Outcome;
 use super::models::{N_CTX, N_VOCAB, Recipe};
-use crate::{Batch, Device, LoadOptions, Logits, LogitsFor, PAGE_TOKENS, Resident, Sequence};
+use crate::{
+    Batch, Device, Hidden, LoadOptions, Logits, Output, Outputs, PAGE_TOKENS, Resident, Sequence,
+};
 
 pub(super) struct Subject {
     pub(super) resident: Box<dyn Resident>,
@@ -24,20 +26,38 @@ impl Subject {
     }
 
     /// Runs a batch, and checks that it gives numbers, as many as were asked for.
-    pub(super) fn step(&mut self, sequences: &[Sequence<'_>]) -> Outcome<Logits> {
+    pub(super) fn outputs(&mut self, sequences: &[Sequence<'_>]) -> Outcome<Outputs> {
         let batch = Batch { sequences };
-        let logits = self
+        let outputs = self
             .resident
             .step(&batch)
             .map_err(|error| error.to_string())?;
-        let (have, want) = (logits.values.len(), batch.output_rows().len() * N_VOCAB);
-        if have != want {
-            return Err(format!("{have} logits instead of {want}"));
+        let n_embd = self.resident.spec().n_embd;
+        for (what, values, want) in [
+            (
+                "logits",
+                &outputs.logits.values,
+                batch.logit_rows().len() * N_VOCAB,
+            ),
+            (
+                "hidden states",
+                &outputs.hidden.values,
+                batch.hidden_rows().len() * n_embd,
+            ),
+        ] {
+            if values.len() != want {
+                return Err(format!("{} {what} instead of {want}", values.len()));
+            }
+            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                return Err(format!("among the {what} is {value}"));
+            }
         }
-        match logits.values.iter().find(|logit| !logit.is_finite()) {
-            Some(logit) => Err(format!("a logit is {logit}")),
-            None => Ok(logits),
-        }
+        Ok(outputs)
+    }
+
+    /// Runs a batch that asks for logits.
+    pub(super) fn step(&mut self, sequences: &[Sequence<'_>]) -> Outcome<Logits> {
+        Ok(self.outputs(sequences)?.logits)
     }
 
     /// Runs one sequence alone.
@@ -46,23 +66,35 @@ impl Subject {
         tokens: &[TokenId],
         position: usize,
         pages: &[usize],
-        logits: LogitsFor,
+        output: Output,
     ) -> Outcome<Logits> {
         self.step(&[Sequence {
             tokens,
             position,
             pages,
-            logits,
+            output,
         }])
     }
 
     /// Logits of every token of a text of its own, in one step on the first pages.
     pub(super) fn whole(&mut self, tokens: &[TokenId]) -> Outcome<Logits> {
         let pages: Vec<usize> = (0..tokens.len().div_ceil(PAGE_TOKENS)).collect();
-        self.run(tokens, 0, &pages, LogitsFor::All)
+        self.run(tokens, 0, &pages, Output::AllLogits)
     }
 
-    /// Compares rows of logits from batches of different shape.
+    /// Hidden states of every token of a text of its own, in one step on the first pages.
+    pub(super) fn hidden(&mut self, tokens: &[TokenId]) -> Outcome<Hidden> {
+        let pages: Vec<usize> = (0..tokens.len().div_ceil(PAGE_TOKENS)).collect();
+        let outputs = self.outputs(&[Sequence {
+            tokens,
+            position: 0,
+            pages: &pages,
+            output: Output::AllHidden,
+        }])?;
+        Ok(outputs.hidden)
+    }
+
+    /// Compares rows from batches of different shape.
     pub(super) fn close<'l>(
         &self,
         want: impl IntoIterator<Item = &'l [f32]>,
@@ -72,7 +104,7 @@ impl Subject {
     }
 }
 
-/// Compares rows of logits from batches of the same shape.
+/// Compares rows from batches of the same shape.
 pub(super) fn equal<'l>(
     want: impl IntoIterator<Item = &'l [f32]>,
     have: impl IntoIterator<Item = &'l [f32]>,
@@ -91,12 +123,12 @@ fn compare<'l>(
     }
     for (row, (want, have)) in want.into_iter().zip(have).enumerate() {
         let largest = want.iter().fold(0.0f32, |max, x| max.max(x.abs()));
-        for (token, (want, have)) in want.iter().zip(have).enumerate() {
+        for (i, (want, have)) in want.iter().zip(have).enumerate() {
             let apart = (want - have).abs() / largest;
             if want.to_bits() != have.to_bits() && (allowed == 0.0 || apart > allowed) {
                 return Err(format!(
-                    "row {row}, token {token}: the logit is {have} instead of {want}, {apart:.1e} of the largest apart \
-                     ({allowed:.1e} is allowed)"
+                    "row {row}, value {i}: it is {have} instead of {want}, {apart:.1e} of the largest apart ({allowed:.1e} \
+                     is allowed)"
                 ));
             }
         }

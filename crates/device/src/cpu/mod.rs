@@ -14,7 +14,7 @@ use troika_kernels::{
 pub use tensor::Tensor;
 use tensor::TensorPool;
 
-use crate::{Batch, Error, KvShape, Logits, Ops, Rope, RopePairs};
+use crate::{Batch, Error, Hidden, KvShape, Logits, Ops, Rope, RopePairs};
 
 /// The CPU: a kernel set, its threads, and memory for activations. Cloning shares the threads.
 #[derive(Debug)]
@@ -271,6 +271,13 @@ impl Ops for CpuOps {
         Logits {
             n_vocab: output.n_out(),
             values,
+        }
+    }
+
+    fn hidden(&mut self, x: &Tensor) -> Hidden {
+        Hidden {
+            n_embd: x.width(),
+            values: x.to_vec(),
         }
     }
 }

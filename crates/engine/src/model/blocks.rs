@@ -1,7 +1,8 @@
 //! What the architectures have in common: the two ends of the network, projections, and the feed-forward layer.
 
-use troika_device::{Batch, Error, Logits, Ops};
+use troika_device::{Batch, Error, Hidden, Logits, Ops, Outputs};
 
+use super::OutputRows;
 use super::loader::Loader;
 
 /// Embedding table, final norm and output matrix.
@@ -31,10 +32,33 @@ impl<O: Ops> Ends<O> {
         ops.embed(&self.token_embd, &batch.tokens())
     }
 
-    /// The residual stream to scores of every token.
-    pub(super) fn logits(&self, ops: &mut O, x: &O::Tensor, eps: f32) -> Logits {
-        let h = ops.rms_norm(x, &self.output_norm, eps);
-        ops.logits(&h, self.output.as_ref().unwrap_or(&self.token_embd))
+    /// The residual stream of the output rows to what is wanted of each.
+    pub(super) fn outputs(
+        &self,
+        ops: &mut O,
+        x: &O::Tensor,
+        eps: f32,
+        rows: &OutputRows,
+    ) -> Outputs {
+        let h = ops.rms_norm(x, &self.output_norm, eps); // [rows, n_embd]
+        let output = self.output.as_ref().unwrap_or(&self.token_embd);
+        if rows.hidden.is_empty() {
+            return Outputs {
+                logits: ops.logits(&h, output),
+                hidden: Hidden::default(),
+            };
+        }
+        if rows.logits.is_empty() {
+            return Outputs {
+                logits: Logits::default(),
+                hidden: ops.hidden(&h),
+            };
+        }
+        let (scored, read) = (ops.rows(&h, &rows.logits), ops.rows(&h, &rows.hidden));
+        Outputs {
+            logits: ops.logits(&scored, output),
+            hidden: ops.hidden(&read),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ mod qwen3;
 mod rope;
 
 use troika_base::{Bytes, ModelSpec};
-use troika_device::{Batch, Error, Logits, Ops};
+use troika_device::{Batch, Error, Ops, Outputs};
 use troika_gguf::ModelFile;
 
 use hyperparameters::Keys;
@@ -24,8 +24,8 @@ use qwen3::Qwen3;
 
 /// A loaded model's forward pass.
 pub(crate) trait Forward<O: Ops>: Send {
-    /// Runs the batch: writes keys and values to `kv`, returns the logits that the batch asks for.
-    fn forward(&self, ops: &mut O, kv: &mut O::Kv, batch: &Batch<'_>) -> Logits;
+    /// Runs the batch: writes keys and values to `kv`, returns what the batch asks for.
+    fn forward(&self, ops: &mut O, kv: &mut O::Kv, batch: &Batch<'_>) -> Outputs;
 }
 
 /// Weights on a device, and the memory that they take.
@@ -78,17 +78,27 @@ pub(crate) fn load<O: Ops + 'static>(
     })
 }
 
-/// The rows of a batch that logits are wanted for. Past the last layer's attention no other row is needed.
+/// The rows of a batch that something is wanted of. Past the last layer's attention no other row is needed.
 struct OutputRows {
     rows: Vec<usize>,
+    /// Which of `rows` logits are wanted for.
+    logits: Vec<usize>,
+    /// Which of `rows` hidden states are wanted for: all others.
+    hidden: Vec<usize>,
     n_tok: usize,
     last_layer: usize,
 }
 
 impl OutputRows {
     fn new(batch: &Batch<'_>, n_layer: usize) -> Self {
+        let (logits, hidden) = (batch.logit_rows(), batch.hidden_rows());
+        let mut rows = [&logits[..], &hidden].concat();
+        rows.sort_unstable();
+        let place = |row: &usize| rows.binary_search(row).expect("is one of them");
         Self {
-            rows: batch.output_rows(),
+            logits: logits.iter().map(place).collect(),
+            hidden: hidden.iter().map(place).collect(),
+            rows,
             n_tok: batch.n_tok(),
             last_layer: n_layer - 1,
         }

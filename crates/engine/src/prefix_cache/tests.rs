@@ -8,9 +8,16 @@ use super::*;
 use crate::Error;
 use crate::kv_cache::KvCache;
 
-/// A text of one block for each letter.
+/// Tokens that the blocks of `a` and `b` have in common.
+const ALIKE: usize = 10;
+
+/// A text of one block for each letter. The blocks of `a` and `b` begin alike.
 fn text(letters: &str) -> Vec<TokenId> {
-    let block = |letter| (0..PAGE_TOKENS as u32).map(move |i| TokenId(u32::from(letter) + i % 3));
+    let token = |letter: u8, i| match letter {
+        b'a' | b'b' if i < ALIKE => TokenId(1),
+        letter => TokenId(u32::from(letter) + (i % 3) as u32),
+    };
+    let block = |letter| (0..PAGE_TOKENS).map(move |i| token(letter, i));
     letters.bytes().flat_map(block).collect()
 }
 
@@ -173,6 +180,57 @@ fn the_same_text_is_kept_once() {
     assert_eq!((cache.evictable(), cache.evict(9), kv.n_free()), (3, 3, 8));
 }
 
+#[test]
+fn a_text_that_goes_another_way_shares_the_page_up_to_there() {
+    let kv = KvCache::new(8);
+    let mut cache = PrefixCache::default();
+    let first = request(&kv, &mut cache, "", &text("cba"));
+    let tokens = text("caa");
+    let mut found = cache.lookup_closest("", &tokens);
+    assert_eq!(found.tokens(), &tokens[..PAGE_TOKENS + ALIKE]);
+    assert_eq!(found.pages(), first.pages()[..2]);
+    assert_eq!(cache.hit_tokens(), found.tokens().len() as u64);
+    // The same text once more: all but the last token is there.
+    assert_eq!(
+        cache.lookup_closest("", &text("cba")).tokens().len(),
+        3 * PAGE_TOKENS - 1
+    );
+    assert_eq!(cache.lookup_closest("theirs", &tokens).tokens(), &[]);
+
+    // It goes on in a copy.
+    let rest = tokens[found.tokens().len()..].to_vec();
+    assert_eq!(pages_wanted([(&found, rest.len())]), 2);
+    assert!(write(&kv, &mut cache, &mut found, &rest));
+    assert_eq!((found.pages()[0], kv.n_free()), (first.pages()[0], 3));
+    assert!(!first.pages().contains(&found.pages()[1]));
+    cache.insert("", &found);
+    assert_eq!(
+        cache.lookup_closest("", &text("cbaa")).pages(),
+        first.pages()
+    );
+}
+
+/// The text fills the whole cache, so that there is no page for a copy.
+#[test]
+fn a_page_that_would_be_copied_is_given_up_when_there_is_no_other() {
+    let kv = KvCache::new(3);
+    let mut cache = PrefixCache::default();
+    drop(request(&kv, &mut cache, "", &text("cba")));
+    let tokens = text("caa");
+    let mut found = cache.lookup_closest("", &tokens);
+    let rest = tokens[found.tokens().len()..].to_vec();
+    assert_eq!(cache.evict(2), 1, "the page that is lent in part is in use");
+    assert!(!write(&kv, &mut cache, &mut found, &rest));
+    assert!(cache.make_room_in(&kv, &[(&found, rest.len())]));
+    assert!(write(&kv, &mut cache, &mut found, &rest));
+    assert_eq!((cache.n_page(), kv.n_free()), (1, 0));
+    // A page too many is too many.
+    assert!(!cache.make_room_in(&kv, &[(&found, 1)]));
+    assert_eq!(cache.n_page(), 1, "what would not help is kept");
+    drop(found);
+    assert_eq!((cache.evict(9), kv.n_free()), (1, 3));
+}
+
 /// On a stack of 64 KiB: nothing walks a text by recursion.
 #[test]
 fn long_texts_need_no_deep_stack() {
@@ -248,6 +306,16 @@ impl List {
         prefixes
             .map_while(|prefix| self.page(namespace, prefix))
             .collect()
+    }
+
+    /// Tokens that `tokens` have in common with any text.
+    fn closest(&self, namespace: usize, tokens: &[TokenId]) -> usize {
+        let texts = self.0.iter().filter(|kept| kept.namespace == namespace);
+        let common = |kept: &Kept| {
+            let pairs = text(&kept.letters).into_iter().zip(tokens);
+            pairs.take_while(|(a, b)| a == *b).count()
+        };
+        texts.map(common).max().unwrap_or(0)
     }
 
     fn touch(&mut self, namespace: usize, letters: &str, now: usize) {
@@ -337,9 +405,16 @@ impl Both {
     }
 
     fn request(&mut self, namespace: usize, letters: &str, extra: usize, kept: bool) {
-        let tokens = [text(letters), vec![TokenId(9); extra]].concat();
+        let tokens = [&text(letters), &text("a")[..extra]].concat();
         let usable = &letters[..tokens.len().saturating_sub(1) / PAGE_TOKENS];
         let want = self.list.find(namespace, usable);
+        let (_, closest) = self
+            .cache
+            .closest(NAMESPACES[namespace], all_but_the_last(&tokens));
+        assert_eq!(
+            closest,
+            self.list.closest(namespace, all_but_the_last(&tokens))
+        );
         let mut sequence = self.cache.lookup(NAMESPACES[namespace], &tokens);
         assert_eq!(sequence.pages(), want);
         assert_eq!(sequence.tokens(), &tokens[..want.len() * PAGE_TOKENS]);

@@ -239,6 +239,69 @@ fn tokens_that_are_ruled_out_are_never_drawn() {
     ));
 }
 
+proptest! {
+    #[test]
+    fn a_masked_draw_is_a_draw_of_what_the_mask_leaves(
+        logits in prop::collection::vec(-10f32..10.0, 1..300),
+        words in prop::collection::vec(any::<u32>(), 10),
+        top_k in 0u32..20,
+        temperature in prop_oneof![Just(0.0f32), 0.1f32..2.0],
+        seed in any::<u64>(),
+    ) {
+        let mask = TokenMask::from_words(words, logits.len());
+        let params = SamplingParams {
+            top_k,
+            temperature,
+            // However much a token is wanted, the mask decides.
+            logit_bias: vec![(TokenId(0), 100.0)],
+            seed: Some(seed),
+            ..params()
+        };
+        let masked = sampler(params.clone(), logits.len()).sample_masked(&logits, &mask);
+        let ruled_out: Vec<f32> = (0u32..)
+            .zip(&logits)
+            .map(|(id, &logit)| if mask.allows(TokenId(id)) { logit } else { f32::NEG_INFINITY })
+            .collect();
+        match sampler(params, logits.len()).sample(&ruled_out) {
+            Ok(plain) => {
+                let masked = masked.expect("one is left");
+                prop_assert_eq!(masked.token, plain.token);
+                prop_assert!(mask.allows(masked.token));
+                let logprobs = top_logprobs(&logits, logits.len()).expect("finite");
+                prop_assert!(logprobs.contains(&(masked.token, masked.logprob)), "of the model, not of the mask");
+            }
+            Err(_) => prop_assert_eq!(masked, Err(SampleError::NoneAllowed)),
+        }
+    }
+}
+
+#[test]
+fn an_empty_mask_is_an_error_and_never_any_token() {
+    let mut sampler = sampler(params(), 40);
+    let nothing = TokenMask::nothing(40);
+    assert_eq!(
+        sampler.sample_masked(&[1.0; 40], &nothing),
+        Err(SampleError::NoneAllowed)
+    );
+    let mut one = TokenMask::nothing(40);
+    one.allow(TokenId(33));
+    let mut logits = [1.0; 40];
+    assert_eq!(
+        sampler.sample_masked(&logits, &one).expect("one").token,
+        TokenId(33)
+    );
+    logits[33] = f32::NEG_INFINITY;
+    assert_eq!(
+        sampler.sample_masked(&logits, &one),
+        Err(SampleError::NoneAllowed)
+    );
+    logits[2] = f32::NAN;
+    assert!(matches!(
+        sampler.sample_masked(&logits, &one),
+        Err(SampleError::BadLogit { .. })
+    ));
+}
+
 #[test]
 fn bias_is_added_and_penalties_count_what_was_seen() {
     let logits = [2.0, 2.0, -2.0, 2.0, 0.5];
@@ -252,7 +315,7 @@ fn bias_is_added_and_penalties_count_what_was_seen() {
     };
     let mut sampler = sampler(params, 5);
     let adjusted = |sampler: &mut Sampler| {
-        sampler.adjust(&logits);
+        sampler.adjust(&logits, None);
         sampler.adjusted.clone()
     };
     assert_eq!(adjusted(&mut sampler), [2.0, 2.0, -2.0, 2.0, 2.0]);
@@ -272,7 +335,7 @@ fn bias_is_added_and_penalties_count_what_was_seen() {
 fn without_penalties_history_costs_nothing() {
     let mut sampler = sampler(params(), 5);
     sampler.observe(&[TokenId(1); 100]);
-    assert!(!sampler.adjust(&[0.0; 5]));
+    assert!(!sampler.adjust(&[0.0; 5], None));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Tokens back to text, as they come.
 
 use std::ops::Deref;
+use std::sync::Arc;
 
 use troika_base::TokenId;
 
@@ -18,6 +19,8 @@ pub struct Detokenizer<T> {
     text: String,
     /// Whether the next text is the first one, and loses the space that encoding put before it.
     at_start: bool,
+    /// Control tokens that are text here.
+    shown: Arc<[TokenId]>,
 }
 
 impl<T: Deref<Target = Tokenizer>> Detokenizer<T> {
@@ -29,6 +32,7 @@ impl<T: Deref<Target = Tokenizer>> Detokenizer<T> {
             pending: Vec::new(),
             text: String::new(),
             at_start,
+            shown: Arc::default(),
         }
     }
 
@@ -40,13 +44,26 @@ impl<T: Deref<Target = Tokenizer>> Detokenizer<T> {
         }
     }
 
+    /// Makes text of these control tokens, by their names: whoever takes an answer apart must see its marks.
+    pub fn showing(self, tokens: impl Into<Arc<[TokenId]>>) -> Self {
+        Self {
+            shown: tokens.into(),
+            ..self
+        }
+    }
+
     /// The text that is complete with this token; often empty while a character spans tokens.
     ///
-    /// Bytes that cannot become a character any more are U+FFFD. Control tokens and ids outside the vocabulary are no
-    /// text.
+    /// Bytes that cannot become a character any more are U+FFFD. Ids outside the vocabulary are no text, nor are control
+    /// tokens but for those that are [shown](Self::showing).
     pub fn push(&mut self, token: TokenId) -> &str {
         self.text.clear();
-        self.tokenizer.token_bytes(token, &mut self.pending);
+        if self.shown.contains(&token) && self.tokenizer.is_control(token) {
+            let name = self.tokenizer.token_text(token).unwrap_or_default();
+            self.pending.extend(name.as_bytes());
+        } else {
+            self.tokenizer.token_bytes(token, &mut self.pending);
+        }
         if self.at_start && !self.pending.is_empty() {
             self.at_start = false;
             if self.pending[0] == b' ' {

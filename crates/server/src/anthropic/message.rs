@@ -74,7 +74,9 @@ pub(super) fn input(call: &ToolCall) -> Map<String, Value> {
     match (written, &call.function.arguments) {
         (Value::Object(input), _) => input,
         (_, Value::Null) => Map::new(),
-        (_, Value::String(text)) => Map::from_iter([("INVALID_JSON".to_owned(), text.clone().into())]),
+        (_, Value::String(text)) => {
+            Map::from_iter([("INVALID_JSON".to_owned(), text.clone().into())])
+        }
         (other, _) => Map::from_iter([("INVALID_JSON".to_owned(), other.to_string().into())]),
     }
 }

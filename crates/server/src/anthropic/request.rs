@@ -154,11 +154,19 @@ impl Request {
 
     /// What the service that defined this interface has around the model.
     fn refuse_the_absent(&self) -> Result<(), ApiError> {
-        if self.mcp_servers.as_ref().is_some_and(|servers| !servers.is_empty()) {
+        if self
+            .mcp_servers
+            .as_ref()
+            .is_some_and(|servers| !servers.is_empty())
+        {
             let message = "`mcp_servers` are not called from here; connect the client to them";
             return Err(ApiError::unsupported(message).at("mcp_servers"));
         }
-        if self.container.as_ref().is_some_and(|container| !container.is_null()) {
+        if self
+            .container
+            .as_ref()
+            .is_some_and(|container| !container.is_null())
+        {
             let message = "there are no containers here; leave `container` out";
             return Err(ApiError::unsupported(message).at("container"));
         }
@@ -173,7 +181,11 @@ impl Request {
         match config.display.as_deref() {
             None | Some("summarized" | "omitted") => {}
             Some(other) => {
-                return Err(unknown("thinking.display", other, "`summarized` or `omitted`"));
+                return Err(unknown(
+                    "thinking.display",
+                    other,
+                    "`summarized` or `omitted`",
+                ));
             }
         }
         match &*config.kind {
@@ -201,7 +213,10 @@ impl Request {
     }
 
     fn effort(&self) -> Result<Option<String>, ApiError> {
-        let effort = self.output_config.as_ref().and_then(|c| c.effort.as_deref());
+        let effort = self
+            .output_config
+            .as_ref()
+            .and_then(|c| c.effort.as_deref());
         match effort {
             None | Some("low" | "medium" | "high" | "xhigh" | "max") => {
                 Ok(effort.map(ToOwned::to_owned))
@@ -221,7 +236,11 @@ impl Request {
             (None, None) => return Ok(Format::Text),
         };
         if format.kind != "json_schema" {
-            return Err(unknown(&format!("{param}.type"), &format.kind, "`json_schema`"));
+            return Err(unknown(
+                &format!("{param}.type"),
+                &format.kind,
+                "`json_schema`",
+            ));
         }
         let schema = required(format.schema, &format!("{param}.schema"))?;
         Ok(Format::JsonSchema(Value::Object(schema)))

@@ -145,7 +145,10 @@ impl MessageStream {
         self.close();
         let (stop_reason, stop_sequence) = stop(&self.finish);
         let delta = json!({"stop_reason": stop_reason, "stop_sequence": stop_sequence});
-        self.say("message_delta", json!({"delta": delta, "usage": usage(numbers)}));
+        self.say(
+            "message_delta",
+            json!({"delta": delta, "usage": usage(numbers)}),
+        );
         self.say("message_stop", json!({}));
     }
 }

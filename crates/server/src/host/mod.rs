@@ -302,6 +302,10 @@ impl Backend for Host {
         }
         .boxed()
     }
+
+    fn library(&self) -> Option<Arc<Library>> {
+        Some(Arc::clone(&self.library))
+    }
 }
 
 /// Prompts are cached for each key alone: how fast an answer begins would tell what others asked.

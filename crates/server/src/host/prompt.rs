@@ -71,7 +71,7 @@ pub(super) fn encode_whole(handle: &Handle, prompt: &Prompt) -> Result<Encoded, 
             tail: String::new(),
         }),
         Prompt::Rendered(words) => Ok(Encoded {
-            tokens: text(words, false, true),
+            tokens: text(words, !begins(handle, words), true),
             tail: tail(words),
         }),
         Prompt::Tokens(ids) => {
@@ -102,6 +102,13 @@ pub(super) fn encode_whole(handle: &Handle, prompt: &Prompt) -> Result<Encoded, 
             })
         }
     }
+}
+
+/// Whether a text begins with the token that begins texts.
+fn begins(handle: &Handle, words: &str) -> bool {
+    let begin = handle.tokenizer.bos();
+    let begin = begin.and_then(|begin| handle.tokenizer.token_text(begin));
+    begin.is_some_and(|begin| words.starts_with(begin))
 }
 
 /// The text of a conversation; `None` if the model has no template.

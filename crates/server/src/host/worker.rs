@@ -219,10 +219,11 @@ impl Loop {
     fn accept(&mut self, request: Box<Request>) {
         let id = self.new_id();
         if let Err(QueueFull { waiting }) = self.batcher.submit(id, request.tokens.len()) {
-            metrics::rejected("queue_full");
             let message = format!("{waiting} requests are waiting already; try again later");
-            let retry_after = RETRY_AFTER;
-            let kind = ErrorKind::Overloaded { retry_after };
+            let kind = ErrorKind::Overloaded {
+                retry_after: RETRY_AFTER,
+            };
+            metrics::rejected(kind);
             return request.work.fail(ApiError::new(kind, message));
         }
         let (open, role) = match &request.work {

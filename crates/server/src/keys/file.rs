@@ -309,7 +309,11 @@ mod tests {
     fn a_damaged_file_is_named_and_not_quoted() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("keys.toml");
-        fs::write(&path, "[[key]]\nname = \"a\"\nhash = \"$argon2id$canary\" x\n").unwrap();
+        fs::write(
+            &path,
+            "[[key]]\nname = \"a\"\nhash = \"$argon2id$canary\" x\n",
+        )
+        .unwrap();
         let message = KeyFile::at(path).load().unwrap_err().to_string();
         assert!(message.contains("line 3"), "{message}");
         assert!(!message.contains("canary"), "{message}");

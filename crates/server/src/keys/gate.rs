@@ -157,7 +157,10 @@ impl Keys {
         let (Some(presented), Some(entry)) = (presented, entry) else {
             return Err(unknown());
         };
-        match self.is_right(text.unwrap_or_default(), &presented, &entry, peer).await? {
+        match self
+            .is_right(text.unwrap_or_default(), &presented, &entry, peer)
+            .await?
+        {
             true => Ok(Some(entry)),
             false => Err(unknown()),
         }
@@ -234,7 +237,9 @@ impl Shared {
             Ok(keys) => {
                 let was = state.entries.take();
                 if keys.is_none() && was.is_some() {
-                    tracing::warn!("the file of keys is gone; every request is refused until it is back");
+                    tracing::warn!(
+                        "the file of keys is gone; every request is refused until it is back"
+                    );
                 }
                 let needed = keys.is_some() || was.is_some();
                 let now = entries(keys.unwrap_or_default(), was.as_ref());
@@ -314,7 +319,9 @@ fn credential(headers: &HeaderMap) -> Option<&str> {
         let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });
-    let own = headers.get("x-api-key").and_then(|value| value.to_str().ok());
+    let own = headers
+        .get("x-api-key")
+        .and_then(|value| value.to_str().ok());
     // Some libraries send both, one of them a placeholder.
     let ours = |key: &Option<&str>| key.is_some_and(|key| key.starts_with(secret::PREFIX));
     bearer.filter(|key| ours(&Some(key))).or(own).or(bearer)
@@ -339,7 +346,7 @@ pub(crate) async fn layer(State(keys): State<Keys>, mut request: Request, next: 
         match admitted {
             Ok(key) => caller.key = key,
             Err(error) => {
-                metrics::rejected(error.kind);
+                metrics::refused(error.kind);
                 return Dialect::of(path).refuse(&error);
             }
         }

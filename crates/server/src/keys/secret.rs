@@ -1,12 +1,10 @@
-//! What a key looks like: `tk-`, eight digits that name it, `-`, and 256 random bits.
+//! What a key looks like: `tk-`, eight digits that name it, `-`, and 64 more, which are 256 random bits.
 //!
 //! The name part finds the key in the file at once, so that the slow hash is tried against one key alone.
 
 use argon2::Argon2;
 use argon2::password_hash::rand_core::{OsRng, RngCore as _};
 use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
 pub(super) const PREFIX: &str = "tk-";
@@ -66,8 +64,8 @@ impl Made {
         let mut secret = [0; 32];
         OsRng.fill_bytes(&mut id);
         OsRng.fill_bytes(&mut secret);
-        let id = format!("{:08x}", u32::from_be_bytes(id));
-        let secret = URL_SAFE_NO_PAD.encode(secret);
+        // Digits alone, so that nothing in it needs quoting.
+        let (id, secret) = (hex(&id), hex(&secret));
         let salt = SaltString::generate(&mut OsRng);
         let hash = Argon2::default()
             .hash_password(secret.as_bytes(), &salt)
@@ -78,6 +76,10 @@ impl Made {
             id,
         }
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

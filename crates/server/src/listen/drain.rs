@@ -49,16 +49,20 @@ impl Drain {
         self.reached(Stage::Abandoned).await;
     }
 
-    /// Begins at the first signal to stop (SIGINT, SIGTERM) and abandons at the second.
+    /// Begins at the first signal to stop (SIGINT, SIGTERM) and abandons at the second. Must be called within a Tokio
+    /// runtime.
     ///
     /// # Errors
     /// If the system does not let us listen for signals.
-    pub async fn on_signals(&self) -> std::io::Result<()> {
+    pub fn on_signals(&self) -> std::io::Result<()> {
         let mut signals = Signals::new()?;
-        signals.next().await;
-        self.begin();
-        signals.next().await;
-        self.abandon();
+        let drain = self.clone();
+        tokio::spawn(async move {
+            signals.next().await;
+            drain.begin();
+            signals.next().await;
+            drain.abandon();
+        });
         Ok(())
     }
 

@@ -8,15 +8,17 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use self::answer::Reply;
-use super::fields::{Integer, count, required};
+use super::events::Data;
+use super::fields::{Few, Integer, count, required};
 use super::format::FormatFields;
-use super::messages::{Message, conversation};
+use super::messages::{Messages, conversation};
 use super::options::{Options, max_tokens};
 use super::tools::ToolFields;
-use super::{Refusal, caller, events};
+use super::{Refusal, caller};
 use crate::ApiError;
 use crate::app::App;
 use crate::job::{Caller, ChatPrompt, Job, Prompt};
+use crate::narrator::narrate;
 use crate::wire::parse;
 
 mod answer;
@@ -29,7 +31,7 @@ const TOP_LOGPROBS_MAX: i128 = 20;
 /// The fields that are not in [`Options`], [`FormatFields`] or [`ToolFields`].
 #[derive(Debug, Deserialize)]
 struct ChatFields {
-    messages: Option<Vec<Message>>,
+    messages: Option<Messages>,
     max_tokens: Option<Integer>,
     /// What `max_tokens` is called now. It wins.
     max_completion_tokens: Option<Integer>,
@@ -39,7 +41,7 @@ struct ChatFields {
     enable_thinking: Option<bool>,
     chat_template_kwargs: Option<Map<String, Value>>,
     continue_final_message: Option<bool>,
-    modalities: Option<Vec<String>>,
+    modalities: Option<Few<String, 16>>,
 }
 
 /// A request, ready to be done.
@@ -65,7 +67,7 @@ pub(super) async fn complete(
     let reply = Reply::new(&answer, logprobs, request.legacy);
     if request.stream {
         let chunks = reply.into_chunks(answer.n, request.include_usage);
-        return Ok(events::respond(vec![answer], chunks).await?);
+        return Ok(narrate(answer, Data(chunks)).await?);
     }
     let completed = answer.collect().await?;
     Ok(Json(reply.body(completed)).into_response())
@@ -85,7 +87,7 @@ fn request(body: &Bytes) -> Result<Request, ApiError> {
         (None, None) => None,
     };
     job.top_logprobs = top_logprobs(fields.logprobs, fields.top_logprobs)?;
-    refuse_sound(fields.modalities.as_deref())?;
+    refuse_sound(fields.modalities)?;
     let mut prompt = ChatPrompt {
         messages: conversation(required("messages", fields.messages)?)?,
         tools: tools.tools,
@@ -155,8 +157,9 @@ fn top_logprobs(wanted: Option<bool>, top: Option<Integer>) -> Result<Option<usi
     }
 }
 
-fn refuse_sound(modalities: Option<&[String]>) -> Result<(), ApiError> {
-    match modalities.into_iter().flatten().find(|it| *it != "text") {
+fn refuse_sound(modalities: Option<Few<String, 16>>) -> Result<(), ApiError> {
+    let Few(modalities) = modalities.unwrap_or_default();
+    match modalities.iter().find(|it| *it != "text") {
         None => Ok(()),
         Some(other) => {
             let message = format!("modalities has `{other}`; models here write text alone");

@@ -8,13 +8,15 @@ use futures_util::future::try_join_all;
 use serde::Deserialize;
 
 use self::answer::Reply;
+use super::events::{Data, Merged};
 use super::fields::{Integer, count, required};
 use super::format::FormatFields;
 use super::options::{Options, max_tokens};
 use super::prompts::{WirePrompts, prompts};
-use super::{Refusal, caller, events};
+use super::{Refusal, caller};
 use crate::app::App;
 use crate::job::{Caller, Completed, Job, Prompt, Usage};
+use crate::narrator::narrate;
 use crate::openai::usage;
 use crate::wire::parse;
 use crate::{Answer, ApiError};
@@ -71,7 +73,7 @@ pub(super) async fn complete(
     let reply = Reply::new(&answers[0].model, top_logprobs, request.echoes);
     if request.stream {
         let chunks = reply.into_chunks(request.include_usage);
-        return Ok(events::respond(answers, chunks).await?);
+        return Ok(narrate(Merged::new(answers), Data(chunks)).await?);
     }
     let completed = collect(answers).await?;
     Ok(Json(reply.body(completed)).into_response())
@@ -111,7 +113,7 @@ fn request(body: &Bytes) -> Result<Request, ApiError> {
         let message = "suffix asks for text between two others; models here only go on";
         return Err(ApiError::unsupported(message).at("suffix"));
     }
-    let prompts = prompts("prompt", required("prompt", fields.prompt)?, ANSWERS_MAX)?;
+    let prompts = prompts("prompt", required("prompt", fields.prompt)?)?;
     let answers = prompts.len() * job.n;
     if answers > ANSWERS_MAX {
         let message = format!(

@@ -18,9 +18,6 @@ use crate::app::App;
 use crate::job::{Caller, EmbedJob, Prompt};
 use crate::wire::parse;
 
-/// Texts in one request at most, as at OpenAI.
-const INPUTS_MAX: usize = 2048;
-
 #[derive(Debug, Deserialize)]
 struct Fields {
     model: Option<String>,
@@ -121,7 +118,7 @@ async fn dimensions_of(app: &App, model: &str, wanted: Integer) -> Result<usize,
 
 fn inputs(wire: WirePrompts) -> Result<Vec<Prompt>, ApiError> {
     let is_text = matches!(wire, WirePrompts::Text(_));
-    let inputs = prompts("input", wire, INPUTS_MAX)?;
+    let inputs = prompts("input", wire)?;
     let is_empty = |input: &Prompt| matches!(input, Prompt::Text(text) if text.is_empty());
     match inputs.iter().position(is_empty) {
         None => Ok(inputs),
@@ -163,7 +160,7 @@ mod tests {
         let body = json!({"model": "tiny", "input": "a"}).to_string();
         let backend = Scripted::new([]);
         let (_, body) = backend.request("POST", "/v1/embeddings", body).await;
-        insta::assert_snapshot!(body, @"");
+        insta::assert_snapshot!(body);
         let (_, body) = post(json!({"model": "tiny", "input": [[1, 2], [3]]})).await;
         assert_eq!(body["data"][1]["index"], 1);
         assert_eq!(body["usage"]["total_tokens"], 4);

@@ -51,6 +51,45 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for TextOr<T> {
     }
 }
 
+/// A list of at most `MAX` elements. A short element in the body may be a large structure in memory, so that a list is cut
+/// off while it is read, not after.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Few<T, const MAX: usize>(pub(super) Vec<T>);
+
+impl<T, const MAX: usize> Default for Few<T, MAX> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Few<T, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader<T, const MAX: usize>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for Reader<T, MAX> {
+            type Value = Few<T, MAX>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+                let mut few = Vec::new();
+                while let Some(item) = items.next_element()? {
+                    if few.len() == MAX {
+                        let message = format_args!("the list has more than {MAX} elements");
+                        return Err(A::Error::custom(message));
+                    }
+                    few.push(item);
+                }
+                Ok(Few(few))
+            }
+        }
+
+        deserializer.deserialize_seq(Reader(PhantomData))
+    }
+}
+
 /// An integer; clients whose language has only one kind of number write `1.0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Integer(pub(super) i128);
@@ -193,6 +232,13 @@ mod tests {
     }
 
     #[test]
+    fn long_lists_are_cut_off() {
+        assert_eq!(read("[1, 2]"), Ok(Few::<u8, 2>(vec![1, 2])));
+        let error = read::<Few<u8, 2>>("[1, 2, 3, oh").unwrap_err();
+        assert!(error.contains("more than 2 elements"), "{error}");
+    }
+
+    #[test]
     fn numbers_are_refused_with_name_and_range() {
         let error = number("temperature", Some(f32::INFINITY), 0.0..=2.0).unwrap_err();
         assert_eq!(error.param.as_deref(), Some("temperature"));
@@ -203,7 +249,7 @@ mod tests {
 
     #[test]
     fn models_stay_for_seconds_or_durations() {
-        let minutes = |n| Ok(Stay(KeepAlive::For(Duration::from_secs(60 * n))));
+        let minutes = |n: u64| Ok(Stay(KeepAlive::For(Duration::from_secs(60 * n))));
         for (json, want) in [
             ("300", minutes(5)),
             ("\"5m\"", minutes(5)),

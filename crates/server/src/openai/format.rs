@@ -3,8 +3,12 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::fields::Few;
 use crate::ApiError;
 use crate::job::Format;
+
+/// Texts of which an answer must be one.
+type Choices = Few<String, 4_096>;
 
 /// The fields of a request that constrain its answer.
 #[derive(Debug, Default, Deserialize)]
@@ -13,7 +17,7 @@ pub(super) struct FormatFields {
     structured_outputs: Option<Structured>,
     guided_json: Option<Value>,
     guided_regex: Option<String>,
-    guided_choice: Option<Vec<String>>,
+    guided_choice: Option<Choices>,
     guided_grammar: Option<String>,
     grammar: Option<Value>,
 }
@@ -37,7 +41,7 @@ struct JsonSchema {
 struct Structured {
     json: Option<Value>,
     regex: Option<String>,
-    choice: Option<Vec<String>>,
+    choice: Option<Choices>,
     grammar: Option<String>,
     json_object: Option<bool>,
 }
@@ -79,7 +83,7 @@ impl FormatFields {
             ("guided_choice".to_owned(), self.guided_choice),
             (within("choice"), structured.choice),
         ] {
-            if let Some(choices) = choices {
+            if let Some(Few(choices)) = choices {
                 let format = Format::Regex(one_of(&name, &choices)?);
                 asked.push((name, format));
             }

@@ -4,20 +4,29 @@ use serde::Deserialize;
 use serde_json::Value;
 use troika_engine::chat::{ChatMessage, Content, FunctionCall, ToolCall};
 
-use super::fields::TextOr;
+use super::fields::{Few, TextOr};
 use crate::ApiError;
+
+/// The turns of a request. More fit into no context.
+pub(super) type Messages = Few<Message, 16_384>;
+
+/// The parts of one message.
+type Parts = Few<ContentPart, 4_096>;
+
+/// The calls of one message.
+type Calls = Few<WireCall, 1_024>;
 
 /// One turn.
 #[derive(Debug, Deserialize)]
 pub(super) struct Message {
     role: String,
-    content: Option<TextOr<Vec<ContentPart>>>,
+    content: Option<TextOr<Parts>>,
     /// What earlier versions call `reasoning_content`.
     reasoning: Option<String>,
     reasoning_content: Option<String>,
     refusal: Option<String>,
     name: Option<String>,
-    tool_calls: Option<Vec<WireCall>>,
+    tool_calls: Option<Calls>,
     tool_call_id: Option<String>,
     /// What came before `tool_calls`.
     function_call: Option<WireFunction>,
@@ -51,7 +60,7 @@ struct WireFunction {
 ///
 /// # Errors
 /// If there are none, or one makes no sense; the error names the place.
-pub(super) fn conversation(messages: Vec<Message>) -> Result<Vec<ChatMessage>, ApiError> {
+pub(super) fn conversation(Few(messages): Messages) -> Result<Vec<ChatMessage>, ApiError> {
     if messages.is_empty() {
         let message = "messages is empty; give at least one message";
         return Err(ApiError::invalid(message).at("messages"));
@@ -78,7 +87,7 @@ impl Message {
         let content_place = format!("{place}.content");
         let content = match self.content {
             Some(TextOr::Text(text)) => text,
-            Some(TextOr::Other(parts)) => joined(parts, &content_place)?,
+            Some(TextOr::Other(Few(parts))) => joined(parts, &content_place)?,
             None if matches!(&*role, "assistant" | "tool") => self.refusal.unwrap_or_default(),
             None => {
                 let message =
@@ -86,7 +95,7 @@ impl Message {
                 return Err(ApiError::invalid(message).at(content_place));
             }
         };
-        let calls = self.tool_calls.unwrap_or_default();
+        let Few(calls) = self.tool_calls.unwrap_or_default();
         let calls = calls.into_iter().enumerate();
         let mut tool_calls = calls
             .map(|(i, call)| call.into_call(&format!("{place}.tool_calls[{i}]")))

@@ -72,7 +72,7 @@ mod tests {
     async fn models_are_listed() {
         let (status, body) = get("/v1/models").await;
         assert_eq!(status, 200);
-        insta::assert_snapshot!(body, @"");
+        insta::assert_snapshot!(body);
     }
 
     #[tokio::test]
@@ -92,7 +92,7 @@ mod tests {
     async fn an_unknown_model_is_named() {
         let (status, body) = get("/v1/models/acme/large%2Fone:q4").await;
         assert_eq!(status, 404);
-        insta::assert_snapshot!(body, @"");
+        insta::assert_snapshot!(body);
         let (status, body) = get("/v1/models/%FF").await;
         assert_eq!(status, 400);
         assert!(body.contains("invalid_request_error"), "{body}");

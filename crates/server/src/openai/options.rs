@@ -6,7 +6,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::fields::{Integer, Stay, TextOr, count, number, required};
+use super::fields::{Few, Integer, Stay, TextOr, count, number, required};
 use super::format::FormatFields;
 use crate::ApiError;
 use crate::job::{Job, Overflow, Sampling};
@@ -14,8 +14,8 @@ use crate::job::{Job, Overflow, Sampling};
 /// Answers to one prompt at most: each takes a place of its own in the batch and in the KV cache.
 pub(super) const N_MAX: i128 = 16;
 
-/// Stop strings at most: all of them are looked for after each token.
-const STOPS_MAX: usize = 16;
+/// Stop strings: all of them are looked for after each token.
+type Stops = Few<String, 16>;
 
 /// The fields. Unknown ones are passed over.
 #[derive(Debug, Deserialize)]
@@ -24,7 +24,7 @@ pub(super) struct Options {
     n: Option<Integer>,
     pub(super) stream: Option<bool>,
     stream_options: Option<StreamOptions>,
-    stop: Option<TextOr<Vec<String>>>,
+    stop: Option<TextOr<Stops>>,
     temperature: Option<f32>,
     top_p: Option<f32>,
     top_k: Option<Integer>,
@@ -116,16 +116,12 @@ fn bias((token, bias): (&String, &Value)) -> Result<(u32, f32), ApiError> {
     Ok((id, bias as f32))
 }
 
-fn stops(stop: Option<TextOr<Vec<String>>>) -> Result<Vec<String>, ApiError> {
+fn stops(stop: Option<TextOr<Stops>>) -> Result<Vec<String>, ApiError> {
     let stops = match stop {
         None => Vec::new(),
         Some(TextOr::Text(text)) => vec![text],
-        Some(TextOr::Other(list)) => list,
+        Some(TextOr::Other(Few(list))) => list,
     };
-    if stops.len() > STOPS_MAX {
-        let message = format!("stop has {} strings; at most {STOPS_MAX}", stops.len());
-        return Err(ApiError::invalid(message).at("stop"));
-    }
     if stops.iter().any(String::is_empty) {
         let message = "stop has an empty string, which would end every answer at once";
         return Err(ApiError::invalid(message).at("stop"));

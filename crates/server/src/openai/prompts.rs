@@ -9,15 +9,61 @@ use super::fields::{Integer, TextOr};
 use crate::ApiError;
 use crate::job::Prompt;
 
-/// A text, a list of texts, a list of tokens, or a list of lists of tokens.
-pub(super) type WirePrompts = TextOr<Vec<Item>>;
+/// Prompts in one request at most, as at OpenAI.
+const PROMPTS_MAX: usize = 2048;
 
-/// An element of the list.
+/// A text, a list of texts, a list of tokens, or a list of lists of tokens.
+pub(super) type WirePrompts = TextOr<List>;
+
+/// A list, which may be one prompt or many.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Item {
-    Text(String),
-    Token(u32),
+pub(super) enum List {
     Tokens(Vec<u32>),
+    Prompts(Vec<Prompt>),
+}
+
+/// An element of a list.
+enum Item {
+    Token(u32),
+    Prompt(Prompt),
+}
+
+/// A token's number.
+struct Token(u32);
+
+impl<'de> Deserialize<'de> for List {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = List;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of texts, of tokens or of lists of tokens")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<List, A::Error> {
+                let (mut tokens, mut prompts) = (Vec::new(), Vec::new());
+                while let Some(item) = items.next_element()? {
+                    match item {
+                        Item::Token(token) if prompts.is_empty() => tokens.push(token),
+                        Item::Prompt(prompt) if tokens.is_empty() => prompts.push(prompt),
+                        _ => return Err(A::Error::custom("tokens stand among other elements")),
+                    }
+                    if prompts.len() > PROMPTS_MAX {
+                        let message = format_args!("the list has more than {PROMPTS_MAX} elements");
+                        return Err(A::Error::custom(message));
+                    }
+                }
+                Ok(match tokens.is_empty() {
+                    true => List::Prompts(prompts),
+                    false => List::Tokens(tokens),
+                })
+            }
+        }
+
+        deserializer.deserialize_seq(Reader)
+    }
 }
 
 impl<'de> Deserialize<'de> for Item {
@@ -32,7 +78,7 @@ impl<'de> Deserialize<'de> for Item {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Item, E> {
-                Ok(Item::Text(text.to_owned()))
+                Ok(Item::Prompt(Prompt::Text(text.to_owned())))
             }
 
             fn visit_u64<E: Error>(self, token: u64) -> Result<Item, E> {
@@ -48,13 +94,20 @@ impl<'de> Deserialize<'de> for Item {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, tokens: A) -> Result<Item, A::Error> {
-                let tokens = Vec::<Integer>::deserialize(SeqAccessDeserializer::new(tokens))?;
-                let tokens = tokens.into_iter().map(|Integer(token)| whole(token as f64));
-                tokens.collect::<Result<_, _>>().map(Item::Tokens)
+                let tokens = Vec::<Token>::deserialize(SeqAccessDeserializer::new(tokens))?;
+                let tokens = tokens.into_iter().map(|Token(token)| token).collect();
+                Ok(Item::Prompt(Prompt::Tokens(tokens)))
             }
         }
 
         deserializer.deserialize_any(Reader)
+    }
+}
+
+impl<'de> Deserialize<'de> for Token {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Integer(token) = Integer::deserialize(deserializer)?;
+        whole(token as f64).map(Self)
     }
 }
 
@@ -69,60 +122,41 @@ fn whole<E: Error>(token: f64) -> Result<u32, E> {
     }
 }
 
-/// The prompts, at most `max`. Lists of tokens have tokens; texts may be empty.
+/// The prompts. Lists of tokens have tokens; texts may be empty.
 ///
 /// # Errors
-/// If there are none, too many, or of several kinds.
-pub(super) fn prompts(name: &str, wire: WirePrompts, max: usize) -> Result<Vec<Prompt>, ApiError> {
-    let items = match wire {
-        TextOr::Text(text) => return Ok(vec![Prompt::Text(text)]),
-        TextOr::Other(items) => items,
+/// If there are none.
+pub(super) fn prompts(name: &str, wire: WirePrompts) -> Result<Vec<Prompt>, ApiError> {
+    let prompts = match wire {
+        TextOr::Text(text) => vec![Prompt::Text(text)],
+        TextOr::Other(List::Tokens(tokens)) => vec![Prompt::Tokens(tokens)],
+        TextOr::Other(List::Prompts(prompts)) => prompts,
     };
-    if items.is_empty() {
+    if prompts.is_empty() {
         return Err(ApiError::invalid(format!("{name} is an empty list")).at(name));
     }
-    if matches!(items[0], Item::Token(_)) {
-        return one_list(name, items).map(|tokens| vec![Prompt::Tokens(tokens)]);
-    }
-    if items.len() > max {
-        let message = format!("{name} has {} elements; at most {max}", items.len());
-        return Err(ApiError::invalid(message).at(name));
-    }
-    let prompt = |(i, item)| match item {
-        Item::Text(text) => Ok(Prompt::Text(text)),
-        Item::Tokens(tokens) if !tokens.is_empty() => Ok(Prompt::Tokens(tokens)),
-        Item::Tokens(_) => {
+    let is_empty = |prompt: &Prompt| matches!(prompt, Prompt::Tokens(tokens) if tokens.is_empty());
+    match prompts.iter().position(is_empty) {
+        None => Ok(prompts),
+        Some(i) => {
             let place = format!("{name}[{i}]");
             Err(ApiError::invalid(format!("{place} has no tokens")).at(place))
         }
-        Item::Token(_) => Err(mixed(name, i)),
-    };
-    items.into_iter().enumerate().map(prompt).collect()
-}
-
-fn one_list(name: &str, items: Vec<Item>) -> Result<Vec<u32>, ApiError> {
-    let token = |(i, item)| match item {
-        Item::Token(token) => Ok(token),
-        Item::Text(_) | Item::Tokens(_) => Err(mixed(name, i)),
-    };
-    items.into_iter().enumerate().map(token).collect()
-}
-
-fn mixed(name: &str, i: usize) -> ApiError {
-    let place = format!("{name}[{i}]");
-    let message = format!(
-        "{place} is of another kind than {name}[0]; give texts, or tokens, or lists of tokens"
-    );
-    ApiError::invalid(message).at(place)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(json: &str) -> Result<Vec<Prompt>, String> {
-        let wire: WirePrompts = serde_json::from_str(json).map_err(|error| error.to_string())?;
-        prompts("input", wire, 3).map_err(|error| error.param.unwrap())
+    fn read(json: &str) -> Result<Vec<Prompt>, ApiError> {
+        #[derive(serde::Deserialize)]
+        struct Body {
+            input: WirePrompts,
+        }
+        let body = format!(r#"{{"input": {json}}}"#);
+        let body: Body = crate::wire::parse(&body.into())?;
+        prompts("input", body.input)
     }
 
     #[test]
@@ -147,25 +181,26 @@ mod tests {
 
     #[test]
     fn wrong_input_is_named() {
+        let many = serde_json::to_string(&vec!["a"; 2049]).unwrap();
         for (json, place) in [
             ("[]", "input"),
-            ("[1, [2]]", "input[1]"),
-            (r#"[1, "a"]"#, "input[1]"),
-            (r#"["a", 1]"#, "input[1]"),
+            ("{}", "input"),
+            ("5", "input"),
+            ("[1, [2]]", "input"),
+            (r#"[1, "a"]"#, "input"),
+            (r#"["a", 1]"#, "input"),
+            (&many, "input"),
             ("[[1], []]", "input[1]"),
-            (r#"["a", "b", "c", "d"]"#, "input"),
+            ("[-1]", "input[0]"),
+            ("[0, 4294967296]", "input[1]"),
+            ("[1.5]", "input[0]"),
+            ("[18446744073709551615]", "input[0]"),
+            ("[true]", "input[0]"),
+            ("[[1, -1]]", "input[0][1]"),
+            ("[[[1]]]", "input[0][0]"),
         ] {
-            assert_eq!(read(json), Err(place.to_owned()), "{json}");
-        }
-        for json in [
-            "[-1]",
-            "[4294967296]",
-            "[1.5]",
-            "[18446744073709551615]",
-            "[[[1]]]",
-            "{}",
-        ] {
-            assert!(read(json).is_err(), "{json}");
+            let error = read(json).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some(place), "{json}: {error}");
         }
     }
 }

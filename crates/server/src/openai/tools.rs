@@ -3,17 +3,21 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::fields::TextOr;
+use super::fields::{Few, TextOr};
 use crate::ApiError;
+use crate::fields::function_name;
 use crate::job::ToolChoice;
+
+/// Tools in one request at most: each is a part of the prompt.
+const TOOLS_MAX: usize = 1_024;
 
 /// The fields of a request that are about tools.
 #[derive(Debug, Deserialize)]
 pub(super) struct ToolFields {
-    tools: Option<Vec<Tool>>,
+    tools: Option<Few<Tool, TOOLS_MAX>>,
     tool_choice: Option<TextOr<Choice>>,
     parallel_tool_calls: Option<bool>,
-    functions: Option<Vec<Function>>,
+    functions: Option<Few<Function, TOOLS_MAX>>,
     function_call: Option<TextOr<Named>>,
 }
 
@@ -48,7 +52,7 @@ struct Named {
 #[derive(Debug, Deserialize)]
 struct Allowed {
     mode: String,
-    tools: Vec<AllowedTool>,
+    tools: Few<AllowedTool, TOOLS_MAX>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -76,16 +80,13 @@ impl ToolFields {
             return Err(ApiError::invalid(message).at("functions"));
         }
         let mut functions = match self.functions {
-            Some(functions) => functions,
+            Some(Few(functions)) => functions,
             None => functions_of(self.tools.unwrap_or_default())?,
         };
         let list = if legacy { "functions" } else { "tools" };
         for (i, function) in functions.iter().enumerate() {
-            if function.name.is_empty() {
-                let within = if legacy { "" } else { ".function" };
-                let place = format!("{list}[{i}]{within}.name");
-                return Err(ApiError::invalid(format!("{place} is empty")).at(place));
-            }
+            let within = if legacy { "" } else { ".function" };
+            function_name(&function.name, &format!("{list}[{i}]{within}.name"))?;
         }
         let choice = match (self.function_call, self.tool_choice) {
             (Some(TextOr::Text(word)), None) => by_word("function_call", &word)?,
@@ -109,7 +110,7 @@ impl ToolFields {
     }
 }
 
-fn functions_of(tools: Vec<Tool>) -> Result<Vec<Function>, ApiError> {
+fn functions_of(Few(tools): Few<Tool, TOOLS_MAX>) -> Result<Vec<Function>, ApiError> {
     let function = |(i, tool): (usize, Tool)| match (tool.kind.as_deref(), tool.function) {
         (None | Some("function"), Some(function)) => Ok(function),
         (None | Some("function"), None) => {
@@ -171,8 +172,9 @@ impl Choice {
 
 impl Allowed {
     fn among(self, functions: &mut Vec<Function>) -> Result<ToolChoice, ApiError> {
-        let mut names = Vec::with_capacity(self.tools.len());
-        for (i, tool) in self.tools.into_iter().enumerate() {
+        let Few(tools) = self.tools;
+        let mut names = Vec::with_capacity(tools.len());
+        for (i, tool) in tools.into_iter().enumerate() {
             let place = format!("tool_choice.allowed_tools.tools[{i}].function.name");
             let named = super::fields::required(&place, tool.function)?;
             one_of(functions, &place, named.name.clone())?;

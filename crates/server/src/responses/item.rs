@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use troika_engine::chat::{ChatMessage, Content, FunctionCall, ToolCall};
 
 use crate::job::TokenLogprob;
+use crate::openai::logprob;
 
 /// Memory that an item takes beside its text, roughly.
 const ITEM_BYTES: usize = 256;
@@ -109,9 +110,7 @@ impl TextPart {
 
 /// Tokens with their log-probabilities.
 pub(super) fn logprobs_json(tokens: &[TokenLogprob]) -> Value {
-    let one = |token: &TokenLogprob| {
-        json!({"token": token.text(), "bytes": token.bytes, "logprob": token.logprob})
-    };
+    let one = |token: &TokenLogprob| json!({"token": token.text(), "bytes": token.bytes, "logprob": logprob(token.logprob)});
     tokens
         .iter()
         .map(|token| {

@@ -140,7 +140,10 @@ impl Request {
             Some(input) => input::items(input, store, owner)?,
             None => Vec::new(),
         };
-        let mut items = previous.as_ref().map(|turn| turn.items()).unwrap_or_default();
+        let mut items = previous
+            .as_ref()
+            .map(|turn| turn.items())
+            .unwrap_or_default();
         let n_before = items.len();
         items.extend(input.iter().map(Arc::clone));
         check_items(&items, n_before)?;
@@ -201,9 +204,17 @@ impl Request {
             return refuse("background", "await the response or stream it");
         }
         for (field, param, instead) in [
-            (&self.conversation, "conversation", "use `previous_response_id`"),
+            (
+                &self.conversation,
+                "conversation",
+                "use `previous_response_id`",
+            ),
             (&self.prompt, "prompt", "send `instructions` and `input`"),
-            (&self.context_management, "context_management", "use `truncation`"),
+            (
+                &self.context_management,
+                "context_management",
+                "use `truncation`",
+            ),
             (&self.moderation, "moderation", "leave it out"),
         ] {
             if field.is_some() {
@@ -220,7 +231,10 @@ fn invalid(param: &str, message: String) -> ApiError {
 
 /// A word that is none of those there are.
 fn unknown(param: &str, found: &str, known: &[&str]) -> ApiError {
-    let message = format!("`{param}` is `{found}`; it must be one of: {}", known.join(", "));
+    let message = format!(
+        "`{param}` is `{found}`; it must be one of: {}",
+        known.join(", ")
+    );
     invalid(param, message)
 }
 
@@ -257,7 +271,11 @@ fn overflow(truncation: Option<&str>) -> Result<Overflow, ApiError> {
 
 /// The form of the answer, and the field as the response repeats it.
 fn text(config: TextConfig) -> Result<(Format, Value), ApiError> {
-    one_of(config.verbosity.as_deref(), "text.verbosity", &["low", "medium", "high"])?;
+    one_of(
+        config.verbosity.as_deref(),
+        "text.verbosity",
+        &["low", "medium", "high"],
+    )?;
     let mut echo = json!({"format": {"type": "text"}});
     if let Some(verbosity) = config.verbosity {
         echo["verbosity"] = verbosity.into();
@@ -306,7 +324,8 @@ fn reasoning(config: Reasoning) -> Result<Thinking, ApiError> {
     one_of(summary.as_deref(), param, &["auto", "concise", "detailed"])?;
     let echo = json!({"effort": config.effort, "summary": summary});
     Ok(Thinking {
-        thinking: config.effort.as_deref().map(|effort| effort != "none"),
+        // Any effort but none leaves it to the model, as in chat completions.
+        thinking: (config.effort.as_deref() == Some("none")).then_some(false),
         effort: config.effort.filter(|effort| effort != "none"),
         summary: summary.is_some(),
         echo,

@@ -129,7 +129,10 @@ impl Store {
     /// Forgets a response. Those that follow it keep what they need of it.
     pub(super) fn remove(&self, owner: Option<&str>, id: &str) -> bool {
         let mut entries = self.lock();
-        let known = entries.by_id.get(id).is_some_and(|e| e.owner.as_deref() == owner);
+        let known = entries
+            .by_id
+            .get(id)
+            .is_some_and(|e| e.owner.as_deref() == owner);
         known && entries.forget(id)
     }
 
@@ -140,7 +143,10 @@ impl Store {
         wanted: &BTreeSet<&str>,
     ) -> BTreeMap<String, Arc<Item>> {
         let entries = self.lock();
-        let own = entries.by_id.values().filter(|e| e.owner.as_deref() == owner);
+        let own = entries
+            .by_id
+            .values()
+            .filter(|e| e.owner.as_deref() == owner);
         own.flat_map(|entry| entry.stored.turn.own())
             .filter(|item| wanted.contains(&*item.id))
             .map(|item| (item.id.clone(), Arc::clone(item)))
@@ -263,13 +269,24 @@ mod tests {
     }
 
     /// Keeps a response that was asked `text`; returns its turn.
-    fn put(store: &Store, owner: &str, id: &str, text: &str, after: Option<Arc<Turn>>) -> Arc<Turn> {
+    fn put(
+        store: &Store,
+        owner: &str,
+        id: &str,
+        text: &str,
+        after: Option<Arc<Turn>>,
+    ) -> Arc<Turn> {
         let object = Object {
             id: id.to_owned(),
             ..Object::default()
         };
         let owner = Some(owner.to_owned());
-        store.put(owner.clone(), object, vec![item(&format!("m{id}"), text)], after);
+        store.put(
+            owner.clone(),
+            object,
+            vec![item(&format!("m{id}"), text)],
+            after,
+        );
         Arc::clone(&store.get(owner.as_deref(), id).expect("kept").turn)
     }
 
@@ -343,7 +360,9 @@ mod tests {
                 ..Object::default()
             };
             store.put(None, object, vec![item("m", &text)], last.take());
-            last = store.get(None, &format!("r{i}")).map(|s| Arc::clone(&s.turn));
+            last = store
+                .get(None, &format!("r{i}"))
+                .map(|s| Arc::clone(&s.turn));
             assert!(last.is_none() || bytes(&store) <= 100_000);
         }
         drop(last);

@@ -13,7 +13,7 @@ use super::object::{Object, State};
 use super::store::{Store, Turn};
 use crate::ids::new_id;
 use crate::job::{Delta, Event, FinishReason, Part, TokenLogprob};
-use crate::narrator::{Narrator, first_event};
+use crate::narrator::{Narrator, next_event};
 use crate::wire::{sse_event, unix_seconds};
 use crate::{Answer, ApiError};
 
@@ -60,7 +60,7 @@ impl ResponseStream {
     /// The job's, if it failed.
     pub(super) async fn collect(mut self, mut answer: Answer) -> Result<Value, ApiError> {
         loop {
-            let event = first_event(&mut answer).await?;
+            let event = next_event(&mut answer).await?;
             let done = matches!(event, Event::Done(_));
             self.tell(event);
             if done {
@@ -218,9 +218,10 @@ impl ResponseStream {
 
     /// Ends the open item, if there is one.
     fn close(&mut self, status: Status) {
-        let rest = std::mem::take(&mut self.tokens);
-        if let Some(part) = self.open_part() {
-            part.logprobs.extend(rest);
+        let mut rest = std::mem::take(&mut self.tokens);
+        match self.open_part() {
+            Some(part) => part.logprobs.append(&mut rest),
+            None => self.tokens = rest,
         }
         let Some(item) = &self.open else { return };
         let done = match &item.kind {
@@ -264,7 +265,10 @@ impl ResponseStream {
                 let whole = json!({"summary_index": 0, "text": summary});
                 vec![
                     ("response.reasoning_summary_text.done", whole),
-                    ("response.reasoning_summary_part.done", self.thought_part(summary)),
+                    (
+                        "response.reasoning_summary_part.done",
+                        self.thought_part(summary),
+                    ),
                 ]
             }
             false => {
@@ -303,7 +307,8 @@ impl ResponseStream {
         self.say_response(kind);
         if let Some(keep) = self.keep.take() {
             let object = self.object.clone();
-            keep.store.put(keep.owner, object, keep.input, keep.previous);
+            keep.store
+                .put(keep.owner, object, keep.input, keep.previous);
         }
     }
 }

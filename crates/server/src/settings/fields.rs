@@ -50,28 +50,128 @@ impl Field {
 
 /// Every setting, in the order in which they are shown.
 pub const FIELDS: &[Field] = &[
-    field("host", "ADDRESS", "Address", "Address to listen on; 0.0.0.0 is every network of this machine"),
-    field("port", "N", "Address", "Port to listen on; 0 takes a free one"),
+    field(
+        "host",
+        "ADDRESS",
+        "Address",
+        "Address to listen on; 0.0.0.0 is every network of this machine",
+    ),
+    field(
+        "port",
+        "N",
+        "Address",
+        "Port to listen on; 0 takes a free one",
+    ),
     field("models_dir", "DIR", "Models", "Where installed models are"),
-    field("memory_budget", "SIZE", "Models", "Memory that loaded models may take together; what is free if not set"),
-    field("max_loaded_models", "N", "Models", "Models that may be loaded at the same time"),
-    field("ctx", "TOKENS", "Models", "Context of models that set none; never more than a model was trained for"),
-    field("keep_alive", "TIME", "Models", "How long a model stays loaded after its last job, or `forever`"),
-    field("threads", "N", "Models", "Threads that compute; one for each physical core if not set"),
-    field("max_streams", "N", "Limits", "Answers that are written at the same time"),
-    field("queue_length", "N", "Limits", "Jobs that may wait; one more is refused with 429"),
-    field("body_limit", "SIZE", "Limits", "Length of a request's body at most"),
-    field("header_timeout", "TIME", "Limits", "Time for a request's headers to come"),
-    field("body_timeout", "TIME", "Limits", "Time for a request's body to come"),
-    field("idle_timeout", "TIME", "Limits", "How long a connection may be open without a request"),
-    field("max_connections", "N", "Limits", "Connections at the same time; further ones wait"),
-    field("drain_timeout", "TIME", "Limits", "Time that running answers have when the server is told to stop"),
-    field("cors_origins", "LIST", "Access", "Origins whose pages may call, such as https://chat.example; `*` for all"),
-    field("allowed_hosts", "LIST", "Access", "Names the server is called by besides its own, such as ai.example; `*` for any"),
-    field("keys_file", "FILE", "Access", "Where API keys are; without the file no key is needed"),
-    field("allow_unauthenticated_network", "BOOL", "Access", "Listen on other addresses than this machine's own without keys"),
+    field(
+        "memory_budget",
+        "SIZE",
+        "Models",
+        "Memory that loaded models may take together; what is free if not set",
+    ),
+    field(
+        "max_loaded_models",
+        "N",
+        "Models",
+        "Models that may be loaded at the same time",
+    ),
+    field(
+        "ctx",
+        "TOKENS",
+        "Models",
+        "Context of models that set none; what the model and the memory allow if not set",
+    ),
+    field(
+        "keep_alive",
+        "TIME",
+        "Models",
+        "How long a model stays loaded after its last job, or `forever`",
+    ),
+    field(
+        "threads",
+        "N",
+        "Models",
+        "Threads that compute; one for each physical core if not set",
+    ),
+    field(
+        "max_streams",
+        "N",
+        "Limits",
+        "Answers that each model writes at the same time",
+    ),
+    field(
+        "queue_length",
+        "N",
+        "Limits",
+        "Jobs that may wait for each model; one more is refused with 429",
+    ),
+    field(
+        "body_limit",
+        "SIZE",
+        "Limits",
+        "Length of a request's body at most",
+    ),
+    field(
+        "header_timeout",
+        "TIME",
+        "Limits",
+        "Time for a request's headers to come",
+    ),
+    field(
+        "body_timeout",
+        "TIME",
+        "Limits",
+        "Time for a request's body to come",
+    ),
+    field(
+        "idle_timeout",
+        "TIME",
+        "Limits",
+        "How long a connection may be open without a request",
+    ),
+    field(
+        "max_connections",
+        "N",
+        "Limits",
+        "Connections at the same time; further ones wait",
+    ),
+    field(
+        "drain_timeout",
+        "TIME",
+        "Limits",
+        "Time that running answers have when the server is told to stop",
+    ),
+    field(
+        "cors_origins",
+        "LIST",
+        "Access",
+        "Origins whose pages may call, such as https://chat.example; `*` for all",
+    ),
+    field(
+        "allowed_hosts",
+        "LIST",
+        "Access",
+        "Names the server is called by besides its own, such as ai.example; `*` for any",
+    ),
+    field(
+        "keys_file",
+        "FILE",
+        "Access",
+        "Where API keys are; without the file no key is needed",
+    ),
+    field(
+        "allow_unauthenticated_network",
+        "BOOL",
+        "Access",
+        "Listen on other addresses than this machine's own without keys",
+    ),
     field("log_format", "FORMAT", "Log", "`text` or `json`"),
-    field("log_level", "LEVEL", "Log", "`off`, `error`, `warn`, `info`, `debug` or `trace`; prompts are never logged"),
+    field(
+        "log_level",
+        "LEVEL",
+        "Log",
+        "`off`, `error`, `warn`, `info`, `debug` or `trace`; prompts are never logged",
+    ),
 ];
 
 const fn field(
@@ -102,7 +202,9 @@ pub(super) fn nearest(key: &str) -> Option<&'static str> {
 
 /// A configuration file that sets nothing: every setting, its meaning, and its default behind a `#`.
 pub fn example(settings: &Settings) -> String {
-    let mut out = String::from("# Settings of `troika serve`. Variables (TROIKA_PORT) and flags (--port) go before.\n");
+    let mut out = String::from(
+        "# Settings of `troika serve`. Variables (TROIKA_PORT) and flags (--port) go before.\n",
+    );
     let mut group = "";
     for field in FIELDS {
         if field.group != group {

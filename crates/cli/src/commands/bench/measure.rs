@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use troika_base::{ModelSpec, TokenId};
-use troika_device::LogitsFor;
+use troika_device::Output;
 use troika_engine::{Model, Sequence, Step};
 
 use super::plan::Test;
@@ -58,7 +58,7 @@ impl<'m> Bench<'m> {
         self.read(
             std::slice::from_mut(&mut sequence),
             &[prompt],
-            LogitsFor::Last,
+            Output::LastLogits,
         )
     }
 
@@ -72,7 +72,7 @@ impl<'m> Bench<'m> {
             .take(test.batch)
             .collect();
         let context: Vec<_> = self.prompts(test.batch, test.depth);
-        self.read(&mut sequences, &context, LogitsFor::Nothing)?;
+        self.read(&mut sequences, &context, Output::Nothing)?;
         let warm_up = Test {
             n_gen: test.n_gen.min(WARM_UP_TOKENS),
             ..*test
@@ -94,13 +94,13 @@ impl<'m> Bench<'m> {
         let prompts = self.prompts(test.batch, test.n_prompt);
         let answers = self.prompts(test.batch, test.n_gen);
         let started = Instant::now();
-        self.read(sequences, &prompts, LogitsFor::Last)?;
+        self.read(sequences, &prompts, Output::LastLogits)?;
         for index in 0..test.n_gen {
             let tokens: Vec<_> = answers
                 .iter()
                 .map(|answer| &answer[index..=index])
                 .collect();
-            self.step(sequences, &tokens, LogitsFor::Last)?;
+            self.step(sequences, &tokens, Output::LastLogits)?;
         }
         let time = started.elapsed();
         for sequence in sequences {
@@ -113,23 +113,19 @@ impl<'m> Bench<'m> {
         (0..count).map(|_| self.tokens.take(len)).collect()
     }
 
-    /// Reads prompts of one length side by side, some of each in every step. The last step asks for `logits`.
+    /// Reads prompts of one length side by side, some of each in every step. The last step asks for `output`.
     fn read(
         &mut self,
         sequences: &mut [Sequence],
         prompts: &[Vec<TokenId>],
-        logits: LogitsFor,
+        output: Output,
     ) -> anyhow::Result<()> {
         let len = prompts.first().map_or(0, Vec::len);
         let per_step = (STEP_TOKENS / prompts.len().max(1)).max(1);
         for start in (0..len).step_by(per_step) {
             let end = len.min(start + per_step);
             let tokens: Vec<_> = prompts.iter().map(|prompt| &prompt[start..end]).collect();
-            let wanted = if end == len {
-                logits
-            } else {
-                LogitsFor::Nothing
-            };
+            let wanted = if end == len { output } else { Output::Nothing };
             self.step(sequences, &tokens, wanted)?;
         }
         Ok(())
@@ -139,7 +135,7 @@ impl<'m> Bench<'m> {
         &mut self,
         sequences: &mut [Sequence],
         tokens: &[&[TokenId]],
-        logits: LogitsFor,
+        output: Output,
     ) -> anyhow::Result<()> {
         if self.interrupt.is_set() {
             return Err(Interrupted.into());
@@ -150,7 +146,7 @@ impl<'m> Bench<'m> {
             .map(|(sequence, tokens)| Step {
                 sequence,
                 tokens,
-                logits,
+                output,
             })
             .collect();
         std::hint::black_box(self.model.step(&mut steps)?);

@@ -34,3 +34,18 @@ fn a_continued_text_keeps_its_space() {
     // Control tokens are no text, so the text has not begun with one.
     assert_eq!(tokenizer.decode(&[TokenId(1), hi, hi, TokenId(2)]), "hi hi");
 }
+
+#[test]
+fn chosen_control_tokens_are_text() {
+    let tokenizer = build(&spm_metadata());
+    let hi = tokenizer.token_id("▁hi").expect("a token");
+    let name = tokenizer
+        .token_text(TokenId(2))
+        .expect("a token")
+        .to_owned();
+    assert!(tokenizer.is_control(TokenId(2)));
+    // Of the chosen ones, those that are text anyway stay as they are.
+    let mut showing = tokenizer.detokenizer().showing([TokenId(2), hi]);
+    let texts = [TokenId(1), hi, TokenId(2), hi].map(|token| showing.push(token).to_owned());
+    assert_eq!(texts, ["", "hi", &name, " hi"]);
+}

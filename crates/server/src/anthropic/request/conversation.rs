@@ -42,28 +42,29 @@ pub(super) struct Block {
 /// If there are none, or one is not to be understood.
 pub(super) fn conversation(messages: Vec<Message>) -> Result<(Vec<ChatMessage>, bool), ApiError> {
     let last = messages.len().saturating_sub(1);
-    let continue_last = messages.last().is_some_and(|m| m.role == "assistant");
+    let prefilled = messages.last().is_some_and(|m| m.role == "assistant");
     let mut turns = Turns::default();
     for (i, message) in messages.into_iter().enumerate() {
         turns.message(message, &format!("messages[{i}]"))?;
     }
     let mut turns = turns.turns;
-    let mut prefilled = continue_last;
-    if let (true, Some(turn)) = (continue_last, turns.last()) {
-        if !turn.tool_calls.is_empty() {
-            let message = "the last message calls a tool; its `tool_result` must follow";
-            return Err(ApiError::invalid(message).at(format!("messages[{last}].content")));
-        }
-        if turn.content == Content::default() {
-            turns.pop();
-            prefilled = false;
-        }
+    // Empty, the assistant's last message is no turn.
+    let begun = turns.pop_if(|turn| prefilled && turn.role == "assistant");
+    let begun = begun.filter(|turn| *turn != ChatMessage::new("assistant", ""));
+    if begun
+        .as_ref()
+        .is_some_and(|turn| !turn.tool_calls.is_empty())
+    {
+        let message = "the last message calls a tool; its `tool_result` must follow";
+        return Err(ApiError::invalid(message).at(format!("messages[{last}].content")));
     }
+    let continue_last = begun.is_some();
+    turns.extend(begun);
     if turns.is_empty() {
         let message = "`messages` must have at least one message that says something";
         return Err(ApiError::invalid(message).at("messages"));
     }
-    Ok((turns, prefilled))
+    Ok((turns, continue_last))
 }
 
 /// The text of content that can be nothing else, with a newline between its blocks.
@@ -109,7 +110,8 @@ impl Turns {
             }
             "user" | "assistant" => {}
             other => {
-                let message = format!("`{path}.role` is `{other}`; it must be `user` or `assistant`");
+                let message =
+                    format!("`{path}.role` is `{other}`; it must be `user` or `assistant`");
                 return Err(ApiError::invalid(message).at(format!("{path}.role")));
             }
         }
@@ -145,7 +147,8 @@ impl Turns {
         let id_path = format!("{path}.tool_use_id");
         let id = required(block.tool_use_id, &id_path)?;
         let Some(name) = self.called.get(&id) else {
-            let message = format!("`{id_path}` is `{id}`, which no earlier `tool_use` has for its id");
+            let message =
+                format!("`{id_path}` is `{id}`, which no earlier `tool_use` has for its id");
             return Err(ApiError::invalid(message).at(id_path));
         };
         let mut result = match block.content {

@@ -49,7 +49,10 @@ pub(super) fn items(
         TextOr::Text(text) => {
             let role = "user".to_owned();
             let parts = vec![part(text)];
-            return Ok(vec![Arc::new(new_item(None, Kind::Message { role, parts }))]);
+            return Ok(vec![Arc::new(new_item(
+                None,
+                Kind::Message { role, parts },
+            ))]);
         }
         TextOr::List(wire) => wire,
     };
@@ -108,7 +111,11 @@ fn item(wire: WireItem, path: &str) -> Result<Item, ApiError> {
                 return Err(ApiError::invalid(message).at(at("role")));
             }
             let content = required(wire.content, &at("content"))?;
-            let parts = texts(content, &at("content"), &["input_text", "output_text", "text"])?;
+            let parts = texts(
+                content,
+                &at("content"),
+                &["input_text", "output_text", "text"],
+            )?;
             let parts = parts.into_iter().map(part).collect();
             Kind::Message { role, parts }
         }
@@ -148,11 +155,7 @@ fn item(wire: WireItem, path: &str) -> Result<Item, ApiError> {
 }
 
 /// The texts of content that can be nothing else.
-fn texts(
-    content: TextOr<WirePart>,
-    path: &str,
-    known: &[&str],
-) -> Result<Vec<String>, ApiError> {
+fn texts(content: TextOr<WirePart>, path: &str, known: &[&str]) -> Result<Vec<String>, ApiError> {
     let parts = match content {
         TextOr::Text(text) => return Ok(vec![text]),
         TextOr::List(parts) => parts,

@@ -44,11 +44,17 @@ pub(super) fn tools(tools: Vec<Tool>, choice: Option<Value>) -> Result<Tools, Ap
         }
         echo.push(tool);
     }
-    let choice_echo = choice.filter(|c| !c.is_null()).unwrap_or_else(|| "auto".into());
+    let choice_echo = choice
+        .filter(|c| !c.is_null())
+        .unwrap_or_else(|| "auto".into());
     let (choice, allowed) = tool_choice(&choice_echo, &echo)?;
     let functions = echo
         .iter()
-        .filter(|tool| allowed.as_ref().is_none_or(|names| names.iter().any(|n| tool["name"] == **n)))
+        .filter(|tool| {
+            allowed
+                .as_ref()
+                .is_none_or(|names| names.iter().any(|n| tool["name"] == **n))
+        })
         .map(function)
         .collect();
     Ok(Tools {
@@ -108,9 +114,10 @@ fn tool_choice(
             let mode = mode(word, tools, "tool_choice.mode")?;
             let allowed = choice["tools"].as_array();
             let allowed = required(allowed, "tool_choice.tools")?;
-            let names = allowed.iter().enumerate().map(|(i, tool)| {
-                known_name(tool, tools, &format!("tool_choice.tools[{i}]"))
-            });
+            let names = allowed
+                .iter()
+                .enumerate()
+                .map(|(i, tool)| known_name(tool, tools, &format!("tool_choice.tools[{i}]")));
             Ok((mode, Some(names.collect::<Result<_, _>>()?)))
         }
         Some(other) => {
@@ -118,7 +125,8 @@ fn tool_choice(
             Err(ApiError::unsupported(message).at("tool_choice.type"))
         }
         None => {
-            let message = "`tool_choice` must be `auto`, `none`, `required`, or an object with a `type`";
+            let message =
+                "`tool_choice` must be `auto`, `none`, `required`, or an object with a `type`";
             Err(ApiError::invalid(message).at("tool_choice"))
         }
     }
@@ -134,7 +142,8 @@ fn mode(word: &str, tools: &[Value], param: &str) -> Result<ToolChoice, ApiError
         }
         "required" => Ok(ToolChoice::Required),
         other => {
-            let message = format!("`{param}` is `{other}`; it must be `auto`, `none` or `required`");
+            let message =
+                format!("`{param}` is `{other}`; it must be `auto`, `none` or `required`");
             Err(ApiError::invalid(message).at(param))
         }
     }

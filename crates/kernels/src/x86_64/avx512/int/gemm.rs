@@ -1,8 +1,10 @@
-//! Panels taken apart times a tile of tokens: reading a prompt, which should be as fast as the multipliers.
+//! Panels times a tile of tokens: reading a prompt, which should be as fast as the multipliers, and writing several answers
+//! side by side.
 
 use std::arch::x86_64::*;
 
-use super::{accumulate, load};
+use super::accumulate;
+use super::source::{Apart, Q4_0, Q4K, Q6K, Q8_0, Source};
 use crate::activations::{BLOCK, QuantizedTile};
 use crate::unpacked::{Correction, Unpacked};
 
@@ -18,37 +20,76 @@ pub(crate) unsafe fn gemm(
     x: QuantizedTile<'_>,
     out: &mut [f32],
 ) {
-    let (pairs, rest) = w.as_chunks::<2>();
-    let (out_pairs, out_rest) = out.split_at_mut(pairs.len() * 2 * x.len * 16);
-    // SAFETY: forwarded from the caller.
-    unsafe {
-        for (w, out) in pairs.iter().zip(out_pairs.chunks_exact_mut(2 * x.len * 16)) {
-            panels::<2>(w, correction, n_in, x, out);
-        }
-        if let [w] = rest {
-            panels::<1>(std::array::from_ref(w), correction, n_in, x, out_rest);
+    let per_pair = 2 * x.len * 16;
+    for (w, out) in w.chunks(2).zip(out.chunks_mut(per_pair)) {
+        // SAFETY: forwarded from the caller.
+        unsafe {
+            match w {
+                [a, b] => panels([a, b], correction, n_in, x, out),
+                [a, ..] => panels([a], correction, n_in, x, out),
+                [] => {}
+            }
         }
     }
 }
 
 #[inline(always)]
 unsafe fn panels<const P: usize>(
-    w: &[Unpacked; P],
+    w: [&Unpacked; P],
     correction: Correction,
     n_in: usize,
     x: QuantizedTile<'_>,
     out: &mut [f32],
 ) {
+    let (whole, halves) = (w.map(Apart::<1>), w.map(Apart::<2>));
     // SAFETY: forwarded from the caller.
     unsafe {
         match correction {
-            Correction::Offset(8) => blocks::<P, 3, false, false>(w, n_in, x, out),
-            Correction::Offset(_) => blocks::<P, 7, false, false>(w, n_in, x, out),
-            Correction::Offset32Half => blocks::<P, 5, true, false>(w, n_in, x, out),
-            Correction::Minimum => blocks::<P, 0, false, true>(w, n_in, x, out),
+            Correction::Offset(8) => blocks::<_, P, 3, false, false>(whole, n_in, x, out),
+            Correction::Offset(_) => blocks::<_, P, 7, false, false>(whole, n_in, x, out),
+            Correction::Offset32Half => blocks::<_, P, 5, true, false>(halves, n_in, x, out),
+            Correction::Minimum => blocks::<_, P, 0, false, true>(whole, n_in, x, out),
         }
     }
 }
+
+/// Defines the product of `count` packed panels of a format with a tile of tokens; see [`blocks`] for the constants. For
+/// few tokens: taking a panel apart in memory first would cost more than it saves.
+macro_rules! packed {
+    ($name:ident, $source:ident, $shift:literal, $halves:literal, $min:literal) => {
+        /// # Safety
+        /// The CPU has the features; `panels` are `count` panels of `n_in` columns, `x` a tile, `out` 16 values per panel
+        /// and token.
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c,fma")]
+        pub(super) unsafe fn $name(
+            panels: &[u8],
+            count: usize,
+            n_in: usize,
+            x: QuantizedTile<'_>,
+            out: &mut [f32],
+        ) {
+            let bytes = panels.len() / count;
+            let out = out.chunks_mut(2 * x.len * 16);
+            for (panels, out) in panels.chunks(2 * bytes).zip(out) {
+                let first = $source(panels.as_ptr());
+                // SAFETY: forwarded from the caller.
+                unsafe {
+                    if panels.len() > bytes {
+                        let w = [first, $source(panels.as_ptr().add(bytes))];
+                        blocks::<_, 2, $shift, $halves, $min>(w, n_in, x, out);
+                    } else {
+                        blocks::<_, 1, $shift, $halves, $min>([first], n_in, x, out);
+                    }
+                }
+            }
+        }
+    };
+}
+
+packed!(q4_0, Q4_0, 3, false, false);
+packed!(q8_0, Q8_0, 7, false, false);
+packed!(q4_k, Q4K, 0, false, true);
+packed!(q6_k, Q6K, 5, true, false);
 
 /// A block of P panels stays in 8 P registers while the tile's tokens pass by; a token's four activations are broadcast
 /// once for all panels. With two panels the multipliers are the limit; with one it would be the loads. The sums of 16
@@ -60,8 +101,14 @@ unsafe fn panels<const P: usize>(
     clippy::needless_range_loop,
     reason = "indices name registers: the loops are unrolled"
 )]
-unsafe fn blocks<const P: usize, const SHIFT: u32, const HALVES: bool, const MIN: bool>(
-    w: &[Unpacked; P],
+pub(super) unsafe fn blocks<
+    S: Source,
+    const P: usize,
+    const SHIFT: u32,
+    const HALVES: bool,
+    const MIN: bool,
+>(
+    w: [S; P],
     n_in: usize,
     x: QuantizedTile<'_>,
     out: &mut [f32],
@@ -75,9 +122,19 @@ unsafe fn blocks<const P: usize, const SHIFT: u32, const HALVES: bool, const MIN
             _mm512_storeu_ps(out.add(i * 16), _mm512_setzero_ps());
         }
         for block in 0..n_in / BLOCK {
-            let weights: [[__m512i; 8]; P] = std::array::from_fn(|p| {
-                std::array::from_fn(|j| load(w[p].q.as_ptr().add(block * 512), j))
-            });
+            let mut weights = [[_mm512_setzero_si512(); 8]; P];
+            let mut scales = [[_mm512_setzero_ps(); 2]; P];
+            let mut mins = [_mm512_setzero_ps(); P];
+            for p in 0..P {
+                weights[p] = w[p].quants(block);
+                scales[p][0] = w[p].scale(block, 0);
+                if HALVES {
+                    scales[p][1] = w[p].scale(block, 1);
+                }
+                if MIN {
+                    mins[p] = w[p].min(block);
+                }
+            }
             for t in 0..n_tok {
                 let at = block * n_tok + t;
                 let q = x.q.as_ptr().add(at * BLOCK).cast::<i32>();
@@ -98,27 +155,14 @@ unsafe fn blocks<const P: usize, const SHIFT: u32, const HALVES: bool, const MIN
                 let scale_x = *x.scale.get_unchecked(at);
                 for p in 0..P {
                     let to = out.add((p * n_tok + t) * 16);
-                    let scale = w[p].scale.as_ptr().cast::<f32>();
                     let mut acc = _mm512_loadu_ps(to);
+                    acc = accumulate(acc, sums[p][0], scales[p][0], scale_x);
                     if HALVES {
-                        let scale = scale.add(block * 32);
-                        acc = accumulate(acc, sums[p][0], _mm512_loadu_ps(scale), scale_x);
-                        acc = accumulate(acc, sums[p][1], _mm512_loadu_ps(scale.add(16)), scale_x);
-                    } else {
-                        acc = accumulate(
-                            acc,
-                            sums[p][0],
-                            _mm512_loadu_ps(scale.add(block * 16)),
-                            scale_x,
-                        );
+                        acc = accumulate(acc, sums[p][1], scales[p][1], scale_x);
                     }
                     if MIN {
-                        let min = _mm512_loadu_ps(w[p].min.as_ptr().cast::<f32>().add(block * 16));
-                        acc = _mm512_fnmadd_ps(
-                            min,
-                            _mm512_set1_ps(*x.scaled_sum.get_unchecked(at)),
-                            acc,
-                        );
+                        let scaled_sum = _mm512_set1_ps(*x.scaled_sum.get_unchecked(at));
+                        acc = _mm512_fnmadd_ps(mins[p], scaled_sum, acc);
                     }
                     _mm512_storeu_ps(to, acc);
                 }

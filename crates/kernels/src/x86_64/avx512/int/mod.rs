@@ -5,11 +5,12 @@
 //! the offset adds is taken off by starting the sum from `offset * -sum(x)`, which is prepared with the activations.
 
 //!
-//! [`gemv`] multiplies packed panels with one token, [`unpack`] takes a panel apart for [`gemm`], which multiplies it with
-//! a tile of tokens.
+//! [`gemv`] multiplies packed panels with one token, [`gemm_packed`] with a few; for many, [`unpack`] takes a panel apart
+//! first for [`gemm`].
 
 mod gemm;
 mod gemv;
+mod source;
 mod unpack;
 
 use std::arch::x86_64::*;
@@ -158,6 +159,29 @@ pub(crate) unsafe fn gemv(
             DType::Q8_0 => gemv::q8_0(panels, count, n_in, x, out),
             DType::Q4_K => gemv::q4_k(panels, count, n_in, x, out),
             _ => gemv::q6_k(panels, count, n_in, x, out),
+        }
+    }
+}
+
+/// [`Kernels::gemm_packed`](crate::Kernels): picks the format's kernel.
+///
+/// # Safety
+/// The CPU has the features; `panels` are `count` panels of `n_in` columns, `x` a tile, `out` 16 values per panel and token.
+pub(crate) unsafe fn gemm_packed(
+    dtype: DType,
+    panels: &[u8],
+    count: usize,
+    n_in: usize,
+    x: QuantizedTile<'_>,
+    out: &mut [f32],
+) {
+    // SAFETY: forwarded from the caller.
+    unsafe {
+        match dtype {
+            DType::Q4_0 => gemm::q4_0(panels, count, n_in, x, out),
+            DType::Q8_0 => gemm::q8_0(panels, count, n_in, x, out),
+            DType::Q4_K => gemm::q4_k(panels, count, n_in, x, out),
+            _ => gemm::q6_k(panels, count, n_in, x, out),
         }
     }
 }

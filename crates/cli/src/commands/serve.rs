@@ -1,0 +1,160 @@
+//! `troika serve`: the APIs that applications already speak.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use troika_server::keys::{KeyFile, Keys};
+use troika_server::{Backend, Drain, Settings};
+
+use crate::exit::WrongUse;
+use crate::home::Home;
+use crate::output::Console;
+use crate::settings::SettingsArgs;
+use crate::{logging, output};
+
+/// Threads that read and write connections. Models compute on threads of their own.
+const CONNECTION_THREADS: usize = 2;
+
+/// Files that are open besides connections: models, logs, and what libraries need.
+const OTHER_FILES: u64 = 256;
+
+const EXAMPLES: &str = "\
+Examples:
+  troika serve                                     for programs on this machine
+  troika keys add phone; troika serve --host 0.0.0.0
+                                                   for the network, with a key
+
+Every flag may also stand in config.toml or in the environment (TROIKA_PORT); `troika config` shows
+what results. The first Ctrl-C lets running answers finish, the second ends them.";
+
+/// Serve models by the APIs of OpenAI, Anthropic and Ollama
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+pub(crate) fn run(args: &ServeArgs, console: &Console) -> anyhow::Result<()> {
+    let home = Home::from_env()?;
+    let settings = args.settings.resolve(&home)?.settings;
+    logging::start(&settings)?;
+    troika_server::report_panics_by_place();
+    raise_file_limit(&settings);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONNECTION_THREADS)
+        .enable_all()
+        .build()
+        .context("cannot start the threads for connections")?
+        .block_on(serve(&settings, console))
+}
+
+/// Every connection is a file, and systems grant fewer at first than they would on request.
+fn raise_file_limit(settings: &Settings) {
+    let needed = settings.max_connections as u64 + OTHER_FILES;
+    match rlimit::increase_nofile_limit(needed) {
+        Ok(granted) if granted >= needed => {}
+        Ok(granted) => tracing::warn!(
+            granted,
+            needed,
+            "the system grants fewer open files than connections may need; raise `ulimit -n`, or lower `max_connections`"
+        ),
+        Err(error) => tracing::warn!(%error, "the limit of open files stays as it was"),
+    }
+}
+
+async fn serve(settings: &Settings, console: &Console) -> anyhow::Result<()> {
+    let keys = Keys::open(KeyFile::at(&settings.keys_file))?;
+    check_exposure(settings, &keys)?;
+    let listener = bind(settings).await?;
+    let address = listener.local_addr().context("the socket has no address")?;
+    let backend = backend(settings)?;
+    let drain = Drain::default();
+    drain
+        .on_signals()
+        .context("cannot listen for signals to stop")?;
+    welcome(address, &*backend, &keys, console).await;
+    let router = troika_server::app(backend, settings, keys, &drain);
+    troika_server::serve(listener, router, drain, settings).await;
+    console.note("Stopped.");
+    Ok(())
+}
+
+/// The models on this machine.
+fn backend(settings: &Settings) -> anyhow::Result<Arc<dyn Backend>> {
+    anyhow::bail!(
+        "there is no host for the models in {} yet",
+        settings.models_dir.display()
+    )
+}
+
+/// # Errors
+/// [`WrongUse`] if everyone on the network could use the machine.
+fn check_exposure(settings: &Settings, keys: &Keys) -> Result<(), WrongUse> {
+    let guarded =
+        settings.host.is_loopback() || keys.are_needed() || settings.allow_unauthenticated_network;
+    match guarded {
+        true => Ok(()),
+        false => Err(WrongUse(format!(
+            "on {}, everyone who can reach this machine could use it; make a key (`troika keys add NAME`), \
+             or say --allow-unauthenticated-network",
+            settings.host
+        ))),
+    }
+}
+
+async fn bind(settings: &Settings) -> anyhow::Result<TcpListener> {
+    let address = SocketAddr::new(settings.host, settings.port);
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                "; something listens there already, maybe another `troika serve`: stop it, or take another --port"
+            }
+            io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+            io::ErrorKind::PermissionDenied => "; ports below 1024 are not for everyone, take a higher --port",
+            _ => "",
+        };
+        let message = format!("cannot listen on {address}{hint}");
+        anyhow::Error::new(error).context(message)
+    })
+}
+
+/// Says where the server is, what it has, and how to try it.
+async fn welcome(address: SocketAddr, backend: &dyn Backend, keys: &Keys, console: &Console) {
+    let names: Vec<_> = match backend.models().await {
+        Ok(models) => models.into_iter().map(|model| model.name).collect(),
+        Err(error) => {
+            // The server may still serve what it can read.
+            console.note(format_args!("The models cannot be listed: {error}"));
+            Vec::new()
+        }
+    };
+    let shown = names.iter().map(|name| output::printable(name));
+    let shown: Vec<_> = shown.collect();
+    let key = match keys.are_needed() {
+        true => " -H 'Authorization: Bearer tk-...'",
+        false => "",
+    };
+    // An address that stands for all of them is none to call.
+    let host = match address.ip().is_unspecified() {
+        true => "localhost".to_owned(),
+        false => SocketAddr::new(address.ip(), 0)
+            .to_string()
+            .trim_end_matches(":0")
+            .to_owned(),
+    };
+    let url = format!("http://{host}:{}", address.port());
+    let model = names.first().map_or("MODEL", |name| &**name);
+    console.note(format_args!(
+        "Troika listens on {url} (OpenAI: {url}/v1, Anthropic and Ollama: {url})"
+    ));
+    console.note(format_args!("Models: {}", shown.join(", ")));
+    console.note(format_args!(
+        "Try: curl {url}/v1/chat/completions -H 'Content-Type: application/json'{key} \\\n       \
+         -d '{{\"model\": \"{}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello!\"}}]}}'",
+        output::printable(model)
+    ));
+}
