@@ -195,10 +195,17 @@ def _():
 @check("JSON that is deep")
 def _():
     for deep in (b"[" * 100_000, b'{"a":' * 100_000, b"[" * 50_000 + b"]" * 50_000):
-        for path in ROUTES:
+        for path, least in ROUTES.items():
             refused(path, deep)
-            inside = json.dumps(body_of(path))[:-1].encode() + b', "metadata": ' + deep + b"}"
-            refused(path, inside)
+            for field in least:
+                refused(path, json.dumps(body_of(path, **{field: "HERE"})).encode().replace(b'"HERE"', deep))
+    for field in ("tools", "response_format", "chat_template_kwargs", "logit_bias", "stop"):
+        body = json.dumps(body_of("/v1/chat/completions", **{field: "HERE"})).encode()
+        refused("/v1/chat/completions", body.replace(b'"HERE"', b'[{"function":' * 50_000 + b"1" + b"}]" * 50_000))
+    # What nobody reads may be as deep as it likes.
+    body = json.dumps(body_of("/v1/chat/completions", x_new="HERE")).encode()
+    answer = ask(suite.url, "POST", "/v1/chat/completions", body.replace(b'"HERE"', b"[" * 50_000 + b"]" * 50_000))
+    expect(answer.status in (200, 400), answer.status)
 
 
 @check("a prompt beyond the context names both numbers")
@@ -224,7 +231,8 @@ def _():
         if answer is not None:
             check_shape("/v1/completions", answer)
     expect(rss_bytes() - before < GROWTH_BYTES_MAX, f"{before} bytes became {rss_bytes()}")
-    refused("/v1/completions", b"", (413,), headers={"Content-Length": str(10**15)})
+    # The server may wait for some of the body, so that a client that is still sending gets to see the refusal.
+    refused("/v1/completions", b"", (413,), seconds=2 * SECONDS_TO_REFUSE, headers={"Content-Length": str(10**15)})
 
 
 def send_much(framing, size):
@@ -273,8 +281,6 @@ def _():
         {"type": "array", "items": {"type": "integer"}, "minItems": 10**9},
         {"type": "string", "minLength": 10**9},
         {"type": "string", "pattern": "["},
-        {"type": "string", "pattern": "(a{1000}){1000}"},
-        {"type": "string", "pattern": "((((a{99}){99}){99}){99}){99}"},
         {"type": "nothing"},
         {"$ref": "#/$defs/absent"},
         {"$ref": "https://schemas.example/x.json"},
@@ -293,6 +299,8 @@ def _():
         {"anyOf": [{"$ref": "#"}, {"type": "null"}]},
         {"allOf": [{"anyOf": [{"type": "object", "properties": {f"a{i}{j}": {}}} for j in range(8)]} for i in range(8)]},
         {"type": "string", "pattern": "^(a+)+$"},
+        {"type": "string", "pattern": "(a{1000}){1000}"},
+        {"type": "string", "pattern": "((((a{99}){99}){99}){99}){99}"},
         {"type": "string", "pattern": "(?=x)y"},
     ):
         answer = ask(suite.url, "POST", "/v1/chat/completions", with_schema(schema))

@@ -47,6 +47,11 @@ def chat(messages=HELLO, **more):
     return client.chat.completions.create(messages=messages, **named)
 
 
+def chat_with_tools(messages=HELLO, **more):
+    # A model of noise that begins to think does not come to an end with it.
+    return chat(messages, **{"reasoning_effort": "none", "max_completion_tokens": 300, **more})
+
+
 def text_of(answer):
     return answer.choices[0].message.content
 
@@ -223,7 +228,7 @@ def _():
 
 @check("a required tool is called with arguments that fit")
 def _():
-    answer = chat(tools=[WEATHER, CLOCK], tool_choice="required", parallel_tool_calls=False, max_completion_tokens=300)
+    answer = chat_with_tools(tools=[WEATHER, CLOCK], tool_choice="required", parallel_tool_calls=False)
     choice = answer.choices[0]
     equal(choice.finish_reason, "tool_calls")
     (call,) = choice.message.tool_calls
@@ -237,17 +242,18 @@ def _():
 def _():
     for name in ("weather", "clock"):
         choice = {"type": "function", "function": {"name": name}}
-        answer = chat(tools=[WEATHER, CLOCK], tool_choice=choice, max_completion_tokens=300)
+        answer = chat_with_tools(tools=[WEATHER, CLOCK], tool_choice=choice)
         message = answer.choices[0].message
         equal([call.function.name for call in message.tool_calls], [name])
         result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": '{"degrees": 3}'}
-        after = chat([*HELLO, message.model_dump(exclude_none=True), result], tools=[WEATHER, CLOCK], tool_choice="none")
-        expect(after.usage.prompt_tokens > answer.usage.prompt_tokens and not after.choices[0].message.tool_calls, after)
+        turns = [*HELLO, message.model_dump(exclude_none=True), result]
+        expect(chat(turns, tools=[WEATHER, CLOCK]).usage.prompt_tokens > answer.usage.prompt_tokens)
+        expect(not chat(turns, tools=[WEATHER, CLOCK], tool_choice="none").choices[0].message.tool_calls)
 
 
 @check("tools in a stream come in parts that join")
 def _():
-    stream = chat(tools=[WEATHER], tool_choice="required", parallel_tool_calls=False, stream=True, max_completion_tokens=300)
+    stream = chat_with_tools(tools=[WEATHER], tool_choice="required", parallel_tool_calls=False, stream=True)
     calls, reason = {}, None
     for chunk in stream:
         reason = chunk.choices[0].finish_reason or reason
@@ -304,9 +310,8 @@ def _():
 @check("a pydantic tool is parsed")
 def _():
     tool = openai.pydantic_function_tool(Card)
-    answer = client.chat.completions.parse(
-        model=suite.model, messages=HELLO, tools=[tool], tool_choice="required", parallel_tool_calls=False, max_completion_tokens=400
-    )
+    asked = {"model": suite.model, "messages": HELLO, "tools": [tool], "tool_choice": "required", "parallel_tool_calls": False}
+    answer = client.chat.completions.parse(**asked, reasoning_effort="none", max_completion_tokens=400)
     (call,) = answer.choices[0].message.tool_calls
     expect(isinstance(call.function.parsed_arguments, Card), call)
 
