@@ -2,8 +2,8 @@
 
 pub(crate) mod bench;
 pub(crate) mod completions;
-pub(crate) mod embed;
 pub(crate) mod config;
+pub(crate) mod embed;
 pub(crate) mod keys;
 pub(crate) mod list;
 pub(crate) mod man;

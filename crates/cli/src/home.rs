@@ -49,6 +49,11 @@ impl Home {
 
     /// The models: those installed and the one inside.
     pub(crate) fn library(&self) -> Library {
-        Library::open(self.models_dir(), &INSIDE)
+        Self::library_in(self.models_dir())
+    }
+
+    /// The same, with those installed elsewhere.
+    pub(crate) fn library_in(models_dir: PathBuf) -> Library {
+        Library::open(models_dir, &INSIDE)
     }
 }

@@ -55,7 +55,9 @@ impl Writer {
         let mut sampling = options.sampling.clone();
         if options.ignore_end {
             let ends = tokenizer.ends_of_generation();
-            sampling.logit_bias.retain(|(token, _)| !ends.contains(token));
+            sampling
+                .logit_bias
+                .retain(|(token, _)| !ends.contains(token));
             let never = ends.iter().map(|&token| (token, f32::NEG_INFINITY));
             sampling.logit_bias.extend(never);
         }

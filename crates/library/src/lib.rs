@@ -20,6 +20,7 @@ mod name;
 // What is known of it.
 mod entry;
 mod formats;
+mod metadata;
 mod summary;
 
 // Where it is.
@@ -34,5 +35,6 @@ pub use error::Error;
 pub use formats::{Format, Formats};
 pub use library::{BuiltIn, Damaged, Library, Survey};
 pub use manifest::{Manifest, Parameters, Turn};
+pub use metadata::metadata_json;
 pub use name::{ModelName, is_model_path};
 pub use summary::Summary;

@@ -2,8 +2,8 @@
 //!
 //! [`Host`](crate::Host) is the real one; tests of the interfaces script their own.
 
-use std::sync::Arc;
 use std::fmt;
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;

@@ -18,21 +18,21 @@ mod observe;
 mod request_id;
 mod status;
 
-mod backend;
-mod dialect;
-mod error;
-mod metered;
-
 mod anthropic;
+mod ollama;
 mod openai;
 mod responses;
 
+mod dialect;
 mod fields;
 mod ids;
-mod ollama;
-mod openai;
 mod narrator;
 mod wire;
+
+mod backend;
+mod error;
+mod host;
+mod metered;
 
 #[cfg(test)]
 mod testing;
@@ -40,6 +40,7 @@ mod testing;
 pub use app::app;
 pub use backend::{Answer, Backend, EventSender, ModelDetails};
 pub use error::{ApiError, ErrorKind};
+pub use host::{Host, HostSettings};
 pub use listen::{Drain, serve};
 pub use observe::report_panics_by_place;
 pub use settings::Settings;

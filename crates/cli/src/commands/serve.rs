@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
+use troika_base::Bytes;
+use troika_scheduler::Limits;
 use troika_server::keys::{KeyFile, Keys};
-use troika_server::{Backend, Drain, Settings};
+use troika_server::{Backend, Drain, Host, HostSettings, Settings};
 
 use crate::exit::WrongUse;
 use crate::home::Home;
 use crate::output::Console;
 use crate::settings::SettingsArgs;
-use crate::{logging, output};
+use crate::{load, logging, output};
 
 /// Threads that read and write connections. Models compute on threads of their own.
 const CONNECTION_THREADS: usize = 2;
@@ -85,10 +87,20 @@ async fn serve(settings: &Settings, console: &Console) -> anyhow::Result<()> {
 
 /// The models on this machine.
 fn backend(settings: &Settings) -> anyhow::Result<Arc<dyn Backend>> {
-    anyhow::bail!(
-        "there is no host for the models in {} yet",
-        settings.models_dir.display()
-    )
+    let device = Arc::new(load::cpu(settings.threads)?);
+    let library = Arc::new(Home::library_in(settings.models_dir.clone()));
+    let host = HostSettings {
+        n_ctx: settings.n_ctx,
+        memory: settings.memory_budget.map(Bytes),
+        models_max: settings.max_loaded_models,
+        keep_alive: settings.keep_alive,
+        limits: Limits {
+            queue: settings.queue_length,
+            running: settings.max_streams,
+            ..Limits::default()
+        },
+    };
+    Ok(Arc::new(Host::new(library, device, host)))
 }
 
 /// # Errors

@@ -8,6 +8,9 @@ mod shelf;
 mod voice;
 mod worker;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,10 +19,11 @@ use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 use troika_base::{Bytes, TokenId};
 use troika_device::Device;
-use troika_engine::chat::{AnswerFormat, RequiredCall};
+use troika_engine::GenerateOptions;
+use troika_engine::chat::{AnswerFormat, GrammarContext, RequiredCall};
+use troika_engine::constraint::{Constraint, Grammar};
 use troika_engine::sampler::SamplingParams;
-use troika_engine::{Constraint, GenerateOptions, Grammar};
-use troika_library::{Entry, Library, Manifest, Parameters};
+use troika_library::{Entry, Library, Manifest, Parameters, metadata_json};
 use troika_scheduler::Limits;
 
 use crate::job::{
@@ -34,9 +38,6 @@ use worker::{Request, Work};
 
 /// How often it is looked for models whose time is over.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
-
-/// Lists in metadata that are longer are vocabularies and the like.
-const METADATA_LIST_MAX: usize = 32;
 
 /// What a [`Host`] may do.
 #[derive(Clone, Debug)]
@@ -124,7 +125,9 @@ impl Host {
         let load = arrived.elapsed();
         let (events, answer) = Answer::channel(lease.info.name.clone(), job.n);
         self.aside(move |_| {
-            let n_ctx = job.n_ctx.map_or(lease.n_ctx, |n_ctx| n_ctx.min(lease.n_ctx));
+            let n_ctx = job
+                .n_ctx
+                .map_or(lease.n_ctx, |n_ctx| n_ctx.min(lease.n_ctx));
             let max_tokens = job.max_tokens.or(lease.manifest.parameters.max_tokens);
             let encoded = prompt::encode(&lease, &job.prompt, job.overflow, n_ctx, max_tokens)?;
             let style = style(&lease, &job, &encoded, max_tokens)?;
@@ -133,7 +136,11 @@ impl Host {
             params.map_err(|error| ApiError::invalid(error.to_string()))?;
             let request = Request {
                 tokens: encoded.tokens,
-                work: Work::Write { n: job.n, style, events },
+                work: Work::Write {
+                    n: job.n,
+                    style,
+                    events,
+                },
                 n_ctx,
                 namespace: namespace(&caller),
                 arrived,
@@ -184,7 +191,7 @@ impl Host {
         for done in pending {
             let mut vector = done.await.unwrap_or_else(|_| Err(ApiError::internal()))?;
             if let Some(dimensions) = job.dimensions {
-                troika_engine::shorten(&mut vector, dimensions);
+                vector = troika_engine::shorten(vector, dimensions);
             }
             embedded.vectors.push(vector);
         }
@@ -217,11 +224,7 @@ impl Backend for Host {
         .boxed()
     }
 
-    fn render(
-        &self,
-        model: String,
-        prompt: ChatPrompt,
-    ) -> BoxFuture<'_, Result<String, ApiError>> {
+    fn render(&self, model: String, prompt: ChatPrompt) -> BoxFuture<'_, Result<String, ApiError>> {
         async move {
             let lease = self.lease(model, None).await?;
             let render = move |_: &Library| {
@@ -256,7 +259,10 @@ impl Backend for Host {
         self.aside(|library| {
             let entries = library.list().map_err(|error| from_library(&error))?;
             // A file that is damaged is no model; asking for it says what is wrong.
-            Ok(entries.iter().filter_map(|entry| info(entry).ok()).collect())
+            Ok(entries
+                .iter()
+                .filter_map(|entry| info(entry).ok())
+                .collect())
         })
         .boxed()
     }
@@ -293,10 +299,8 @@ impl Backend for Host {
         async move {
             let (entry, _) = self.find(model).await?;
             let name = entry.name.clone();
-            self.aside(move |library| {
-                library.delete(&name).map_err(|error| from_library(&error))
-            })
-            .await?;
+            self.aside(move |library| library.delete(&name).map_err(|error| from_library(&error)))
+                .await?;
             self.shelf.remove(&entry.name);
             Ok(())
         }
@@ -327,13 +331,15 @@ fn style(
         Prompt::Chat(chat) => Some(chat),
         _ => None,
     };
-    let tools = chat.is_some_and(|chat| {
-        !chat.tools.is_empty() && chat.tool_choice != ToolChoice::Never
-    });
+    let tools =
+        chat.is_some_and(|chat| !chat.tools.is_empty() && chat.tool_choice != ToolChoice::Never);
     let parser = chat.filter(|_| model.template.is_some());
-    let parser = parser.map(|_| model.format.parser(&encoded.tail, tools));
+    let parser = parser.map(|chat| {
+        let tools: &[Value] = if tools { &chat.tools } else { &[] };
+        model.format.parser(&encoded.tail, tools)
+    });
     let grammar = match chat {
-        Some(chat) if tools => required_call(model, chat)?,
+        Some(chat) if tools => required_call(model, chat, &encoded.tail)?,
         _ => None,
     };
     let constraint = match grammar.or_else(|| grammar_of(&job.format)) {
@@ -348,7 +354,7 @@ fn style(
             from_start: chat.is_some() && model.template.is_some(),
             top_logprobs: job.top_logprobs.unwrap_or(0),
             ignore_end: job.ignore_end,
-            show: model.markers(parser.is_some()),
+            show: markers(model, parser.is_some()),
             ..GenerateOptions::default()
         },
         parser,
@@ -357,15 +363,34 @@ fn style(
     })
 }
 
+/// The control tokens that tell the parts of an answer apart, for an answer that has parts.
+fn markers(model: &Lease, has_parts: bool) -> Arc<[TokenId]> {
+    let marks = model.format.markers().iter().filter(|_| has_parts);
+    let tokens = marks.filter_map(|mark| model.tokenizer.token_id(mark));
+    tokens.collect()
+}
+
 /// The grammar of a call that the model has to make.
-fn required_call(model: &Lease, chat: &ChatPrompt) -> Result<Option<Grammar>, ApiError> {
+fn required_call(
+    model: &Lease,
+    chat: &ChatPrompt,
+    prompt_tail: &str,
+) -> Result<Option<Grammar>, ApiError> {
     let choice = match &chat.tool_choice {
         ToolChoice::Auto | ToolChoice::Never => return Ok(None),
         ToolChoice::Required => RequiredCall::OneOf,
         ToolChoice::Function(name) => RequiredCall::Named(name.clone()),
     };
     let parallel = chat.parallel_tool_calls;
-    match model.format.tool_grammar(&chat.tools, &choice, parallel) {
+    let token = |mark: &str| model.tokenizer.token_id(mark);
+    let context = GrammarContext {
+        prompt_tail,
+        token: &token,
+    };
+    match model
+        .format
+        .tool_grammar(&chat.tools, &choice, parallel, context)
+    {
         Some(lark) => Ok(Some(Grammar::Lark(lark))),
         None => Err(ApiError::unsupported(format!(
             "`{}` cannot be made to call a tool: the form of its calls is not known; use `auto`",
@@ -415,7 +440,11 @@ fn sampling(asked: &Sampling, model: &Parameters) -> SamplingParams {
 
 fn info(entry: &Entry) -> Result<ModelInfo, ApiError> {
     let summary = entry.summary().map_err(|error| from_library(&error))?;
-    let template = entry.manifest.template.as_ref().or(summary.template.as_ref());
+    let template = entry
+        .manifest
+        .template
+        .as_ref()
+        .or(summary.template.as_ref());
     let format = template.map(|source| AnswerFormat::of(source));
     Ok(ModelInfo {
         name: entry.name.clone(),
@@ -438,10 +467,9 @@ fn info(entry: &Entry) -> Result<ModelInfo, ApiError> {
 fn details(entry: &Entry) -> Result<ModelDetails, ApiError> {
     let info = info(entry)?;
     let file = entry.open().map_err(|error| from_library(&error))?;
-    let values = file.metadata().iter().filter(|(_, value)| is_short(value));
-    let metadata: Map<String, Value> = values
-        .map(|(key, value)| (key.to_owned(), serde_json::to_value(value).unwrap_or_default()))
-        .collect();
+    let values = file.metadata().iter();
+    let values = values.map(|(key, value)| (key.to_owned(), metadata_json(value)));
+    let metadata: Map<String, Value> = values.collect();
     let in_file = file.metadata().opt_str("tokenizer.chat_template");
     let in_file = in_file.ok().flatten().map(str::to_owned);
     let tensors = file.tensors().iter();
@@ -451,16 +479,15 @@ fn details(entry: &Entry) -> Result<ModelDetails, ApiError> {
         template: entry.manifest.template.clone().or(in_file),
         metadata,
         tensors: tensors
-            .map(|tensor| (tensor.name.clone(), tensor.dtype.to_string(), tensor.shape.clone()))
+            .map(|tensor| {
+                (
+                    tensor.name.clone(),
+                    tensor.dtype.to_string(),
+                    tensor.shape.clone(),
+                )
+            })
             .collect(),
     })
-}
-
-fn is_short(value: &troika_gguf::Value) -> bool {
-    match value {
-        troika_gguf::Value::Array(array) => array.len() <= METADATA_LIST_MAX,
-        _ => true,
-    }
 }
 
 fn from_library(error: &troika_library::Error) -> ApiError {

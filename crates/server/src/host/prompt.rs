@@ -133,7 +133,11 @@ pub(super) fn render(handle: &Handle, chat: &ChatPrompt) -> Result<Option<String
     let special = |id: Option<TokenId>| Some(handle.tokenizer.token_text(id?)?.to_owned());
     let input = ChatInput {
         messages,
-        tools: if has_tools { chat.tools.clone() } else { Vec::new() },
+        tools: if has_tools {
+            chat.tools.clone()
+        } else {
+            Vec::new()
+        },
         add_generation_prompt: true,
         bos_token: special(handle.tokenizer.bos()),
         eos_token: special(handle.tokenizer.eos()),
@@ -157,7 +161,10 @@ fn messages(handle: &Handle, chat: &ChatPrompt) -> (Vec<ChatMessage>, String) {
     }
     let own = handle.manifest.messages.iter();
     let own = own.map(|turn| ChatMessage::new(turn.role.as_str(), turn.content.as_str()));
-    let after_system = messages.iter().take_while(|message| is_system(message)).count();
+    let after_system = messages
+        .iter()
+        .take_while(|message| is_system(message))
+        .count();
     messages.splice(after_system..after_system, own);
     if after_system == 0
         && let Some(system) = &handle.manifest.system
@@ -189,7 +196,8 @@ fn variables(chat: &ChatPrompt) -> serde_json::Map<String, Value> {
 /// What a model without a template is told: the last message, and nothing around it.
 fn plain(chat: &ChatPrompt) -> String {
     let last = chat.messages.last();
-    last.and_then(|message| message.content.as_text()).unwrap_or_default()
+    last.and_then(|message| message.content.as_text())
+        .unwrap_or_default()
 }
 
 /// Leaves out the oldest turns of a conversation, or the beginning of a text, until `room` tokens hold it.
@@ -207,7 +215,11 @@ fn shorten(
         whole.tokens.drain(keeps..end);
         return Ok(whole);
     };
-    let system = chat.messages.iter().take_while(|message| is_system(message)).count();
+    let system = chat
+        .messages
+        .iter()
+        .take_while(|message| is_system(message))
+        .count();
     let turns = chat.messages.len() - system;
     // More turns left out are never more tokens, so the fewest that have to go are found by halving.
     let (mut low, mut high) = (1, turns.saturating_sub(1));

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use troika_base::Bytes;
 use troika_device::{Device, LoadOptions};
+use troika_engine::Model;
 use troika_engine::chat::{AnswerFormat, ChatTemplate, TemplateError};
+use troika_engine::constraint::{ConstraintError, ConstraintFactory};
 use troika_engine::tokenizer::Tokenizer;
-use troika_engine::{ConstraintError, ConstraintFactory, Model, Pooling};
 use troika_gguf::ModelFile;
 use troika_library::{Entry, Manifest};
 
@@ -40,7 +41,6 @@ pub(crate) struct Handle {
     pub(super) tokenizer: Arc<Tokenizer>,
     pub(super) template: Option<Result<ChatTemplate, TemplateError>>,
     pub(super) format: AnswerFormat,
-    pub(super) pooling: Pooling,
     /// Tokens of one sequence at most.
     pub(super) n_ctx: usize,
     memory: Bytes,
@@ -75,7 +75,11 @@ impl Handle {
         let worker = lock(&self.worker);
         let sender: Option<&Sender<_>> = worker.as_ref().map(|worker| &worker.requests);
         let sent = sender.is_some_and(|sender| sender.send(request).is_ok());
-        if sent { Ok(()) } else { Err(ApiError::internal()) }
+        if sent {
+            Ok(())
+        } else {
+            Err(ApiError::internal())
+        }
     }
 
     /// Makes constraints for this model's vocabulary.
@@ -91,7 +95,9 @@ impl Handle {
     /// Whether the worker still takes jobs.
     fn is_alive(&self) -> bool {
         let worker = lock(&self.worker);
-        worker.as_ref().is_some_and(|worker| !worker.thread.is_finished())
+        worker
+            .as_ref()
+            .is_some_and(|worker| !worker.thread.is_finished())
     }
 
     /// Ends the worker once its jobs are done; its memory is free when the thread has ended.
@@ -266,12 +272,15 @@ impl Shelf {
         info: ModelInfo,
         model: Model,
     ) -> Result<Handle, ApiError> {
-        let in_file = file.metadata().opt_str("tokenizer.chat_template").ok().flatten();
+        let in_file = file
+            .metadata()
+            .opt_str("tokenizer.chat_template")
+            .ok()
+            .flatten();
         let source = entry.manifest.template.as_deref().or(in_file);
         let n_ctx = model.n_ctx().min(model.spec().n_ctx);
         let memory = Bytes(model.weights_bytes().0 + model.kv_bytes().0);
         let tokenizer = Arc::clone(model.tokenizer());
-        let pooling = model.pooling();
         let worker = worker::spawn(info.name.clone(), model, self.settings.limits)
             .map_err(|_| ApiError::internal())?;
         Ok(Handle {
@@ -279,7 +288,6 @@ impl Shelf {
             tokenizer,
             template: source.map(ChatTemplate::new),
             format: AnswerFormat::of(source.unwrap_or_default()),
-            pooling,
             n_ctx,
             memory,
             constraints: OnceLock::new(),
@@ -298,7 +306,10 @@ impl Shelf {
         loop {
             let (count, used) = {
                 let loaded = lock(&self.loaded);
-                (loaded.len(), loaded.values().map(|handle| handle.memory.0).sum::<u64>())
+                (
+                    loaded.len(),
+                    loaded.values().map(|handle| handle.memory.0).sum::<u64>(),
+                )
             };
             let budget = self.settings.memory.map_or(u64::MAX, |budget| budget.0);
             let free = memory_free().min(budget.saturating_sub(used));
@@ -317,7 +328,10 @@ impl Shelf {
                     ),
                 };
                 let retry_after = RETRY_AFTER;
-                return Err(ApiError::new(ErrorKind::Unavailable { retry_after }, message));
+                return Err(ApiError::new(
+                    ErrorKind::Unavailable { retry_after },
+                    message,
+                ));
             }
         }
     }

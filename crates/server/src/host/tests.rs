@@ -59,10 +59,20 @@ async fn text(host: &Host, job: Job) -> String {
 async fn an_answer_does_not_depend_on_its_neighbours() {
     let home = Home::new("neighbours");
     let host = home.host(HostSettings::default());
-    let prompts: Vec<_> = ["Once upon a time", "Tom and Anna", "The dog", "One day, a bird"]
-        .iter()
-        .flat_map(|start| [format!("{start} was"), format!("{start} {}", "saw a cat and ".repeat(20))])
-        .collect();
+    let prompts: Vec<_> = [
+        "Once upon a time",
+        "Tom and Anna",
+        "The dog",
+        "One day, a bird",
+    ]
+    .iter()
+    .flat_map(|start| {
+        [
+            format!("{start} was"),
+            format!("{start} {}", "saw a cat and ".repeat(20)),
+        ]
+    })
+    .collect();
     let mut alone = Vec::new();
     for prompt in &prompts {
         alone.push(text(&host, job(prompt, 40)).await);
@@ -106,7 +116,10 @@ async fn a_prompt_that_was_read_is_not_read_again_but_for_its_owner() {
     };
     let stranger = host.submit(job(&long, 5), stranger).await.expect("queued");
     let stranger = stranger.collect().await.expect("an answer");
-    assert_eq!(stranger.usage.cached_tokens, 0, "nobody learns what others asked");
+    assert_eq!(
+        stranger.usage.cached_tokens, 0,
+        "nobody learns what others asked"
+    );
     assert_eq!(stranger.choices, first.choices);
 }
 
@@ -118,12 +131,18 @@ async fn a_client_that_leaves_frees_its_place() {
     let host = home.host(settings);
     let mut endless = job("Once upon a time", 400);
     endless.ignore_end = true;
-    let mut answer = host.submit(endless, Caller::default()).await.expect("queued");
+    let mut answer = host
+        .submit(endless, Caller::default())
+        .await
+        .expect("queued");
     while !matches!(answer.next().await, Some(Ok(Event::Delta(_)))) {}
     drop(answer);
     let started = Instant::now();
     text(&host, job("The dog", 2)).await;
-    assert!(started.elapsed() < Duration::from_secs(5), "the place was not freed");
+    assert!(
+        started.elapsed() < Duration::from_secs(5),
+        "the place was not freed"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,9 +156,16 @@ async fn a_full_queue_says_so_and_when_to_come_back() {
     let answers = futures_util::future::join_all(answers).await;
     let refused = answers.iter().filter_map(|answer| answer.as_ref().err());
     let refused: Vec<_> = refused.collect();
-    assert!(!refused.is_empty() && refused.len() <= 4, "{} refused", refused.len());
+    assert!(
+        !refused.is_empty() && refused.len() <= 4,
+        "{} refused",
+        refused.len()
+    );
     for error in refused {
-        assert!(matches!(error.kind, ErrorKind::Overloaded { .. }), "{error:?}");
+        assert!(
+            matches!(error.kind, ErrorKind::Overloaded { .. }),
+            "{error:?}"
+        );
     }
 }
 
@@ -186,7 +212,11 @@ async fn many_answers_in_little_memory_all_come() {
     }
     let texts: Vec<_> = together[..3]
         .iter()
-        .map(|completed| completed.as_ref().expect("an answer").choices[0].content.clone())
+        .map(|completed| {
+            completed.as_ref().expect("an answer").choices[0]
+                .content
+                .clone()
+        })
         .collect();
     assert_eq!(texts, alone, "starting over changes nothing");
 }
@@ -229,7 +259,11 @@ async fn the_model_that_is_idle_longest_makes_room() {
         job.model = name.to_owned();
         text(&host, job).await;
     }
-    let loaded: Vec<_> = host.loaded().into_iter().map(|model| model.info.name).collect();
+    let loaded: Vec<_> = host
+        .loaded()
+        .into_iter()
+        .map(|model| model.info.name)
+        .collect();
     assert_eq!(loaded, ["a", "b"]);
 }
 
@@ -250,7 +284,10 @@ async fn vectors_have_length_one_and_do_not_depend_on_neighbours() {
         )
     };
     let long = "a long walk in the woods ".repeat(15);
-    let all = embed(&["a cat", "a dog", &long], None).await.expect("vectors").vectors;
+    let all = embed(&["a cat", "a dog", &long], None)
+        .await
+        .expect("vectors")
+        .vectors;
     for (text, vector) in ["a cat", "a dog", &*long].iter().zip(&all) {
         let length: f32 = vector.iter().map(|x| x * x).sum();
         assert!((length - 1.0).abs() < 1e-5);
@@ -284,7 +321,9 @@ async fn what_makes_no_sense_is_refused_and_the_next_request_served() {
         (token, ErrorKind::Invalid),
         (bias, ErrorKind::Invalid),
     ] {
-        let error = answer(&host, job.clone()).await.expect_err("makes no sense");
+        let error = answer(&host, job.clone())
+            .await
+            .expect_err("makes no sense");
         assert_eq!(error.kind, kind, "{error} for {job:?}");
         text(&host, self::job("The dog", 2)).await;
     }

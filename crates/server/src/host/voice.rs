@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use troika_base::TokenId;
 use troika_engine::chat::{AnswerParser, AnswerPart};
+use troika_engine::constraint::Constraint;
 use troika_engine::tokenizer::Tokenizer;
-use troika_engine::{Constraint, Error, Finish, GenerateOptions, Writer};
+use troika_engine::{Error, Finish, GenerateOptions, Writer};
 
 use crate::ids::new_id;
 use crate::job::{Delta, FinishReason, Part, TokenLogprob};
@@ -74,11 +75,6 @@ impl Voice {
         })
     }
 
-    /// Tokens written so far.
-    pub(super) fn n_tok(&self) -> usize {
-        self.writer.n_tok()
-    }
-
     /// Chooses the token that follows `logits`; `room` as in [`Writer::advance`].
     ///
     /// # Errors
@@ -107,7 +103,9 @@ impl Voice {
             None => vec![AnswerPart::Content(advance.text.to_owned())],
         };
         self.reasoning_tokens += usize::from(thinks && next.is_some());
-        if ended.is_some() && let Some(parser) = self.parser.take() {
+        if ended.is_some()
+            && let Some(parser) = self.parser.take()
+        {
             parts.extend(parser.finish());
         }
         let parts = parts.into_iter().map(|part| self.part(part)).collect();

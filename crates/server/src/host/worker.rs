@@ -140,6 +140,13 @@ struct Job {
     usage: Usage,
 }
 
+impl Job {
+    /// Gives the model back, and the way to tell the client: who hears that a job is done finds the model idle.
+    fn end(self) -> Work {
+        self.request.work
+    }
+}
+
 /// A sequence in progress: one answer, or the prompt before its answers part.
 struct Running {
     /// The job, by the number of its first sequence.
@@ -223,7 +230,7 @@ impl Loop {
             let kind = ErrorKind::Overloaded {
                 retry_after: RETRY_AFTER,
             };
-            metrics::rejected(kind);
+            metrics::rejected("queue_full");
             return request.work.fail(ApiError::new(kind, message));
         }
         let (open, role) = match &request.work {
@@ -381,7 +388,7 @@ impl Loop {
         let running = self.sequences.remove(&id);
         let job = self.jobs.remove(&id);
         if let (Some(Role::Embed(pooler)), Some(job)) = (running.map(|running| running.role), job)
-            && let Work::Embed { vector } = job.request.work
+            && let Work::Embed { vector } = job.end()
         {
             let done = pooler.finish();
             let _ = vector.send(done.map_err(|error| ApiError::invalid(error.to_string())));
@@ -401,7 +408,13 @@ impl Loop {
     /// A sequence lets go of its pages; what it has written stays, and is read again later.
     fn give_way(&mut self, id: SeqId) {
         tracing::debug!(model = self.name, "an answer gives way to older ones");
-        self.running_mut(id).held = Sequence::default();
+        let pooling = self.model.pooling();
+        let running = self.running_mut(id);
+        running.held = Sequence::default();
+        if let Role::Embed(pooler) = &mut running.role {
+            // All of it will be read again.
+            *pooler = Pooler::new(pooling);
+        }
     }
 
     /// The plan asked for more pages than there are: the youngest sequence gives way; the last one ends.
@@ -416,7 +429,9 @@ impl Loop {
                 self.finish(id, FinishReason::Length);
                 Ok(())
             }
-            None => Err(StepFailed("the cache is full, and nobody holds it".to_owned())),
+            None => Err(StepFailed(
+                "the cache is full, and nobody holds it".to_owned(),
+            )),
         }
     }
 
@@ -550,14 +565,15 @@ impl Loop {
             job.usage.cached_tokens,
             job.usage.completion_tokens,
         );
-        job.request.work.tell(Event::Done(job.usage));
+        let usage = job.usage.clone();
+        job.end().tell(Event::Done(usage));
     }
 
     /// An answer went wrong: its job ends, and no other.
     fn fail(&mut self, id: SeqId, error: ApiError) {
         let job = self.sequences.get(&id).map(|running| running.job);
         if let Some(job) = job.and_then(|id| self.end_job(id)) {
-            job.request.work.fail(error);
+            job.end().fail(error);
         }
     }
 
@@ -583,7 +599,9 @@ impl Loop {
     }
 
     fn running_mut(&mut self, id: SeqId) -> &mut Running {
-        self.sequences.get_mut(&id).expect("it runs. This is a bug.")
+        self.sequences
+            .get_mut(&id)
+            .expect("it runs. This is a bug.")
     }
 }
 

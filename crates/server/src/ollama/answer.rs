@@ -11,7 +11,7 @@ use troika_engine::chat::ToolCall;
 use super::wire::{logprobs, now, ns};
 use crate::dialect::Dialect;
 use crate::job::{Delta, Event, FinishReason, Part, TokenLogprob, Usage};
-use crate::narrator::first_event;
+use crate::narrator::next_event;
 use crate::wire::ndjson;
 use crate::{Answer, ApiError};
 
@@ -63,7 +63,7 @@ pub(super) async fn stream(
     mut answer: Answer,
     started: Instant,
 ) -> Result<Response, ApiError> {
-    let first = first_event(&mut answer).await?;
+    let first = next_event(&mut answer).await?;
     let lines = Lines {
         first: Some(first),
         kind,
@@ -105,7 +105,7 @@ impl Lines {
         while !self.ended {
             let event = match self.first.take() {
                 Some(first) => Ok(first),
-                None => first_event(&mut self.answer).await,
+                None => next_event(&mut self.answer).await,
             };
             match event {
                 Ok(Event::Started(_)) => {}

@@ -163,7 +163,10 @@ impl Source for Q4K {
             let start = self.super_block(block);
             let (scales, _) = q4_k_scales(start.add(2048));
             let sub = block % 8;
-            _mm512_mul_ps(load_f16(start.add(2240)), byte_f32(scales[sub / 4], sub % 4))
+            _mm512_mul_ps(
+                load_f16(start.add(2240)),
+                byte_f32(scales[sub / 4], sub % 4),
+            )
         }
     }
 
