@@ -19,6 +19,7 @@ from harness import (
     Suite,
     cosine,
     dot,
+    each,
     equal,
     expect,
     is_card,
@@ -406,7 +407,12 @@ def _():
 
 @check("what makes no sense is a bad request that names its field")
 def _():
-    for more, param in [
+    def refused(more, param):
+        error = raises(openai.BadRequestError, lambda: chat(**more))
+        expect(error.type == "invalid_request_error" and error.message, error.body)
+        expect(error.param and error.param.startswith(param), more, error.body)
+
+    cases = [
         ({"temperature": 3}, "temperature"),
         ({"temperature": -1}, "temperature"),
         ({"top_p": 1.5}, "top_p"),
@@ -424,10 +430,8 @@ def _():
         ({"tool_choice": {"type": "function", "function": {"name": "nope"}}, "tools": [WEATHER]}, "tool_choice"),
         ({"response_format": {"type": "yaml"}}, "response_format"),
         ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nothing"}}}}, "response_format"),
-    ]:
-        error = raises(openai.BadRequestError, lambda: chat(**more))
-        expect(error.type == "invalid_request_error" and error.message, error.body)
-        expect(error.param and error.param.startswith(param), more, error.body)
+    ]
+    each(cases, refused)
 
 
 @check("an image is refused with a reason")
