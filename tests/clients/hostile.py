@@ -50,7 +50,9 @@ def check(name):
 def still_serves():
     body = {"model": suite.model, "prompt": "Hello", "max_tokens": 4, "temperature": 0}
     answer = ask(suite.url, "POST", "/v1/completions", body)
-    equal((answer.status, answer.json()["object"]), (200, "text_completion"), "the next request is not served", answer.body[:300])
+    equal(
+        (answer.status, answer.json()["object"]), (200, "text_completion"), "the next request is not served", answer.body[:300]
+    )
 
 
 def body_of(path, **more):
@@ -121,7 +123,9 @@ def _():
     cases = []
     for path, least in ROUTES.items():
         fields = [(field, value) for field in ["model", *least] for value in wrong if wrong_for(field, value)]
-        cases += [(path, body_of(path, **{field: value}), (400, 404) if field == "model" else (400,)) for field, value in fields]
+        cases += [
+            (path, body_of(path, **{field: value}), (400, 404) if field == "model" else (400,)) for field, value in fields
+        ]
         # Without a prompt `generate` loads the model, and `chat` without messages does.
         if least and not path.startswith("/api/"):
             cases += [(path, {"model": suite.model})]
@@ -181,7 +185,17 @@ def _():
 @check("an unknown model")
 def _():
     for path in ROUTES:
-        for name in ("no-such-model", "no/such:model", "", "../tiny-chat", "..", "/etc/passwd", "a" * 10_000, "\u0000", "tiny-chat\n"):
+        for name in (
+            "no-such-model",
+            "no/such:model",
+            "",
+            "../tiny-chat",
+            "..",
+            "/etc/passwd",
+            "a" * 10_000,
+            "\u0000",
+            "tiny-chat\n",
+        ):
             answer = refused(path, body_of(path, model=name), (404, 400))
             if name == "no-such-model":
                 equal(answer.status, 404, path)
@@ -242,7 +256,9 @@ def send_much(framing, size):
         try:
             connection.sendall(request_bytes(suite.url, "POST", "/v1/completions", b"", framing))
             while sent < size:
-                frame = part if "Content-Length" in framing and framing["Content-Length"] else b"%x\r\n%s\r\n" % (len(part), part)
+                frame = (
+                    part if "Content-Length" in framing and framing["Content-Length"] else b"%x\r\n%s\r\n" % (len(part), part)
+                )
                 connection.sendall(frame)
                 sent += len(part)
         except (BrokenPipeError, ConnectionResetError, TimeoutError):
@@ -303,7 +319,12 @@ def _():
         {"type": "string", "pattern": "(?=x)y"},
     ):
         answer = ask(suite.url, "POST", "/v1/chat/completions", with_schema(schema))
-        expect(answer.status in (200, 400) and answer.seconds < 2 * SECONDS_TO_REFUSE, str(schema)[:80], answer.status, answer.seconds)
+        expect(
+            answer.status in (200, 400) and answer.seconds < 2 * SECONDS_TO_REFUSE,
+            str(schema)[:80],
+            answer.status,
+            answer.seconds,
+        )
     expect(rss_bytes() - before < GROWTH_BYTES_MAX, f"{before} bytes became {rss_bytes()}")
     refused("/api/chat", body_of("/api/chat", format={"type": "string", "pattern": "["}))
     refused("/api/chat", body_of("/api/chat", format="yaml"))
@@ -327,8 +348,15 @@ def _():
 
 @check("templates that fail")
 def _():
-    for template in ("{% if %}", "{{ raise_exception('not like this') }}", "{% for i in range(10**9) %}x{% endfor %}", "{{ 'x' * 10**12 }}"):
-        made = ask(suite.url, "POST", "/api/create", {"model": "broken", "from": suite.model, "template": template, "stream": False})
+    for template in (
+        "{% if %}",
+        "{{ raise_exception('not like this') }}",
+        "{% for i in range(10**9) %}x{% endfor %}",
+        "{{ 'x' * 10**12 }}",
+    ):
+        made = ask(
+            suite.url, "POST", "/api/create", {"model": "broken", "from": suite.model, "template": template, "stream": False}
+        )
         expect(made.status in (200, 400), made.status, made.body[:300])
         if made.status == 200:
             refused("/v1/chat/completions", body_of("/v1/chat/completions", model="broken"), seconds=2 * SECONDS_TO_REFUSE)
@@ -375,6 +403,7 @@ def _():
 def _():
     host = suite.url.split("//")[1].encode()
     start = b"POST /v1/completions HTTP/1.1\r\nHost: " + host + b"\r\n"
+
     def refuses(raw):
         with connect(suite.url, timeout=20) as connection:
             try:

@@ -171,7 +171,11 @@ def _():
     equal([choice.index for choice in answer.choices], [0, 1, 2])
     equal(len({choice.message.content for choice in answer.choices}), 3)
     expect(answer.usage.completion_tokens > 24, answer.usage)
-    ended = [chunk.choices[0].index for chunk in chat(n=3, temperature=1.0, stream=True) if chunk.choices and chunk.choices[0].finish_reason]
+    ended = [
+        chunk.choices[0].index
+        for chunk in chat(n=3, temperature=1.0, stream=True)
+        if chunk.choices and chunk.choices[0].finish_reason
+    ]
     equal(sorted(ended), [0, 1, 2])
 
 
@@ -220,7 +224,9 @@ def _():
     expect(message.reasoning_content and not message.content, message)
     answer = chat(extra_body={"chat_template_kwargs": {"enable_thinking": False}})
     expect(not getattr(answer.choices[0].message, "reasoning_content", None), answer)
-    deltas = [chunk.choices[0].delta for chunk in chat(stream=True, extra_body={"chat_template_kwargs": {"enable_thinking": True}})]
+    deltas = [
+        chunk.choices[0].delta for chunk in chat(stream=True, extra_body={"chat_template_kwargs": {"enable_thinking": True}})
+    ]
     expect("".join(getattr(delta, "reasoning_content", None) or "" for delta in deltas), deltas)
 
 
@@ -297,7 +303,9 @@ def _():
         answer = chat(response_format=form, temperature=1.0, seed=seed, max_completion_tokens=400)
         equal(answer.choices[0].finish_reason, "stop", text_of(answer))
         expect(is_card(json.loads(text_of(answer))), text_of(answer))
-    streamed = "".join(c.choices[0].delta.content or "" for c in chat(response_format=form, stream=True, max_completion_tokens=400))
+    streamed = "".join(
+        c.choices[0].delta.content or "" for c in chat(response_format=form, stream=True, max_completion_tokens=400)
+    )
     expect(is_card(json.loads(streamed)), streamed)
 
 
@@ -429,7 +437,10 @@ def _():
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"tool_choice": {"type": "function", "function": {"name": "nope"}}, "tools": [WEATHER]}, "tool_choice"),
         ({"response_format": {"type": "yaml"}}, "response_format"),
-        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nothing"}}}}, "response_format"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nothing"}}}},
+            "response_format",
+        ),
     ]
     each(cases, refused)
 

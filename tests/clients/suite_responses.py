@@ -13,7 +13,13 @@ suite = Suite("openai responses")
 check = suite.check
 client = None
 
-WEATHER = {"type": "function", "name": "weather", "description": "The weather.", "parameters": WEATHER_PARAMETERS, "strict": True}
+WEATHER = {
+    "type": "function",
+    "name": "weather",
+    "description": "The weather.",
+    "parameters": WEATHER_PARAMETERS,
+    "strict": True,
+}
 
 
 def prepare():
