@@ -72,7 +72,7 @@ def explain(error):
     """The error, and the lines of the suite that led to it."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
     places = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}: {frame.line}" for frame in frames[-3:]]
-    return "\n".join([*places, f"{type(error).__name__}: {str(error)[:1500]}"])
+    return "\n".join([*places, f"{type(error).__name__}: {str(error)[:6000]}"])
 
 
 def indent(text):
@@ -88,6 +88,18 @@ def expect(condition, *facts):
 def equal(have, want, *facts):
     """Raises unless both are equal."""
     expect(have == want, f"have {have!r}, want {want!r}", *facts)
+
+
+def each(cases, function):
+    """Tries all cases, `function(*case)`, and raises with all that failed: one odd answer hides no other."""
+    failures = []
+    for case in cases:
+        try:
+            function(*case)
+        except AssertionError as error:
+            failures.append(str(error)[:400])
+    if failures:
+        raise AssertionError("\n".join([f"{len(failures)} cases:", *failures[:20]]))
 
 
 def raises(kind, function, *arguments, **named):

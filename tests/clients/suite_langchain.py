@@ -64,7 +64,9 @@ def _():
 
 @check("bind_tools")
 def _():
-    bound = llm(max_tokens=300).bind_tools([weather], tool_choice="any", parallel_tool_calls=False)
+    bound = llm(max_tokens=300, reasoning_effort="none").bind_tools(
+        [weather], tool_choice="any", parallel_tool_calls=False, strict=True
+    )
     message = bound.invoke("Hello")
     (call,) = message.tool_calls
     expect(call["name"] == "weather" and call["args"]["city"] in ("Oslo", "Lima", "Rome"), call)
@@ -80,7 +82,11 @@ def _():
 @check("with_structured_output")
 def _():
     for method in ("json_schema", "function_calling"):
-        card = llm(max_tokens=300).with_structured_output(Card, method=method).invoke("Hello")
+        card = (
+            llm(max_tokens=300, reasoning_effort="none")
+            .with_structured_output(Card, method=method, strict=True)
+            .invoke("Hello")
+        )
         expect(isinstance(card, Card), method, card)
 
 

@@ -5,19 +5,7 @@ import os
 
 import ollama
 
-from harness import (
-    CARD_SCHEMA,
-    WEATHER_PARAMETERS,
-    Skip,
-    Suite,
-    cosine,
-    dot,
-    equal,
-    expect,
-    is_card,
-    is_weather,
-    raises,
-)
+from harness import CARD_SCHEMA, WEATHER_PARAMETERS, Skip, Suite, cosine, dot, equal, expect, is_card, is_weather, raises
 
 suite = Suite("ollama")
 check = suite.check
@@ -91,7 +79,10 @@ def _():
 
 @check("options steer")
 def _():
-    equal(chat(options={"seed": 4, "temperature": 1.0}).message.content, chat(options={"seed": 4, "temperature": 1.0}).message.content)
+    equal(
+        chat(options={"seed": 4, "temperature": 1.0}).message.content,
+        chat(options={"seed": 4, "temperature": 1.0}).message.content,
+    )
     text = chat().message.content
     stop = next(text[at : at + 3] for at in range(len(text) // 3, len(text)) if text[at : at + 3].isascii())
     answer = chat(options={"stop": [stop]})
@@ -114,7 +105,11 @@ def _():
     plain, offered = chat(), chat(tools=[WEATHER])
     expect(offered.prompt_eval_count > plain.prompt_eval_count + 20, plain, offered)
     call = {"function": {"name": "weather", "arguments": {"city": "Oslo", "days": 1, "metric": True}}}
-    messages = [*HELLO, {"role": "assistant", "content": "", "tool_calls": [call]}, {"role": "tool", "tool_name": "weather", "content": "3"}]
+    messages = [
+        *HELLO,
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_name": "weather", "content": "3"},
+    ]
     expect(is_weather(call["function"]["arguments"]) and chat(messages, tools=[WEATHER]).done)
 
 
@@ -165,7 +160,9 @@ def _():
 
 @check("a model is made of another one")
 def _():
-    made = client.create("made", from_=suite.model, system="Always answer in verse, long and slow.", parameters={"num_predict": 3})
+    made = client.create(
+        "made", from_=suite.model, system="Always answer in verse, long and slow.", parameters={"num_predict": 3}
+    )
     equal(made.status, "success")
     try:
         answer = client.chat("made", HELLO, options={"temperature": 0})

@@ -19,6 +19,7 @@ from harness import (
     Suite,
     cosine,
     dot,
+    each,
     equal,
     expect,
     is_card,
@@ -45,6 +46,11 @@ def prepare():
 def chat(messages=HELLO, **more):
     named = {"model": suite.model, "max_completion_tokens": 24, "temperature": 0, **more}
     return client.chat.completions.create(messages=messages, **named)
+
+
+def chat_with_tools(messages=HELLO, **more):
+    # A model of noise that begins to think does not come to an end with it.
+    return chat(messages, **{"reasoning_effort": "none", "max_completion_tokens": 300, **more})
 
 
 def text_of(answer):
@@ -165,7 +171,11 @@ def _():
     equal([choice.index for choice in answer.choices], [0, 1, 2])
     equal(len({choice.message.content for choice in answer.choices}), 3)
     expect(answer.usage.completion_tokens > 24, answer.usage)
-    ended = [chunk.choices[0].index for chunk in chat(n=3, temperature=1.0, stream=True) if chunk.choices and chunk.choices[0].finish_reason]
+    ended = [
+        chunk.choices[0].index
+        for chunk in chat(n=3, temperature=1.0, stream=True)
+        if chunk.choices and chunk.choices[0].finish_reason
+    ]
     equal(sorted(ended), [0, 1, 2])
 
 
@@ -214,7 +224,9 @@ def _():
     expect(message.reasoning_content and not message.content, message)
     answer = chat(extra_body={"chat_template_kwargs": {"enable_thinking": False}})
     expect(not getattr(answer.choices[0].message, "reasoning_content", None), answer)
-    deltas = [chunk.choices[0].delta for chunk in chat(stream=True, extra_body={"chat_template_kwargs": {"enable_thinking": True}})]
+    deltas = [
+        chunk.choices[0].delta for chunk in chat(stream=True, extra_body={"chat_template_kwargs": {"enable_thinking": True}})
+    ]
     expect("".join(getattr(delta, "reasoning_content", None) or "" for delta in deltas), deltas)
 
 
@@ -223,7 +235,7 @@ def _():
 
 @check("a required tool is called with arguments that fit")
 def _():
-    answer = chat(tools=[WEATHER, CLOCK], tool_choice="required", parallel_tool_calls=False, max_completion_tokens=300)
+    answer = chat_with_tools(tools=[WEATHER, CLOCK], tool_choice="required", parallel_tool_calls=False)
     choice = answer.choices[0]
     equal(choice.finish_reason, "tool_calls")
     (call,) = choice.message.tool_calls
@@ -237,17 +249,18 @@ def _():
 def _():
     for name in ("weather", "clock"):
         choice = {"type": "function", "function": {"name": name}}
-        answer = chat(tools=[WEATHER, CLOCK], tool_choice=choice, max_completion_tokens=300)
+        answer = chat_with_tools(tools=[WEATHER, CLOCK], tool_choice=choice)
         message = answer.choices[0].message
         equal([call.function.name for call in message.tool_calls], [name])
         result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": '{"degrees": 3}'}
-        after = chat([*HELLO, message.model_dump(exclude_none=True), result], tools=[WEATHER, CLOCK], tool_choice="none")
-        expect(after.usage.prompt_tokens > answer.usage.prompt_tokens and not after.choices[0].message.tool_calls, after)
+        turns = [*HELLO, message.model_dump(exclude_none=True), result]
+        expect(chat(turns, tools=[WEATHER, CLOCK]).usage.prompt_tokens > answer.usage.prompt_tokens)
+        expect(not chat(turns, tools=[WEATHER, CLOCK], tool_choice="none").choices[0].message.tool_calls)
 
 
 @check("tools in a stream come in parts that join")
 def _():
-    stream = chat(tools=[WEATHER], tool_choice="required", parallel_tool_calls=False, stream=True, max_completion_tokens=300)
+    stream = chat_with_tools(tools=[WEATHER], tool_choice="required", parallel_tool_calls=False, stream=True)
     calls, reason = {}, None
     for chunk in stream:
         reason = chunk.choices[0].finish_reason or reason
@@ -290,7 +303,9 @@ def _():
         answer = chat(response_format=form, temperature=1.0, seed=seed, max_completion_tokens=400)
         equal(answer.choices[0].finish_reason, "stop", text_of(answer))
         expect(is_card(json.loads(text_of(answer))), text_of(answer))
-    streamed = "".join(c.choices[0].delta.content or "" for c in chat(response_format=form, stream=True, max_completion_tokens=400))
+    streamed = "".join(
+        c.choices[0].delta.content or "" for c in chat(response_format=form, stream=True, max_completion_tokens=400)
+    )
     expect(is_card(json.loads(streamed)), streamed)
 
 
@@ -304,9 +319,8 @@ def _():
 @check("a pydantic tool is parsed")
 def _():
     tool = openai.pydantic_function_tool(Card)
-    answer = client.chat.completions.parse(
-        model=suite.model, messages=HELLO, tools=[tool], tool_choice="required", parallel_tool_calls=False, max_completion_tokens=400
-    )
+    asked = {"model": suite.model, "messages": HELLO, "tools": [tool], "tool_choice": "required", "parallel_tool_calls": False}
+    answer = client.chat.completions.parse(**asked, reasoning_effort="none", max_completion_tokens=400)
     (call,) = answer.choices[0].message.tool_calls
     expect(isinstance(call.function.parsed_arguments, Card), call)
 
@@ -401,7 +415,12 @@ def _():
 
 @check("what makes no sense is a bad request that names its field")
 def _():
-    for more, param in [
+    def refused(more, param):
+        error = raises(openai.BadRequestError, lambda: chat(**more))
+        expect(error.type == "invalid_request_error" and error.message, error.body)
+        expect(error.param and error.param.startswith(param), more, error.body)
+
+    cases = [
         ({"temperature": 3}, "temperature"),
         ({"temperature": -1}, "temperature"),
         ({"top_p": 1.5}, "top_p"),
@@ -418,11 +437,12 @@ def _():
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"tool_choice": {"type": "function", "function": {"name": "nope"}}, "tools": [WEATHER]}, "tool_choice"),
         ({"response_format": {"type": "yaml"}}, "response_format"),
-        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nothing"}}}}, "response_format"),
-    ]:
-        error = raises(openai.BadRequestError, lambda: chat(**more))
-        expect(error.type == "invalid_request_error" and error.message, error.body)
-        expect(error.param and error.param.startswith(param), more, error.body)
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nothing"}}}},
+            "response_format",
+        ),
+    ]
+    each(cases, refused)
 
 
 @check("an image is refused with a reason")
