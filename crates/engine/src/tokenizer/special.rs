@@ -115,6 +115,7 @@ impl SpecialTokens {
         ends.extend(keys.id("tokenizer.ggml.eom_token_id", None)?);
         ends.extend(keys.ids("tokenizer.ggml.eos_token_ids")?);
         ends.sort_unstable();
+        ends.dedup();
         Ok(Self {
             bos,
             eos,
