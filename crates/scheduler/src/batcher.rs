@@ -23,9 +23,8 @@ pub struct Limits {
     pub running: usize,
     /// Tokens of prompts that one step reads when no answer is under way.
     pub prefill_tokens: usize,
-    /// How many times as long as without prompts a step may take while answers are under way. If several prompts wait, all
-    /// but one count as if they were answers already: soon they will be, and where many wait, answers that flow a little
-    /// slower are a fair price.
+    /// How many times as long as without prompts a step may take while answers are under way. If several prompts wait, each
+    /// but one counts as two answers more: where many wait, answers that flow a little slower are a fair price.
     pub stretch: f64,
     /// Tokens of a page of the KV cache.
     pub page_tokens: usize,
@@ -38,7 +37,7 @@ impl Default for Limits {
             running: 64,
             prefill_tokens: 512,
             // A margin to the three times at which people notice that the flow falters.
-            stretch: 2.2,
+            stretch: 2.4,
             page_tokens: 32,
         }
     }
@@ -271,7 +270,8 @@ impl Batcher {
             return max;
         }
         let unread = self.running.len() - decoding + self.waiting.len();
-        let answers = decoding + unread.saturating_sub(1).min(self.limits.running);
+        let others = unread.saturating_sub(1).min(self.limits.running);
+        let answers = decoding + 2 * others;
         let stretched = self.pace.stretched(answers, self.limits.stretch);
         stretched
             .map_or(PREFILL_TOKENS_MIN, |n_tok| n_tok.saturating_sub(decoding))

@@ -4,6 +4,7 @@
 //! be), [`prompt`] renders, encodes and fits the prompt, and the model's thread ([`worker`]) does the rest.
 
 mod prompt;
+mod request;
 mod shelf;
 mod voice;
 mod worker;
@@ -32,9 +33,9 @@ use crate::job::{
 };
 use crate::{Answer, ApiError, Backend, ErrorKind, ModelDetails};
 use prompt::Encoded;
+use request::{Request, Work};
 use shelf::{Lease, Shelf};
 use voice::Style;
-use worker::{Request, Work};
 
 /// How often it is looked for models whose time is over.
 const TIDY_EVERY: Duration = Duration::from_secs(1);

@@ -20,7 +20,8 @@ use troika_gguf::ModelFile;
 use troika_library::{Entry, Manifest};
 
 use super::HostSettings;
-use super::worker::{self, Request, Worker};
+use super::request::Request;
+use super::worker::{self, Worker};
 use crate::job::{KeepAlive, LoadedModel, ModelInfo};
 use crate::{ApiError, ErrorKind, metrics};
 
