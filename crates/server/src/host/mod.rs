@@ -251,8 +251,8 @@ impl Backend for Host {
 
     fn unload(&self, model: String) -> BoxFuture<'_, Result<(), ApiError>> {
         async move {
-            let (entry, _) = self.find(model).await?;
-            self.shelf.remove(&entry.name);
+            let find = move |library: &Library| library.find(&model).map_err(|e| from_library(&e));
+            self.shelf.remove(&self.aside(find).await?.name);
             Ok(())
         }
         .boxed()
@@ -300,11 +300,11 @@ impl Backend for Host {
 
     fn delete(&self, model: String) -> BoxFuture<'_, Result<(), ApiError>> {
         async move {
-            let (entry, _) = self.find(model).await?;
-            let name = entry.name.clone();
-            self.aside(move |library| library.delete(&name).map_err(|error| from_library(&error)))
-                .await?;
-            self.shelf.remove(&entry.name);
+            // Not found by its file, which may be damaged.
+            let deleted =
+                move |library: &Library| library.delete(&model).map_err(|e| from_library(&e));
+            let name = self.aside(deleted).await?;
+            self.shelf.remove(&name);
             Ok(())
         }
         .boxed()
