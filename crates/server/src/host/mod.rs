@@ -496,7 +496,8 @@ fn details(entry: &Entry) -> Result<ModelDetails, ApiError> {
 fn from_library(error: &troika_library::Error) -> ApiError {
     use troika_library::Error;
     let kind = match error {
-        Error::NotFound { .. } | Error::NoBlob { .. } => ErrorKind::NotFound,
+        Error::NotFound { .. } => ErrorKind::ModelNotFound,
+        Error::NoBlob { .. } => ErrorKind::NotFound,
         Error::Damaged { .. } | Error::Conflict(_) | Error::Model { .. } => ErrorKind::Conflict,
         Error::TooLarge { .. } => ErrorKind::TooLarge,
         Error::Io { .. } => {
@@ -505,5 +506,9 @@ fn from_library(error: &troika_library::Error) -> ApiError {
         }
         _ => ErrorKind::Invalid,
     };
-    ApiError::new(kind, error.to_string())
+    let told = ApiError::new(kind, error.to_string());
+    match kind {
+        ErrorKind::ModelNotFound => told.at("model"),
+        _ => told,
+    }
 }

@@ -13,6 +13,7 @@ use super::item::{Item, Kind, conversation};
 use super::store::{Store, Turn};
 use crate::ApiError;
 use crate::fields::{TextOr, positive, required, within};
+use crate::{ApiError, ErrorKind};
 use crate::job::{ChatPrompt, Format, Job, Overflow, Prompt, Sampling};
 use input::WireItem;
 use tools::Tool;
@@ -366,7 +367,8 @@ fn previous(
             let message = format!(
                 "there is no stored response `{id}`: it is unknown, was deleted, or was forgotten; send the whole conversation as `input`"
             );
-            Err(invalid("previous_response_id", message))
+            let error = ApiError::new(ErrorKind::PreviousNotFound, message);
+            Err(error.at("previous_response_id"))
         }
     }
 }
