@@ -64,7 +64,7 @@ pub(super) struct SpecialTokens {
     pub(super) before: Option<TokenId>,
     /// What every text ends with.
     pub(super) after: Option<TokenId>,
-    /// Sorted.
+    /// Sorted, each once.
     end_of_generation: Vec<TokenId>,
 }
 
@@ -115,6 +115,7 @@ impl SpecialTokens {
         ends.extend(keys.id("tokenizer.ggml.eom_token_id", None)?);
         ends.extend(keys.ids("tokenizer.ggml.eos_token_ids")?);
         ends.sort_unstable();
+        ends.dedup();
         Ok(Self {
             bos,
             eos,
