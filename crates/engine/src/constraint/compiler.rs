@@ -33,7 +33,7 @@ const STACK_BYTES: usize = 256 << 20;
 
 /// JSON as programs write it: compact, or with line breaks and indents. Without a bound a model that has lost the thread
 /// writes spaces for ever.
-const WHITESPACE: &str = r" |\r?\n[ \t]{0,40}";
+const WHITESPACE: &str = r" |\r?\n[ \t]{0,20}";
 
 /// Compiles grammars for one vocabulary.
 pub(super) struct Compiler {
