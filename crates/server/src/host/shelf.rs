@@ -389,7 +389,9 @@ impl Shelf {
 fn pool_tokens(bytes_per_token: u64, free: u64) -> usize {
     let affordable = free / POOL_SHARE / bytes_per_token.max(1);
     // The rest of what is free is for other models.
-    (POOL_TOKENS as u64).min(affordable).max(POOL_TOKENS_MIN as u64) as usize
+    (POOL_TOKENS as u64)
+        .min(affordable)
+        .max(POOL_TOKENS_MIN as u64) as usize
 }
 
 /// Memory that programs can have now; all there is, where the system does not tell.
