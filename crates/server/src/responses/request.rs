@@ -11,10 +11,9 @@ use serde_json::{Map, Value, json};
 
 use super::item::{Item, Kind, conversation};
 use super::store::{Store, Turn};
-use crate::ApiError;
 use crate::fields::{TextOr, positive, required, within};
-use crate::{ApiError, ErrorKind};
 use crate::job::{ChatPrompt, Format, Job, Overflow, Prompt, Sampling};
+use crate::{ApiError, ErrorKind};
 use input::WireItem;
 use tools::Tool;
 
@@ -40,7 +39,7 @@ const INCLUDABLE: [&str; 8] = [
 #[derive(Debug, Deserialize)]
 pub(super) struct Request {
     model: Option<String>,
-    input: Option<TextOr<WireItem>>,
+    input: Option<TextOr<Vec<WireItem>>>,
     instructions: Option<String>,
     previous_response_id: Option<String>,
     store: Option<bool>,
@@ -224,6 +223,12 @@ impl Request {
         }
         Ok(())
     }
+}
+
+/// An error about a job, with the names that its fields have in this interface.
+pub(super) fn renamed(error: ApiError) -> ApiError {
+    let error = error.renamed("format", "text.format");
+    error.renamed("messages", "input")
 }
 
 fn invalid(param: &str, message: String) -> ApiError {
