@@ -166,6 +166,11 @@ CARD_SCHEMA = {
 }
 
 
+# Tokens that hold any card, byte by byte: 200 for keys and values, the name all in escapes, and about 30 places for space,
+# each of a line break and an indent of up to 20.
+CARD_TOKENS = 1000
+
+
 def is_card(card):
     """Whether a parsed value is what `CARD_SCHEMA` describes."""
     owner = card.get("owner")

@@ -7,7 +7,18 @@ import anthropic
 from anthropic import Anthropic
 from pydantic import BaseModel, Field
 
-from harness import CARD_SCHEMA, CLOCK_PARAMETERS, WEATHER_PARAMETERS, Suite, equal, expect, is_card, is_weather, raises
+from harness import (
+    CARD_SCHEMA,
+    CARD_TOKENS,
+    CLOCK_PARAMETERS,
+    WEATHER_PARAMETERS,
+    Suite,
+    equal,
+    expect,
+    is_card,
+    is_weather,
+    raises,
+)
 
 suite = Suite("anthropic")
 check = suite.check
@@ -131,10 +142,10 @@ def _():
 @check("a schema is kept, and a pydantic model is parsed")
 def _():
     form = {"type": "json_schema", "schema": CARD_SCHEMA}
-    message = ask(output_config={"format": form}, max_tokens=400)
+    message = ask(output_config={"format": form}, max_tokens=CARD_TOKENS)
     equal(message.stop_reason, "end_turn", text_of(message))
     expect(is_card(json.loads(text_of(message))), text_of(message))
-    parsed = client.messages.parse(**arguments(output_format=Card, max_tokens=400))
+    parsed = client.messages.parse(**arguments(output_format=Card, max_tokens=CARD_TOKENS))
     expect(isinstance(parsed.parsed_output, Card), parsed)
 
 

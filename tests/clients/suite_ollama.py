@@ -5,7 +5,20 @@ import os
 
 import ollama
 
-from harness import CARD_SCHEMA, WEATHER_PARAMETERS, Skip, Suite, cosine, dot, equal, expect, is_card, is_weather, raises
+from harness import (
+    CARD_SCHEMA,
+    CARD_TOKENS,
+    WEATHER_PARAMETERS,
+    Skip,
+    Suite,
+    cosine,
+    dot,
+    equal,
+    expect,
+    is_card,
+    is_weather,
+    raises,
+)
 
 suite = Suite("ollama")
 check = suite.check
@@ -93,9 +106,9 @@ def _():
 @check("a schema is kept, and JSON is JSON")
 def _():
     for seed in range(3):
-        answer = chat(format=CARD_SCHEMA, options={"num_predict": 400, "temperature": 1.0, "seed": seed})
+        answer = chat(format=CARD_SCHEMA, options={"num_predict": CARD_TOKENS, "temperature": 1.0, "seed": seed})
         expect(is_card(json.loads(answer.message.content)), answer.message.content)
-    answer = generate(format=CARD_SCHEMA, options={"num_predict": 400})
+    answer = generate(format=CARD_SCHEMA, options={"num_predict": CARD_TOKENS})
     expect(is_card(json.loads(answer.response)), answer.response)
     expect(chat(format="json", options={"num_predict": 60}).message.content.lstrip().startswith("{"))
 

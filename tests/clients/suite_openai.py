@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 
 from harness import (
     CARD_SCHEMA,
+    CARD_TOKENS,
     CLOCK_PARAMETERS,
     WEATHER_PARAMETERS,
     Suite,
@@ -133,7 +134,7 @@ def _():
 
 @check("the client's own reader of streams works")
 def _():
-    asked = {"model": suite.model, "messages": HELLO, "response_format": Card, "max_completion_tokens": 400}
+    asked = {"model": suite.model, "messages": HELLO, "response_format": Card, "max_completion_tokens": CARD_TOKENS}
     with client.chat.completions.stream(**asked) as stream:
         kinds = {event.type for event in stream}
         final = stream.get_final_completion()
@@ -300,18 +301,19 @@ class Card(BaseModel):
 def _():
     form = {"type": "json_schema", "json_schema": {"name": "card", "strict": True, "schema": CARD_SCHEMA}}
     for seed in range(4):
-        answer = chat(response_format=form, temperature=1.0, seed=seed, max_completion_tokens=400)
+        answer = chat(response_format=form, temperature=1.0, seed=seed, max_completion_tokens=CARD_TOKENS)
         equal(answer.choices[0].finish_reason, "stop", text_of(answer))
         expect(is_card(json.loads(text_of(answer))), text_of(answer))
     streamed = "".join(
-        c.choices[0].delta.content or "" for c in chat(response_format=form, stream=True, max_completion_tokens=400)
+        c.choices[0].delta.content or "" for c in chat(response_format=form, stream=True, max_completion_tokens=CARD_TOKENS)
     )
     expect(is_card(json.loads(streamed)), streamed)
 
 
 @check("a pydantic model is parsed")
 def _():
-    answer = client.chat.completions.parse(model=suite.model, messages=HELLO, response_format=Card, max_completion_tokens=400)
+    asked = {"model": suite.model, "messages": HELLO, "response_format": Card}
+    answer = client.chat.completions.parse(**asked, max_completion_tokens=CARD_TOKENS)
     card = answer.choices[0].message.parsed
     expect(isinstance(card, Card) and card.suit in ("clubs", "hearts"), answer)
 
@@ -320,7 +322,7 @@ def _():
 def _():
     tool = openai.pydantic_function_tool(Card)
     asked = {"model": suite.model, "messages": HELLO, "tools": [tool], "tool_choice": "required", "parallel_tool_calls": False}
-    answer = client.chat.completions.parse(**asked, reasoning_effort="none", max_completion_tokens=400)
+    answer = client.chat.completions.parse(**asked, reasoning_effort="none", max_completion_tokens=CARD_TOKENS)
     (call,) = answer.choices[0].message.tool_calls
     expect(isinstance(call.function.parsed_arguments, Card), call)
 

@@ -28,7 +28,7 @@ use llguidance::api::StopReason;
 use troika_base::TokenId;
 
 pub use error::ConstraintError;
-pub use grammar::Grammar;
+pub use grammar::{Grammar, check_schema};
 
 use crate::sampler::TokenMask;
 use crate::tokenizer::Tokenizer;

@@ -163,20 +163,22 @@ impl Library {
         self.write(to, &manifest)
     }
 
-    /// Removes a model. Of a created one the settings go, and the file with them if it was uploaded and no other model
-    /// needs it; of a file, the file.
+    /// Removes a model, and returns the name it had in full. Of a created one the settings go, and the file with them if
+    /// it was uploaded and no other model needs it; of a file, the file. Neither has to be readable.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Conflict`] if it is part of the program or created models need its file.
-    pub fn delete(&self, name: &str) -> Result<(), Error> {
+    pub fn delete(&self, name: &str) -> Result<String, Error> {
         let _changes = self.change();
         let all = self.listed()?;
         let listed = look_up(&all, name)?;
         match &listed.what {
-            What::BuiltIn(_) => Err(Error::Conflict(format!(
-                "model {:?} is part of the program and cannot be deleted",
-                listed.name
-            ))),
+            What::BuiltIn(_) => {
+                return Err(Error::Conflict(format!(
+                    "model {:?} is part of the program and cannot be deleted",
+                    listed.name
+                )));
+            }
             What::File(file) => {
                 let users = self.users(&all, &file.file_name);
                 if !users.is_empty() {
@@ -186,19 +188,19 @@ impl Library {
                         users.join(", ") + if users.len() == 1 { " is" } else { " are" },
                     )));
                 }
-                disk::remove(&file.path)
+                disk::remove(&file.path)?;
             }
             What::Created { manifest, .. } => {
                 let from = read_manifest(manifest).map(|manifest| manifest.from);
                 disk::remove(manifest)?;
-                match from.ok().and_then(|from| from.parse::<Digest>().ok()) {
-                    Some(digest) if !self.is_needed(&digest)? => {
-                        disk::remove(&self.blobs.path(&digest))
-                    }
-                    _ => Ok(()),
+                if let Some(digest) = from.ok().and_then(|from| from.parse::<Digest>().ok())
+                    && !self.is_needed(&digest)?
+                {
+                    disk::remove(&self.blobs.path(&digest))?;
                 }
             }
         }
+        Ok(listed.name.clone())
     }
 
     /// Whether the file with this digest was uploaded.

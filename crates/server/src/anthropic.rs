@@ -52,7 +52,9 @@ async fn answer(app: &App, caller: Caller, body: Bytes) -> Result<Response, ApiE
     drop(body);
     let stream = request.stream();
     let thinking = request.thinking_shown();
-    let answer = app.backend.submit(request.into_job()?, caller).await?;
+    let format_field = request.format_field();
+    let submitted = app.backend.submit(request.into_job()?, caller).await;
+    let answer = submitted.map_err(|error| error.renamed("format", format_field))?;
     if stream {
         let narrator = MessageStream::new(answer.model.clone(), thinking);
         return narrate(answer, narrator).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::Uri;
+use axum::http::{Method, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
 
 use crate::dialect::Dialect;
@@ -12,7 +12,7 @@ use crate::guard::{self, Guard};
 use crate::keys::{self, Keys};
 use crate::limits::{self, Bodies};
 use crate::metered::Metered;
-use crate::{ApiError, Backend, Drain, Settings, metrics, observe, request_id, status};
+use crate::{ApiError, Backend, Drain, ErrorKind, Settings, metrics, observe, request_id, status};
 
 /// What every handler is given.
 #[derive(Clone)]
@@ -31,6 +31,7 @@ pub(crate) fn routes(backend: Arc<dyn Backend>) -> Router {
         .merge(crate::responses::routes())
         .merge(crate::ollama::routes())
         .fallback(unknown_route)
+        .method_not_allowed_fallback(wrong_method)
         .with_state(App {
             backend,
             responses: crate::responses::Store::default(),
@@ -60,7 +61,142 @@ pub fn app(backend: Arc<dyn Backend>, settings: &Settings, keys: Keys, drain: &D
         .layer(from_fn(request_id::layer))
 }
 
+/// The router adds which methods there are.
+pub(crate) async fn wrong_method(method: Method, uri: Uri) -> axum::response::Response {
+    let message = format!("{} does not take {method}", uri.path());
+    let error = ApiError::new(ErrorKind::MethodNotAllowed, message);
+    Dialect::of(uri.path()).refuse(&error)
+}
+
 async fn unknown_route(uri: Uri) -> axum::response::Response {
     let error = ApiError::not_found(format!("there is no route {}", uri.path()));
     Dialect::of(uri.path()).refuse(&error)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::Request;
+    use serde_json::{Value, json};
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::testing::Scripted;
+
+    async fn get(path: &str) -> (axum::http::response::Parts, Value) {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let (parts, body) = routes(Scripted::new([]))
+            .oneshot(request)
+            .await
+            .unwrap()
+            .into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        (parts, serde_json::from_slice(&body).expect("JSON"))
+    }
+
+    #[tokio::test]
+    async fn a_jobs_field_has_the_name_that_its_interface_gives_it() {
+        let messages = json!([{"role": "user", "content": "a"}]);
+        let schema = json!({"type": "object"});
+        let form = json!({"type": "json_schema", "name": "n", "json_schema": {"schema": schema}, "schema": schema});
+        for (path, field, asks, want) in [
+            (
+                "/v1/chat/completions",
+                "format",
+                json!({"messages": messages, "response_format": form}),
+                "response_format",
+            ),
+            (
+                "/v1/chat/completions",
+                "format",
+                json!({"messages": messages, "guided_regex": "a"}),
+                "guided_regex",
+            ),
+            (
+                "/v1/chat/completions",
+                "logit_bias",
+                json!({"messages": messages}),
+                "logit_bias",
+            ),
+            (
+                "/v1/chat/completions",
+                "tools",
+                json!({"messages": messages, "functions": [{"name": "f"}]}),
+                "functions",
+            ),
+            (
+                "/v1/completions",
+                "format",
+                json!({"prompt": "a", "response_format": form}),
+                "response_format",
+            ),
+            (
+                "/v1/responses",
+                "format",
+                json!({"input": "a", "text": {"format": form}}),
+                "text.format",
+            ),
+            ("/v1/responses", "messages", json!({"input": "a"}), "input"),
+            (
+                "/v1/messages",
+                "format",
+                json!({"messages": messages, "max_tokens": 1, "output_config": {"format": form}}),
+                "output_config.format",
+            ),
+            (
+                "/v1/messages",
+                "format",
+                json!({"messages": messages, "max_tokens": 1, "output_format": form}),
+                "output_format",
+            ),
+            (
+                "/api/chat",
+                "format",
+                json!({"messages": messages, "format": schema}),
+                "format",
+            ),
+            (
+                "/api/generate",
+                "top_p",
+                json!({"prompt": "a", "options": {"top_p": 7}}),
+                "options.top_p",
+            ),
+        ] {
+            let backend = Scripted::new([Err(ApiError::invalid("bad").at(field))]);
+            let mut body = asks;
+            body["model"] = "tiny".into();
+            let (status, answer) = backend.post(path, &body).await;
+            assert_eq!(status, 400, "{path}: {answer}");
+            let answer: Value = serde_json::from_str(&answer).expect("JSON");
+            let told = match answer.pointer("/error/param") {
+                Some(param) => param == want,
+                None => answer.to_string().contains(&format!("\"{want}: bad")),
+            };
+            assert!(told, "{path}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wrong_method_is_refused_in_the_interfaces_words() {
+        for (path, message) in [
+            ("/v1/chat/completions", "/error/message"),
+            ("/v1/responses", "/error/message"),
+            ("/v1/messages", "/error/message"),
+            ("/api/chat", "/error"),
+        ] {
+            let (parts, body) = get(path).await;
+            assert_eq!(parts.status, 405, "{path}");
+            assert_eq!(parts.headers["allow"], "POST", "{path}");
+            let message = body.pointer(message).and_then(Value::as_str);
+            assert!(
+                message.is_some_and(|it| it.contains("GET")),
+                "{path}: {body}"
+            );
+        }
+        let request = Request::post("/health").body(Body::empty()).unwrap();
+        let routes = status::routes(Scripted::new([]), Drain::default());
+        let response = routes.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 405);
+        assert_eq!(response.headers()["content-type"], "application/json");
+    }
 }

@@ -89,9 +89,7 @@ pub trait Backend: Send + Sync {
     fn delete(&self, model: String) -> BoxFuture<'_, Result<(), ApiError>>;
 
     /// Where files go that are uploaded; `None` if none are taken.
-    fn library(&self) -> Option<Arc<Library>> {
-        None
-    }
+    fn library(&self) -> Option<Arc<Library>>;
 }
 
 /// A model and all that is known of it.

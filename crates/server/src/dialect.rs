@@ -87,7 +87,6 @@ fn openai_type(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Unauthenticated => "authentication_error",
         ErrorKind::Forbidden => "permission_error",
-        ErrorKind::NotFound => "not_found_error",
         ErrorKind::RateLimited { .. } | ErrorKind::Overloaded { .. } => "rate_limit_error",
         ErrorKind::Internal | ErrorKind::Unavailable { .. } => "server_error",
         _ => "invalid_request_error",
@@ -99,6 +98,8 @@ fn openai_code(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::ContextOverflow => "context_length_exceeded",
         ErrorKind::Unsupported => "unsupported_value",
         ErrorKind::Unauthenticated => "invalid_api_key",
+        ErrorKind::PreviousNotFound => "previous_response_not_found",
+        ErrorKind::ModelNotFound => "model_not_found",
         ErrorKind::NotFound => "not_found",
         ErrorKind::RateLimited { .. } => "rate_limit_exceeded",
         ErrorKind::Overloaded { .. } => "overloaded",
@@ -111,7 +112,7 @@ fn anthropic_type(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Unauthenticated => "authentication_error",
         ErrorKind::Forbidden => "permission_error",
-        ErrorKind::NotFound => "not_found_error",
+        ErrorKind::ModelNotFound | ErrorKind::NotFound => "not_found_error",
         ErrorKind::TooLarge => "request_too_large",
         ErrorKind::RateLimited { .. } => "rate_limit_error",
         ErrorKind::Overloaded { .. } | ErrorKind::Unavailable { .. } => "overloaded_error",
@@ -147,6 +148,22 @@ mod tests {
             let response = dialect.refuse(&error);
             assert_eq!(response.status(), 429);
             assert_eq!(response.headers()[header::RETRY_AFTER], "2");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_has_a_code_of_its_own() {
+        let route = ApiError::not_found("there is no route /x");
+        for (error, want) in [
+            (ApiError::no_model("x"), "model_not_found"),
+            (route, "not_found"),
+        ] {
+            assert_eq!(Dialect::OpenAi.refuse(&error).status(), 404);
+            let body = Dialect::OpenAi.body(&error);
+            assert_eq!(body["error"]["code"], want);
+            assert_eq!(body["error"]["type"], "invalid_request_error");
+            let body = Dialect::Anthropic.body(&error);
+            assert_eq!(body["error"]["type"], "not_found_error");
         }
     }
 

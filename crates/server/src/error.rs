@@ -28,7 +28,11 @@ pub enum ErrorKind {
     Unauthenticated,
     /// 403: the key may not do this, or the request comes from a page of another site.
     Forbidden,
-    /// 404: no such model, or no such route.
+    /// 400: the response that the request goes on from is not stored.
+    PreviousNotFound,
+    /// 404: no such model.
+    ModelNotFound,
+    /// 404: no such route, or nothing of this name or id.
     NotFound,
     /// 405: the route has other methods.
     MethodNotAllowed,
@@ -61,10 +65,12 @@ impl ErrorKind {
     /// The HTTP status.
     pub fn status(self) -> u16 {
         match self {
-            Self::Invalid | Self::ContextOverflow | Self::Unsupported => 400,
+            Self::Invalid | Self::ContextOverflow | Self::Unsupported | Self::PreviousNotFound => {
+                400
+            }
             Self::Unauthenticated => 401,
             Self::Forbidden => 403,
-            Self::NotFound => 404,
+            Self::ModelNotFound | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Timeout => 408,
             Self::Conflict => 409,
@@ -106,7 +112,16 @@ impl ApiError {
         Self::new(ErrorKind::Unsupported, message)
     }
 
-    /// No such thing.
+    /// No such model.
+    pub fn no_model(name: &str) -> Self {
+        Self::new(
+            ErrorKind::ModelNotFound,
+            format!("there is no model `{name}`"),
+        )
+        .at("model")
+    }
+
+    /// No such route, response or file.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::NotFound, message)
     }
@@ -124,5 +139,14 @@ impl ApiError {
     pub fn at(mut self, param: impl Into<String>) -> Self {
         self.param = Some(param.into());
         self
+    }
+
+    /// Names the field at fault as an interface has it, where it was named as a [`Job`](crate::job::Job) has it.
+    #[must_use]
+    pub(crate) fn renamed(self, field: &str, param: &str) -> Self {
+        match self.param.as_deref() {
+            Some(named) if named == field => self.at(param),
+            _ => self,
+        }
     }
 }

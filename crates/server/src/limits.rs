@@ -142,7 +142,9 @@ pub(crate) async fn layer(State(bodies): State<Bodies>, request: Request, next: 
         }
         Err(error) => {
             metrics::refused(error.kind);
-            if error.kind != ErrorKind::Timeout {
+            // One that is longer than is read here anyhow is not waited for.
+            let is_endless = body.size_hint().lower() > DISCARD_BYTES_MAX as u64;
+            if error.kind != ErrorKind::Timeout && !is_endless {
                 discard(body).await;
             }
             let mut response = Dialect::of(path).refuse(&error);

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::{Version, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -23,7 +24,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
-use crate::{Settings, metrics};
+use crate::dialect::Dialect;
+use crate::{ApiError, Settings, metrics};
 pub use drain::Drain;
 use patience::{Limits, Patient};
 
@@ -165,10 +167,20 @@ async fn connection(
 }
 
 async fn answer(router: Router, request: Request<Incoming>) -> axum::response::Response {
+    if lacks_host(&request) {
+        let error = ApiError::invalid("the header Host is missing, which HTTP/1.1 demands");
+        metrics::refused(error.kind);
+        return Dialect::of(request.uri().path()).refuse(&error);
+    }
     match router.oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},
     }
+}
+
+/// RFC 9112, 3.2: such a request is answered with 400.
+fn lacks_host(request: &Request<Incoming>) -> bool {
+    request.version() == Version::HTTP_11 && !request.headers().contains_key(header::HOST)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use troika_library::Manifest;
+use troika_library::{Library, Manifest};
 
 use crate::job::{
     Caller, ChatPrompt, EmbedJob, Embedded, Event, Job, KeepAlive, LoadedModel, ModelInfo, Prompt,
@@ -156,5 +156,26 @@ impl Backend for Metered {
 
     fn delete(&self, model: String) -> BoxFuture<'_, Result<(), ApiError>> {
         self.inner.delete(model)
+    }
+
+    fn library(&self) -> Option<Arc<Library>> {
+        self.inner.library()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::KeyFile;
+    use crate::testing::Scripted;
+
+    #[test]
+    fn uploads_reach_the_library() {
+        let home = tempfile::tempdir().unwrap();
+        let keys = Keys::open(KeyFile::at(home.path().join("keys"))).unwrap();
+        let scripted = Scripted::new([]);
+        let library = Library::open(home.path().to_owned(), &[]);
+        *scripted.library.lock().unwrap() = Some(Arc::new(library));
+        assert!(Metered::new(scripted, keys).library().is_some());
     }
 }

@@ -96,9 +96,9 @@ fn required(name: Option<String>) -> Result<String, ApiError> {
 /// The error of a request about a model. One that is not there is told in the words that clients look for.
 fn about(model: &str, error: ApiError) -> ApiError {
     const CHARACTERS_MAX: usize = 80;
-    if error.kind != ErrorKind::NotFound {
+    if !matches!(error.kind, ErrorKind::ModelNotFound | ErrorKind::NotFound) {
         return error;
     }
     let name: String = model.chars().take(CHARACTERS_MAX).collect();
-    ApiError::not_found(format!("model '{name}' not found"))
+    ApiError::new(error.kind, format!("model '{name}' not found"))
 }

@@ -18,7 +18,6 @@ mod chat;
 mod completions;
 mod embeddings;
 mod events;
-mod fields;
 mod format;
 mod messages;
 mod models;

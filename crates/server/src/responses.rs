@@ -86,7 +86,8 @@ async fn answer(app: &App, caller: Caller, body: Bytes) -> Result<Response, ApiE
         store,
         summary,
     } = request.understand(&app.responses, owner.as_deref())?;
-    let answer = app.backend.submit(job, caller).await?;
+    let submitted = app.backend.submit(job, caller).await;
+    let answer = submitted.map_err(request::renamed)?;
     let object = Object {
         id: new_id("resp_"),
         created_at: unix_seconds(SystemTime::now()),
@@ -112,7 +113,8 @@ async fn input_tokens(State(app): State<App>, who: Who, body: Bytes) -> Response
     let counted = async {
         let request: Request = parse(&body)?;
         let job = request.understand(&app.responses, owner.as_deref())?.job;
-        let tokens = app.backend.count_tokens(job.model, job.prompt).await?;
+        let counted = app.backend.count_tokens(job.model, job.prompt).await;
+        let tokens = counted.map_err(request::renamed)?;
         Ok(json!({"object": "response.input_tokens", "input_tokens": tokens}))
     };
     respond(counted.await)

@@ -33,6 +33,7 @@ pub(crate) fn routes(backend: Arc<dyn Backend>, drain: Drain) -> Router {
         .route("/ready", get(ready))
         .route("/metrics", get(numbers))
         .route("/api/troika/status", get(status))
+        .method_not_allowed_fallback(crate::app::wrong_method)
         .with_state(Watched {
             backend,
             drain,

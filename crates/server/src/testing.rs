@@ -123,7 +123,7 @@ pub(crate) fn tiny() -> ModelInfo {
 fn known(model: &str) -> Result<(), ApiError> {
     match model.strip_suffix(":latest").unwrap_or(model) {
         "tiny" => Ok(()),
-        _ => Err(ApiError::not_found(format!("there is no model `{model}`"))),
+        _ => Err(ApiError::no_model(model)),
     }
 }
 

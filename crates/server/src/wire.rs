@@ -1,5 +1,7 @@
 //! What the interfaces share on the way in and out: bodies that are JSON, and streams of events or lines.
 
+mod objects;
+
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::ApiError;
+pub(crate) use objects::List;
+use objects::Objects;
 
 /// Proxies and clients give up on a connection that says nothing; a long prompt may take that long.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -25,7 +29,7 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
         return Err(ApiError::invalid("the body is empty; send a JSON object"));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let value = serde_path_to_error::deserialize(Objects(&mut deserializer)).map_err(|error| {
         let path = error.path().to_string();
         let message = error.inner().to_string();
         match &*path {

@@ -33,7 +33,7 @@ const STACK_BYTES: usize = 256 << 20;
 
 /// JSON as programs write it: compact, or with line breaks and indents. Without a bound a model that has lost the thread
 /// writes spaces for ever.
-const WHITESPACE: &str = r" |\r?\n[ \t]{0,40}";
+const WHITESPACE: &str = r" |\r?\n[ \t]{0,20}";
 
 /// Compiles grammars for one vocabulary.
 pub(super) struct Compiler {
@@ -203,13 +203,27 @@ fn prepare(source: &Source) -> Result<Prepared, ConstraintError> {
             schema::check_pattern(text).map_err(invalid)?;
             TopLevelGrammar::from_regex(text)
         }
-        Source::Lark(text) => TopLevelGrammar::from_lark(with_checked_schemas(text)?),
+        Source::Lark(text) => {
+            TopLevelGrammar::from_lark(with_checked_schemas(text, Spacing::Ours)?)
+        }
+        Source::Calls(text) => {
+            TopLevelGrammar::from_lark(with_checked_schemas(text, Spacing::AsWritten)?)
+        }
     };
     Ok(Prepared { parsed, one_of })
 }
 
+/// How the JSON of a schema in a Lark grammar is spaced.
+#[derive(Clone, Copy, PartialEq)]
+enum Spacing {
+    /// As everywhere.
+    Ours,
+    /// As the schema says, in the parser's words.
+    AsWritten,
+}
+
 /// A Lark grammar with the schemas in it checked, which it has as `%json {…}`.
-fn with_checked_schemas(text: &str) -> Result<String, ConstraintError> {
+fn with_checked_schemas(text: &str, spacing: Spacing) -> Result<String, ConstraintError> {
     const KEYWORD: &str = "%json";
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -219,9 +233,20 @@ fn with_checked_schemas(text: &str) -> Result<String, ConstraintError> {
         rest = after;
         let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
         // What is no JSON is no schema either; the parser says so, with the line.
-        if let Some(Ok(schema)) = values.next() {
+        if let Some(Ok(mut schema)) = values.next() {
+            let said = match spacing {
+                Spacing::Ours => None,
+                // Without it, this is no schema but a text in which somebody writes of one.
+                Spacing::AsWritten => match take_spacing(&mut schema) {
+                    Some(said) => Some(said),
+                    None => continue,
+                },
+            };
             let mut checked = schema::checked(schema)?;
-            json_options().apply_to(&mut checked.schema);
+            match said {
+                Some(said) => checked.schema[OPTIONS] = said,
+                None => json_options().apply_to(&mut checked.schema),
+            }
             out.push_str(&format!(" {} ", checked.schema));
             rest = &rest[values.byte_offset()..];
         }
@@ -230,10 +255,20 @@ fn with_checked_schemas(text: &str) -> Result<String, ConstraintError> {
     Ok(out)
 }
 
+/// Where the parser's options stand in a schema.
+const OPTIONS: &str = "x-guidance";
+
+fn take_spacing(schema: &mut Value) -> Option<Value> {
+    schema.as_object_mut()?.shift_remove(OPTIONS)
+}
+
 /// The parser's own reason, in so far as it is for the grammar's author.
 fn refused(source: &Source, error: &impl Display) -> ConstraintError {
     let what = source.what();
-    let reason = one_line(&format!("{error:#}"));
+    let mut reason = one_line(&format!("{error:#}"));
+    if matches!(source, Source::Calls(_)) {
+        reason = without_place(&reason).to_owned();
+    }
     let is_bound = [
         "limit",
         "precomputation failed",
@@ -250,6 +285,21 @@ fn refused(source: &Source, error: &impl Display) -> ConstraintError {
         what,
         at: None,
         reason,
+    }
+}
+
+/// The reason without the `at 3(14): ` before it, which tells a place in a text that the author has not seen.
+fn without_place(reason: &str) -> &str {
+    let place = reason
+        .strip_prefix("at ")
+        .and_then(|it| it.split_once(": "));
+    match place {
+        Some((place, rest))
+            if !place.contains(|c: char| !c.is_ascii_digit() && !"()".contains(c)) =>
+        {
+            rest
+        }
+        _ => reason,
     }
 }
 

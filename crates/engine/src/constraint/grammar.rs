@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::ConstraintError;
+use super::{ConstraintError, schema};
 
 /// The form that an answer must have.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +16,9 @@ pub enum Grammar {
     Regex(String),
     /// Text of this grammar, in llguidance's form of Lark; it begins with the rule `start`.
     Lark(String),
+    /// Calls of tools, as [`tool_grammar`](crate::chat::AnswerFormat::tool_grammar) writes them: Lark in which schemas
+    /// say how their JSON is spaced. A client's own grammar may not say that.
+    Calls(String),
 }
 
 /// Bytes of a schema. The largest that hosted services take have 120,000 characters of names and values.
@@ -23,6 +26,9 @@ const SCHEMA_BYTES_MAX: usize = 256 << 10;
 
 /// Values in a schema: objects, lists, texts, numbers.
 const SCHEMA_VALUES_MAX: usize = 20_000;
+
+/// Bytes of all tools together. They are schemas for the most part.
+const CALLS_BYTES_MAX: usize = SCHEMA_BYTES_MAX;
 
 /// Bytes of a grammar in text. The parser's work grows with the square of an expression in it.
 const LARK_BYTES_MAX: usize = 16 << 10;
@@ -41,6 +47,7 @@ pub(super) enum Source {
     Schema(String),
     Regex(String),
     Lark(String),
+    Calls(String),
 }
 
 impl Source {
@@ -50,13 +57,14 @@ impl Source {
             Self::Schema(_) => "JSON schema",
             Self::Regex(_) => "regular expression",
             Self::Lark(_) => "Lark grammar",
+            Self::Calls(_) => "grammar of the tools",
         }
     }
 
     /// The text.
     pub(super) fn text(&self) -> &str {
         match self {
-            Self::Schema(text) | Self::Regex(text) | Self::Lark(text) => text,
+            Self::Schema(text) | Self::Regex(text) | Self::Lark(text) | Self::Calls(text) => text,
         }
     }
 }
@@ -75,11 +83,13 @@ impl Grammar {
             }
             Self::Regex(text) => Source::Regex(text.clone()),
             Self::Lark(text) => Source::Lark(text.clone()),
+            Self::Calls(text) => Source::Calls(text.clone()),
         };
         let max = match source {
             Source::Schema(_) => SCHEMA_BYTES_MAX,
             Source::Regex(_) => REGEX_BYTES_MAX,
             Source::Lark(_) => LARK_BYTES_MAX,
+            Source::Calls(_) => CALLS_BYTES_MAX,
         };
         if source.text().len() > max {
             return Err(ConstraintError::TooLarge {
@@ -88,7 +98,10 @@ impl Grammar {
                 of: "bytes",
             });
         }
-        if !matches!(source, Source::Schema(_)) && text_depth(source.text()) > TEXT_DEPTH_MAX {
+        // What is nested in calls are schemas, which are checked one by one.
+        if matches!(source, Source::Regex(_) | Source::Lark(_))
+            && text_depth(source.text()) > TEXT_DEPTH_MAX
+        {
             return Err(ConstraintError::TooDeep {
                 what: source.what(),
                 max: TEXT_DEPTH_MAX,
@@ -96,6 +109,16 @@ impl Grammar {
         }
         Ok(source)
     }
+}
+
+/// Whether a schema is one that answers can be held to, as far as that is seen without compiling it.
+///
+/// # Errors
+/// If it is malformed, asks for what is not supported, or is too large or too deep; the message says what is wrong and
+/// where.
+pub fn check_schema(schema: &Value) -> Result<(), ConstraintError> {
+    check_shape(schema)?;
+    schema::checked(schema.clone()).map(drop)
 }
 
 /// Everything that handles JSON recurses over it, down to its `drop`; this does not.

@@ -64,7 +64,7 @@ pub(super) struct SpecialTokens {
     pub(super) before: Option<TokenId>,
     /// What every text ends with.
     pub(super) after: Option<TokenId>,
-    /// Sorted.
+    /// Sorted, each once.
     end_of_generation: Vec<TokenId>,
 }
 

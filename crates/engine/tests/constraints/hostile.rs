@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
+use troika_engine::chat::{AnswerFormat, GrammarContext, RequiredCall};
 use troika_engine::constraint::{ConstraintError, Grammar};
 
 use crate::compile;
@@ -234,6 +235,38 @@ fn odd_grammars_are_refused() {
     ] {
         refused(&Grammar::Lark(lark.to_owned()));
     }
+}
+
+#[test]
+fn calls_of_tools_are_compiled_however_many_there_are() {
+    let tools = |parameters: &Value| -> Vec<Value> {
+        let tool = |i: usize| json!({"name": format!("tool_{i}"), "parameters": parameters});
+        (0..200).map(tool).collect()
+    };
+    let grammar = |parameters: &Value| {
+        let context = GrammarContext {
+            prompt_tail: "",
+            token: &|_| None,
+        };
+        let format = AnswerFormat::of("{% if tools %}<tool_call>{% endif %}");
+        let choice = RequiredCall::OneOf;
+        let lark = format.tool_grammar(&tools(parameters), &choice, true, context);
+        Grammar::Calls(lark.expect("the format has calls"))
+    };
+    // What looks like a schema in a text is a text, and brackets in it are no nesting.
+    let about = "%json {\"a\": 1} and ((((((((";
+    let parameters = json!({"properties": {"city": {"enum": ["Oslo"], "description": about}}});
+    compile(&grammar(&parameters)).expect("tools in order");
+    for inside in [json!({"not": {}}), json!({"x-guidance": {"lenient": true}})] {
+        refused(&grammar(&json!({"properties": {"city": inside}})));
+    }
+    let impossible = json!({"allOf": [{"type": "string"}, {"type": "integer"}]});
+    let parameters = json!({"properties": {"x": impossible}, "required": ["x"]});
+    let error = refused(&grammar(&parameters)).to_string();
+    assert!(
+        error.contains("'x'") && !error.contains("at "),
+        "places are in a text that nobody has seen: {error}"
+    );
 }
 
 /// How much is too much depends on the vocabulary; how long it takes to say so does not.

@@ -231,7 +231,7 @@ fn files_are_deleted_when_nobody_needs_them() {
     assert!(error.contains(r#""second" is made of it"#), "{error}");
     library.delete("second").unwrap();
     assert_eq!(names(&library), ["tiny", "inside"]);
-    library.delete("tiny:latest").unwrap();
+    assert_eq!(library.delete("tiny:latest").unwrap(), "tiny");
     assert_eq!(names(&library), ["inside"]);
     assert!(matches!(library.delete("inside"), Err(Error::Conflict(_))));
     assert!(matches!(

@@ -8,7 +8,7 @@ use troika_engine::chat::ChatMessage;
 
 use super::message::Thinking;
 use crate::ApiError;
-use crate::fields::{TextOr, function_name, positive, required, within};
+use crate::fields::{TextOr, check_parameters, function_name, positive, required, within};
 use crate::job::{ChatPrompt, Format, Job, Prompt, Sampling, ToolChoice};
 use conversation::{Block, Message, conversation, text};
 
@@ -21,7 +21,7 @@ pub(super) struct Request {
     model: Option<String>,
     max_tokens: Option<usize>,
     messages: Option<Vec<Message>>,
-    system: Option<TextOr<Block>>,
+    system: Option<TextOr<Vec<Block>>>,
     stop_sequences: Option<Vec<String>>,
     temperature: Option<f64>,
     top_p: Option<f64>,
@@ -43,7 +43,7 @@ struct Tool {
     kind: Option<String>,
     name: Option<String>,
     description: Option<String>,
-    input_schema: Option<Map<String, Value>>,
+    input_schema: Option<Value>,
     strict: Option<bool>,
 }
 
@@ -88,6 +88,15 @@ impl Request {
         match display {
             Some("omitted") => Thinking::Omitted,
             _ => Thinking::Shown,
+        }
+    }
+
+    /// The field that asks for the answer's form. The newer one wins.
+    pub(super) fn format_field(&self) -> &'static str {
+        let config = self.output_config.as_ref();
+        match config.is_some_and(|config| config.format.is_some()) || self.output_format.is_none() {
+            true => "output_config.format",
+            false => "output_format",
         }
     }
 
@@ -229,11 +238,10 @@ impl Request {
     }
 
     fn format(&mut self) -> Result<Format, ApiError> {
+        let param = self.format_field();
         let nested = self.output_config.as_mut().and_then(|c| c.format.take());
-        let (format, param) = match (nested, self.output_format.take()) {
-            (Some(format), _) => (format, "output_config.format"),
-            (None, Some(format)) => (format, "output_format"),
-            (None, None) => return Ok(Format::Text),
+        let Some(format) = nested.or_else(|| self.output_format.take()) else {
+            return Ok(Format::Text);
         };
         if format.kind != "json_schema" {
             return Err(unknown(
@@ -279,12 +287,14 @@ fn tools(tools: Vec<Tool>) -> Result<Vec<Value>, ApiError> {
         }
         let name = required(tool.name, &param)?;
         function_name(&name, &param)?;
-        let schema = required(tool.input_schema, &format!("tools[{i}].input_schema"))?;
+        let param_of_schema = format!("tools[{i}].input_schema");
+        let schema = required(tool.input_schema, &param_of_schema)?;
+        check_parameters(&schema, &param_of_schema)?;
         let mut function = json!({"name": name});
         if let Some(description) = tool.description {
             function["description"] = description.into();
         }
-        function["parameters"] = Value::Object(schema);
+        function["parameters"] = schema;
         if let Some(strict) = tool.strict {
             function["strict"] = strict.into();
         }

@@ -360,6 +360,13 @@ fn wrong() -> Vec<(Value, &'static str)> {
         (json!({"messages": [{"role": "user"}]}), "messages[0]"),
         (user(json!(7)), "messages[0].content"),
         (user(json!([])), "messages"),
+        (user(json!([["text", "a"]])), "messages[0].content[0]"),
+        (json!({"messages": [["user", "a"]]}), "messages[0]"),
+        (json!({"output_config": ["low"]}), "output_config"),
+        (
+            tool(json!({"name": "f", "input_schema": {"type": "string"}})),
+            "tools[0].input_schema",
+        ),
         (user(json!([{"text": "a"}])), "messages[0].content[0]"),
         (
             user(json!([{"type": "text"}])),

@@ -22,8 +22,8 @@ use troika_base::{Bytes, TokenId};
 use troika_device::Device;
 use troika_engine::GenerateOptions;
 use troika_engine::chat::{AnswerFormat, GrammarContext, RequiredCall};
-use troika_engine::constraint::{Constraint, Grammar};
-use troika_engine::sampler::SamplingParams;
+use troika_engine::constraint::{Constraint, ConstraintError, Grammar, check_schema};
+use troika_engine::sampler::{SampleError, SamplingParams};
 use troika_library::{Entry, Library, Manifest, Parameters, metadata_json};
 use troika_scheduler::Limits;
 
@@ -39,6 +39,9 @@ use voice::Style;
 
 /// How often it is looked for models whose time is over.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
+
+/// When to try again if too many grammars are being compiled; none takes much longer.
+const COMPILER_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What a [`Host`] may do.
 #[derive(Clone, Debug)]
@@ -136,8 +139,7 @@ impl Host {
             let encoded = prompt::encode(&lease, &job.prompt, job.overflow, n_ctx, max_tokens)?;
             let style = style(&lease, &job, &encoded, max_tokens)?;
             // What is out of range is refused before it is queued.
-            let params = style.options.sampling.validate();
-            params.map_err(|error| ApiError::invalid(error.to_string()))?;
+            check_sampling(&style.options.sampling, lease.tokenizer.n_vocab())?;
             let request = Request {
                 tokens: encoded.tokens,
                 work: Work::Write {
@@ -252,8 +254,8 @@ impl Backend for Host {
 
     fn unload(&self, model: String) -> BoxFuture<'_, Result<(), ApiError>> {
         async move {
-            let (entry, _) = self.find(model).await?;
-            self.shelf.remove(&entry.name);
+            let find = move |library: &Library| library.find(&model).map_err(|e| from_library(&e));
+            self.shelf.remove(&self.aside(find).await?.name);
             Ok(())
         }
         .boxed()
@@ -301,11 +303,11 @@ impl Backend for Host {
 
     fn delete(&self, model: String) -> BoxFuture<'_, Result<(), ApiError>> {
         async move {
-            let (entry, _) = self.find(model).await?;
-            let name = entry.name.clone();
-            self.aside(move |library| library.delete(&name).map_err(|error| from_library(&error)))
-                .await?;
-            self.shelf.remove(&entry.name);
+            // Not found by its file, which may be damaged.
+            let deleted =
+                move |library: &Library| library.delete(&model).map_err(|e| from_library(&e));
+            let name = self.aside(deleted).await?;
+            self.shelf.remove(&name);
             Ok(())
         }
         .boxed()
@@ -342,13 +344,14 @@ fn style(
         let tools: &[Value] = if tools { &chat.tools } else { &[] };
         model.format.parser(&encoded.tail, tools)
     });
-    let grammar = match chat {
+    let call = match chat {
         Some(chat) if tools => required_call(model, chat, &encoded.tail)?,
         _ => None,
     };
-    let constraint = match grammar.or_else(|| grammar_of(&job.format)) {
-        Some(grammar) => Some(compile(model, &grammar)?),
-        None => None,
+    let constraint = match (call, grammar_of(&job.format)) {
+        (Some(call), _) => Some(compile(model, &call, "tools")?),
+        (None, Some(form)) => Some(compile(model, &form, "format")?),
+        (None, None) => None,
     };
     Ok(Style {
         options: GenerateOptions {
@@ -374,6 +377,22 @@ fn markers(model: &Lease, has_parts: bool) -> Arc<[TokenId]> {
     tokens.collect()
 }
 
+/// Refuses numbers out of range, and biases of tokens that are not there.
+fn check_sampling(params: &SamplingParams, n_vocab: usize) -> Result<(), ApiError> {
+    let mut biased = params.logit_bias.iter().map(|&(token, _)| token);
+    let checked = match biased.find(|token| token.index() >= n_vocab) {
+        Some(token) => Err(SampleError::UnknownToken { token, n_vocab }),
+        None => params.validate(),
+    };
+    checked.map_err(|error| {
+        let field = match error {
+            SampleError::OutOfRange { field, .. } => field,
+            _ => "logit_bias",
+        };
+        ApiError::invalid(error.to_string()).at(field)
+    })
+}
+
 /// The grammar of a call that the model has to make.
 fn required_call(
     model: &Lease,
@@ -385,7 +404,9 @@ fn required_call(
         ToolChoice::Required => RequiredCall::OneOf,
         ToolChoice::Function(name) => RequiredCall::Named(name.clone()),
     };
-    let parallel = chat.parallel_tool_calls;
+    check_callable(&chat.tools, &chat.tool_choice)?;
+    // One that is named is called once.
+    let parallel = chat.parallel_tool_calls && choice == RequiredCall::OneOf;
     let token = |mark: &str| model.tokenizer.token_id(mark);
     let context = GrammarContext {
         prompt_tail,
@@ -395,13 +416,33 @@ fn required_call(
         .format
         .tool_grammar(&chat.tools, &choice, parallel, context)
     {
-        Some(lark) => Ok(Some(Grammar::Lark(lark))),
+        Some(lark) => Ok(Some(Grammar::Calls(lark))),
         None => Err(ApiError::unsupported(format!(
             "`{}` cannot be made to call a tool: the form of its calls is not known; use `auto`",
             model.info.name
         ))
         .at("tool_choice")),
     }
+}
+
+/// Refuses parameters that arguments cannot be held to. They may be shown to a model all the same, so where it need not
+/// call a tool, nobody asks.
+fn check_callable(tools: &[Value], choice: &ToolChoice) -> Result<(), ApiError> {
+    for tool in tools {
+        let function = &tool["function"];
+        let name = function["name"].as_str().unwrap_or_default();
+        let may_be_called = match choice {
+            ToolChoice::Function(wanted) => wanted == name,
+            _ => true,
+        };
+        if let (true, Some(schema)) = (may_be_called, function.get("parameters")) {
+            check_schema(schema).map_err(|error| {
+                let message = format!("the parameters of `{name}`: {error}");
+                ApiError::invalid(message).at("tools")
+            })?;
+        }
+    }
+    Ok(())
 }
 
 fn grammar_of(format: &Format) -> Option<Grammar> {
@@ -414,9 +455,20 @@ fn grammar_of(format: &Format) -> Option<Grammar> {
     })
 }
 
-fn compile(model: &Lease, grammar: &Grammar) -> Result<Constraint, ApiError> {
+/// A grammar's constraint; `field` of the job is where the grammar comes from.
+fn compile(model: &Lease, grammar: &Grammar, field: &str) -> Result<Constraint, ApiError> {
     let compiled = model.constraints()?.compile(grammar);
-    compiled.map_err(|error| ApiError::invalid(error.to_string()))
+    compiled.map_err(|error| match error {
+        ConstraintError::Busy { .. } => {
+            let retry_after = COMPILER_RETRY_AFTER;
+            ApiError::new(ErrorKind::Unavailable { retry_after }, error.to_string())
+        }
+        error if error.is_bad_grammar() => ApiError::invalid(error.to_string()).at(field),
+        error => {
+            tracing::error!(%error, "a grammar was not compiled");
+            ApiError::internal()
+        }
+    })
 }
 
 /// What was asked for, over the model's defaults, over the engine's.
@@ -497,7 +549,8 @@ fn details(entry: &Entry) -> Result<ModelDetails, ApiError> {
 fn from_library(error: &troika_library::Error) -> ApiError {
     use troika_library::Error;
     let kind = match error {
-        Error::NotFound { .. } | Error::NoBlob { .. } => ErrorKind::NotFound,
+        Error::NotFound { .. } => ErrorKind::ModelNotFound,
+        Error::NoBlob { .. } => ErrorKind::NotFound,
         Error::Damaged { .. } | Error::Conflict(_) | Error::Model { .. } => ErrorKind::Conflict,
         Error::TooLarge { .. } => ErrorKind::TooLarge,
         Error::Io { .. } => {
@@ -506,5 +559,9 @@ fn from_library(error: &troika_library::Error) -> ApiError {
         }
         _ => ErrorKind::Invalid,
     };
-    ApiError::new(kind, error.to_string())
+    let told = ApiError::new(kind, error.to_string());
+    match kind {
+        ErrorKind::ModelNotFound => told.at("model"),
+        _ => told,
+    }
 }

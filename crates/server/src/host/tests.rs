@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use serde_json::json;
 use troika_engine::CpuDevice;
+use troika_engine::chat::ChatMessage;
 
 use super::*;
 use crate::job::{Completed, Event, FinishReason, Overflow};
@@ -315,7 +317,7 @@ async fn what_makes_no_sense_is_refused_and_the_next_request_served() {
     let mut bias = job("Once", 5);
     bias.sampling.logit_bias = vec![(4_000_000_000, 1.0)];
     for (job, kind) in [
-        (unknown, ErrorKind::NotFound),
+        (unknown, ErrorKind::ModelNotFound),
         (hot, ErrorKind::Invalid),
         (stop, ErrorKind::Invalid),
         (token, ErrorKind::Invalid),
@@ -348,4 +350,126 @@ async fn unloading_never_takes_a_model_from_a_request() {
         }
     };
     futures_util::future::join(ask, unload).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_is_named_by_its_field() {
+    let home = Home::new("fields");
+    let host = home.host(HostSettings::default());
+    let with = |change: fn(&mut Job)| {
+        let mut job = job("Once", 5);
+        change(&mut job);
+        answer(&host, job)
+    };
+    let schema = |job: &mut Job| job.format = Format::JsonSchema(json!({"type": "nothing"}));
+    let bias = |job: &mut Job| job.sampling.logit_bias = vec![(4_000_000_000, 1.0)];
+    for (answer, field) in [
+        (with(schema).await, "format"),
+        (
+            with(|job| job.format = Format::Regex("[".to_owned())).await,
+            "format",
+        ),
+        (with(bias).await, "logit_bias"),
+        (with(|job| job.sampling.top_p = Some(7.0)).await, "top_p"),
+        (with(|job| job.model = "nobody".to_owned()).await, "model"),
+    ] {
+        let error = answer.expect_err(field);
+        assert_eq!(error.param.as_deref(), Some(field), "{error}");
+    }
+}
+
+/// A job that has to call tools, of a model whose template shows them.
+async fn calling(host: &Host, tools: Value, choice: ToolChoice) -> Result<Completed, ApiError> {
+    let template = "{% if tools %}Write <tool_call>.{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}";
+    let manifest = Manifest {
+        from: "stories".to_owned(),
+        template: Some(template.to_owned()),
+        ..Manifest::default()
+    };
+    host.create("caller".to_owned(), manifest).await?;
+    let mut job = job("", 300);
+    job.model = "caller".to_owned();
+    let tools = tools.as_array().cloned().unwrap_or_default();
+    job.prompt = Prompt::Chat(Box::new(ChatPrompt {
+        messages: vec![ChatMessage::new("user", "Once upon a time")],
+        tools,
+        tool_choice: choice,
+        parallel_tool_calls: true,
+        ..ChatPrompt::default()
+    }));
+    answer(host, job).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_demanded_comes_and_the_one_that_is_named_comes_once() {
+    let home = Home::new("calls");
+    let host = home.host(HostSettings::default());
+    let tool = |name: &str| {
+        let parameters = json!({"type": "object", "properties": {"to": {"enum": ["Oslo", "Lima"]}}, "required": ["to"], "additionalProperties": false});
+        json!({"type": "function", "function": {"name": name, "parameters": parameters}})
+    };
+    let tools = json!([tool("walk"), tool("fly")]);
+    let named = ToolChoice::Function("fly".to_owned());
+    let mut calls = Vec::new();
+    for choice in [named, ToolChoice::Required] {
+        let completed = calling(&host, tools.clone(), choice).await.expect("calls");
+        let choice = &completed.choices[0];
+        for call in &choice.tool_calls {
+            let arguments = call.function.arguments.to_string();
+            assert!(
+                arguments.contains("Oslo") || arguments.contains("Lima"),
+                "{arguments}"
+            );
+        }
+        calls.push(
+            choice
+                .tool_calls
+                .iter()
+                .map(|call| call.function.name.clone())
+                .collect::<Vec<_>>(),
+        );
+    }
+    assert_eq!(calls[0], ["fly"]);
+    assert!(!calls[1].is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_that_no_call_can_be_held_to_is_named() {
+    let home = Home::new("tools");
+    let host = home.host(HostSettings::default());
+    let tools = json!([{"type": "function", "function": {"name": "odd", "parameters": {"properties": {"x": {"not": {}}}}}}]);
+    let shown = calling(&host, tools.clone(), ToolChoice::Auto).await;
+    assert!(shown.is_ok(), "{shown:?}");
+    let error = calling(&host, tools, ToolChoice::Required)
+        .await
+        .expect_err("cannot be held to");
+    assert_eq!(error.kind, ErrorKind::Invalid);
+    assert_eq!(error.param.as_deref(), Some("tools"));
+    let says = |what: &str| error.message.contains(what);
+    assert!(
+        says("`odd`") && says("#/properties/x") && says("`not`"),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_cannot_be_read_can_be_deleted() {
+    let home = Home::new("damaged");
+    let host = home.host(HostSettings::default());
+    std::fs::create_dir_all(&home.0).unwrap();
+    let file = home.0.join("broken.gguf");
+    std::fs::write(&file, "no model").unwrap();
+    assert!(host.show("broken".to_owned()).await.is_err());
+    host.delete("broken:latest".to_owned())
+        .await
+        .expect("deleted");
+    assert!(!file.exists());
+    let again = host.delete("broken".to_owned()).await.expect_err("is gone");
+    assert_eq!(again.kind, ErrorKind::ModelNotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_have_a_place() {
+    let home = Home::new("uploads");
+    assert!(home.host(HostSettings::default()).library().is_some());
 }

@@ -323,6 +323,39 @@ async fn bodies_are_refused_in_words_that_arrive() {
     }
 }
 
+#[tokio::test]
+async fn a_body_that_claims_to_be_endless_is_refused_at_once() {
+    let home = tempfile::tempdir().unwrap();
+    let settings = Settings::at(home.path());
+    let keys = crate::keys::Keys::open(crate::keys::KeyFile::at(&settings.keys_file)).unwrap();
+    let backend: Arc<dyn crate::Backend> = crate::testing::Scripted::new([]);
+    let app = crate::app(backend, &settings, keys, &Drain::default());
+    let server = Server::start_with(settings, app).await;
+    let mut stream = server.connect().await;
+    let head =
+        "POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000000000000\r\n\r\n";
+    let begun = Instant::now();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = read_until(&mut stream, "}").await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert!(begun.elapsed() < Duration::from_secs(2), "{answer}");
+}
+
+#[tokio::test]
+async fn a_host_is_named_where_the_protocol_demands_it() {
+    let server = Server::start(quick()).await;
+    for (request, want) in [
+        ("GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 400"),
+        ("GET / HTTP/1.1\r\nhost: localhost\r\n\r\n", "HTTP/1.1 200"),
+        ("GET / HTTP/1.0\r\n\r\n", "HTTP/1.0 200"),
+    ] {
+        let mut stream = server.connect().await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let answer = read_until(&mut stream, "\r\n\r\n").await;
+        assert!(answer.starts_with(want), "{request}: {answer}");
+    }
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn signals_begin_and_insist() {

@@ -8,12 +8,12 @@ use axum::extract::{Extension, State};
 use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
 
-use super::options;
 use super::wire::ns;
 use super::{Handled, about, caller, required};
 use crate::ApiError;
 use crate::app::App;
-use crate::job::{Caller, EmbedJob, Embedded, KeepAlive, Overflow, Prompt, Usage};
+use crate::fields::Stay;
+use crate::job::{Caller, EmbedJob, Embedded, Overflow, Prompt, Usage};
 use crate::wire::parse;
 
 /// Texts of one request, at most.
@@ -27,8 +27,7 @@ struct EmbedRequest {
     /// Whether an input that is too long is cut; it is if nothing is said.
     truncate: Option<bool>,
     dimensions: Option<usize>,
-    #[serde(deserialize_with = "options::keep_alive")]
-    keep_alive: Option<KeepAlive>,
+    keep_alive: Option<Stay>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -43,8 +42,7 @@ enum Input {
 struct OldRequest {
     model: Option<String>,
     prompt: Option<String>,
-    #[serde(deserialize_with = "options::keep_alive")]
-    keep_alive: Option<KeepAlive>,
+    keep_alive: Option<Stay>,
 }
 
 /// Not a `Value`: that knows double precision only, and would write twice the digits.
@@ -95,7 +93,7 @@ pub(super) async fn embed(
         inputs: inputs.into_iter().map(Prompt::Text).collect(),
         overflow,
         dimensions,
-        keep_alive: request.keep_alive,
+        keep_alive: request.keep_alive.map(Into::into),
     };
     let Embedded { vectors, usage } = vectors(&app, job, caller(extension)).await?;
     Ok(Json(EmbedAnswer {
@@ -121,7 +119,7 @@ pub(super) async fn embeddings(
         inputs: prompt.into_iter().map(Prompt::Text).collect(),
         overflow: Overflow::Truncate,
         dimensions: None,
-        keep_alive: request.keep_alive,
+        keep_alive: request.keep_alive.map(Into::into),
     };
     let embedded = vectors(&app, job, caller(extension)).await?;
     let vector = embedded.vectors.into_iter().next().unwrap_or_default();

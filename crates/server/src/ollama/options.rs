@@ -1,6 +1,4 @@
-//! What requests say beside their text: options, `keep_alive`, `think`, `format`.
-
-use std::time::Duration;
+//! What requests say beside their text: options, `think`, `format`.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -8,7 +6,7 @@ use serde_json::Value;
 use troika_library::Parameters;
 
 use crate::ApiError;
-use crate::job::{Format, KeepAlive, Sampling};
+use crate::job::{Format, Sampling};
 
 /// The options of a job, or of a model that is created. Others (`num_gpu`, `mirostat`, `use_mmap`, ...) are about
 /// another engine's inside, and are passed over as its own server does.
@@ -115,6 +113,20 @@ pub(super) fn sampling(parameters: &Parameters) -> Sampling {
     }
 }
 
+/// An error about a job, with the names that the sampler's parameters have in this interface.
+pub(super) fn renamed(error: ApiError) -> ApiError {
+    const SAMPLER: [&str; 6] = [
+        "temperature",
+        "top_p",
+        "min_p",
+        "repeat_penalty",
+        "presence_penalty",
+        "frequency_penalty",
+    ];
+    let rename = |error: ApiError, field: &&str| error.renamed(field, &format!("options.{field}"));
+    SAMPLER.iter().fold(error, rename)
+}
+
 /// An integer, also one that is written as `4096.0`, as clients do that know one kind of number.
 fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     #[derive(Deserialize)]
@@ -131,66 +143,6 @@ fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::E
         Some(Number::Float(x)) if x.fract() == 0.0 && x.abs() <= EXACT_MAX => Ok(Some(x as i64)),
         Some(Number::Float(x)) => Err(D::Error::custom(format_args!("{x} is not an integer"))),
     }
-}
-
-/// Reads `keep_alive`: seconds as a number, or a duration as `"5m"`, `"1h30m"`. Below zero is for ever.
-pub(super) fn keep_alive<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<KeepAlive>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "expected seconds, or a duration such as \"5m\"")]
-    enum Wire {
-        Seconds(f64),
-        Text(String),
-    }
-    let seconds = match Option::deserialize(deserializer)? {
-        None => return Ok(None),
-        Some(Wire::Seconds(seconds)) => seconds,
-        Some(Wire::Text(text)) => seconds(&text).ok_or_else(|| {
-            let text: String = text.chars().take(40).collect();
-            D::Error::custom(format_args!(
-                "{text:?} is no duration; write \"5m\", \"1h30m\", seconds as a number, or -1 for ever"
-            ))
-        })?,
-    };
-    // What does not fit is longer than any machine is up.
-    let time = Duration::try_from_secs_f64(seconds);
-    Ok(Some(time.map_or(KeepAlive::Forever, KeepAlive::For)))
-}
-
-/// The seconds of a duration: a sign, then numbers with units. A number alone is seconds.
-fn seconds(text: &str) -> Option<f64> {
-    const UNITS: [(&str, f64); 8] = [
-        ("ns", 1e-9),
-        ("us", 1e-6),
-        ("µs", 1e-6),
-        ("μs", 1e-6),
-        ("ms", 1e-3),
-        ("s", 1.0),
-        ("m", 60.0),
-        ("h", 3600.0),
-    ];
-    let (sign, mut rest) = match text.strip_prefix(['-', '+']) {
-        Some(rest) if text.starts_with('-') => (-1.0, rest),
-        Some(rest) => (1.0, rest),
-        None => (1.0, text),
-    };
-    if !rest.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
-        return None;
-    }
-    let is_number = |c: char| c.is_ascii_digit() || c == '.';
-    if rest.chars().all(is_number) {
-        return rest.parse::<f64>().ok().map(|seconds| sign * seconds);
-    }
-    let mut total = 0.0;
-    while !rest.is_empty() {
-        let (number, tail) = rest.split_at(rest.find(|c| !is_number(c))?);
-        let (unit, tail) = tail.split_at(tail.find(is_number).unwrap_or(tail.len()));
-        let (_, scale) = UNITS.iter().find(|(name, _)| *name == unit)?;
-        total += number.parse::<f64>().ok()? * scale;
-        rest = tail;
-    }
-    Some(sign * total)
 }
 
 /// Whether a model thinks, and how much.
@@ -278,38 +230,5 @@ mod tests {
         ] {
             options(given.clone()).expect_err(&given.to_string());
         }
-    }
-
-    #[test]
-    fn keep_alive_is_seconds_or_a_duration() {
-        #[derive(Deserialize)]
-        struct Wire(#[serde(deserialize_with = "keep_alive")] Option<KeepAlive>);
-        let read = |value: Value| serde_json::from_value::<Wire>(value).map(|Wire(time)| time);
-        let lasts = |seconds: f64| Some(KeepAlive::For(Duration::from_secs_f64(seconds)));
-        for (value, want) in [
-            (Value::Null, None),
-            (json!(0), lasts(0.0)),
-            (json!(300), lasts(300.0)),
-            (json!(1.5), lasts(1.5)),
-            (json!("0"), lasts(0.0)),
-            (json!("5m"), lasts(300.0)),
-            (json!("1h30m"), lasts(5400.0)),
-            (json!("1.5h"), lasts(5400.0)),
-            (json!("250ms"), lasts(0.25)),
-            (json!("+2s"), lasts(2.0)),
-            (json!(-1), Some(KeepAlive::Forever)),
-            (json!("-1"), Some(KeepAlive::Forever)),
-            (json!("-1m"), Some(KeepAlive::Forever)),
-            (json!(1e300), Some(KeepAlive::Forever)),
-        ] {
-            assert_eq!(read(value.clone()).unwrap(), want, "{value}");
-        }
-        for value in [
-            "", "m", "5x", "5m3", "--5m", "1.2.3s", ".", "-", "5 m", "NaN", "inf", "1e3s",
-        ] {
-            assert!(read(json!(value)).is_err(), "{value}");
-        }
-        assert!(read(json!(true)).is_err());
-        assert!(read(json!({})).is_err());
     }
 }

@@ -343,6 +343,22 @@ async fn requests_for_text_that_make_no_sense_are_refused() {
             json!({"model": "tiny", "messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}]}),
             "messages[0].tool_calls[0].function.arguments",
         ),
+        ("chat", json!(["tiny"]), "expected an object"),
+        (
+            "generate",
+            with("options", json!([7])),
+            "options: invalid type: sequence, expected an object",
+        ),
+        (
+            "chat",
+            json!({"model": "tiny", "messages": [["user", "x"]]}),
+            "messages[0]",
+        ),
+        (
+            "chat",
+            json!({"model": "tiny", "messages": [{"role": "user"}], "tools": [{"function": {"name": "f", "parameters": {"type": 7}}}]}),
+            "tools[0].function.parameters",
+        ),
         (
             "chat",
             json!({"model": "tiny", "messages": [{"role": "user"}], "tools": [{}]}),

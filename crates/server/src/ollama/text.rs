@@ -13,6 +13,7 @@ use super::options::{self, Options, Think};
 use super::{Handled, about, caller, required};
 use crate::ApiError;
 use crate::app::App;
+use crate::fields::{Stay, check_parameters};
 use crate::job::{Caller, ChatPrompt, Format, Job, KeepAlive, Overflow, Prompt};
 use crate::wire::parse;
 
@@ -30,8 +31,7 @@ struct TextRequest {
     #[serde(deserialize_with = "options::format")]
     format: Format,
     options: Option<Options>,
-    #[serde(deserialize_with = "options::keep_alive")]
-    keep_alive: Option<KeepAlive>,
+    keep_alive: Option<Stay>,
     think: Option<Think>,
     logprobs: Option<bool>,
     top_logprobs: Option<usize>,
@@ -112,7 +112,7 @@ pub(super) async fn generate(
     request.refuse_what_is_not_here()?;
     let text = request.prompt.take().unwrap_or_default();
     if text.is_empty() {
-        return load(&app, Kind::Generate, &model, request.keep_alive).await;
+        return load(&app, Kind::Generate, &model, request.keep_alive()).await;
     }
     let prompt = request.prompt_of(text);
     let asked = Asked {
@@ -134,14 +134,18 @@ pub(super) async fn chat(
     let model = required(request.model.take())?;
     let messages = request.messages.take().unwrap_or_default();
     if messages.is_empty() {
-        return load(&app, Kind::Chat, &model, request.keep_alive).await;
+        return load(&app, Kind::Chat, &model, request.keep_alive()).await;
     }
     let messages = messages.into_iter().enumerate();
     let messages = messages
         .map(|(i, message)| message.into_turn(i))
         .collect::<Result<Vec<_>, _>>()?;
     let tools = request.tools.take().unwrap_or_default();
-    let prompt = request.conversation(messages, tools.into_iter().map(Tool::into_value).collect());
+    let tools = tools.into_iter().enumerate();
+    let tools = tools
+        .map(|(i, tool)| tool.into_value(i))
+        .collect::<Result<Vec<_>, _>>()?;
+    let prompt = request.conversation(messages, tools);
     let asked = Asked {
         kind: Kind::Chat,
         model,
@@ -172,7 +176,13 @@ async fn submit(
     let stream = request.stream.unwrap_or(true);
     let job = request.into_job(model.clone(), prompt)?;
     let submitted = app.backend.submit(job, caller).await;
-    let answer = submitted.map_err(|error| about(&model, error))?;
+    let answer = submitted.map_err(|error| {
+        let error = match kind {
+            Kind::Generate => error.renamed("messages", "prompt"),
+            Kind::Chat => error,
+        };
+        about(&model, options::renamed(error))
+    })?;
     if stream {
         return Ok(answer::stream(kind, model, answer, started).await?);
     }
@@ -192,6 +202,10 @@ async fn load(app: &App, kind: Kind, model: &str, keep_alive: Option<KeepAlive>)
 }
 
 impl TextRequest {
+    fn keep_alive(&self) -> Option<KeepAlive> {
+        self.keep_alive.map(Into::into)
+    }
+
     /// Fields of `generate` that are not to be had.
     fn refuse_what_is_not_here(&self) -> Result<(), ApiError> {
         let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
@@ -271,7 +285,7 @@ impl TextRequest {
                 Some(false) => Overflow::Refuse,
                 _ => Overflow::Truncate,
             },
-            keep_alive: self.keep_alive,
+            keep_alive: self.keep_alive.map(Into::into),
             ..Job::default()
         })
     }
@@ -321,8 +335,12 @@ impl Call {
 }
 
 impl Tool {
-    /// The tool as templates know it.
-    fn into_value(self) -> Value {
+    /// The tool, which is the `index`th, as templates know it.
+    fn into_value(self, index: usize) -> Result<Value, ApiError> {
+        let parameters = self.function.rest.get("parameters");
+        if let Some(parameters) = parameters.filter(|it| !it.is_null()) {
+            check_parameters(parameters, &format!("tools[{index}].function.parameters"))?;
+        }
         let mut function = Map::new();
         function.insert("name".to_owned(), self.function.name.into());
         function.extend(self.function.rest);
@@ -330,6 +348,6 @@ impl Tool {
         tool.insert("type".to_owned(), "function".into());
         tool.extend(self.rest);
         tool.insert("function".to_owned(), function.into());
-        tool.into()
+        Ok(tool.into())
     }
 }

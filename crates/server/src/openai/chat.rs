@@ -9,7 +9,6 @@ use serde_json::{Map, Value};
 
 use self::answer::Reply;
 use super::events::Data;
-use super::fields::{Few, Integer, count, required};
 use super::format::FormatFields;
 use super::messages::{Messages, conversation};
 use super::options::{Options, max_tokens};
@@ -17,6 +16,7 @@ use super::tools::ToolFields;
 use super::{Refusal, caller};
 use crate::ApiError;
 use crate::app::App;
+use crate::fields::{Few, Integer, count, required};
 use crate::job::{Caller, ChatPrompt, Job, Prompt};
 use crate::narrator::narrate;
 use crate::wire::parse;
@@ -51,6 +51,8 @@ struct Request {
     include_usage: bool,
     /// The answer's calls are expected in the old form.
     legacy: bool,
+    /// The field that asks for the answer's form.
+    format_field: String,
 }
 
 /// Answers a conversation.
@@ -63,7 +65,12 @@ pub(super) async fn complete(
     // Long conversations are not kept in memory twice while the answer is written.
     drop(body);
     let logprobs = request.job.top_logprobs.is_some();
-    let answer = app.backend.submit(request.job, caller(extension)).await?;
+    let submitted = app.backend.submit(request.job, caller(extension)).await;
+    let answer = submitted.map_err(|error| {
+        let tools = if request.legacy { "functions" } else { "tools" };
+        let error = error.renamed("format", &request.format_field);
+        error.renamed("tools", tools)
+    })?;
     let reply = Reply::new(&answer, logprobs, request.legacy);
     if request.stream {
         let chunks = reply.into_chunks(answer.n, request.include_usage);
@@ -80,7 +87,7 @@ fn request(body: &Bytes) -> Result<Request, ApiError> {
     let fields: ChatFields = parse(body)?;
     let tools = parse::<ToolFields>(body)?.into_tools()?;
     let (stream, include_usage) = (options.stream == Some(true), options.include_usage());
-    let mut job = options.into_job(parse::<FormatFields>(body)?)?;
+    let (mut job, format_field) = options.into_job(parse::<FormatFields>(body)?)?;
     job.max_tokens = match (fields.max_completion_tokens, fields.max_tokens) {
         (Some(limit), _) => max_tokens("max_completion_tokens", limit)?,
         (None, Some(limit)) => max_tokens("max_tokens", limit)?,
@@ -89,7 +96,7 @@ fn request(body: &Bytes) -> Result<Request, ApiError> {
     job.top_logprobs = top_logprobs(fields.logprobs, fields.top_logprobs)?;
     refuse_sound(fields.modalities)?;
     let mut prompt = ChatPrompt {
-        messages: conversation(required("messages", fields.messages)?)?,
+        messages: conversation(required(fields.messages, "messages")?)?,
         tools: tools.tools,
         tool_choice: tools.choice,
         parallel_tool_calls: tools.parallel,
@@ -114,6 +121,7 @@ fn request(body: &Bytes) -> Result<Request, ApiError> {
         stream,
         include_usage,
         legacy: tools.legacy,
+        format_field,
     })
 }
 
@@ -146,7 +154,7 @@ fn think(
 
 /// How many alternatives are reported with each token; `None` if the tokens are not.
 fn top_logprobs(wanted: Option<bool>, top: Option<Integer>) -> Result<Option<usize>, ApiError> {
-    let top = top.map(|top| count("top_logprobs", top, 0..=TOP_LOGPROBS_MAX));
+    let top = top.map(|top| count(top, 0..=TOP_LOGPROBS_MAX, "top_logprobs"));
     match (wanted, top.transpose()?) {
         (Some(true), top) => Ok(Some(top.unwrap_or(0))),
         (_, None | Some(0)) => Ok(None),

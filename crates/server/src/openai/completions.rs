@@ -9,12 +9,12 @@ use serde::Deserialize;
 
 use self::answer::Reply;
 use super::events::{Data, Merged};
-use super::fields::{Integer, count, required};
 use super::format::FormatFields;
 use super::options::{Options, max_tokens};
 use super::prompts::{WirePrompts, prompts};
 use super::{Refusal, caller};
 use crate::app::App;
+use crate::fields::{Integer, count, required};
 use crate::job::{Caller, Completed, Job, Prompt, Usage};
 use crate::narrator::narrate;
 use crate::openai::usage;
@@ -53,6 +53,8 @@ struct Request {
     echoes: Vec<String>,
     stream: bool,
     include_usage: bool,
+    /// The field that asks for the answers' form.
+    format_field: String,
 }
 
 /// Answers each prompt.
@@ -68,7 +70,8 @@ pub(super) async fn complete(
     let mut answers = Vec::with_capacity(request.jobs.len());
     for job in request.jobs {
         // If one is refused, the ones before it are dropped, which cancels them.
-        answers.push(app.backend.submit(job, caller.clone()).await?);
+        let submitted = app.backend.submit(job, caller.clone()).await;
+        answers.push(submitted.map_err(|error| error.renamed("format", &request.format_field))?);
     }
     let reply = Reply::new(&answers[0].model, top_logprobs, request.echoes);
     if request.stream {
@@ -99,21 +102,21 @@ fn request(body: &Bytes) -> Result<Request, ApiError> {
     let options: Options = parse(body)?;
     let fields: CompletionFields = parse(body)?;
     let (stream, include_usage) = (options.stream == Some(true), options.include_usage());
-    let mut job = options.into_job(parse::<FormatFields>(body)?)?;
+    let (mut job, format_field) = options.into_job(parse::<FormatFields>(body)?)?;
     job.max_tokens = match fields.max_tokens {
         Some(limit) => max_tokens("max_tokens", limit)?,
         None => Some(MAX_TOKENS),
     };
     let logprobs = fields.logprobs;
     job.top_logprobs = logprobs
-        .map(|top| count("logprobs", top, 0..=LOGPROBS_MAX))
+        .map(|top| count(top, 0..=LOGPROBS_MAX, "logprobs"))
         .transpose()?;
     refuse_best_of(fields.best_of, job.n)?;
     if fields.suffix.is_some_and(|suffix| !suffix.is_empty()) {
         let message = "suffix asks for text between two others; models here only go on";
         return Err(ApiError::unsupported(message).at("suffix"));
     }
-    let prompts = prompts("prompt", required("prompt", fields.prompt)?)?;
+    let prompts = prompts("prompt", required(fields.prompt, "prompt")?)?;
     let answers = prompts.len() * job.n;
     if answers > ANSWERS_MAX {
         let message = format!(
@@ -136,6 +139,7 @@ fn request(body: &Bytes) -> Result<Request, ApiError> {
         echoes,
         stream,
         include_usage,
+        format_field,
     })
 }
 

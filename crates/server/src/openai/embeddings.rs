@@ -9,12 +9,12 @@ use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::fields::{Integer, Stay, count, required};
 use super::options::overflow;
 use super::prompts::{WirePrompts, prompts};
 use super::{Refusal, caller};
 use crate::ApiError;
 use crate::app::App;
+use crate::fields::{Integer, Stay, count, required};
 use crate::job::{Caller, EmbedJob, Prompt};
 use crate::wire::parse;
 
@@ -69,19 +69,20 @@ pub(super) async fn embed(
     let fields: Fields = parse(&body)?;
     drop(body);
     let encoding = encoding(fields.encoding_format.as_deref())?;
-    let model = required("model", fields.model)?;
+    let model = required(fields.model, "model")?;
     let dimensions = match fields.dimensions {
         Some(dimensions) => Some(dimensions_of(&app, &model, dimensions).await?),
         None => None,
     };
     let job = EmbedJob {
         model: model.clone(),
-        inputs: inputs(required("input", fields.input)?)?,
+        inputs: inputs(required(fields.input, "input")?)?,
         overflow: overflow(fields.truncate_prompt, fields.truncation.as_deref())?,
         dimensions,
-        keep_alive: fields.keep_alive.map(|Stay(keep_alive)| keep_alive),
+        keep_alive: fields.keep_alive.map(Into::into),
     };
-    let embedded = app.backend.embed(job, caller(extension)).await?;
+    let embedded = app.backend.embed(job, caller(extension)).await;
+    let embedded = embedded.map_err(|error| error.renamed("prompt", "input"))?;
     let vectors = embedded.vectors.into_iter().enumerate();
     let data = vectors.map(|(index, vector)| Item {
         object: "embedding",
@@ -113,7 +114,7 @@ fn encoding(name: Option<&str>) -> Result<Encoding, ApiError> {
 async fn dimensions_of(app: &App, model: &str, wanted: Integer) -> Result<usize, ApiError> {
     let n_embd = app.backend.show(model.to_owned()).await?.info.n_embd;
     // At most 2^64, far below what `i128` holds.
-    count("dimensions", wanted, 1..=n_embd as i128)
+    count(wanted, 1..=n_embd as i128, "dimensions")
 }
 
 fn inputs(wire: WirePrompts) -> Result<Vec<Prompt>, ApiError> {

@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::fields::Few;
 use crate::ApiError;
+use crate::fields::{Few, required};
 use crate::job::Format;
 
 /// Texts of which an answer must be one.
@@ -47,11 +47,11 @@ struct Structured {
 }
 
 impl FormatFields {
-    /// The one form that is asked for.
+    /// The one form that is asked for, and the field that asks for it.
     ///
     /// # Errors
     /// If it is unknown, incomplete, or more than one is asked for.
-    pub(super) fn into_format(self) -> Result<Format, ApiError> {
+    pub(super) fn into_format(self) -> Result<(Format, String), ApiError> {
         // An empty one is how some clients say that they want none.
         if self.grammar.is_some_and(|grammar| grammar != "") {
             let message = "grammar is a GBNF grammar, which is not understood here; \
@@ -102,15 +102,15 @@ impl FormatFields {
 }
 
 /// The one that is more than text.
-fn only(asked: Vec<(String, Format)>) -> Result<Format, ApiError> {
+fn only(asked: Vec<(String, Format)>) -> Result<(Format, String), ApiError> {
     let mut asked = asked
         .into_iter()
         .filter(|(_, format)| *format != Format::Text);
     let Some((first, format)) = asked.next() else {
-        return Ok(Format::Text);
+        return Ok((Format::Text, "response_format".to_owned()));
     };
     match asked.next() {
-        None => Ok(format),
+        None => Ok((format, first)),
         Some((second, _)) => {
             let message = format!("{first} and {second} are both given; an answer has one form");
             Err(ApiError::invalid(message).at(second))
@@ -129,7 +129,7 @@ impl ResponseFormat {
             ("json_schema", _) => {
                 let name = "response_format.json_schema.schema";
                 let schema = self.json_schema.and_then(|it| it.schema);
-                let schema = super::fields::required(name, schema)?;
+                let schema = required(schema, name)?;
                 checked_schema(name, schema).map(Format::JsonSchema)
             }
             (other, _) => {
@@ -186,7 +186,8 @@ mod tests {
 
     fn format(fields: Value) -> Result<Format, String> {
         let fields: FormatFields = serde_json::from_value(fields).expect("fields");
-        fields.into_format().map_err(|error| error.param.unwrap())
+        let asked = fields.into_format().map_err(|error| error.param.unwrap());
+        asked.map(|(format, _)| format)
     }
 
     #[test]

@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use troika_engine::chat::{ChatMessage, Content, FunctionCall, ToolCall};
 
-use super::fields::{Few, TextOr};
 use crate::ApiError;
+use crate::fields::{Few, TextOr};
 
 /// The turns of a request. More fit into no context.
 pub(super) type Messages = Few<Message, 16_384>;

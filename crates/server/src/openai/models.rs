@@ -27,9 +27,7 @@ pub(super) async fn retrieve(
     let models = app.backend.models().await?;
     match models.iter().find(|model| is_called(model, &name)) {
         Some(model) => Ok(Json(body(model))),
-        None => Err(ApiError::not_found(format!("there is no model `{name}`"))
-            .at("model")
-            .into()),
+        None => Err(ApiError::no_model(&name).into()),
     }
 }
 

@@ -6,9 +6,9 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::fields::{Few, Integer, Stay, TextOr, count, number, required};
 use super::format::FormatFields;
 use crate::ApiError;
+use crate::fields::{Few, Integer, Stay, TextOr, count, required, within};
 use crate::job::{Job, Overflow, Sampling};
 
 /// Answers to one prompt at most: each takes a place of its own in the batch and in the KV cache.
@@ -25,14 +25,14 @@ pub(super) struct Options {
     pub(super) stream: Option<bool>,
     stream_options: Option<StreamOptions>,
     stop: Option<TextOr<Stops>>,
-    temperature: Option<f32>,
-    top_p: Option<f32>,
+    temperature: Option<f64>,
+    top_p: Option<f64>,
     top_k: Option<Integer>,
-    min_p: Option<f32>,
-    repeat_penalty: Option<f32>,
-    repetition_penalty: Option<f32>,
-    presence_penalty: Option<f32>,
-    frequency_penalty: Option<f32>,
+    min_p: Option<f64>,
+    repeat_penalty: Option<f64>,
+    repetition_penalty: Option<f64>,
+    presence_penalty: Option<f64>,
+    frequency_penalty: Option<f64>,
     seed: Option<Integer>,
     logit_bias: Option<Map<String, Value>>,
     ignore_eos: Option<bool>,
@@ -53,40 +53,43 @@ impl Options {
         options.and_then(|it| it.include_usage) == Some(true)
     }
 
-    /// A job with all but the prompt and the limits, which the two interfaces read in ways of their own.
+    /// A job with all but the prompt and the limits, which the two interfaces read in ways of their own; and the field that
+    /// asks for the answer's form.
     ///
     /// # Errors
     /// If a field is out of range.
-    pub(super) fn into_job(self, format: FormatFields) -> Result<Job, ApiError> {
-        Ok(Job {
-            model: required("model", self.model.clone())?,
-            n: self.n.map_or(Ok(1), |n| count("n", n, 1..=N_MAX))?,
+    pub(super) fn into_job(self, format: FormatFields) -> Result<(Job, String), ApiError> {
+        let (format, format_field) = format.into_format()?;
+        let job = Job {
+            model: required(self.model.clone(), "model")?,
+            n: self.n.map_or(Ok(1), |n| count(n, 1..=N_MAX, "n"))?,
             sampling: self.sampling()?,
-            format: format.into_format()?,
+            format,
             overflow: overflow(self.truncate_prompt, self.truncation.as_deref())?,
-            keep_alive: self.keep_alive.map(|Stay(keep_alive)| keep_alive),
+            keep_alive: self.keep_alive.map(Into::into),
             stop: stops(self.stop)?,
             ignore_end: self.ignore_eos == Some(true),
             ..Job::default()
-        })
+        };
+        Ok((job, format_field))
     }
 
     fn sampling(&self) -> Result<Sampling, ApiError> {
         let repeat_penalty = match self.repeat_penalty {
-            Some(_) => number("repeat_penalty", self.repeat_penalty, 0.1..=10.0)?,
-            None => number("repetition_penalty", self.repetition_penalty, 0.1..=10.0)?,
+            Some(_) => within(self.repeat_penalty, 0.1..=10.0, "repeat_penalty")?,
+            None => within(self.repetition_penalty, 0.1..=10.0, "repetition_penalty")?,
         };
-        let penalty = |name, value| number(name, value, -2.0..=2.0);
+        let penalty = |value, name| within(value, -2.0..=2.0, name);
         let logit_bias = self.logit_bias.iter().flatten();
         Ok(Sampling {
-            temperature: number("temperature", self.temperature, 0.0..=2.0)?,
+            temperature: within(self.temperature, 0.0..=2.0, "temperature")?,
             top_k: self.top_k.map(top_k).transpose()?,
-            top_p: number("top_p", self.top_p, 0.0..=1.0)?,
-            min_p: number("min_p", self.min_p, 0.0..=1.0)?,
+            top_p: within(self.top_p, 0.0..=1.0, "top_p")?,
+            min_p: within(self.min_p, 0.0..=1.0, "min_p")?,
             repeat_penalty,
             repeat_last_n: None,
-            presence_penalty: penalty("presence_penalty", self.presence_penalty)?,
-            frequency_penalty: penalty("frequency_penalty", self.frequency_penalty)?,
+            presence_penalty: penalty(self.presence_penalty, "presence_penalty")?,
+            frequency_penalty: penalty(self.frequency_penalty, "frequency_penalty")?,
             seed: self.seed.map(seed).transpose()?,
             logit_bias: logit_bias.map(bias).collect::<Result<_, _>>()?,
         })
@@ -95,13 +98,13 @@ impl Options {
 
 /// All tokens are 0 to us and -1 to some.
 fn top_k(value: Integer) -> Result<u32, ApiError> {
-    let top_k: i64 = count("top_k", value, -1..=u32::MAX.into())?;
+    let top_k: i64 = count(value, -1..=u32::MAX.into(), "top_k")?;
     Ok(u32::try_from(top_k).unwrap_or(0))
 }
 
 /// Any 64 bits, with or without a sign.
 fn seed(value: Integer) -> Result<u64, ApiError> {
-    let seed: i128 = count("seed", value, i64::MIN.into()..=u64::MAX.into())?;
+    let seed: i128 = count(value, i64::MIN.into()..=u64::MAX.into(), "seed")?;
     Ok(seed as u64)
 }
 
@@ -154,6 +157,6 @@ pub(super) fn overflow(
 pub(super) fn max_tokens(name: &str, value: Integer) -> Result<Option<usize>, ApiError> {
     match value {
         Integer(-1) => Ok(None),
-        value => count(name, value, 1..=u32::MAX.into()).map(Some),
+        value => count(value, 1..=u32::MAX.into(), name).map(Some),
     }
 }

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
-use super::fields::{Integer, TextOr};
 use crate::ApiError;
+use crate::fields::{Integer, TextOr};
 use crate::job::Prompt;
 
 /// Prompts in one request at most, as at OpenAI.

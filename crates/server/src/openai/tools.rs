@@ -3,9 +3,8 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::fields::{Few, TextOr};
 use crate::ApiError;
-use crate::fields::function_name;
+use crate::fields::{Few, TextOr, check_parameters, function_name, required};
 use crate::job::ToolChoice;
 
 /// Tools in one request at most: each is a part of the prompt.
@@ -32,7 +31,7 @@ struct Tool {
 struct Function {
     name: String,
     description: Option<String>,
-    parameters: Option<Map<String, Value>>,
+    parameters: Option<Value>,
     strict: Option<bool>,
 }
 
@@ -86,7 +85,11 @@ impl ToolFields {
         let list = if legacy { "functions" } else { "tools" };
         for (i, function) in functions.iter().enumerate() {
             let within = if legacy { "" } else { ".function" };
-            function_name(&function.name, &format!("{list}[{i}]{within}.name"))?;
+            let place = format!("{list}[{i}]{within}");
+            function_name(&function.name, &format!("{place}.name"))?;
+            if let Some(parameters) = &function.parameters {
+                check_parameters(parameters, &format!("{place}.parameters"))?;
+            }
         }
         let choice = match (self.function_call, self.tool_choice) {
             (Some(TextOr::Text(word)), None) => by_word("function_call", &word)?,
@@ -176,7 +179,7 @@ impl Allowed {
         let mut names = Vec::with_capacity(tools.len());
         for (i, tool) in tools.into_iter().enumerate() {
             let place = format!("tool_choice.allowed_tools.tools[{i}].function.name");
-            let named = super::fields::required(&place, tool.function)?;
+            let named = required(tool.function, &place)?;
             one_of(functions, &place, named.name.clone())?;
             names.push(named.name);
         }
@@ -193,7 +196,7 @@ impl Function {
         function.insert("name".to_owned(), self.name.into());
         let fields = [
             ("description", self.description.map(Value::from)),
-            ("parameters", self.parameters.map(Value::from)),
+            ("parameters", self.parameters),
             ("strict", self.strict.map(Value::from)),
         ];
         for (name, value) in fields {

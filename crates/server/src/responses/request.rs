@@ -11,9 +11,9 @@ use serde_json::{Map, Value, json};
 
 use super::item::{Item, Kind, conversation};
 use super::store::{Store, Turn};
-use crate::ApiError;
 use crate::fields::{TextOr, positive, required, within};
 use crate::job::{ChatPrompt, Format, Job, Overflow, Prompt, Sampling};
+use crate::{ApiError, ErrorKind};
 use input::WireItem;
 use tools::Tool;
 
@@ -39,7 +39,7 @@ const INCLUDABLE: [&str; 8] = [
 #[derive(Debug, Deserialize)]
 pub(super) struct Request {
     model: Option<String>,
-    input: Option<TextOr<WireItem>>,
+    input: Option<TextOr<Vec<WireItem>>>,
     instructions: Option<String>,
     previous_response_id: Option<String>,
     store: Option<bool>,
@@ -225,6 +225,12 @@ impl Request {
     }
 }
 
+/// An error about a job, with the names that its fields have in this interface.
+pub(super) fn renamed(error: ApiError) -> ApiError {
+    let error = error.renamed("format", "text.format");
+    error.renamed("messages", "input")
+}
+
 fn invalid(param: &str, message: String) -> ApiError {
     ApiError::invalid(message).at(param)
 }
@@ -366,7 +372,8 @@ fn previous(
             let message = format!(
                 "there is no stored response `{id}`: it is unknown, was deleted, or was forgotten; send the whole conversation as `input`"
             );
-            Err(invalid("previous_response_id", message))
+            let error = ApiError::new(ErrorKind::PreviousNotFound, message);
+            Err(error.at("previous_response_id"))
         }
     }
 }

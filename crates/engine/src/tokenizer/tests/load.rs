@@ -26,6 +26,13 @@ fn answers_end_by_key_and_by_name() {
     assert!(ends("<|im_end|>") && !ends("<|begin|>") && !ends("<tool>"));
     assert_eq!(tokenizer.eot(), tokenizer.token_id("<|im_end|>"));
     assert!(!tokenizer.is_end_of_generation(TokenId(u32::MAX)));
+    // A token that the file names as such, and that is called so as well, is listed once.
+    let mut metadata = bpe_metadata("qwen2");
+    let end = tokenizer.token_id("<|im_end|>").expect("a token");
+    metadata.insert("tokenizer.ggml.eos_token_id", end.0);
+    metadata.insert("tokenizer.ggml.eot_token_id", end.0);
+    let ends = build(&metadata).ends_of_generation().to_vec();
+    assert_eq!(ends.iter().filter(|&&id| id == end).count(), 1, "{ends:?}");
 
     let tokenizer = build(&spm_metadata());
     assert!(

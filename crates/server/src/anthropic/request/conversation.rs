@@ -17,7 +17,7 @@ use crate::fields::{TextOr, required};
 #[derive(Debug, Deserialize)]
 pub(super) struct Message {
     role: String,
-    content: TextOr<Block>,
+    content: TextOr<Vec<Block>>,
 }
 
 /// A block of any kind: the kind decides which fields must be there. Not a tagged enum, which would forget the path of
@@ -32,7 +32,7 @@ pub(super) struct Block {
     name: Option<String>,
     input: Option<Map<String, Value>>,
     tool_use_id: Option<String>,
-    content: Option<TextOr<Self>>,
+    content: Option<TextOr<Vec<Self>>>,
     is_error: Option<bool>,
 }
 
@@ -71,10 +71,10 @@ pub(super) fn conversation(messages: Vec<Message>) -> Result<(Vec<ChatMessage>, 
 ///
 /// # Errors
 /// If a block is not text.
-pub(super) fn text(content: TextOr<Block>, path: &str) -> Result<String, ApiError> {
+pub(super) fn text(content: TextOr<Vec<Block>>, path: &str) -> Result<String, ApiError> {
     let blocks = match content {
         TextOr::Text(text) => return Ok(text),
-        TextOr::List(blocks) => blocks,
+        TextOr::Other(blocks) => blocks,
     };
     let mut texts = Vec::with_capacity(blocks.len());
     for (i, block) in blocks.into_iter().enumerate() {
@@ -118,7 +118,7 @@ impl Turns {
         let of_user = message.role == "user";
         match message.content {
             TextOr::Text(text) => self.say(&message.role, &text),
-            TextOr::List(blocks) => {
+            TextOr::Other(blocks) => {
                 for (i, block) in blocks.into_iter().enumerate() {
                     let path = format!("{content_path}[{i}]");
                     match of_user {

@@ -19,12 +19,12 @@ pub(super) struct WireItem {
     kind: Option<String>,
     id: Option<String>,
     role: Option<String>,
-    content: Option<TextOr<WirePart>>,
+    content: Option<TextOr<Vec<WirePart>>>,
     summary: Option<Vec<WirePart>>,
     call_id: Option<String>,
     name: Option<String>,
     arguments: Option<String>,
-    output: Option<TextOr<WirePart>>,
+    output: Option<TextOr<Vec<WirePart>>>,
 }
 
 /// A part of an item's content.
@@ -41,7 +41,7 @@ struct WirePart {
 /// # Errors
 /// If one is not to be understood, or one that is referred to is not stored.
 pub(super) fn items(
-    input: TextOr<WireItem>,
+    input: TextOr<Vec<WireItem>>,
     store: &Store,
     owner: Option<&str>,
 ) -> Result<Vec<Arc<Item>>, ApiError> {
@@ -54,7 +54,7 @@ pub(super) fn items(
                 Kind::Message { role, parts },
             ))]);
         }
-        TextOr::List(wire) => wire,
+        TextOr::Other(wire) => wire,
     };
     let wanted: BTreeSet<_> = wire.iter().filter_map(WireItem::refers_to).collect();
     let stored = match wanted.is_empty() {
@@ -120,9 +120,9 @@ fn item(wire: WireItem, path: &str) -> Result<Item, ApiError> {
             Kind::Message { role, parts }
         }
         "reasoning" => {
-            let of = |parts, field, kind| texts(TextOr::List(parts), &at(field), &[kind]);
+            let of = |parts, field, kind| texts(TextOr::Other(parts), &at(field), &[kind]);
             let content = match wire.content {
-                Some(TextOr::List(parts)) => parts,
+                Some(TextOr::Other(parts)) => parts,
                 _ => Vec::new(),
             };
             let summary = wire.summary.unwrap_or_default();
@@ -155,10 +155,14 @@ fn item(wire: WireItem, path: &str) -> Result<Item, ApiError> {
 }
 
 /// The texts of content that can be nothing else.
-fn texts(content: TextOr<WirePart>, path: &str, known: &[&str]) -> Result<Vec<String>, ApiError> {
+fn texts(
+    content: TextOr<Vec<WirePart>>,
+    path: &str,
+    known: &[&str],
+) -> Result<Vec<String>, ApiError> {
     let parts = match content {
         TextOr::Text(text) => return Ok(vec![text]),
-        TextOr::List(parts) => parts,
+        TextOr::Other(parts) => parts,
     };
     let mut texts = Vec::with_capacity(parts.len());
     for (i, part) in parts.into_iter().enumerate() {

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::ApiError;
-use crate::fields::{function_name, required};
+use crate::fields::{check_parameters, function_name, required};
 use crate::job::ToolChoice;
 
 /// A tool, in this interface's flat form.
@@ -14,7 +14,7 @@ pub(super) struct Tool {
     kind: String,
     name: Option<String>,
     description: Option<String>,
-    parameters: Option<Map<String, Value>>,
+    parameters: Option<Value>,
     strict: Option<bool>,
 }
 
@@ -76,6 +76,9 @@ fn tool_echo(tool: Tool, i: usize) -> Result<Value, ApiError> {
     let param = format!("tools[{i}].name");
     let name = required(tool.name, &param)?;
     function_name(&name, &param)?;
+    if let Some(parameters) = &tool.parameters {
+        check_parameters(parameters, &format!("tools[{i}].parameters"))?;
+    }
     Ok(json!({
         "type": "function",
         "name": name,

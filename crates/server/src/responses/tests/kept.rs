@@ -100,6 +100,7 @@ async fn a_response_is_its_keys_own() {
     let (status, body) = server.request("bob", "POST /v1/responses", &body).await;
     assert_eq!(status, 400);
     assert!(body.contains("previous_response_id"), "{body}");
+    assert!(body.contains("previous_response_not_found"), "{body}");
     assert_eq!(server.json(&line, &Value::Null).await.0, 200, "still there");
 }
 

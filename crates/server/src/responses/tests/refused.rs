@@ -118,6 +118,13 @@ fn wrong() -> Vec<(Value, &'static str)> {
             "tools[0].parameters",
         ),
         (
+            tool(json!({"type": "function", "name": "f", "parameters": {"type": "string"}})),
+            "tools[0].parameters",
+        ),
+        (tool(json!(["function", "f"])), "tools[0]"),
+        (json!({"text": [{"type": "text"}]}), "text"),
+        (item(json!(["message", "id", "user", "a"])), "input[0]"),
+        (
             json!({"tools": [{"type": "function", "name": "f"}, {"type": "function", "name": "f"}]}),
             "tools[1].name",
         ),

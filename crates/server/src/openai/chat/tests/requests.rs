@@ -248,6 +248,21 @@ async fn wrong_values_name_the_field() {
             json!([{"type": "function", "function": {"name": "f"}}]),
         ),
         ("function_call.name", json!([{"name": "f"}])),
+        (
+            "tools[0].function.parameters",
+            json!([
+                [{"function": {"name": "f", "parameters": {"type": "nothing"}}}],
+                [{"function": {"name": "f", "parameters": {"properties": 5}}}]
+            ]),
+        ),
+        (
+            "functions[0].parameters",
+            json!([[{"name": "f", "parameters": {"type": "string"}}]]),
+        ),
+        ("tools[0]", json!([[["function", {"name": "f"}]]])),
+        ("stream_options", json!([[true]])),
+        ("tool_choice", json!([["function", {"name": "f"}]])),
+        ("response_format", json!([["text"]])),
         ("continue_final_message", json!([true])),
         ("modalities", json!([["text", "audio"]])),
         ("grammar", json!(["root ::= \"x\""])),
@@ -332,7 +347,7 @@ async fn bodies_that_are_no_requests() {
         assert!(answer.contains("invalid_request_error"), "{answer}");
     }
     let (status, error) = refused(&asks(json!({"model": "huge"}))).await;
-    assert_eq!((status, &error["type"]), (404, &json!("not_found_error")));
+    assert_eq!((status, &error["code"]), (404, &json!("model_not_found")));
 }
 
 /// JSON of any form, with the words that the interface knows strewn in.
