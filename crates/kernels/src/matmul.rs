@@ -233,8 +233,7 @@ fn quantize(
             for (block, values) in row.as_chunks::<BLOCK>().0.iter().enumerate() {
                 let at = first + block * stride;
                 let block_scale = scales[block * BLOCK / group.values()];
-                let sum = |half: &[i8]| half.iter().map(|&v| i32::from(v)).sum::<i32>();
-                let (low, high) = (sum(&values[..16]), sum(&values[16..]));
+                let (low, high) = (sum_of_half(&values[..16]), sum_of_half(&values[16..]));
                 // SAFETY: each block of each token has its own index.
                 unsafe {
                     q.part(at * BLOCK, BLOCK).copy_from_slice(values);
@@ -246,6 +245,19 @@ fn quantize(
         });
     };
     pool.for_each(n_tok, 4, quantize_token);
+}
+
+/// The sum of 16 values, eight bytes at a time: one by one, they would take as long as a tenth of the products.
+fn sum_of_half(values: &[i8]) -> i32 {
+    const EVERY_OTHER: u64 = 0x00ff_00ff_00ff_00ff;
+    // Bytes that are 128 larger have no sign, and no carry crosses from one sum of 16 bits to the next.
+    let eight = |bytes: &[i8]| {
+        let unsigned = u64::from_le_bytes(std::array::from_fn(|i| bytes[i] as u8 ^ 0x80));
+        (unsigned & EVERY_OTHER) + ((unsigned >> 8) & EVERY_OTHER)
+    };
+    let pairs = eight(&values[..8]) + eight(&values[8..16]);
+    let sum = pairs.wrapping_mul(0x0001_0001_0001_0001) >> 48;
+    sum as i32 - 16 * 128
 }
 
 thread_local! {
@@ -453,6 +465,28 @@ impl Part<'_> {
         let rows = PANEL_ROWS.min(self.w.n_out() - first);
         // SAFETY: each panel of each token is computed once.
         let y = unsafe { self.y.part(token * self.w.n_out() + first, rows) };
-        y.copy_from_slice(&out[..rows]);
+        match (
+            <&mut [f32; PANEL_ROWS]>::try_from(&mut *y),
+            out.first_chunk(),
+        ) {
+            // A length that the compiler knows is a move of one register, not a call.
+            (Ok(y), Some(out)) => *y = *out,
+            _ => y.copy_from_slice(&out[..rows]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn eight_bytes_at_a_time_make_the_same_sum(values: [i8; 16]) {
+            let sum: i32 = values.iter().map(|&value| i32::from(value)).sum();
+            prop_assert_eq!(sum_of_half(&values), sum);
+        }
     }
 }

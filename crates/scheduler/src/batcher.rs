@@ -23,7 +23,9 @@ pub struct Limits {
     pub running: usize,
     /// Tokens of prompts that one step reads when no answer is under way.
     pub prefill_tokens: usize,
-    /// How many times as long as without prompts a step may take while answers are under way.
+    /// How many times as long as without prompts a step may take while answers are under way. If several prompts wait, all
+    /// but one count as if they were answers already: soon they will be, and where many wait, answers that flow a little
+    /// slower are a fair price.
     pub stretch: f64,
     /// Tokens of a page of the KV cache.
     pub page_tokens: usize,
@@ -35,8 +37,8 @@ impl Default for Limits {
             queue: 256,
             running: 64,
             prefill_tokens: 512,
-            // Twice leaves a margin to the three times at which people notice that the flow falters.
-            stretch: 2.0,
+            // A margin to the three times at which people notice that the flow falters.
+            stretch: 2.2,
             page_tokens: 32,
         }
     }
@@ -268,7 +270,9 @@ impl Batcher {
         if decoding == 0 {
             return max;
         }
-        let stretched = self.pace.stretched(decoding, self.limits.stretch);
+        let unread = self.running.len() - decoding + self.waiting.len();
+        let answers = decoding + unread.saturating_sub(1).min(self.limits.running);
+        let stretched = self.pace.stretched(answers, self.limits.stretch);
         stretched
             .map_or(PREFILL_TOKENS_MIN, |n_tok| n_tok.saturating_sub(decoding))
             .clamp(PREFILL_TOKENS_MIN, max)

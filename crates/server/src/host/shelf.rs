@@ -100,7 +100,7 @@ impl Handle {
             .is_some_and(|worker| !worker.thread.is_finished())
     }
 
-    /// Ends the worker once its jobs are done; its memory is free when the thread has ended.
+    /// Ends the worker of an idle model; its memory is free when the thread has ended.
     fn close(&self) -> Option<JoinHandle<()>> {
         lock(&self.worker).take().map(|worker| worker.thread)
     }
@@ -132,6 +132,7 @@ impl std::fmt::Debug for Handle {
 pub(crate) struct Lease(Arc<Handle>);
 
 impl Lease {
+    /// Only under the lock of the shelf that the model stands on, or from another lease.
     fn new(handle: &Arc<Handle>, keep_alive: Option<KeepAlive>) -> Self {
         let mut usage = lock(&handle.usage);
         usage.leases += 1;
@@ -215,10 +216,9 @@ impl Shelf {
                 return Ok(lease);
             }
             let this = Arc::clone(&shelf);
-            let handle = tokio::task::spawn_blocking(move || this.bring(&entry, info))
-                .await
-                .map_err(|_| ApiError::internal())??;
-            Ok(Lease::new(&handle, keep_alive))
+            let bring = move || this.bring(&entry, info, keep_alive);
+            let brought = tokio::task::spawn_blocking(bring).await;
+            brought.map_err(|_| ApiError::internal())?
         });
         task.await.map_err(|_| ApiError::internal())?
     }
@@ -230,14 +230,18 @@ impl Shelf {
         if handle.info.digest == info.digest && handle.is_alive() {
             return Some(Lease::new(handle, keep_alive));
         }
-        // Its file or its settings are others now. Jobs in progress end as they began.
-        let old = loaded.remove(&info.name)?;
-        old.close();
+        // Its file or its settings are others now. Those who have a lease end as they began.
+        take(&mut loaded, &info.name);
         None
     }
 
     /// Loads a model, after others have made room for it.
-    fn bring(&self, entry: &Entry, info: ModelInfo) -> Result<Arc<Handle>, ApiError> {
+    fn bring(
+        &self,
+        entry: &Entry,
+        info: ModelInfo,
+        keep_alive: Option<KeepAlive>,
+    ) -> Result<Lease, ApiError> {
         let start = Instant::now();
         let file = entry.open().map_err(|error| damaged(&info.name, &error))?;
         let spec = troika_engine::model_spec(&file).map_err(|error| damaged(&info.name, &error))?;
@@ -264,9 +268,10 @@ impl Shelf {
             seconds = start.elapsed().as_secs_f64(),
             "model loaded"
         );
-        let name = handle.info.name.clone();
-        lock(&self.loaded).insert(name, Arc::clone(&handle));
-        Ok(handle)
+        let mut loaded = lock(&self.loaded);
+        let lease = Lease::new(&handle, keep_alive);
+        loaded.insert(handle.info.name.clone(), handle);
+        Ok(lease)
     }
 
     fn handle(
@@ -344,45 +349,50 @@ impl Shelf {
 
     /// Puts away the model that has been idle longest, and waits until its memory is free. `false` if all are in use.
     fn put_away_one(&self) -> bool {
-        let idle = {
-            let loaded = lock(&self.loaded);
-            let idle = loaded.values().filter(|handle| handle.is_idle());
-            idle.min_by_key(|handle| lock(&handle.usage).since).cloned()
-        };
-        let Some(handle) = idle else {
+        let mut loaded = lock(&self.loaded);
+        let idle = loaded.values().filter(|handle| handle.is_idle());
+        let oldest = idle.min_by_key(|handle| lock(&handle.usage).since);
+        let Some(name) = oldest.map(|handle| handle.info.name.clone()) else {
             return false;
         };
-        if let Some(thread) = self.remove(&handle.info.name) {
+        let thread = take(&mut loaded, &name);
+        drop(loaded);
+        if let Some(thread) = thread {
             // It has no jobs; a panic of its thread was reported there.
             let _ = thread.join();
         }
         true
     }
 
-    /// Takes a model off the shelf. Its jobs are finished first; then its thread ends.
-    pub(super) fn remove(&self, name: &str) -> Option<JoinHandle<()>> {
-        let handle = lock(&self.loaded).remove(name)?;
-        metrics::model_unloaded(name);
-        tracing::info!(model = name, "model unloaded");
-        handle.close()
+    /// Takes a model off the shelf. Those who have a lease of it are served first; then it goes.
+    pub(super) fn remove(&self, name: &str) {
+        take(&mut lock(&self.loaded), name);
     }
 
     /// Puts away the models whose time is over.
     pub(super) fn put_away_expired(&self) {
         let now = Instant::now();
-        let expired: Vec<_> = {
-            let loaded = lock(&self.loaded);
-            let over = |handle: &&Arc<Handle>| {
-                let expires = lock(&handle.usage).expires();
-                expires.is_some_and(|at| at <= now) || !handle.is_alive()
-            };
-            let names = loaded.values().filter(over);
-            names.map(|handle| handle.info.name.clone()).collect()
+        let over = |handle: &&Arc<Handle>| {
+            let expires = lock(&handle.usage).expires();
+            expires.is_some_and(|at| at <= now) || !handle.is_alive()
         };
+        let mut loaded = lock(&self.loaded);
+        let expired = loaded.values().filter(over);
+        let expired: Vec<_> = expired.map(|handle| handle.info.name.clone()).collect();
         for name in expired {
-            self.remove(&name);
+            take(&mut loaded, &name);
         }
     }
+}
+
+/// Takes a model off the shelf: from here on nobody gets a lease of it. One that is idle ends at once, and its thread is
+/// returned; else its last lease ends it.
+fn take(loaded: &mut BTreeMap<String, Arc<Handle>>, name: &str) -> Option<JoinHandle<()>> {
+    let handle = loaded.remove(name)?;
+    metrics::model_unloaded(name);
+    tracing::info!(model = name, "model unloaded");
+    // Leases are given out under the lock that the caller holds, so none appears meanwhile.
+    handle.is_idle().then(|| handle.close()).flatten()
 }
 
 /// Tokens of a KV cache, over all sequences, where `free` bytes are free.
