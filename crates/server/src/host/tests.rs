@@ -332,27 +332,6 @@ async fn what_makes_no_sense_is_refused_and_the_next_request_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unloading_never_takes_a_model_from_a_request() {
-    let home = Home::new("race");
-    let host = home.host(HostSettings::default());
-    let ask = async {
-        for _ in 0..40 {
-            let answers = (0..3).map(|_| answer(&host, job("The dog", 2)));
-            for answer in futures_util::future::join_all(answers).await {
-                answer.expect("the model is there, whatever happens");
-            }
-        }
-    };
-    let unload = async {
-        for _ in 0..400 {
-            host.unload("stories".to_owned()).await.expect("is known");
-            tokio::time::sleep(Duration::from_micros(300)).await;
-        }
-    };
-    futures_util::future::join(ask, unload).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_is_named_by_its_field() {
     let home = Home::new("fields");
     let host = home.host(HostSettings::default());
@@ -472,4 +451,25 @@ async fn a_model_that_cannot_be_read_can_be_deleted() {
 async fn uploads_have_a_place() {
     let home = Home::new("uploads");
     assert!(home.host(HostSettings::default()).library().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unloading_never_takes_a_model_from_a_request() {
+    let home = Home::new("race");
+    let host = home.host(HostSettings::default());
+    let ask = async {
+        for _ in 0..40 {
+            let answers = (0..3).map(|_| answer(&host, job("The dog", 2)));
+            for answer in futures_util::future::join_all(answers).await {
+                answer.expect("the model is there, whatever happens");
+            }
+        }
+    };
+    let unload = async {
+        for _ in 0..400 {
+            host.unload("stories".to_owned()).await.expect("is known");
+            tokio::time::sleep(Duration::from_micros(300)).await;
+        }
+    };
+    futures_util::future::join(ask, unload).await;
 }
