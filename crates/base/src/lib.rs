@@ -5,11 +5,15 @@
 #![forbid(unsafe_code)]
 
 mod dtype;
+mod estimate;
 mod model_spec;
+mod profile;
 mod token;
 mod units;
 
 pub use dtype::DType;
+pub use estimate::Estimate;
 pub use model_spec::ModelSpec;
+pub use profile::{Basis, DeviceKind, DeviceProfile, MemoryPool, NumberFormat, Rate, Unit};
 pub use token::TokenId;
 pub use units::{Bytes, Joules, Micros};

@@ -1,0 +1,288 @@
+//! The cost model: how long a step takes on a device, what it needs, what it draws.
+//!
+//! [`forecast`] is the one door. A [`Setup`] says which devices hold which part of the model and through which
+//! software; [`Work`] says what they do; the [`Forecast`] has memory, speeds, times and watts, each with the terms that
+//! it was added up from, so that every number can be explained.
+
+use serde::{Deserialize, Serialize};
+use troika_base::{Bytes, DeviceProfile, Estimate};
+
+mod constants;
+mod decode;
+mod memory;
+mod power;
+mod prefill;
+mod software;
+#[cfg(test)]
+mod tests;
+
+pub use constants::FIT;
+pub use software::{Class, Family, Fit, Software, Spread};
+
+use crate::model::ModelShape;
+use crate::quantization::Quantization;
+use decode::Decode;
+use prefill::Prefill;
+
+/// The software between the model and the chip; it decides how much of the chip's rates is reached.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names are the products' own")]
+pub enum Backend {
+    Cuda,
+    Rocm,
+    Metal,
+    Vulkan,
+    Sycl,
+    OpenVino,
+    Qnn,
+    VitisAi,
+    CoreMl,
+    /// The processor's own kernels.
+    Cpu,
+}
+
+/// How a model is spread over several devices.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// Each device holds some of the layers; they work one after the other.
+    Layers,
+    /// Each device holds a part of every matrix; they work at once and exchange sums twice a layer.
+    Tensors,
+}
+
+/// A device and its part of the model.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Slot<'a> {
+    /// What is known of it.
+    pub device: &'a DeviceProfile,
+    /// Memory that others leave for this; where absent, the device's memory less what its system takes.
+    pub memory_free: Option<Bytes>,
+}
+
+/// Devices, and the software that drives them.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Setup<'a> {
+    /// In the order in which layers are given out: the fastest first. What does not fit spills to the next.
+    pub slots: Vec<Slot<'a>>,
+    /// How they share the model, where there is more than one.
+    pub split: Split,
+    /// 10⁹ bytes a second between them.
+    pub link_gbs: Option<f64>,
+    /// The software; where absent, the best for the first device.
+    pub backend: Option<Backend>,
+    /// `troika`, `llama.cpp`, `vllm`, `mlx`, ...
+    pub engine: String,
+}
+
+/// What the model has to do.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Work {
+    /// Tokens of a prompt that are read anew.
+    pub prompt_tokens: u32,
+    /// Tokens of an answer.
+    pub gen_tokens: u32,
+    /// Tokens that are in the cache before the prompt.
+    pub depth: u32,
+    /// Sequences side by side.
+    pub batch: u32,
+    /// Bits of a value in the KV cache.
+    pub kv_bits: f64,
+    /// Tokens of context for which memory is kept, per sequence; at least depth + prompt + answer.
+    pub context: u32,
+    /// Tokens accepted per step where a draft is verified; 1 without speculation.
+    pub tokens_per_step: f64,
+}
+
+/// One number of a calculation, with how it came about.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Term {
+    /// `weights read per token`.
+    pub name: String,
+    /// `5.12 GB attention + feed-forward + output`.
+    pub formula: String,
+    /// Its value, in `unit`.
+    pub value: f64,
+    /// `GB`, `ms`, `GB/s`, ...
+    pub unit: &'static str,
+    /// `NVIDIA data sheet 2022-10-12`, `fit of 2026-11-21 (ada)`, `measured here`.
+    pub source: String,
+}
+
+/// Memory by what it is for.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
+pub struct MemoryNeed {
+    /// Bytes of weights.
+    pub weights: u64,
+    /// Bytes of keys, values and states.
+    pub cache: u64,
+    /// Bytes of activations and buffers.
+    pub scratch: u64,
+    /// Bytes that the runtime itself takes.
+    pub runtime: u64,
+}
+
+impl MemoryNeed {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.weights + self.cache + self.scratch + self.runtime
+    }
+}
+
+/// What a setup is expected to do.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Forecast {
+    /// Memory over all slots.
+    pub memory: MemoryNeed,
+    /// Layers in each slot, in the setup's order.
+    pub layers: Vec<u32>,
+    /// Prompt tokens a second, of all sequences together; absent where no rate is known.
+    pub prefill_tps: Option<Estimate>,
+    /// Answer tokens a second of one sequence.
+    pub decode_tps: Estimate,
+    /// Answer tokens a second of all sequences together.
+    pub decode_tps_all: Estimate,
+    /// Seconds from the request to its first token, on an idle setup.
+    pub ttft_s: Option<Estimate>,
+    /// Watts of the devices while reading; absent where no power is known.
+    pub watts_prefill: Option<Estimate>,
+    /// Watts of the devices while writing.
+    pub watts_decode: Option<Estimate>,
+    /// Watts of the devices at rest.
+    pub watts_idle: Option<Estimate>,
+    /// Joules per answer token, reading left out.
+    pub joules_per_token: Option<Estimate>,
+    /// How it was added up.
+    pub terms: Vec<Term>,
+    /// What a reader should know: `sparse rate left out`, `weights spill to the processor`.
+    pub notes: Vec<String>,
+}
+
+/// Why there is no forecast.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Too big.
+    #[error("needs {:.1} GB, has {:.1} GB", *.needs as f64 / 1e9, *.has as f64 / 1e9)]
+    DoesNotFit {
+        /// Bytes.
+        needs: u64,
+        /// Bytes.
+        has: u64,
+    },
+    /// A fact is missing, and is not guessed.
+    #[error("{what} of {device} is not known; {remedy}")]
+    Unknown {
+        /// `memory bandwidth`.
+        what: &'static str,
+        /// Its name.
+        device: String,
+        /// What the user can do.
+        remedy: &'static str,
+    },
+    /// The software or the chip does not do this.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+/// How a device's real speeds stand to the model's, from a measurement on it.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Calibration {
+    /// Measured over predicted speed of decode.
+    pub decode: Option<f64>,
+    /// Measured over predicted speed of prefill.
+    pub prefill: Option<f64>,
+}
+
+/// What a setup is expected to do with a model.
+///
+/// # Errors
+/// If the model does not fit, or a fact is missing that nothing can stand in for.
+pub fn forecast(
+    setup: &Setup<'_>,
+    model: &ModelShape,
+    quantization: &Quantization,
+    work: &Work,
+    calibration: Option<&Calibration>,
+) -> Result<Forecast, Refusal> {
+    forecast_with(&FIT, setup, model, quantization, work, calibration)
+}
+
+/// The same with other constants: for fitting them.
+///
+/// # Errors
+/// As [`forecast`].
+pub fn forecast_with(
+    fit: &Fit,
+    setup: &Setup<'_>,
+    model: &ModelShape,
+    quantization: &Quantization,
+    work: &Work,
+    calibration: Option<&Calibration>,
+) -> Result<Forecast, Refusal> {
+    let weights = model.weights(quantization);
+    let layout = memory::lay_out(setup, model, &weights, work)?;
+    let mut terms = memory::terms(&layout.need, model, quantization, work);
+    let mut notes = layout.notes;
+
+    let decode = Decode::new(fit, setup, model, &weights, work, &layout.layers)?;
+    let step_s = decode.step_seconds();
+    terms.extend(decode.terms());
+    let factor = calibration.and_then(|calibration| calibration.decode);
+    let spread = decode.spread().calibrated(factor);
+    let tps = work.tokens_per_step / step_s * factor.unwrap_or(1.0);
+    let decode_tps = spread.around(tps);
+
+    let prefill = Prefill::new(
+        fit,
+        setup,
+        model,
+        quantization,
+        &weights,
+        work,
+        &layout.layers,
+    );
+    let prefill_tps = match &prefill {
+        Ok(prefill) if work.prompt_tokens > 0 => {
+            terms.extend(prefill.terms());
+            let factor = calibration.and_then(|calibration| calibration.prefill);
+            let tps = f64::from(work.prompt_tokens) * f64::from(work.batch) / prefill.seconds();
+            Some(
+                prefill
+                    .spread()
+                    .calibrated(factor)
+                    .around(tps * factor.unwrap_or(1.0)),
+            )
+        }
+        Ok(_) => None,
+        Err(why) => {
+            notes.push(format!("no estimate of reading: {why}"));
+            None
+        }
+    };
+    let one_step = decode_tps.map_inverse(|tps| 1.0 / tps);
+    let prompt = f64::from(work.prompt_tokens);
+    let batch = f64::from(work.batch);
+    let ttft_s = prefill_tps.map(|tps| tps.map_inverse(|tps| prompt * batch / tps).plus(one_step));
+    let watts = power::watts(setup, &layout.layers);
+    terms.extend(watts.terms);
+    let joules_per_token = watts.decode.map(|watts| Estimate {
+        value: watts.value / (decode_tps.value * batch),
+        low: watts.low / (decode_tps.high * batch),
+        high: watts.high / (decode_tps.low * batch),
+    });
+    Ok(Forecast {
+        memory: layout.need,
+        layers: layout.layers,
+        prefill_tps,
+        decode_tps,
+        decode_tps_all: decode_tps.map(|tps| tps * batch),
+        ttft_s,
+        watts_prefill: watts.prefill,
+        watts_decode: watts.decode,
+        watts_idle: watts.idle,
+        joules_per_token,
+        terms,
+        notes,
+    })
+}
