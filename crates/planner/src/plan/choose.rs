@@ -2,11 +2,25 @@
 
 use crate::catalogue::{self, Catalogue, Unknown};
 use crate::model::{Experts, Memory, ModelShape};
+use crate::quantization::Quantization;
 
-use super::workload::Task;
+use super::PlanError;
+use super::workload::{BEST, Task};
 
 /// The forms from which `best` chooses, the most precise first.
 pub(super) const LADDER: [&str; 6] = ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M"];
+
+/// The forms of weights that come into question, the most precise first.
+pub(super) fn quantizations(name: &str) -> Result<Vec<Quantization>, PlanError> {
+    let names = if name == BEST { &LADDER[..] } else { &[name][..] };
+    names.iter().map(|name| quantization(name)).collect()
+}
+
+fn quantization(name: &str) -> Result<Quantization, PlanError> {
+    Ok(Quantization {
+        name: name.to_owned(),
+    })
+}
 
 /// A model's row as a shape.
 pub fn shape(model: &catalogue::Model) -> ModelShape {

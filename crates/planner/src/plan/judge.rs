@@ -36,7 +36,7 @@ pub(super) struct Pick {
 }
 
 impl Pick {
-    fn meets(&self, court: &Court<'_>) -> bool {
+    pub(super) fn meets(&self, court: &Court<'_>) -> bool {
         let Ok(forecast) = &self.outcome else {
             return false;
         };

@@ -64,6 +64,26 @@ impl Side {
         }
     }
 
+    /// When this one has cost no more than another.
+    pub(super) fn break_even(&self, other: &Self) -> tco::BreakEven {
+        tco::break_even(&self.costs, &self.usage, &other.costs, &other.usage)
+    }
+
+    /// The same as one that also pays so much rent a month.
+    pub(super) fn with_rent(&self, month: Estimate) -> Self {
+        // As a rent by the second, for each hour of this side's own use.
+        let hours = self.usage.hours_per_day * self.usage.days_per_month;
+        let mut with = self.clone();
+        with.costs.rent = Some(Rent {
+            node_usd_hour: month.map(|usd| usd / hours),
+            unit: BillingUnit::Second,
+            minimum_s: 0.0,
+            redone: 0.0,
+            source: "rented for the peaks".to_owned(),
+        });
+        with
+    }
+
     /// The bill of a month.
     pub(super) fn bill(&self) -> Bill {
         tco::monthly(&self.costs, &self.usage)

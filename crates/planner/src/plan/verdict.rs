@@ -6,7 +6,7 @@ use troika_base::Estimate;
 use super::build::Outlay;
 use super::candidate::Place;
 use crate::cost::{Forecast, Term};
-use crate::tco::Bill;
+use crate::tco::{self, Bill};
 
 /// What a candidate has to meet, in the order in which it is looked at.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -65,8 +65,9 @@ pub struct Risk {
 pub struct BreakEven {
     /// The other.
     pub against: String,
-    /// The month from which on this one is the cheaper; absent where it never is. 0: from the start.
-    pub month: Option<f64>,
+    /// The month from which on this one has cost no more; 0: from the start.
+    #[serde(flatten)]
+    pub time: tco::BreakEven,
 }
 
 /// What is said of a candidate.
