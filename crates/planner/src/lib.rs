@@ -8,4 +8,6 @@
 pub mod catalogue;
 pub mod cost;
 pub mod model;
+pub mod plan;
 pub mod quantization;
+pub mod tco;
