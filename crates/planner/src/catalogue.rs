@@ -146,9 +146,18 @@ impl fmt::Display for Unknown {
         let Self { what, name, .. } = self;
         let closest = self.closest.join(", ");
         match (self.is_ambiguous, closest.is_empty()) {
-            (true, _) => write!(f, "more than one {what} goes by {name:?}: {closest}; say which"),
-            (false, false) => write!(f, "the catalogue has no {what} {name:?}; closest: {closest}"),
-            (false, true) => write!(f, "the catalogue has no {what} {name:?}, nor anything like it"),
+            (true, _) => write!(
+                f,
+                "more than one {what} goes by {name:?}: {closest}; say which"
+            ),
+            (false, false) => write!(
+                f,
+                "the catalogue has no {what} {name:?}; closest: {closest}"
+            ),
+            (false, true) => write!(
+                f,
+                "the catalogue has no {what} {name:?}, nor anything like it"
+            ),
         }
     }
 }
@@ -186,8 +195,9 @@ impl Catalogue {
                     .unwrap_or_else(|error| panic!("catalogue/{path}: {error}. This is a bug."));
                 (Arc::from(path), file)
             });
-            Catalogue::of_files(files)
-                .unwrap_or_else(|error| panic!("catalogue/thresholds.toml: {error}. This is a bug."))
+            Catalogue::of_files(files).unwrap_or_else(|error| {
+                panic!("catalogue/thresholds.toml: {error}. This is a bug.")
+            })
         });
         &BUILT_IN
     }
@@ -221,9 +231,7 @@ impl Catalogue {
     }
 
     /// A catalogue of some files, none of which replaces another's rows. Thresholds have to be among them.
-    fn of_files(
-        files: impl Iterator<Item = (Arc<str>, File)>,
-    ) -> Result<Self, toml::de::Error> {
+    fn of_files(files: impl Iterator<Item = (Arc<str>, File)>) -> Result<Self, toml::de::Error> {
         let files: Vec<_> = files.collect();
         let mut thresholds = toml::Table::new();
         for (_, file) in &files {
@@ -346,7 +354,10 @@ impl Catalogue {
         }
         let sharing = self.chip_names.loose.get(&asked.loose);
         let agrees = |chip: &&Chip| asked.memory_gb.is_none_or(|gb| chip.has_memory(gb));
-        let rows = sharing.into_iter().flatten().map(|&at| &self.chips.rows[at]);
+        let rows = sharing
+            .into_iter()
+            .flatten()
+            .map(|&at| &self.chips.rows[at]);
         let rows: Vec<_> = rows.filter(agrees).collect();
         match *rows.as_slice() {
             [row] => Ok(Match {
@@ -354,7 +365,10 @@ impl Catalogue {
                 memory_gb: asked.memory_gb,
             }),
             [] => Err(unknown(false, self.closest_chips(name, CLOSEST))),
-            _ => Err(unknown(true, rows.iter().map(|row| row.name.clone()).collect())),
+            _ => Err(unknown(
+                true,
+                rows.iter().map(|row| row.name.clone()).collect(),
+            )),
         }
     }
 
@@ -401,12 +415,19 @@ impl Catalogue {
     pub fn country(&self, name: &str) -> Result<&Country, Unknown> {
         let key = strict(name);
         let rows = &self.countries.rows;
-        let found = rows.iter().find(|row| strict(&row.code) == key || strict(&row.name) == key);
+        let found = rows
+            .iter()
+            .find(|row| strict(&row.code) == key || strict(&row.name) == key);
         found.ok_or_else(|| Unknown {
             what: "country",
             name: name.trim().to_owned(),
             is_ambiguous: false,
-            closest: closest(rows.iter().map(|row| (&row.name, [&row.name, &row.code])), name, CLOSEST),
+            closest: closest(
+                rows.iter().map(|row| (&row.name, [&row.name, &row.code])),
+                names::words,
+                name,
+                CLOSEST,
+            ),
         })
     }
 
@@ -431,14 +452,18 @@ impl Catalogue {
     /// What data from a provider to a destination costs; `None` where that is unknown.
     pub fn egress_of(&self, provider: &str, destination: Destination) -> Option<&Egress> {
         let rows = &self.egress.rows;
-        rows.iter().find(|row| row.provider == provider && row.destination == destination)
+        rows.iter()
+            .find(|row| row.provider == provider && row.destination == destination)
     }
 
     /// What software runs on a chip's GPU and on its NPU.
     pub fn support_of<'c>(&'c self, chip: &'c Chip) -> impl Iterator<Item = &'c Support> {
         let is_of = |row: &&Support| {
             row.families.contains(&chip.family)
-                || chip.npu_family.as_ref().is_some_and(|npu| row.families.contains(npu))
+                || chip
+                    .npu_family
+                    .as_ref()
+                    .is_some_and(|npu| row.families.contains(npu))
         };
         self.support.rows.iter().filter(is_of)
     }
@@ -446,13 +471,15 @@ impl Catalogue {
     /// The names of chips that are most like one, the likeliest first.
     pub fn closest_chips(&self, name: &str, count: usize) -> Vec<String> {
         let rows = self.chips.rows.iter();
-        closest(rows.map(|row| (&row.name, std::iter::once(&row.name).chain(&row.aliases))), name, count)
+        let rows = rows.map(|row| (&row.name, std::iter::once(&row.name).chain(&row.aliases)));
+        closest(rows, names::chip_words, name, count)
     }
 
     /// The names of models that are most like one, the likeliest first.
     pub fn closest_models(&self, name: &str, count: usize) -> Vec<String> {
         let rows = self.models.rows.iter();
-        closest(rows.map(|row| (&row.name, std::iter::once(&row.name).chain(&row.aliases))), name, count)
+        let rows = rows.map(|row| (&row.name, std::iter::once(&row.name).chain(&row.aliases)));
+        closest(rows, names::model_words, name, count)
     }
 }
 
@@ -484,16 +511,18 @@ identity! {
     Support => |row| format!("{} {}", row.runtime, row.families.join(" "));
 }
 
-/// Of rows and their names, the names of those that are most like one.
+/// Of rows and their names, the names of those that are most like one. `words` takes names apart.
 fn closest<'c, N: IntoIterator<Item = &'c String>>(
     rows: impl Iterator<Item = (&'c String, N)>,
+    words: fn(&str) -> Vec<String>,
     name: &str,
     count: usize,
 ) -> Vec<String> {
     // Nobody means a name of a thousand letters, and comparing takes as long as it is.
-    let name: String = name.chars().take(100).collect();
+    let asked = words(&name.chars().take(100).collect::<String>());
     let likeness = |(row, names): (&'c String, N)| {
-        let best = names.into_iter().map(|other| names::likeness(&name, other));
+        let names = names.into_iter();
+        let best = names.map(|other| names::likeness(&asked, &words(other)));
         (best.fold(0.0, f64::max), row)
     };
     let mut rows: Vec<_> = rows.map(likeness).collect();

@@ -68,13 +68,17 @@ impl Report {
         for (file, row) in table.with_files() {
             let identity = row.identity();
             if let Some(other) = seen.insert(identity.clone(), file) {
-                self.of(file, &identity).say(format!("stands in {other} too"));
+                self.of(file, &identity)
+                    .say(format!("stands in {other} too"));
             }
         }
     }
 
     /// Reports names that two rows share, and names that a row has twice.
-    fn shared_names<'c>(&mut self, rows: impl Iterator<Item = (&'c str, &'c String, &'c Vec<String>)>) {
+    fn shared_names<'c>(
+        &mut self,
+        rows: impl Iterator<Item = (&'c str, &'c String, &'c Vec<String>)>,
+    ) {
         let mut owners: HashMap<String, &str> = HashMap::new();
         for (file, name, aliases) in rows {
             for alias in std::iter::once(name).chain(aliases) {
@@ -131,7 +135,8 @@ impl OfRow<'_> {
     fn source(&mut self, source: &Source) {
         let is_own = files::BUILT_IN.iter().all(|(path, _)| *path != self.file);
         // What a user found out needs no page.
-        let is_url = source.url.starts_with("https://") && !source.url.contains(char::is_whitespace);
+        let is_url =
+            source.url.starts_with("https://") && !source.url.contains(char::is_whitespace);
         self.expect(is_own && !source.url.trim().is_empty() || is_url, || {
             format!("its source {:?} is no https:// address", source.url)
         });
@@ -140,15 +145,18 @@ impl OfRow<'_> {
             format!("its source is of {}, and today is {today}", source.date)
         });
         self.expect(source.date.year() >= 2015, || {
-            format!("its source is of {}: older than what it describes", source.date)
+            format!(
+                "its source is of {}: older than what it describes",
+                source.date
+            )
         });
     }
 }
 
 /// Runtimes that a row may name.
 const RUNTIMES: [&str; 18] = [
-    "troika", "cuda", "tensorrt", "rocm", "vulkan", "metal", "mlx", "coreml", "openvino", "sycl", "directml", "qnn",
-    "opencl", "vitisai", "rknn", "hailort", "edgetpu", "litert",
+    "troika", "cuda", "tensorrt", "rocm", "vulkan", "metal", "mlx", "coreml", "openvino", "sycl",
+    "directml", "qnn", "opencl", "vitisai", "rknn", "hailort", "edgetpu", "litert",
 ];
 
 fn support(catalogue: &Catalogue, report: &mut Report) {
@@ -159,13 +167,21 @@ fn support(catalogue: &Catalogue, report: &mut Report) {
         of.source(&row.source);
         of.expect(!row.families.is_empty(), || "it names no family".to_owned());
         of.expect(RUNTIMES.contains(&row.runtime.as_str()), || {
-            format!("no runtime is known as {:?}; known are {}", row.runtime, RUNTIMES.join(" "))
+            format!(
+                "no runtime is known as {:?}; known are {}",
+                row.runtime,
+                RUNTIMES.join(" ")
+            )
         });
         for family in &row.families {
-            of.expect(chips::is_family(family), || format!("no family is known as {family:?}"));
+            of.expect(chips::is_family(family), || {
+                format!("no family is known as {family:?}")
+            });
             let key = (family.clone(), row.runtime.clone());
             let twice = seen.insert(key, ()).is_some();
-            of.expect(!twice, || format!("{} on {family} stands there twice", row.runtime));
+            of.expect(!twice, || {
+                format!("{} on {family} stands there twice", row.runtime)
+            });
         }
     }
 }
@@ -181,9 +197,18 @@ fn thresholds(numbers: &Thresholds) -> Vec<String> {
     };
     let n = numbers;
     ordered(("at_hand_ms", n.at_hand_ms), ("instant_ms", n.instant_ms));
-    ordered(("readable_tps", n.readable_tps), ("comfortable_tps", n.comfortable_tps));
-    ordered(("comfortable_tps", n.comfortable_tps), ("fluent_tps", n.fluent_tps));
-    ordered(("data_centre_low", n.data_centre_low), ("data_centre_high", n.data_centre_high));
+    ordered(
+        ("readable_tps", n.readable_tps),
+        ("comfortable_tps", n.comfortable_tps),
+    );
+    ordered(
+        ("comfortable_tps", n.comfortable_tps),
+        ("fluent_tps", n.fluent_tps),
+    );
+    ordered(
+        ("data_centre_low", n.data_centre_low),
+        ("data_centre_high", n.data_centre_high),
+    );
     for (field, value) in [
         ("ttft_s", n.ttft_s),
         ("copilot_npu_tops", n.copilot_npu_tops),
@@ -193,7 +218,10 @@ fn thresholds(numbers: &Thresholds) -> Vec<String> {
     ] {
         ordered((field, value), (field, value));
     }
-    for (field, share) in [("supply_load", n.supply_load), ("memory_reserve", n.memory_reserve)] {
+    for (field, share) in [
+        ("supply_load", n.supply_load),
+        ("memory_reserve", n.memory_reserve),
+    ] {
         if !(0.0..=1.0).contains(&share) {
             defects.push(format!("{field} = {share} is no share between 0 and 1"));
         }

@@ -26,8 +26,13 @@ pub(super) struct File {
 impl File {
     /// Whether nothing is in it.
     pub(super) fn is_empty(&self) -> bool {
-        let rows = self.chip.len() + self.model.len() + self.offer.len() + self.egress.len() + self.price.len();
-        rows + self.part.len() + self.country.len() + self.support.len() + self.thresholds.len() == 0
+        let rows = self.chip.len()
+            + self.model.len()
+            + self.offer.len()
+            + self.egress.len()
+            + self.price.len();
+        rows + self.part.len() + self.country.len() + self.support.len() + self.thresholds.len()
+            == 0
     }
 }
 

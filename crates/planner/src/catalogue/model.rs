@@ -219,10 +219,13 @@ impl Model {
         let Some(experts) = self.experts else {
             return f64::from(self.n_layer) * width(self.n_ff);
         };
-        let met = if active_only { experts.active } else { experts.count };
+        let met = if active_only {
+            experts.active
+        } else {
+            experts.count
+        };
         let router = f64::from(self.n_embd) * f64::from(experts.count);
-        let sparse =
-            f64::from(met) * width(experts.n_ff) + width(experts.shared_n_ff) + router;
+        let sparse = f64::from(met) * width(experts.n_ff) + width(experts.shared_n_ff) + router;
         let dense_layers = f64::from(experts.dense_layers);
         dense_layers * width(self.n_ff) + (f64::from(self.n_layer) - dense_layers) * sparse
     }

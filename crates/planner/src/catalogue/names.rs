@@ -23,8 +23,31 @@ pub(super) struct ChipName {
 
 /// Words that tell no two chips apart.
 const CHIP_NOISE: [&str; 25] = [
-    "ati", "amd", "apple", "card", "chip", "corp", "corporation", "cpu", "edition", "geforce", "generation", "google",
-    "gpu", "graphics", "inc", "intel", "nvidia", "processor", "qualcomm", "r", "radeon", "series", "tesla", "tm", "vram",
+    "ati",
+    "amd",
+    "apple",
+    "card",
+    "chip",
+    "corp",
+    "corporation",
+    "cpu",
+    "edition",
+    "geforce",
+    "generation",
+    "google",
+    "gpu",
+    "graphics",
+    "inc",
+    "intel",
+    "nvidia",
+    "processor",
+    "qualcomm",
+    "r",
+    "radeon",
+    "series",
+    "tesla",
+    "tm",
+    "vram",
 ];
 
 /// Takes a chip's name apart.
@@ -59,7 +82,9 @@ pub(super) fn chip_name(name: &str) -> ChipName {
                 &words[taken..]
             }
             // "16-Core Processor" ends the name of a processor, where "32-core GPU" tells two chips apart.
-            (None, _) if next == Some("core") && rest.get(1).is_some_and(|w| w == "processor") => &rest[2..],
+            (None, _) if next == Some("core") && rest.get(1).is_some_and(|w| w == "processor") => {
+                &rest[2..]
+            }
             (None, "mobile") => {
                 kept.push_str("laptop");
                 rest
@@ -83,7 +108,9 @@ pub(super) fn chip_name(name: &str) -> ChipName {
 
 /// `24gb` as a number.
 fn gigabytes(word: &str) -> Option<f64> {
-    let number = word.strip_suffix("gb").or_else(|| word.strip_suffix("gib"))?;
+    let number = word
+        .strip_suffix("gb")
+        .or_else(|| word.strip_suffix("gib"))?;
     number.parse().ok()
 }
 
@@ -96,7 +123,11 @@ const MODEL_NOISE: [&str; 12] = [
 ///
 /// The quantization should be split off before, by [`split_quantization`].
 pub(super) fn model_key(name: &str) -> String {
-    let name = name.rsplit(['/', '\\']).next().unwrap_or(name).to_lowercase();
+    let name = name
+        .rsplit(['/', '\\'])
+        .next()
+        .unwrap_or(name)
+        .to_lowercase();
     words(without_shard(name.trim_end_matches(".gguf")))
         .iter()
         .filter(|word| !MODEL_NOISE.contains(&word.as_str()))
@@ -165,7 +196,11 @@ pub fn split_count(name: &str) -> (usize, &str) {
 /// ```
 pub fn split_quantization(name: &str) -> (&str, Option<&str>) {
     let trimmed = name.trim();
-    let no_ending = match trimmed.len().checked_sub(5).and_then(|at| trimmed.split_at_checked(at)) {
+    let no_ending = match trimmed
+        .len()
+        .checked_sub(5)
+        .and_then(|at| trimmed.split_at_checked(at))
+    {
         Some((start, ending)) if ending.eq_ignore_ascii_case(".gguf") => without_shard(start),
         _ => trimmed,
     };
@@ -193,7 +228,9 @@ fn is_quantization(text: &str) -> bool {
     let text = text.strip_prefix("MLX_").unwrap_or(text);
     let mut parts = text.split('_');
     let first = parts.next().unwrap_or_default();
-    let digits = |rest: &str| !rest.is_empty() && rest.len() <= 2 && rest.bytes().all(|b| b.is_ascii_digit());
+    let digits = |rest: &str| {
+        !rest.is_empty() && rest.len() <= 2 && rest.bytes().all(|b| b.is_ascii_digit())
+    };
     let starts = ["Q", "IQ", "TQ", "F", "BF", "FP", "INT", "MXFP", "NVFP", "W"]
         .iter()
         .any(|letters| first.strip_prefix(letters).is_some_and(digits));
@@ -207,7 +244,18 @@ fn is_quantization(text: &str) -> bool {
         digits(part)
             || matches!(
                 part,
-                "K" | "S" | "M" | "L" | "XL" | "XS" | "XXS" | "NL" | "SMALL" | "MEDIUM" | "LARGE" | "DYNAMIC" | "BLOCK"
+                "K" | "S"
+                    | "M"
+                    | "L"
+                    | "XL"
+                    | "XS"
+                    | "XXS"
+                    | "NL"
+                    | "SMALL"
+                    | "MEDIUM"
+                    | "LARGE"
+                    | "DYNAMIC"
+                    | "BLOCK"
             )
             || part.strip_prefix("INT").is_some_and(digits)
             || part.strip_suffix("BIT").is_some_and(digits)
@@ -215,13 +263,30 @@ fn is_quantization(text: &str) -> bool {
     (starts || bits || activations || named) && parts.all(known)
 }
 
+/// The words of a chip's name that tell it apart.
+pub(super) fn chip_words(name: &str) -> Vec<String> {
+    let mut words = words(name);
+    words.retain(|word| !CHIP_NOISE.contains(&word.as_str()));
+    words
+}
+
+/// The words of a model's name that tell it apart.
+pub(super) fn model_words(name: &str) -> Vec<String> {
+    let mut words = words(name.rsplit('/').next().unwrap_or(name));
+    words.retain(|word| !MODEL_NOISE.contains(&word.as_str()));
+    words
+}
+
 /// How alike two names are, from 0 to 1: by their letters and by the words that they share.
-pub(super) fn likeness(a: &str, b: &str) -> f64 {
-    let letters = strsim::normalized_damerau_levenshtein(&strict(a), &strict(b));
-    let (a, b) = (words(a), words(b));
+pub(super) fn likeness(a: &[String], b: &[String]) -> f64 {
+    let letters = strsim::normalized_damerau_levenshtein(&a.concat(), &b.concat());
     let shared = a.iter().filter(|word| b.contains(word)).count();
     let all = a.len() + b.len() - shared;
-    let overlap = if all == 0 { 0.0 } else { shared as f64 / all as f64 };
+    let overlap = if all == 0 {
+        0.0
+    } else {
+        shared as f64 / all as f64
+    };
     // A number that is the same says more than letters that are.
     0.6 * letters + 0.4 * overlap
 }
@@ -242,20 +307,46 @@ mod tests {
             }
         };
         check(
-            &["NVIDIA GeForce RTX 4090", "rtx4090", "AD102 [GeForce RTX 4090]", "RTX-4090", "GeForce(TM) RTX 4090"],
+            &[
+                "NVIDIA GeForce RTX 4090",
+                "rtx4090",
+                "AD102 [GeForce RTX 4090]",
+                "RTX-4090",
+                "GeForce(TM) RTX 4090",
+            ],
             "rtx4090",
             None,
         );
-        check(&["RTX 4090 24GB", "RTX 4090 (24 GB)", "rtx4090-24GiB VRAM"], "rtx4090", Some(24.0));
-        check(&["NVIDIA GeForce RTX 4090 Laptop GPU", "RTX 4090 Mobile"], "rtx4090laptop", None);
-        check(&["Apple M4 Max (40-core GPU)", "M4 Max 40 GPU cores"], "m4max40core", None);
+        check(
+            &["RTX 4090 24GB", "RTX 4090 (24 GB)", "rtx4090-24GiB VRAM"],
+            "rtx4090",
+            Some(24.0),
+        );
+        check(
+            &["NVIDIA GeForce RTX 4090 Laptop GPU", "RTX 4090 Mobile"],
+            "rtx4090laptop",
+            None,
+        );
+        check(
+            &["Apple M4 Max (40-core GPU)", "M4 Max 40 GPU cores"],
+            "m4max40core",
+            None,
+        );
         check(
             &["AMD Ryzen AI 9 HX 370 w/ Radeon 890M", "Ryzen AI 9 HX 370"],
             "ryzenai9hx370",
             None,
         );
-        check(&["Intel(R) Core(TM) i7-13700K CPU @ 3.40GHz"], "corei713700k", None);
-        check(&["AMD Ryzen 9 7950X 16-Core Processor"], "ryzen97950x", None);
+        check(
+            &["Intel(R) Core(TM) i7-13700K CPU @ 3.40GHz"],
+            "corei713700k",
+            None,
+        );
+        check(
+            &["AMD Ryzen 9 7950X 16-Core Processor"],
+            "ryzen97950x",
+            None,
+        );
         check(&["NVIDIA H100 80GB HBM3"], "h100hbm3", Some(80.0));
     }
 
@@ -272,7 +363,10 @@ mod tests {
             ("3090", (1, "3090")),
             ("", (1, "")),
             ("RX 7900 XTX", (1, "RX 7900 XTX")),
-            ("99999999999999999999x A100", (1, "99999999999999999999x A100")),
+            (
+                "99999999999999999999x A100",
+                (1, "99999999999999999999x A100"),
+            ),
         ] {
             assert_eq!(split_count(name), want, "{name}");
         }
@@ -282,13 +376,33 @@ mod tests {
     fn quantizations_are_split_off() {
         for (name, rest, quantization) in [
             ("Qwen3-8B-Q4_K_M.gguf", "Qwen3-8B", Some("Q4_K_M")),
-            ("unsloth/Qwen3-30B-A3B-GGUF:UD-Q4_K_XL", "unsloth/Qwen3-30B-A3B-GGUF", Some("UD-Q4_K_XL")),
-            ("llama3.1:8b-instruct-q4_K_M", "llama3.1:8b-instruct", Some("q4_K_M")),
+            (
+                "unsloth/Qwen3-30B-A3B-GGUF:UD-Q4_K_XL",
+                "unsloth/Qwen3-30B-A3B-GGUF",
+                Some("UD-Q4_K_XL"),
+            ),
+            (
+                "llama3.1:8b-instruct-q4_K_M",
+                "llama3.1:8b-instruct",
+                Some("q4_K_M"),
+            ),
             ("llama 8B Q4_K - Medium", "llama 8B", Some("Q4_K - Medium")),
             ("gpt-oss 20B MXFP4 MoE", "gpt-oss 20B", Some("MXFP4 MoE")),
-            ("Meta-Llama-3-8B.BF16-00001-of-00002.gguf", "Meta-Llama-3-8B", Some("BF16")),
-            ("Llama-3.1-8B-Instruct-AWQ-INT4", "Llama-3.1-8B-Instruct", Some("AWQ-INT4")),
-            ("mlx-community/Qwen3-8B-4bit", "mlx-community/Qwen3-8B", Some("4bit")),
+            (
+                "Meta-Llama-3-8B.BF16-00001-of-00002.gguf",
+                "Meta-Llama-3-8B",
+                Some("BF16"),
+            ),
+            (
+                "Llama-3.1-8B-Instruct-AWQ-INT4",
+                "Llama-3.1-8B-Instruct",
+                Some("AWQ-INT4"),
+            ),
+            (
+                "mlx-community/Qwen3-8B-4bit",
+                "mlx-community/Qwen3-8B",
+                Some("4bit"),
+            ),
             ("Q4_K_M", "Q4_K_M", None),
             ("qwen3-8b", "qwen3-8b", None),
             ("phi-4", "phi-4", None),
@@ -300,15 +414,23 @@ mod tests {
 
     #[test]
     fn models_have_one_key_however_they_are_written() {
-        for name in ["Qwen/Qwen3-8B-GGUF", "qwen3:8b", "Qwen3-8B", "qwen3 8B", "Qwen3-8B-Instruct.gguf"] {
+        for name in [
+            "Qwen/Qwen3-8B-GGUF",
+            "qwen3:8b",
+            "Qwen3-8B",
+            "qwen3 8B",
+            "Qwen3-8B-Instruct.gguf",
+        ] {
             assert_eq!(model_key(name), "qwen38b", "{name}");
         }
     }
 
     #[test]
     fn what_is_alike_is_found() {
-        let near = likeness("RTX 4090", "NVIDIA GeForce RTX 4090");
-        assert!(near > likeness("RTX 4090", "NVIDIA GeForce GTX 1080"));
-        assert!(likeness("", "") <= 1.0);
+        let like = |a: &str, b: &str| likeness(&chip_words(a), &chip_words(b));
+        let near = like("RTX 3900", "NVIDIA GeForce RTX 3090");
+        assert!(near > like("RTX 3900", "NVIDIA GeForce GTX 1080"));
+        assert!(near > like("RTX 3900", "NVIDIA GeForce RTX 3080 Laptop GPU"));
+        assert!(like("", "") <= 1.0);
     }
 }

@@ -89,7 +89,7 @@ impl Egress {
     /// Price of so many GB in a month. Tiers count from the first GB, free ones included.
     pub fn usd(&self, gb_month: f64) -> f64 {
         let free = self.free_gb_month.unwrap_or(0.0);
-        let mut from = 0.0;
+        let mut from: f64 = 0.0;
         let mut usd = 0.0;
         for tier in &self.tiers {
             let to = tier.up_to_gb.unwrap_or(f64::INFINITY).min(gb_month);

@@ -80,7 +80,10 @@ pub enum AddError {
 }
 
 fn list(defects: &[Defect]) -> String {
-    defects.iter().map(|defect| format!("\n  {}: {}", defect.row, defect.what)).collect()
+    defects
+        .iter()
+        .map(|defect| format!("\n  {}: {}", defect.row, defect.what))
+        .collect()
 }
 
 /// Adds rows, in the catalogue's form, to a user's directory, and returns the file they are in now.
@@ -106,7 +109,11 @@ pub fn add(directory: &Path, text: &str, today: Date) -> Result<PathBuf, AddErro
     all.push('\n');
 
     // The other rows, and these in place of the file's.
-    let mut catalogue = Catalogue::with_files(super::user::files(directory)?.iter().filter(|other| **other != path))?;
+    let mut catalogue = Catalogue::with_files(
+        super::user::files(directory)?
+            .iter()
+            .filter(|other| **other != path),
+    )?;
     let name = path.to_string_lossy().as_ref().into();
     let file = toml::from_str(&all).map_err(|error| AddError::Form(Box::new(error)))?;
     catalogue
@@ -141,5 +148,6 @@ pub fn chip_text(chip: &Chip) -> String {
     struct Rows<'c> {
         chip: [&'c Chip; 1],
     }
-    toml::to_string(&Rows { chip: [chip] }).expect("a chip's row has no form that TOML lacks. This is a bug.")
+    toml::to_string(&Rows { chip: [chip] })
+        .expect("a chip's row has no form that TOML lacks. This is a bug.")
 }

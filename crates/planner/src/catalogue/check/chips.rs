@@ -6,8 +6,9 @@ use super::{OfRow, Report};
 
 /// Memories that a row may name.
 const MEMORIES: [&str; 27] = [
-    "ddr3", "ddr4", "ddr5", "gddr5", "gddr5x", "gddr6", "gddr6x", "gddr7", "hbm", "hbm2", "hbm2e", "hbm3", "hbm3e", "hbm4",
-    "lpddr3", "lpddr4", "lpddr4x", "lpddr5", "lpddr5t", "lpddr5x", "lpddr6", "sram", "mrdimm", "dram", "ddr3l", "hmc", "edram",
+    "ddr3", "ddr4", "ddr5", "gddr5", "gddr5x", "gddr6", "gddr6x", "gddr7", "hbm", "hbm2", "hbm2e",
+    "hbm3", "hbm3e", "hbm4", "lpddr3", "lpddr4", "lpddr4x", "lpddr5", "lpddr5t", "lpddr5x",
+    "lpddr6", "sram", "mrdimm", "dram", "ddr3l", "hmc", "edram",
 ];
 
 /// Families of `docs/formats/catalogue.md`, of GPUs and of NPUs, and the processors themselves.
@@ -70,7 +71,10 @@ fn words(chip: &Chip, of: &mut OfRow<'_>) {
     }
     if let Some(kind) = &chip.memory_kind {
         of.expect(MEMORIES.contains(&kind.as_str()), || {
-            format!("no memory_kind is known as {kind:?}; known are {}", MEMORIES.join(" "))
+            format!(
+                "no memory_kind is known as {kind:?}; known are {}",
+                MEMORIES.join(" ")
+            )
         });
     }
     if let (Some(announced), Some(released)) = (chip.announced, chip.released) {
@@ -97,13 +101,24 @@ fn memory(chip: &Chip, of: &mut OfRow<'_>) {
     let says = std::iter::once(&chip.name).chain(&chip.aliases);
     for name in says {
         if let Some(gb) = names::chip_name(name).memory_gb {
-            of.expect(chip.has_memory(gb), || format!("{name:?} says {gb} GB, the row does not"));
+            of.expect(chip.has_memory(gb), || {
+                format!("{name:?} says {gb} GB, the row does not")
+            });
         }
     }
     let blocks = chip.block_bandwidth_gbs.unwrap_or_default();
-    for (block, gbs) in [("cpu", blocks.cpu), ("gpu", blocks.gpu), ("npu", blocks.npu)] {
+    for (block, gbs) in [
+        ("cpu", blocks.cpu),
+        ("gpu", blocks.gpu),
+        ("npu", blocks.npu),
+    ] {
         let all = chip.bandwidth_gbs.unwrap_or(bandwidth_max);
-        of.range(&format!("block_bandwidth_gbs.{block}"), gbs, 1.0, all * 1.001);
+        of.range(
+            &format!("block_bandwidth_gbs.{block}"),
+            gbs,
+            1.0,
+            all * 1.001,
+        );
     }
     let limits = chip.limits.unwrap_or_default();
     of.range("limits.npu_session_gb", limits.npu_session_gb, 0.1, 1_024.0);
@@ -123,24 +138,47 @@ fn rates(chip: &Chip, of: &mut OfRow<'_>) {
     for (at, rate) in chip.rates.iter().enumerate() {
         let name = rate_name(rate);
         let same = |other: &Rate| rate_name(other) == name;
-        of.expect(!chip.rates[..at].iter().any(same), || format!("the rate of {name} stands there twice"));
+        of.expect(!chip.rates[..at].iter().any(same), || {
+            format!("the rate of {name} stands there twice")
+        });
         of.expect(rate.dense.is_some() || rate.sparse.is_some(), || {
             format!("the rate of {name} is neither dense nor sparse")
         });
         // A sum of a marketing department may be larger than a block, but no chip computes 10^17 operations a second.
-        of.range(&format!("the dense rate of {name}"), rate.dense, 0.001, 100_000.0);
-        of.range(&format!("the sparse rate of {name}"), rate.sparse, 0.001, 200_000.0);
+        of.range(
+            &format!("the dense rate of {name}"),
+            rate.dense,
+            0.001,
+            100_000.0,
+        );
+        of.range(
+            &format!("the sparse rate of {name}"),
+            rate.sparse,
+            0.001,
+            200_000.0,
+        );
         if let (Some(dense), Some(sparse)) = (rate.dense, rate.sparse) {
-            let is_noted = chip.source.note.as_ref().is_some_and(|note| note.contains("sparse"));
+            let is_noted = chip
+                .source
+                .note
+                .as_ref()
+                .is_some_and(|note| note.contains("sparse"));
             of.expect(is_noted || (sparse / dense - 2.0).abs() < 0.04, || {
                 format!("the sparse rate of {name}, {sparse}, is not twice the dense one, {dense}, and no note says why")
             });
         }
         if rate.block == Block::Platform {
-            let npu = chip.rates.iter().find(|npu| npu.block == Block::Npu && npu.format == rate.format);
+            let npu = chip
+                .rates
+                .iter()
+                .find(|npu| npu.block == Block::Npu && npu.format == rate.format);
             if let Some(npu) = npu {
                 of.expect(most_of(rate) >= most_of(npu), || {
-                    format!("the platform's {} are less than its NPU's {}", most_of(rate), most_of(npu))
+                    format!(
+                        "the platform's {} are less than its NPU's {}",
+                        most_of(rate),
+                        most_of(npu)
+                    )
                 });
             }
         }

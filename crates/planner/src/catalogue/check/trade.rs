@@ -7,8 +7,16 @@ use super::super::{Catalogue, Identity as _, strict};
 use super::{OfRow, Report};
 
 pub(super) fn check(catalogue: &Catalogue, report: &mut Report) {
-    let chips: HashSet<String> = catalogue.chips().iter().map(|chip| strict(&chip.name)).collect();
-    let parts: HashSet<String> = catalogue.parts().iter().map(|part| strict(&part.name)).collect();
+    let chips: HashSet<String> = catalogue
+        .chips()
+        .iter()
+        .map(|chip| strict(&chip.name))
+        .collect();
+    let parts: HashSet<String> = catalogue
+        .parts()
+        .iter()
+        .map(|part| strict(&part.name))
+        .collect();
     report.duplicates(&catalogue.offers);
     report.duplicates(&catalogue.egress);
     report.duplicates(&catalogue.prices);
@@ -23,9 +31,10 @@ pub(super) fn check(catalogue: &Catalogue, report: &mut Report) {
     }
     for (file, row) in catalogue.prices.with_files() {
         let mut of = report.of(file, &row.item);
-        of.expect(chips.contains(&strict(&row.item)) || parts.contains(&strict(&row.item)), || {
-            "no chip and no part has that name".to_owned()
-        });
+        of.expect(
+            chips.contains(&strict(&row.item)) || parts.contains(&strict(&row.item)),
+            || "no chip and no part has that name".to_owned(),
+        );
         price(row, &mut of);
     }
     for (file, row) in catalogue.parts.with_files() {
@@ -37,7 +46,9 @@ pub(super) fn check(catalogue: &Catalogue, report: &mut Report) {
 }
 
 fn chip_is_there(name: &str, chips: &HashSet<String>, of: &mut OfRow<'_>) {
-    of.expect(chips.contains(&strict(name)), || format!("no chip has the name {name:?}"));
+    of.expect(chips.contains(&strict(name)), || {
+        format!("no chip has the name {name:?}")
+    });
 }
 
 fn offer(offer: &Offer, chips: &HashSet<String>, of: &mut OfRow<'_>) {
@@ -45,7 +56,12 @@ fn offer(offer: &Offer, chips: &HashSet<String>, of: &mut OfRow<'_>) {
     chip_is_there(&offer.chip, chips, of);
     of.range("count", f64::from(offer.count), 1.0, 1_024.0);
     of.range("the price of a chip", offer.chip_usd_hour(), 0.01, 100.0);
-    of.range("spot_usd_hour", offer.spot_usd_hour, 0.001, offer.node_usd_hour * 1.001);
+    of.range(
+        "spot_usd_hour",
+        offer.spot_usd_hour,
+        0.001,
+        offer.node_usd_hour * 1.001,
+    );
     of.range("minimum_s", offer.minimum_s, 0.0, 366.0 * 86_400.0);
     of.range("sla", offer.sla, 0.9, 1.0);
     of.range("vcpus", offer.vcpus, 0.25, 4_096.0);
@@ -55,10 +71,15 @@ fn offer(offer: &Offer, chips: &HashSet<String>, of: &mut OfRow<'_>) {
 fn egress(egress: &Egress, of: &mut OfRow<'_>) {
     of.source(&egress.source);
     of.range("free_gb_month", egress.free_gb_month, 0.0, 1e7);
-    let ends: Vec<_> = egress.tiers.iter().map(|tier| tier.up_to_gb.unwrap_or(f64::INFINITY)).collect();
-    of.expect(ends.is_sorted_by(|a, b| a < b) && ends.last() == Some(&f64::INFINITY), || {
-        "its tiers have to ascend, and the last has no end".to_owned()
-    });
+    let ends: Vec<_> = egress
+        .tiers
+        .iter()
+        .map(|tier| tier.up_to_gb.unwrap_or(f64::INFINITY))
+        .collect();
+    of.expect(
+        ends.is_sorted_by(|a, b| a < b) && ends.last() == Some(&f64::INFINITY),
+        || "its tiers have to ascend, and the last has no end".to_owned(),
+    );
     for tier in &egress.tiers {
         of.range("usd_gb", tier.usd_gb, 0.0, 0.5);
     }
@@ -112,22 +133,33 @@ fn part(part: &Part, chips: &HashSet<String>, of: &mut OfRow<'_>) {
         _ => {}
     }
     for slot in &part.slots {
-        of.expect(is_slot(slot), || format!("{slot:?} is no slot such as pcie5x8"));
+        of.expect(is_slot(slot), || {
+            format!("{slot:?} is no slot such as pcie5x8")
+        });
     }
 }
 
 /// `pcie4x16`: a generation and a number of lanes.
 fn is_slot(slot: &str) -> bool {
-    let Some((generation, lanes)) = slot.strip_prefix("pcie").and_then(|slot| slot.split_once('x')) else {
+    let Some((generation, lanes)) = slot
+        .strip_prefix("pcie")
+        .and_then(|slot| slot.split_once('x'))
+    else {
         return false;
     };
-    matches!(generation, "2" | "3" | "4" | "5" | "6") && matches!(lanes, "1" | "2" | "4" | "8" | "16")
+    matches!(generation, "2" | "3" | "4" | "5" | "6")
+        && matches!(lanes, "1" | "2" | "4" | "8" | "16")
 }
 
 fn country(country: &Country, of: &mut OfRow<'_>) {
     of.source(&country.source);
-    let is_code = country.code.split('-').all(|part| part.len() >= 2 && part.bytes().all(|b| b.is_ascii_uppercase()));
-    of.expect(is_code, || "a country's code is two capital letters".to_owned());
+    let is_code = country
+        .code
+        .split('-')
+        .all(|part| part.len() >= 2 && part.bytes().all(|b| b.is_ascii_uppercase()));
+    of.expect(is_code, || {
+        "a country's code is two capital letters".to_owned()
+    });
     of.range("usd_kwh", country.usd_kwh, 0.001, 1.0);
     of.range("business_usd_kwh", country.business_usd_kwh, 0.001, 1.0);
     of.range("gco2_kwh", country.gco2_kwh, 0.0, 1_300.0);
