@@ -39,7 +39,6 @@ use self::money::Side;
 use self::workload::BEST;
 use crate::catalogue::{Catalogue, Date, Unknown};
 use crate::model::ModelShape;
-use crate::quantization::Quantization;
 
 /// How many of those that are left are compared with each other by the month of break-even.
 const COMPARED_MAX: usize = 12;

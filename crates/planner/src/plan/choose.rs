@@ -17,9 +17,7 @@ pub(super) fn quantizations(name: &str) -> Result<Vec<Quantization>, PlanError> 
 }
 
 fn quantization(name: &str) -> Result<Quantization, PlanError> {
-    Ok(Quantization {
-        name: name.to_owned(),
-    })
+    Quantization::parse(name).map_err(|unknown| PlanError::Quantization(unknown.to_string()))
 }
 
 /// A model's row as a shape.
