@@ -4,6 +4,9 @@
 //! hands over what it found. [`cost`] is the one cost model of the project: `run`, `serve`, `plan` and the scheduler all ask it.
 #![forbid(unsafe_code)]
 
+pub mod calc;
 pub mod cost;
+pub mod import;
 pub mod model;
 pub mod quantization;
+pub mod tco;
