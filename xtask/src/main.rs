@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask check`, `tidy`, `record` and `synth`.
+//! The project's own chores: `cargo xtask check`, `tidy`, `record`, `fit` and `synth`.
 //!
 //! What a contributor or CI runs and a user never sees. No part of the product depends on this crate.
 #![forbid(unsafe_code)]
@@ -9,6 +9,7 @@
 )]
 
 mod check;
+mod fit;
 mod record;
 mod synth;
 mod tidy;
@@ -34,6 +35,8 @@ enum Chore {
     Tidy,
     /// Run a command and draw what it writes as an animated SVG
     Record(record::Args),
+    /// Fit the cost model's constants to measurements
+    Fit(fit::Args),
     /// Write a GGUF model of a real shape with random weights
     Synth(synth::Args),
 }
@@ -43,6 +46,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Check(args) => check::run(&args),
         Chore::Tidy => tidy::run(),
         Chore::Record(args) => record::run(&args),
+        Chore::Fit(args) => fit::run(&args),
         Chore::Synth(args) => synth::run(&args),
     }
 }
