@@ -15,4 +15,4 @@ pub use model::{
     Battery, Cache, CoreKind, Cpu, Found, Machine, MemoryFacts, Meter, MeterKind, PowerSource,
     Processor, Unknown,
 };
-pub use store::{StoreError, Stored};
+pub use store::StoreError;

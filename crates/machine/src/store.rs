@@ -26,6 +26,16 @@ pub enum StoreError {
         /// The last that we know.
         known: u32,
     },
+    /// It is no machine. The file was moved out of the way, so the next attempt finds none.
+    #[error("{} is damaged ({why}){}", path.display(), moved(moved_to.as_deref()))]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// Where it is now; `None` if it could not be moved.
+        moved_to: Option<PathBuf>,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The system says no.
     #[error("cannot read {}", path.display())]
     Read {
@@ -46,29 +56,11 @@ pub enum StoreError {
     },
 }
 
-/// What was there.
-#[derive(Debug)]
-pub enum Stored {
-    /// No file.
-    Absent,
-    /// A machine.
-    Found(Box<Machine>),
-    /// A file that is no machine. It was moved out of the way.
-    Damaged {
-        /// Where it is now; `None` if it could not be moved.
-        moved_to: Option<PathBuf>,
-        /// What is wrong with it.
-        why: String,
-    },
-}
-
-impl Stored {
-    /// The machine, if there was one.
-    pub fn machine(self) -> Option<Machine> {
-        match self {
-            Self::Found(machine) => Some(*machine),
-            Self::Absent | Self::Damaged { .. } => None,
-        }
+/// The end of a sentence on a damaged file.
+fn moved(to: Option<&Path>) -> String {
+    match to {
+        Some(to) => format!("; it was moved to {}", to.display()),
+        None => "; delete it".to_owned(),
     }
 }
 
@@ -79,20 +71,18 @@ struct Head {
 }
 
 impl Machine {
-    /// Reads a machine that [`Machine::save`] wrote. A damaged file is moved aside, as `machine.json.damaged`, and told.
+    /// Reads a machine that [`Machine::save`] wrote; `None` if there is no file.
     ///
     /// # Errors
-    /// If a later program wrote the file, or it cannot be read at all.
-    pub fn load(path: &Path) -> Result<Stored, StoreError> {
+    /// If a later program wrote the file, it cannot be read, or it is damaged: then it is moved aside, as
+    /// `machine.json.damaged`, and whoever can do without goes on.
+    pub fn load(path: &Path) -> Result<Option<Self>, StoreError> {
         let bytes = match read(path) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => {
-                return Ok(aside(
-                    path,
-                    format!("it is larger than {} MiB", BYTES_MAX >> 20),
-                ));
+                return Err(aside(path, format!("it is larger than {} MiB", BYTES_MAX >> 20)));
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Stored::Absent),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(source) => {
                 return Err(StoreError::Read {
                     path: path.to_owned(),
@@ -109,10 +99,9 @@ impl Machine {
                 known: Self::VERSION,
             });
         }
-        Ok(match serde_json::from_slice::<Self>(&bytes) {
-            Ok(machine) => Stored::Found(Box::new(machine)),
-            Err(error) => aside(path, error.to_string()),
-        })
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| aside(path, error.to_string()))
     }
 
     /// Writes the machine. The file is either the old one or the new one, whatever happens meanwhile.
@@ -142,12 +131,13 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok((bytes.len() as u64 <= BYTES_MAX).then_some(bytes))
 }
 
-fn aside(path: &Path, why: String) -> Stored {
+fn aside(path: &Path, why: String) -> StoreError {
     let mut name = OsString::from(path);
     name.push(".damaged");
     let to = PathBuf::from(name);
-    Stored::Damaged {
+    StoreError::Damaged {
         moved_to: fs::rename(path, &to).is_ok().then_some(to),
+        path: path.to_owned(),
         why,
     }
 }
@@ -183,11 +173,11 @@ mod tests {
     fn what_is_saved_is_loaded() {
         let home = tempfile::tempdir().expect("a directory");
         let path = home.path().join("new/machine.json");
-        assert!(matches!(Machine::load(&path), Ok(Stored::Absent)));
+        assert_eq!(Machine::load(&path).expect("is no error"), None);
         for _ in 0..2 {
             machine().save(&path).expect("is written");
         }
-        let loaded = Machine::load(&path).expect("is read").machine();
+        let loaded = Machine::load(&path).expect("is read");
         assert_eq!(loaded, Some(machine()));
         let files = fs::read_dir(home.path().join("new"))
             .expect("is there")
@@ -209,8 +199,7 @@ mod tests {
             &[0xff; 9],
         ] {
             fs::write(&path, bytes).expect("is written");
-            let Stored::Damaged { moved_to, .. } = Machine::load(&path).expect("is not fatal")
-            else {
+            let Err(StoreError::Damaged { moved_to, .. }) = Machine::load(&path) else {
                 panic!("{bytes:?} is no machine");
             };
             let moved_to = moved_to.expect("was moved");
