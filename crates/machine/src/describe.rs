@@ -1,6 +1,6 @@
 //! What a machine is, with what others publish of its parts.
 
-use troika_base::{DeviceKind, DeviceProfile};
+use troika_base::{Bytes, DeviceKind, DeviceProfile};
 
 use crate::model::{Machine, Processor, Unknown};
 
@@ -8,6 +8,11 @@ use crate::model::{Machine, Processor, Unknown};
 const IN_SOC: &str = "soc";
 
 impl Machine {
+    /// The memory in gigabytes as it is sold: 32 where the system tells of 31.1 GiB.
+    pub fn memory_gb_sold(&self) -> u64 {
+        gib(self.memory.total_bytes)
+    }
+
     /// Fills in what the catalogue knows of the devices. What was read or measured here wins over a data sheet.
     ///
     /// `lookup` answers for a chip's name and the part of it that is meant: of a processor with graphics, the rates and the
@@ -20,13 +25,14 @@ impl Machine {
         let soc = central
             .map(|found| found.profile.name.clone())
             .unwrap_or_default();
-        let total_gb = gib(self.memory.total_bytes);
+        let all = Bytes(self.memory.total_bytes);
+        let total_gb = self.memory_gb_sold();
         let mut unknown = Vec::new();
         for processor in &mut self.processors {
             let names = names(processor, &soc, total_gb);
             let kind = processor.profile.kind;
             match names.iter().find_map(|name| lookup(name, kind)) {
-                Some(sheet) => merge(&mut processor.profile, sheet),
+                Some(sheet) => merge(&mut processor.profile, sheet, all),
                 None => unknown.push(Unknown {
                     what: format!("{}.data_sheet", processor.id),
                     why: format!("the catalogue has no {}", processor.profile.name),
@@ -78,16 +84,22 @@ fn gib(bytes: u64) -> u64 {
 }
 
 /// Takes over from a data sheet what is not known better.
-fn merge(profile: &mut DeviceProfile, sheet: DeviceProfile) {
+///
+/// `all` is the machine's memory.
+fn merge(profile: &mut DeviceProfile, sheet: DeviceProfile, all: Bytes) {
     let read = std::mem::replace(profile, sheet);
     let is_in_soc = read.link.as_deref() == Some(IN_SOC);
-    // A part of a processor keeps its own name beside the processor's.
-    if is_in_soc {
+    // A processor and its parts keep the names that they tell; a card's may lack its memory.
+    if is_in_soc || read.kind == DeviceKind::Cpu {
         profile.name = read.name;
     }
     profile.kind = read.kind;
     profile.memory_pool = read.memory_pool;
-    profile.memory = read.memory.or(profile.memory);
+    profile.memory = match (read.memory, profile.memory) {
+        // No driver told it: all of the machine's, of which the part may take less.
+        (Some(read), Some(sheet)) if is_in_soc && read == all => Some(read.min(sheet)),
+        (read, sheet) => read.or(sheet),
+    };
     profile.bandwidth_peak_gbs = match is_in_soc || read.kind == DeviceKind::Cpu {
         // The modules that are in it may be slower than the processor allows, and a block may draw less than they give.
         true => least(read.bandwidth_peak_gbs, profile.bandwidth_peak_gbs),
@@ -118,7 +130,7 @@ fn least(a: Option<f64>, b: Option<f64>) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use troika_base::{Basis, Bytes};
+    use troika_base::Basis;
 
     use super::*;
     use crate::model::Found;

@@ -80,7 +80,10 @@ impl Machine {
         let bytes = match read(path) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => {
-                return Err(aside(path, format!("it is larger than {} MiB", BYTES_MAX >> 20)));
+                return Err(aside(
+                    path,
+                    format!("it is larger than {} MiB", BYTES_MAX >> 20),
+                ));
             }
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(source) => {

@@ -337,7 +337,12 @@ mod tests {
             env!("CARGO_MANIFEST_DIR")
         );
         let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        probe::read(&Root::recorded(&text))
+        let mut machine = probe::read(&Root::recorded(&text));
+        super::super::describe(
+            &mut machine,
+            troika_planner::catalogue::Catalogue::builtin(),
+        );
+        machine
     }
 
     #[test]
