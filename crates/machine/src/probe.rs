@@ -1,6 +1,6 @@
 //! Reads what this computer is, without asking anything of its devices.
 //!
-//! [`read`] is the entry. Linux tells everything by files, so its part, [`linux`], works as well on a recording of another
+//! [`read`] is the entry. Linux tells everything by files, so its part, `linux`, works as well on a recording of another
 //! machine's; that is how it is tested. macOS and Windows tell by commands, whose output is read by parsers that run
 //! everywhere. Nothing here waits for a device, loads a library or writes a file.
 

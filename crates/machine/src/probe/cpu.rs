@@ -260,7 +260,7 @@ fn hypervisor(root: &Root, info: &CpuInfo) -> Option<String> {
     });
     match (is_guest, known) {
         (_, Some(name)) if is_guest || info.architecture() != "x86_64" => Some(name),
-        (true, None) => Some("unknown hypervisor".to_owned()),
+        (true, None) => Some("an unknown hypervisor".to_owned()),
         _ => None,
     }
 }
@@ -350,7 +350,7 @@ mod tests {
         let flags = "== /proc/cpuinfo\nprocessor : 0\nflags : fpu hypervisor avx2\n";
         let clock = "== /sys/devices/system/clocksource/clocksource0/available_clocksource\nkvm-clock tsc\n";
         assert_eq!(guest(&format!("{flags}{clock}")).as_deref(), Some("KVM"));
-        assert_eq!(guest(flags).as_deref(), Some("unknown hypervisor"));
+        assert_eq!(guest(flags).as_deref(), Some("an unknown hypervisor"));
         let host = "== /proc/cpuinfo\nprocessor : 0\nflags : fpu avx2\n";
         assert_eq!(
             guest(&format!("{host}== /sys/hypervisor/type\nxen\n")),

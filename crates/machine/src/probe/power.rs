@@ -123,12 +123,17 @@ fn rapl(root: &Root) -> Vec<Meter> {
 }
 
 fn readable(root: &Root, place: &str) -> Found {
-    match root.is_readable(place) {
-        true => Found::Ready,
-        false => Found::Blocked {
-            why: format!("no permission on {place}"),
-            remedy: format!("run as root, or let others read it: `sudo chmod a+r {place}`"),
-        },
+    if root.is_readable(place) {
+        return Found::Ready;
+    }
+    // The counters of all zones go by one pattern, which need not be told once for each.
+    let (directory, file) = place.rsplit_once('/').unwrap_or_default();
+    let class = directory
+        .rsplit_once('/')
+        .map_or(directory, |(class, _)| class);
+    Found::Blocked {
+        why: "only root may read it".to_owned(),
+        remedy: format!("`sudo chmod a+r {class}/*/{file}` lets everyone, until the next start"),
     }
 }
 

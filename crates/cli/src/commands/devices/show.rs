@@ -359,6 +359,34 @@ mod tests {
     }
 
     #[test]
+    fn the_catalogue_knows_recorded_devices() {
+        for name in [
+            "core-ultra-155h",
+            "core-ultra-258v",
+            "desktop-2x-rtx-3090",
+            "desktop-rx-7900-xtx",
+            "raspberry-pi-5",
+            "rk3588",
+            "ryzen-ai-hx-370",
+            "ryzen-ai-max-395",
+            "snapdragon-x-elite",
+        ] {
+            let machine = recorded(name);
+            for found in &machine.processors {
+                // Nobody publishes what the small graphics of a desktop's processor can do.
+                let is_listed = found.profile.name != "AMD Radeon 610M";
+                let told = found.profile.bandwidth_peak_gbs.is_some();
+                assert!(
+                    told || !is_listed,
+                    "{name}: {} {}",
+                    found.id,
+                    found.profile.name
+                );
+            }
+        }
+    }
+
+    #[test]
     fn what_was_measured_stands_beside_the_data_sheet() {
         let rate = |tops| Rate {
             format: NumberFormat::Int8,
