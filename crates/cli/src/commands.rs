@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod devices;
 pub(crate) mod embed;
 pub(crate) mod keys;
 pub(crate) mod list;
@@ -28,6 +29,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Some(Command::Bench(args)) => bench::run(&args, &console),
         Some(Command::Perplexity(args)) => perplexity::run(&args, &console),
         Some(Command::Embed(args)) => embed::run(&args, &console),
+        Some(Command::Devices(args)) => devices::run(&args, &console),
         Some(Command::Show(args)) => show::run(&args, &console),
         Some(Command::List(args)) => list::run(&args, &console),
         Some(Command::Completions(args)) => completions::run(&args),
