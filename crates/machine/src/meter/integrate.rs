@@ -46,6 +46,11 @@ impl Integrator {
         }
     }
 
+    /// Whether there is a reading to go on from.
+    pub(super) fn is_running(&self) -> bool {
+        self.last.is_some()
+    }
+
     /// Since the beginning of time, as far as it counted.
     pub(super) fn joules(&self) -> f64 {
         self.joules

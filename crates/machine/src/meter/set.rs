@@ -154,7 +154,7 @@ impl Span {
         let mut energies = Vec::new();
         for (channel, from) in state.channels.iter_mut().zip(&self.from) {
             channel.look(now, true);
-            if channel.failures == from.failures {
+            if from.is_known && channel.failures == from.failures {
                 energies.push(Energy {
                     covers: channel.covers.clone(),
                     joules: Joules(channel.sum.joules() - from.joules),
@@ -227,6 +227,8 @@ struct Channel {
 struct Mark {
     joules: f64,
     failures: u64,
+    /// Whether the meter could be read then. One that comes back later saw a part of the span alone.
+    is_known: bool,
 }
 
 impl Channel {
@@ -250,6 +252,7 @@ impl Channel {
         Mark {
             joules: self.sum.joules(),
             failures: self.failures,
+            is_known: self.sum.is_running(),
         }
     }
 }
@@ -305,18 +308,19 @@ mod tests {
 
     use super::*;
 
-    /// Shows one reading after the other, and then fails.
-    struct Script(std::vec::IntoIter<Reading>);
+    /// Shows what the test sets, however often it is looked at; fails while nothing is set.
+    #[derive(Clone, Default)]
+    struct Dial(Arc<Mutex<Option<Reading>>>);
 
-    impl Script {
-        fn boxed(readings: &[Reading]) -> Box<dyn Gauge> {
-            Box::new(Self(readings.to_vec().into_iter()))
+    impl Dial {
+        fn set(&self, reading: Option<Reading>) {
+            *self.0.lock().expect("is sound") = reading;
         }
     }
 
-    impl Gauge for Script {
+    impl Gauge for Dial {
         fn read(&mut self) -> Result<Reading, MeterError> {
-            self.0.next().ok_or(MeterError::Reset)
+            self.0.lock().expect("is sound").ok_or(MeterError::Reset)
         }
     }
 
@@ -338,30 +342,48 @@ mod tests {
 
     #[test]
     fn spans_overlap_and_pauses_do_not_count() {
-        let script = [10.0, 11.0, 14.0, 99.0, 20.0].map(counter);
-        let meters = MeterSet::of(vec![("package-0".to_owned(), Script::boxed(&script))]);
-        let outer = meters.span(); // 10
-        let inner = meters.span(); // 11
-        assert_eq!(inner.finish()[0].joules, Joules(3.0)); // 14
-        drop(outer);
-        let later = meters.span(); // 99
-        let energies = later.finish(); // 20, one round later
+        let dial = Dial::default();
+        let show = |joules| dial.set(Some(counter(joules)));
+        show(10.0);
+        let meters = MeterSet::of(vec![("package-0".to_owned(), Box::new(dial.clone()))]);
+        let outer = meters.span();
+        show(11.0);
+        let inner = meters.span();
+        show(14.0);
+        assert_eq!(inner.finish()[0].joules, Joules(3.0));
+        assert_eq!(outer.finish()[0].joules, Joules(4.0));
+        show(99.0);
+        let later = meters.span();
+        // One round later.
+        show(20.0);
+        let energies = later.finish();
         assert_eq!(energies[0].joules, Joules(21.0));
         assert_eq!(energies[0].basis, EnergyBasis::Counted);
     }
 
     #[test]
     fn a_meter_that_fails_is_left_out_of_its_span_alone() {
-        let failing = Script::boxed(&[counter(1.0)]);
-        let working = Script::boxed(&[1.0, 2.0, 3.0, 4.0].map(counter));
+        let (failing, working) = (Dial::default(), Dial::default());
+        failing.set(Some(counter(1.0)));
+        working.set(Some(counter(1.0)));
         let meters = MeterSet::of(vec![
-            ("gpu0".to_owned(), failing),
-            ("package-0".to_owned(), working),
+            ("gpu0".to_owned(), Box::new(failing.clone())),
+            ("package-0".to_owned(), Box::new(working.clone())),
         ]);
-        let energies = meters.span().finish();
+        let span = meters.span();
+        failing.set(None);
+        working.set(Some(counter(2.0)));
+        let energies = span.finish();
         let covered: Vec<_> = energies.iter().map(|energy| &*energy.covers).collect();
         assert_eq!(covered, ["package-0"]);
         assert_eq!(energies[0].joules, Joules(1.0));
+        // It comes back too late for this one.
+        let late = meters.span();
+        failing.set(Some(counter(50.0)));
+        assert_eq!(late.finish().len(), 1);
+        let span = meters.span();
+        failing.set(Some(counter(51.0)));
+        assert_eq!(span.finish()[0].joules, Joules(1.0));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! `troika devices --measure`: makes the machine work, and keeps what it did in `machine.json`.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use troika_engine::CpuDevice;
