@@ -2,6 +2,7 @@
 
 mod embed;
 mod interrupt;
+mod measure;
 mod models;
 mod perplexity;
 mod program;

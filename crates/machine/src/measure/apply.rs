@@ -1,6 +1,6 @@
 //! From measurements to the profiles that the cost model reads.
 
-use troika_base::{DeviceProfile, NumberFormat, Rate, Unit};
+use troika_base::{Basis, DeviceProfile, NumberFormat, Rate, Unit};
 
 use super::{Findings, Measurement, Quantity};
 use crate::model::Machine;
@@ -56,6 +56,9 @@ impl Machine {
 }
 
 /// What was not measured stays as it is.
+///
+/// Memory is shared with whoever else runs here or beside this guest, and so is its speed, for as long as they stay: of a noisy
+/// series the median counts. What a core computes is its own, and the best counts.
 fn apply(profile: &mut DeviceProfile, measured: &[&Measurement]) {
     let of = |quantity| {
         measured
@@ -63,7 +66,8 @@ fn apply(profile: &mut DeviceProfile, measured: &[&Measurement]) {
             .filter(move |measured| measured.quantity == quantity)
     };
     let largest = |quantity| of(quantity).map(|measured| measured.value).reduce(f64::max);
-    if let Some(gbs) = largest(Quantity::ReadGbs) {
+    let dependable = of(Quantity::ReadGbs).map(|measured| measured.dependable());
+    if let Some(gbs) = dependable.reduce(f64::max) {
         profile.bandwidth_measured_gbs = Some(gbs);
     }
     if let Some(watts) = largest(Quantity::BusyW) {
@@ -75,6 +79,12 @@ fn apply(profile: &mut DeviceProfile, measured: &[&Measurement]) {
     // With as many threads as work on a step.
     if let Some(launch) = of(Quantity::LaunchUs).max_by_key(|measured| measured.threads) {
         profile.launch_us = Some(launch.value);
+    }
+    // What a data sheet or a user says of the device goes on to be said; what nobody says is as old as the measurement.
+    if let (Basis::Described, Some(last)) = (&profile.basis, measured.last()) {
+        profile.basis = Basis::Measured {
+            at: last.at.clone(),
+        };
     }
     for measured in of(Quantity::MatrixTops) {
         let Some((format, unit)) = rate_of(measured) else {

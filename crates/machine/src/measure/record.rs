@@ -158,6 +158,11 @@ impl Measurement {
         })
     }
 
+    /// The value to reckon with. The best of a noisy series is luck that the next minute need not have.
+    pub fn dependable(&self) -> f64 {
+        if self.noisy { self.median } else { self.value }
+    }
+
     /// Whether this one takes the place of another: measured of the same under the same circumstances.
     pub fn replaces(&self, other: &Self) -> bool {
         let key = |of: &Self| {
@@ -207,10 +212,11 @@ mod tests {
             (30.0, 20.0, 10.0, 30.0)
         );
         assert!(rates.noisy && (rates.spread - 0.8).abs() < 1e-9);
+        assert_eq!(rates.dependable(), 20.0);
         let times = of(Quantity::LaunchUs, &[4.0, 1.0]);
         assert_eq!((times.value, times.samples), (2.5, 2));
         let calm = of(Quantity::DecodeTps, &[100.0, 101.0, 102.0]);
-        assert!(!calm.noisy);
+        assert!(!calm.noisy && calm.dependable() == calm.value);
         // One sample out of many that something got in the way of does not make a noisy machine.
         let mut steady = vec![50.0; 40];
         steady[7] = 5.0;

@@ -147,7 +147,7 @@ pub(crate) fn text(machine: &Machine) -> String {
         "median",
         "from – to",
         "in theory",
-        "noisy",
+        "noisy, spread",
     ];
     let mut rows = vec![heading.map(str::to_owned)];
     rows.extend(machine.measurements.iter().map(cells));
@@ -208,7 +208,7 @@ fn cells(measured: &Measurement) -> [String; 8] {
         format!("{} – {}", number(measured.min), number(measured.max)),
         theory.map_or_else(String::new, |theory| number(theory.value)),
         if measured.noisy {
-            format!("yes, ±{:.0} %", measured.spread * 50.0)
+            format!("yes, {:.0} %", measured.spread * 100.0)
         } else {
             String::new()
         },
