@@ -4,7 +4,7 @@
 //! [`Span::finish`] tells how many joules each meter saw since. Spans may overlap, and while there is none, no meter is read.
 //! A meter covers a part of the machine and not a program: what else runs there is counted too.
 //!
-//! Start at [`set`]; [`files`] and [`nvml`] are the meters, [`integrate`] the arithmetic.
+//! Start at `set.rs`; `files.rs` and `nvml.rs` are the meters, `integrate.rs` the arithmetic.
 
 mod files;
 mod integrate;
