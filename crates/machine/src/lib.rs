@@ -5,9 +5,12 @@
 //! fills in what they really do. What is not known is `None` beside the reason; nothing is invented.
 #![forbid(unsafe_code)]
 
+pub mod probe;
+
 pub mod measure;
 pub mod meter;
 
+mod describe;
 mod model;
 mod store;
 

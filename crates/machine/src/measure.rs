@@ -120,7 +120,8 @@ pub fn measure(
     };
     let started = Instant::now();
     if meters.is_empty() {
-        if all.unknown.is_empty() {
+        // Else it is told why they do not open, or that there are none.
+        if all.unknown.is_empty() && machine.unknown.iter().all(|told| told.what != "meters") {
             all.unknown.push(Unknown {
                 what: "watts".to_owned(),
                 why: "this machine shows no meter".to_owned(),

@@ -186,7 +186,7 @@ pub struct Machine {
     /// What could not be had, with the reason.
     pub unknown: Vec<Unknown>,
     /// What was measured here; the newest of its kind.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub measurements: Vec<Measurement>,
 }
 

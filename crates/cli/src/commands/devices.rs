@@ -1,12 +1,26 @@
-//! `troika devices`: what this computer is.
+//! `troika devices`: what this computer can compute with.
 
 mod measure;
+mod show;
 
-use crate::output::Console;
+use troika_base::{DeviceKind, DeviceProfile};
+use troika_machine::Machine;
+use troika_machine::probe::{self, Root};
+use troika_planner::catalogue::{Block, Catalogue};
+use troika_planner::plan::chip;
+
+use crate::home::Home;
+use crate::output::{self, Console};
 
 use measure::MeasureArgs;
 
-/// Show what this computer is, and measure what it can do
+/// Where a home keeps what is known of its machine.
+const FILE: &str = "machine.json";
+
+/// Show the processors of this computer, its memory, power and meters
+///
+/// What the system knows of them is read, and the catalogue's data sheets are laid beside it. What cannot be known is listed
+/// with the reason. Nothing is asked of the devices, but by --measure.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DevicesArgs {
     #[command(flatten)]
@@ -14,64 +28,60 @@ pub(crate) struct DevicesArgs {
 }
 
 pub(crate) fn run(args: &DevicesArgs, console: &Console) -> anyhow::Result<()> {
-    let mut machine = seen();
-    measure::run(&args.measure, &mut machine, console)
+    let home = Home::from_env()?;
+    let mut machine = described(&home, console);
+    if args.measure.is_asked() {
+        return measure::run(&args.measure, &mut machine, &home, console);
+    }
+    match Machine::load(&home.path().join(FILE)) {
+        Ok(Some(earlier)) => machine.keep_measurements(&earlier),
+        Ok(None) => {}
+        // What the machine is can be shown without what was once measured of it.
+        Err(error) => console.note(format_args!("nothing measured is shown: {error}")),
+    }
+    if console.json {
+        return output::json(&machine);
+    }
+    output::answer(show::page(&machine))
 }
 
-/// What little is known without looking.
-fn seen() -> troika_machine::Machine {
-    use troika_base::{DeviceKind, DeviceProfile};
-    use troika_machine::{Cache, Cpu, Found, Machine, MemoryFacts, Processor};
-    let memory = crate::machine::memory();
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let field = |name: &str| {
-        let mut lines = info.lines();
-        let value = lines.find_map(|line| line.strip_prefix(name)?.split_once(':'));
-        value.map(|(_, value)| value.trim().to_owned())
+/// This machine, with the catalogue's data sheets of its devices.
+pub(crate) fn described(home: &Home, console: &Console) -> Machine {
+    let mut machine = probe::read(&Root::real());
+    let catalogue = match Catalogue::with_user_rows(&home.path().join("catalogue")) {
+        Ok(catalogue) => catalogue,
+        Err(error) => {
+            console.note(format_args!(
+                "your rows of the catalogue are passed over: {error}"
+            ));
+            Catalogue::builtin().clone()
+        }
     };
-    let cache = |level, bytes, count| Cache {
-        level,
-        kind: "unified".to_owned(),
-        bytes,
-        count,
+    describe(&mut machine, &catalogue);
+    machine
+}
+
+fn describe(machine: &mut Machine, catalogue: &Catalogue) {
+    let memory_gb = machine.memory_gb_sold();
+    machine.describe(|name, kind| data_sheet(catalogue, name, kind, memory_gb));
+}
+
+/// What the catalogue knows of a chip's part, in a machine with so much memory.
+fn data_sheet(
+    catalogue: &Catalogue,
+    name: &str,
+    kind: DeviceKind,
+    memory_gb: u64,
+) -> Option<DeviceProfile> {
+    let chip = catalogue.chip(name).ok()?.row;
+    let blocks = chip::blocks(chip);
+    let block = match kind {
+        DeviceKind::Cpu => Block::Cpu,
+        DeviceKind::Gpu => Block::Gpu,
+        DeviceKind::Npu => Block::Npu,
+        DeviceKind::Accelerator => *blocks.first()?,
     };
-    Machine {
-        version: Machine::VERSION,
-        system: std::env::consts::OS.to_owned(),
-        product: None,
-        cpu: Cpu {
-            model: field("model name"),
-            vendor: field("vendor_id"),
-            architecture: std::env::consts::ARCH.to_owned(),
-            packages: 1,
-            cores: Vec::new(),
-            caches: vec![cache(2, 1 << 20, 2), cache(3, 32 << 20, 1)],
-            features: field("flags")
-                .unwrap_or_default()
-                .split(' ')
-                .map(str::to_owned)
-                .collect(),
-            virtual_machine: None,
-        },
-        memory: MemoryFacts {
-            total_bytes: memory.map_or(0, |memory| memory.total.0),
-            available_bytes: memory.map(|memory| memory.available.0),
-            channels: None,
-            kind: None,
-            mega_transfers: None,
-        },
-        processors: vec![Processor {
-            id: "cpu0".to_owned(),
-            profile: DeviceProfile::unknown("cpu", DeviceKind::Cpu),
-            driver: None,
-            pci_id: None,
-            bus_address: None,
-            found: Found::Ready,
-        }],
-        power_source: None,
-        batteries: Vec::new(),
-        meters: Vec::new(),
-        unknown: Vec::new(),
-        measurements: Vec::new(),
-    }
+    blocks
+        .contains(&block)
+        .then(|| chip::profile(chip, block, Some(memory_gb as f64)))
 }

@@ -1,14 +1,12 @@
 //! `troika devices --measure`: makes the machine work, and keeps what it did in `machine.json`.
 
-use std::path::PathBuf;
-
 use troika_engine::CpuDevice;
 use troika_kernels::Kernels;
-use troika_machine::Machine;
 use troika_machine::measure::{
     self, CpuTest, Findings, Measurement, ModelRun, QUICK, Quantity, Stopped, THOROUGH,
 };
 use troika_machine::meter::MeterSet;
+use troika_machine::{Machine, StoreError, Unknown};
 
 use crate::commands::bench;
 use crate::exit::{Interrupted, WrongUse};
@@ -17,9 +15,6 @@ use crate::interrupt::Interrupt;
 use crate::model;
 use crate::output::{self, Align, Console, line, number};
 use crate::progress::{Progress, Unit};
-
-/// The file that measurements are kept in.
-const FILE: &str = "machine.json";
 
 /// How often a model's tests are repeated.
 const ROUNDS: usize = 3;
@@ -31,7 +26,7 @@ const ROUNDS_QUICK: usize = 1;
 pub(crate) struct MeasureArgs {
     /// Make the processors work for half a minute, and keep what they do: bandwidth, matrix rates, launch, watts
     #[arg(long)]
-    pub(crate) measure: bool,
+    measure: bool,
     /// Take 5 seconds for it
     #[arg(long, requires = "measure")]
     quick: bool,
@@ -40,24 +35,35 @@ pub(crate) struct MeasureArgs {
     model: Option<String>,
 }
 
+impl MeasureArgs {
+    /// Whether there is something to do here.
+    pub(super) fn is_asked(&self) -> bool {
+        self.measure
+    }
+}
+
 /// Measures a machine that was looked at, keeps the results and shows them.
 ///
 /// # Errors
 /// If the model is not there, the results cannot be kept, or [`Interrupted`]; then what was kept before stays.
-pub(crate) fn run(
+pub(super) fn run(
     args: &MeasureArgs,
     machine: &mut Machine,
+    home: &Home,
     console: &Console,
 ) -> anyhow::Result<()> {
-    let home = Home::from_env()?;
     // Wrong names and damaged files are told before half a minute has passed.
     let source = match &args.model {
-        Some(name) => Some(model::need(name, &home)?),
+        Some(name) => Some(model::need(name, home)?),
         None => None,
     };
-    let path = file(&home);
-    if let Some(earlier) = Machine::load(&path)? {
-        machine.keep_measurements(&earlier);
+    let path = home.path().join(super::FILE);
+    match Machine::load(&path) {
+        Ok(Some(earlier)) => machine.keep_measurements(&earlier),
+        Ok(None) => {}
+        // It is out of the way, and what it held is measured anew.
+        Err(error @ StoreError::Damaged { .. }) => console.note(error),
+        Err(error) => return Err(error.into()),
     }
     let interrupt = Interrupt::install()?;
     measure_all(args, machine, console, &interrupt)?;
@@ -78,11 +84,6 @@ pub(crate) fn run(
     }
     console.note(format_args!("kept in {}", path.display()));
     Ok(())
-}
-
-/// Where a home keeps what is known of its machine.
-pub(crate) fn file(home: &Home) -> PathBuf {
-    home.path().join(FILE)
 }
 
 fn measure_all(
@@ -138,7 +139,7 @@ fn of_row(row: &bench::Row) -> Option<Measurement> {
 }
 
 /// What was measured, in lines, and why the rest was not.
-pub(crate) fn text(machine: &Machine) -> String {
+fn text(machine: &Machine) -> String {
     let heading = [
         "device",
         "measured",
@@ -157,7 +158,11 @@ pub(crate) fn text(machine: &Machine) -> String {
     for theory in machine.measurements.iter().filter_map(theory_of_int8) {
         text.push_str(&format!("\nin theory, int8 here: {theory}\n"));
     }
-    for unknown in &machine.unknown {
+    for unknown in machine
+        .unknown
+        .iter()
+        .filter(|unknown| is_of_measuring(unknown))
+    {
         text.push_str(&format!(
             "\nunknown: {}, since {}",
             unknown.what, unknown.why
@@ -168,6 +173,12 @@ pub(crate) fn text(machine: &Machine) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Whether it says why something was not measured; `troika devices` tells the rest.
+fn is_of_measuring(unknown: &Unknown) -> bool {
+    const ENDS: [&str; 4] = ["watts", "meters", "bandwidth_measured_gbs", "cache_gbs"];
+    ENDS.iter().any(|end| unknown.what.ends_with(end))
 }
 
 /// How the theory of the widest measurement is computed, as an example for the others.
