@@ -33,12 +33,14 @@ pub enum Quantity {
 }
 
 impl Quantity {
-    /// Whether the best of some samples is what the hardware does, and the others what kept it from that.
-    fn is_by_best(self) -> bool {
-        matches!(
-            self,
-            Self::ClockMhz | Self::ReadGbs | Self::CacheGbs | Self::MatrixTops
-        )
+    /// The sample that counts: the best where that is what the hardware does and the others are what kept it from that, else
+    /// the median.
+    fn headline(self, min: f64, median: f64, max: f64) -> f64 {
+        match self {
+            Self::ClockMhz | Self::ReadGbs | Self::CacheGbs | Self::MatrixTops => max,
+            Self::LaunchUs => min,
+            Self::WakeUs | Self::IdleW | Self::BusyW | Self::PrefillTps | Self::DecodeTps => median,
+        }
     }
 }
 
@@ -144,7 +146,7 @@ impl Measurement {
             threads: None,
             streams: None,
             working_set_bytes: None,
-            value: if quantity.is_by_best() { max } else { median },
+            value: quantity.headline(min, median, max),
             median,
             min,
             max,
@@ -213,8 +215,9 @@ mod tests {
         );
         assert!(rates.noisy && (rates.spread - 0.8).abs() < 1e-9);
         assert_eq!(rates.dependable(), 20.0);
-        let times = of(Quantity::LaunchUs, &[4.0, 1.0]);
+        let times = of(Quantity::WakeUs, &[4.0, 1.0]);
         assert_eq!((times.value, times.samples), (2.5, 2));
+        assert_eq!(of(Quantity::LaunchUs, &[4.0, 1.0]).value, 1.0);
         let calm = of(Quantity::DecodeTps, &[100.0, 101.0, 102.0]);
         assert!(!calm.noisy && calm.dependable() == calm.value);
         // One sample out of many that something got in the way of does not make a noisy machine.

@@ -73,8 +73,8 @@ fn ports_of_512_bits(cpu: &Cpu) -> Option<u32> {
         "GenuineIntel" if model.contains("Xeon") && !model.contains("Bronze") => Some(2),
         // Tiger Lake, Ice Lake and Rocket Lake join the ports 0 and 1.
         "GenuineIntel" if model.contains("Core") => Some(1),
-        // Zen 5 is the first of its vendor with this feature; in notebooks its registers are cut in two.
-        "AuthenticAMD" if has("avx512_vp2intersect") => match model {
+        // Zen 5 is the first of its vendor with this feature; in notebooks its units are half as wide.
+        "AuthenticAMD" if has("avx_vnni") => match model {
             model if model.contains("Ryzen AI") => Some(1),
             model if model.contains("EPYC") || model.contains("Ryzen") => Some(2),
             _ => None,
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn known_processors_have_their_rates() {
-        let zen5 = cpu("AuthenticAMD", "AMD EPYC 9755", &["avx512_vp2intersect"]);
+        let zen5 = cpu("AuthenticAMD", "AMD EPYC 9755", &["avx_vnni"]);
         let zen4 = cpu("AuthenticAMD", "AMD Ryzen 9 7950X", &[]);
         let spr = cpu(
             "GenuineIntel",
