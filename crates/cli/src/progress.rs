@@ -16,6 +16,7 @@ pub(crate) enum Unit {
     Tokens,
     Texts,
     Windows,
+    Percent,
 }
 
 /// A bar that may never be seen. It goes away when dropped.
@@ -81,6 +82,7 @@ fn style(unit: Unit) -> ProgressStyle {
         Unit::Bytes => "{msg} {bar:30} {bytes} of {total_bytes}",
         Unit::Tokens => "{msg} {bar:30} {pos} of {len} tokens",
         Unit::Texts => "{msg} {bar:30} {pos} of {len} texts",
+        Unit::Percent => "{msg} {bar:30} {percent} %",
         Unit::Windows => "{msg} {bar:30} {pos} of {len} windows",
     };
     ProgressStyle::with_template(template).expect("the template is valid. This is a bug.")

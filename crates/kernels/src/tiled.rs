@@ -30,7 +30,7 @@ pub(crate) const MIN_TOKENS: usize = 16;
 
 /// Tokens of a job, at most: 1 MiB of tiles at 2048 columns, which stays in a second-level cache of 2 MiB from one job
 /// to the next. Wider inputs pass through it in slabs. Half as many would double the work of rounding weights.
-const CHUNK_TOKENS: usize = 256;
+pub(crate) const CHUNK_TOKENS: usize = 256;
 
 /// Jobs per thread and product that are wanted at least, so that no thread waits long for the last one.
 const JOBS_PER_THREAD: usize = 2;

@@ -7,6 +7,9 @@
 
 pub mod probe;
 
+pub mod measure;
+pub mod meter;
+
 mod describe;
 mod model;
 mod store;

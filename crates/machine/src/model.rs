@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use troika_base::DeviceProfile;
 
+use crate::measure::Measurement;
+
 /// A fact that could not be had.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Unknown {
@@ -183,6 +185,9 @@ pub struct Machine {
     pub meters: Vec<Meter>,
     /// What could not be had, with the reason.
     pub unknown: Vec<Unknown>,
+    /// What was measured here; the newest of its kind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measurements: Vec<Measurement>,
 }
 
 impl Machine {

@@ -23,7 +23,8 @@ use crate::weights::TokenCost;
 
 use measure::Bench;
 use plan::{Matrix, Test};
-use report::{Report, Row, Setting};
+pub(crate) use report::Row;
+use report::{Report, Setting};
 use roofline::Roofline;
 
 /// Measure how fast a model reads a prompt (pp) and writes an answer (tg)
@@ -109,6 +110,38 @@ pub(crate) fn run(args: &BenchArgs, console: &Console) -> anyhow::Result<()> {
         console.note("note: this is the 7 MB demonstration model; `troika bench model.gguf` measures a real one");
     }
     ended
+}
+
+/// Tokens that tell the speed of a model: of a prompt, and of an answer.
+const USUAL_PROMPT: usize = 512;
+const USUAL_ANSWER: usize = 64;
+
+/// Measures a model in the usual way: a prompt of 512 tokens, an answer of 64, on one thread for each physical core.
+///
+/// # Errors
+/// Interrupted, or what the engine has to say.
+pub(crate) fn usual(
+    source: &Source,
+    rounds: usize,
+    console: &Console,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Vec<Row>> {
+    let matrix = Matrix {
+        prompts: &[USUAL_PROMPT],
+        answers: &[USUAL_ANSWER],
+        depths: &[0],
+        batches: &[1],
+    };
+    let job = Job {
+        source,
+        tests: &matrix.tests(),
+        rounds,
+        console: *console,
+        interrupt: interrupt.clone(),
+    };
+    let mut report = Report::default();
+    job.measure_tests(CpuDevice::default_threads(), &mut report)?;
+    Ok(report.rows)
 }
 
 impl BenchArgs {

@@ -1,31 +1,40 @@
 //! `troika devices`: what this computer can compute with.
 
+mod measure;
 mod show;
 
 use troika_base::{DeviceKind, DeviceProfile};
+use troika_machine::Machine;
 use troika_machine::probe::{self, Root};
-use troika_machine::{Machine, Processor};
 use troika_planner::catalogue::{Block, Catalogue};
 use troika_planner::plan::chip;
 
 use crate::home::Home;
 use crate::output::{self, Console};
 
+use measure::MeasureArgs;
+
 /// Where a home keeps what is known of its machine.
 const FILE: &str = "machine.json";
 
 /// Show the processors of this computer, its memory, power and meters
 ///
-/// Nothing is asked of the devices: what the system knows of them is read, and the catalogue's data sheets are laid beside it.
-/// What cannot be known is listed with the reason.
+/// What the system knows of them is read, and the catalogue's data sheets are laid beside it. What cannot be known is listed
+/// with the reason. Nothing is asked of the devices, but by --measure.
 #[derive(Debug, clap::Args)]
-pub(crate) struct DevicesArgs {}
+pub(crate) struct DevicesArgs {
+    #[command(flatten)]
+    measure: MeasureArgs,
+}
 
-pub(crate) fn run(_: &DevicesArgs, console: &Console) -> anyhow::Result<()> {
+pub(crate) fn run(args: &DevicesArgs, console: &Console) -> anyhow::Result<()> {
     let home = Home::from_env()?;
     let mut machine = described(&home, console);
+    if args.measure.is_asked() {
+        return measure::run(&args.measure, &mut machine, &home, console);
+    }
     match Machine::load(&home.path().join(FILE)) {
-        Ok(Some(earlier)) => keep_measured(&mut machine, &earlier),
+        Ok(Some(earlier)) => machine.keep_measurements(&earlier),
         Ok(None) => {}
         // What the machine is can be shown without what was once measured of it.
         Err(error) => console.note(format_args!("nothing measured is shown: {error}")),
@@ -75,21 +84,4 @@ fn data_sheet(
     blocks
         .contains(&block)
         .then(|| chip::profile(chip, block, Some(memory_gb as f64)))
-}
-
-/// Takes over what was measured of devices that are still there.
-fn keep_measured(machine: &mut Machine, earlier: &Machine) {
-    for found in &mut machine.processors {
-        let is_same =
-            |older: &&Processor| older.id == found.id && older.profile.name == found.profile.name;
-        let Some(older) = earlier.processors.iter().find(is_same) else {
-            continue;
-        };
-        let (profile, older) = (&mut found.profile, &older.profile);
-        profile.bandwidth_measured_gbs = older.bandwidth_measured_gbs;
-        profile.rates_measured.clone_from(&older.rates_measured);
-        profile.launch_us = older.launch_us;
-        profile.watts_idle = older.watts_idle;
-        profile.watts_busy = older.watts_busy;
-    }
 }

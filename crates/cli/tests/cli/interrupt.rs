@@ -70,3 +70,28 @@ fn a_benchmark_that_is_stopped_prints_what_it_has() {
     assert_eq!(rows.as_array().map(Vec::len), Some(1));
     assert_eq!(rows[0]["test"], "pp2");
 }
+
+#[test]
+fn a_measurement_that_is_stopped_leaves_nothing() {
+    let home = crate::directory("measure-stopped");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_troika"))
+        .args(["devices", "--measure", "-v"])
+        .env("TROIKA_HOME", &home)
+        .env_remove("TROIKA_ISA")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut err = BufReader::new(child.stderr.take().expect("is piped"));
+    let mut said = String::new();
+    while !said.contains("clock") {
+        assert!(err.read_line(&mut said).expect("is text") > 0, "{said}");
+    }
+    interrupt(&child);
+    let output = child.wait_with_output().expect("ends");
+    assert_eq!(output.status.code(), Some(130));
+    assert!(output.stdout.is_empty());
+    let left = std::fs::read_dir(&home).expect("is there").count();
+    assert_eq!(left, 0, "neither a file nor a part of one");
+}

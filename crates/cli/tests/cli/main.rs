@@ -3,6 +3,7 @@
 mod devices;
 mod embed;
 mod interrupt;
+mod measure;
 mod models;
 mod perplexity;
 mod program;

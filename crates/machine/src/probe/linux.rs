@@ -33,6 +33,7 @@ pub(super) fn read(root: &Root) -> Machine {
         batteries: supplies.batteries,
         meters,
         unknown: notes.into_list(),
+        measurements: Vec::new(),
     }
 }
 

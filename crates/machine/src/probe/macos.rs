@@ -118,6 +118,7 @@ fn machine(printed: &Printed) -> Machine {
         batteries,
         meters: Vec::new(),
         unknown: notes.into_list(),
+        measurements: Vec::new(),
     }
 }
 

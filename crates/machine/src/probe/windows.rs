@@ -115,6 +115,7 @@ fn machine(printed: &str) -> Machine {
         batteries,
         meters: Vec::new(),
         unknown: unknown(notes),
+        measurements: Vec::new(),
     }
 }
 

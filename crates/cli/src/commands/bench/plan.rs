@@ -5,15 +5,15 @@ use troika_device::PAGE_TOKENS;
 
 /// One thing to measure. Either `n_prompt` or `n_gen` is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Test {
+pub(crate) struct Test {
     /// Tokens that each sequence reads.
-    pub(super) n_prompt: usize,
+    pub(crate) n_prompt: usize,
     /// Tokens that each sequence writes.
-    pub(super) n_gen: usize,
+    pub(crate) n_gen: usize,
     /// Tokens that each sequence holds before.
-    pub(super) depth: usize,
+    pub(crate) depth: usize,
     /// Sequences side by side.
-    pub(super) batch: usize,
+    pub(crate) batch: usize,
 }
 
 impl Test {

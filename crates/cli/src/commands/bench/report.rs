@@ -21,29 +21,32 @@ pub(super) struct Report {
 
 /// What all tests of one load have in common.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Setting {
-    pub(super) model: String,
-    pub(super) model_bytes: u64,
-    pub(super) parameters: u64,
+pub(crate) struct Setting {
+    pub(crate) model: String,
+    pub(crate) model_bytes: u64,
+    pub(crate) parameters: u64,
     /// The format that most bytes are in.
-    pub(super) quantization: &'static str,
-    pub(super) device: String,
-    pub(super) processor: String,
-    pub(super) kernels: &'static str,
-    pub(super) threads: usize,
+    pub(crate) quantization: &'static str,
+    pub(crate) device: String,
+    pub(crate) processor: String,
+    pub(crate) kernels: &'static str,
+    pub(crate) threads: usize,
     /// From opening the file to the model being ready.
-    pub(super) load_ms: f64,
+    pub(crate) load_ms: f64,
     /// From opening the file to the first token after a prompt of eight.
-    pub(super) first_token_ms: f64,
+    pub(crate) first_token_ms: f64,
 }
 
 /// One test's result.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Row {
+pub(crate) struct Row {
     test: String,
     #[serde(flatten)]
-    numbers: Test,
+    pub(crate) numbers: Test,
     rounds: usize,
+    /// Of each round, sorted.
+    #[serde(skip)]
+    pub(crate) tps: Vec<f64>,
     tps_median: f64,
     tps_min: f64,
     tps_max: f64,
@@ -52,7 +55,7 @@ pub(super) struct Row {
     /// The most memory that the process has held until the end of this test.
     rss_bytes_peak: Option<u64>,
     #[serde(flatten)]
-    setting: Setting,
+    pub(crate) setting: Setting,
     troika: &'static str,
 }
 
@@ -72,6 +75,7 @@ impl Row {
             tps_median,
             tps_min: tps[0],
             tps_max: tps[tps.len() - 1],
+            tps,
             tps_bound: None,
             rss_bytes_peak: machine::rss_peak().map(|bytes| bytes.0),
             setting: setting.clone(),

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 use troika_base::{DType, ModelSpec};
 use troika_engine::CpuDevice;
-use troika_kernels::roofline::{Bandwidth, matrix_peak, read_bandwidth};
+use troika_kernels::roofline::{Bandwidth, ReadWay, matrix_peak, read_bandwidth};
 
 use super::plan::Test;
 use crate::exit::Interrupted;
@@ -83,12 +83,12 @@ impl Roofline {
 
     /// Some lines for people.
     pub(super) fn text(&self) -> String {
-        let Bandwidth {
-            bytes_per_s,
+        let Bandwidth { bytes_per_s, way } = self.bandwidth;
+        let ReadWay {
             threads,
             streams,
             prefetch_bytes,
-        } = self.bandwidth;
+        } = way;
         let peaks: Vec<_> = self
             .peaks
             .iter()
@@ -117,9 +117,9 @@ impl Serialize for Roofline {
             "kernels": self.kernels,
             "threads": self.threads,
             "read_bytes_per_s": self.bandwidth.bytes_per_s,
-            "read_threads": self.bandwidth.threads,
-            "read_streams": self.bandwidth.streams,
-            "read_prefetch_bytes": self.bandwidth.prefetch_bytes,
+            "read_threads": self.bandwidth.way.threads,
+            "read_streams": self.bandwidth.way.streams,
+            "read_prefetch_bytes": self.bandwidth.way.prefetch_bytes,
             "ops_per_s": peaks,
         })
         .serialize(serializer)
@@ -137,9 +137,11 @@ mod tests {
             threads: 1,
             bandwidth: Bandwidth {
                 bytes_per_s: 1e9,
-                threads: 1,
-                streams: 1,
-                prefetch_bytes: 0,
+                way: ReadWay {
+                    threads: 1,
+                    streams: 1,
+                    prefetch_bytes: 0,
+                },
             },
             peaks: vec![(DType::Q8_0, 1e12)],
         };
