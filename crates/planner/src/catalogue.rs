@@ -258,6 +258,14 @@ impl Catalogue {
         Ok(catalogue)
     }
 
+    /// Some rows alone, with the thresholds that are built in.
+    #[cfg(test)]
+    pub(crate) fn of_rows(rows: &str) -> Self {
+        let mut file: File = toml::from_str(rows).expect("has the form of a catalogue's file");
+        file.thresholds = Self::builtin().thresholds.clone();
+        Self::of_files(std::iter::once((Arc::from("rows.toml"), file))).expect("has thresholds")
+    }
+
     /// Adds the rows of a file, or lays them over those that are there.
     fn extend(&mut self, file: File, name: &Arc<str>, over: bool) -> Result<(), toml::de::Error> {
         self.chips.extend(file.chip, name, over);
