@@ -7,7 +7,7 @@ use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
 use troika_library::Parameters;
 
 use crate::commands::{
-    bench, completions, config, embed, keys, list, man, perplexity, run, serve, show,
+    bench, catalogue, completions, config, embed, keys, list, man, perplexity, run, serve, show,
 };
 use crate::exit::WrongUse;
 use crate::output::Console;
@@ -59,6 +59,7 @@ pub(crate) enum Command {
     Embed(embed::EmbedArgs),
     Show(show::ShowArgs),
     List(list::ListArgs),
+    Catalogue(catalogue::CatalogueArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -294,6 +295,7 @@ mod tests {
             "embed",
             "show",
             "list",
+            "catalogue",
             "completions",
             "man",
         ] {
