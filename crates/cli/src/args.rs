@@ -7,7 +7,7 @@ use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
 use troika_library::Parameters;
 
 use crate::commands::{
-    bench, completions, config, devices, embed, keys, list, man, perplexity, run, serve, show,
+    bench, catalogue, completions, config, devices, embed, keys, list, man, perplexity, run, serve, show,
 };
 use crate::exit::WrongUse;
 use crate::output::Console;
@@ -60,6 +60,7 @@ pub(crate) enum Command {
     Devices(devices::DevicesArgs),
     Show(show::ShowArgs),
     List(list::ListArgs),
+    Catalogue(catalogue::CatalogueArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -296,6 +297,7 @@ mod tests {
             "devices",
             "show",
             "list",
+            "catalogue",
             "completions",
             "man",
         ] {

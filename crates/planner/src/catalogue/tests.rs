@@ -93,6 +93,57 @@ fn chips_are_found_as_people_write_them() {
 }
 
 #[test]
+fn what_drivers_and_benchmarks_say_is_built_in() {
+    let catalogue = Catalogue::builtin();
+    for (name, want) in [
+        ("NVIDIA GeForce RTX 4090", "NVIDIA GeForce RTX 4090"),
+        (
+            "NVIDIA GeForce RTX 4090 Laptop GPU",
+            "NVIDIA GeForce RTX 4090 Laptop GPU",
+        ),
+        ("RTX 3060 12GB", "NVIDIA GeForce RTX 3060 12GB"),
+        ("NVIDIA A100-SXM4-80GB", "NVIDIA A100 SXM4 80GB"),
+        ("NVIDIA H100 80GB HBM3", "NVIDIA H100 SXM5 80GB"),
+        ("Tesla P40", "NVIDIA Tesla P40"),
+        ("AMD Radeon RX 7900 XTX", "AMD Radeon RX 7900 XTX"),
+        (
+            "AMD RYZEN AI MAX+ 395 w/ Radeon 8060S",
+            "AMD Ryzen AI Max+ 395",
+        ),
+        ("Intel(R) Arc(TM) B580 Graphics", "Intel Arc B580"),
+        ("Intel(R) Core(TM) Ultra 7 258V", "Intel Core Ultra 7 258V"),
+        (
+            "Apple M4 Max (40-core GPU) 128GB",
+            "Apple M4 Max (40-core GPU)",
+        ),
+        ("DGX Spark", "NVIDIA GB10"),
+        ("Raspberry Pi 5", "Raspberry Pi 5"),
+    ] {
+        let found = catalogue.chip(name).map(|found| found.row.name.as_str());
+        assert_eq!(found, Ok(want), "{name}");
+    }
+    for (name, want) in [
+        ("llama 7B Q4_0", "llama-7b"),
+        ("LLaMA 2 7B", "llama-2-7b"),
+        ("llama 8B Q4_K - Medium", "llama-3.1-8b"),
+        ("Meta-Llama-3.1-8B-Instruct-Q4_K_M.gguf", "llama-3.1-8b"),
+        ("llama3.1:8b-instruct-q4_K_M", "llama-3.1-8b"),
+        ("Qwen/Qwen3-8B-GGUF", "qwen3-8b"),
+        (
+            "unsloth/Qwen3-30B-A3B-Instruct-2507-GGUF:UD-Q4_K_XL",
+            "qwen3-30b-a3b",
+        ),
+        ("gpt-oss 20B MXFP4 MoE", "gpt-oss-20b"),
+        ("mlx-community/gemma-3-27b-it-4bit", "gemma-3-27b"),
+        ("DeepSeek-R1-Distill-Qwen-7B", "qwen2.5-7b"),
+        ("nomic-embed-text", "nomic-embed-text-v1.5"),
+    ] {
+        let found = catalogue.model(name).map(|found| found.row.name.as_str());
+        assert_eq!(found, Ok(want), "{name}");
+    }
+}
+
+#[test]
 fn defects_are_seen() {
     let check = |rows: &str, want: &str| {
         let defects = validate(&catalogue(rows), today());
