@@ -7,7 +7,7 @@ use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
 use troika_library::Parameters;
 
 use crate::commands::{
-    bench, completions, config, embed, keys, list, man, perplexity, run, serve, show,
+    bench, completions, config, embed, keys, list, man, perplexity, plan, run, serve, show,
 };
 use crate::exit::WrongUse;
 use crate::output::Console;
@@ -57,6 +57,7 @@ pub(crate) enum Command {
     Bench(bench::BenchArgs),
     Perplexity(perplexity::PerplexityArgs),
     Embed(embed::EmbedArgs),
+    Plan(Box<plan::PlanArgs>),
     Show(show::ShowArgs),
     List(list::ListArgs),
     Completions(completions::CompletionsArgs),
@@ -292,6 +293,7 @@ mod tests {
             "bench",
             "perplexity",
             "embed",
+            "plan",
             "show",
             "list",
             "completions",
