@@ -5,8 +5,10 @@
 //! `run`, `serve`, `plan` and the scheduler all ask it.
 #![forbid(unsafe_code)]
 
+pub mod calc;
 pub mod catalogue;
 pub mod cost;
+pub mod import;
 pub mod model;
 pub mod plan;
 pub mod quantization;
