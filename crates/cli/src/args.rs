@@ -7,7 +7,7 @@ use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
 use troika_library::Parameters;
 
 use crate::commands::{
-    bench, completions, config, embed, keys, list, man, perplexity, plan, run, serve, show,
+    bench, catalogue, completions, config, embed, keys, list, man, perplexity, plan, run, serve, show,
 };
 use crate::exit::WrongUse;
 use crate::output::Console;
@@ -60,6 +60,7 @@ pub(crate) enum Command {
     Plan(Box<plan::PlanArgs>),
     Show(show::ShowArgs),
     List(list::ListArgs),
+    Catalogue(catalogue::CatalogueArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -296,6 +297,7 @@ mod tests {
             "plan",
             "show",
             "list",
+            "catalogue",
             "completions",
             "man",
         ] {
