@@ -7,7 +7,7 @@ use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
 use troika_library::Parameters;
 
 use crate::commands::{
-    bench, catalogue, completions, config, embed, keys, list, man, perplexity, plan, run, serve, show,
+    bench, catalogue, completions, config, devices, embed, keys, list, man, perplexity, plan, run, serve, show,
 };
 use crate::exit::WrongUse;
 use crate::output::Console;
@@ -58,6 +58,7 @@ pub(crate) enum Command {
     Perplexity(perplexity::PerplexityArgs),
     Embed(embed::EmbedArgs),
     Plan(Box<plan::PlanArgs>),
+    Devices(devices::DevicesArgs),
     Show(show::ShowArgs),
     List(list::ListArgs),
     Catalogue(catalogue::CatalogueArgs),
@@ -295,6 +296,7 @@ mod tests {
             "perplexity",
             "embed",
             "plan",
+            "devices",
             "show",
             "list",
             "catalogue",

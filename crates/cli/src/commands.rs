@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod catalogue;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod devices;
 pub(crate) mod embed;
 pub(crate) mod keys;
 pub(crate) mod list;
@@ -31,6 +32,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Some(Command::Perplexity(args)) => perplexity::run(&args, &console),
         Some(Command::Embed(args)) => embed::run(&args, &console),
         Some(Command::Plan(args)) => plan::run(&args, &console),
+        Some(Command::Devices(args)) => devices::run(&args, &console),
         Some(Command::Show(args)) => show::run(&args, &console),
         Some(Command::List(args)) => list::run(&args, &console),
         Some(Command::Catalogue(args)) => catalogue::run(&args, &console),
