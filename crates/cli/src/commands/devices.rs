@@ -22,18 +22,23 @@ const FILE: &str = "machine.json";
 pub(crate) struct DevicesArgs {}
 
 pub(crate) fn run(_: &DevicesArgs, console: &Console) -> anyhow::Result<()> {
-    let home = Home::from_env()?;
-    let mut machine = described(&home, console);
-    match Machine::load(&home.path().join(FILE)) {
-        Ok(Some(earlier)) => keep_measured(&mut machine, &earlier),
-        Ok(None) => {}
-        // What the machine is can be shown without what was once measured of it.
-        Err(error) => console.note(format_args!("nothing measured is shown: {error}")),
-    }
+    let machine = known(&Home::from_env()?, console);
     if console.json {
         return output::json(&machine);
     }
     output::answer(show::page(&machine))
+}
+
+/// This machine, with the catalogue's data sheets of its devices and what was once measured of them.
+pub(crate) fn known(home: &Home, console: &Console) -> Machine {
+    let mut machine = described(home, console);
+    match Machine::load(&home.path().join(FILE)) {
+        Ok(Some(earlier)) => keep_measured(&mut machine, &earlier),
+        Ok(None) => {}
+        // What the machine is can be shown without what was once measured of it.
+        Err(error) => console.note(format_args!("nothing measured is used: {error}")),
+    }
+    machine
 }
 
 /// This machine, with the catalogue's data sheets of its devices.

@@ -91,7 +91,7 @@ enum Verb {
 }
 
 pub(crate) fn run(args: &PlanArgs, console: &Console) -> anyhow::Result<()> {
-    let desk = Desk::new(args)?;
+    let desk = Desk::new(args, console)?;
     match &args.verb {
         None => plan_it(args, &desk, console),
         Some(Verb::Build(own)) => build::run(own, &desk, console),
@@ -105,7 +105,7 @@ pub(crate) fn run(args: &PlanArgs, console: &Console) -> anyhow::Result<()> {
 struct Desk {
     home: Home,
     catalogue: Catalogue,
-    /// This machine, unless it is left out or nothing is known of it.
+    /// This machine, unless it is left out.
     here: Option<Here>,
     /// What flags and file say.
     form: Form,
@@ -113,7 +113,7 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(args: &PlanArgs) -> anyhow::Result<Self> {
+    fn new(args: &PlanArgs, console: &Console) -> anyhow::Result<Self> {
         let home = Home::from_env()?;
         let catalogue = Catalogue::with_user_rows(&home.path().join("catalogue"))?;
         let mut form = flags::form(&args.workload, &args.limits);
@@ -122,7 +122,7 @@ impl Desk {
         }
         let here = match args.input.elsewhere {
             true => None,
-            false => here::find(&home, &catalogue)?,
+            false => Some(here::find(&home, console)),
         };
         Ok(Self {
             home,
@@ -222,9 +222,6 @@ fn plan_it(args: &PlanArgs, desk: &Desk, console: &Console) -> anyhow::Result<()
     output::answer(text::answer(&plan, shown))?;
     for note in &plan.notes {
         console.note(note);
-    }
-    if desk.here.is_none() && !args.input.elsewhere {
-        console.note("this machine is not among the candidates: `troika devices` reads it");
     }
     Ok(())
 }

@@ -4,7 +4,8 @@ use clap::ValueEnum;
 use troika_base::DeviceKind;
 use troika_planner::plan::check::{Label, Subject, copilot_plus};
 
-use super::{Desk, here};
+use super::Desk;
+use crate::commands::devices;
 use crate::exit::WrongUse;
 use crate::output::{self, Align, Console, number, table};
 
@@ -51,7 +52,7 @@ pub(super) fn run(args: &CheckArgs, desk: &Desk, console: &Console) -> anyhow::R
             };
             copilot_plus(&subject, thresholds)
         }
-        None => this_machine(args, desk)?,
+        None => this_machine(args, desk, console),
     };
     if console.json {
         return output::json(&serde_json::json!({ "holds": label.holds(), "label": label }));
@@ -59,10 +60,8 @@ pub(super) fn run(args: &CheckArgs, desk: &Desk, console: &Console) -> anyhow::R
     output::answer(text(&label))
 }
 
-fn this_machine(args: &CheckArgs, desk: &Desk) -> anyhow::Result<Label> {
-    let Some(machine) = here::machine(&desk.home, &desk.catalogue)? else {
-        anyhow::bail!("nothing is known of this machine: `troika devices` reads it, or name a chip with `--chip`");
-    };
+fn this_machine(args: &CheckArgs, desk: &Desk, console: &Console) -> Label {
+    let machine = devices::known(&desk.home, console);
     let npu = machine.processors.iter().find(|device| device.profile.kind == DeviceKind::Npu);
     let chip = machine.cpu.model.as_deref().and_then(|name| Some(desk.catalogue.chip(name).ok()?.row));
     let subject = Subject {
@@ -72,7 +71,7 @@ fn this_machine(args: &CheckArgs, desk: &Desk) -> anyhow::Result<Label> {
         memory_gb: args.memory_gb.or(Some(machine.memory.total_bytes as f64 / f64::from(1 << 30))),
         storage_gb: args.storage_gb,
     };
-    Ok(copilot_plus(&subject, desk.catalogue.thresholds()))
+    copilot_plus(&subject, desk.catalogue.thresholds())
 }
 
 fn text(label: &Label) -> String {

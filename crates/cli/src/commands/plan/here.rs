@@ -1,29 +1,16 @@
-//! This machine as a candidate: from what `troika devices` stored, or reads now.
+//! This machine as a candidate: what `troika devices` reads, with what it once measured.
 
-use anyhow::Context as _;
 use troika_base::{Bytes, DeviceKind, MemoryPool};
 use troika_machine::{Found, Machine};
-use troika_planner::catalogue::Catalogue;
 use troika_planner::plan::{Here, HereDevice};
 
+use crate::commands::devices;
 use crate::home::Home;
+use crate::output::Console;
 
-/// This machine; `None` where nothing is known of it.
-pub(super) fn find(home: &Home, catalogue: &Catalogue) -> anyhow::Result<Option<Here>> {
-    Ok(machine(home, catalogue)?.as_ref().map(of))
-}
-
-/// What `troika devices` stored.
-pub(super) fn machine(home: &Home, _catalogue: &Catalogue) -> anyhow::Result<Option<Machine>> {
-    let path = home.path().join("machine.json");
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    let machine = serde_json::from_str(&text)
-        .with_context(|| format!("{} is no description of a machine; `troika devices` makes a new one", path.display()))?;
-    Ok(Some(machine))
+/// This machine, with what is known of its devices.
+pub(super) fn find(home: &Home, console: &Console) -> Here {
+    of(&devices::known(home, console))
 }
 
 /// A machine as the planner sees it.
