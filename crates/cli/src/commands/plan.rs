@@ -3,8 +3,8 @@
 mod ask;
 mod build;
 mod check;
-mod fleet;
 mod flags;
+mod fleet;
 mod here;
 mod page;
 mod text;
@@ -140,7 +140,11 @@ impl Desk {
     }
 
     /// What is asked with a workload.
-    fn question<'a>(&'a self, workload: &'a Workload, model: Option<&'a ModelShape>) -> Question<'a> {
+    fn question<'a>(
+        &'a self,
+        workload: &'a Workload,
+        model: Option<&'a ModelShape>,
+    ) -> Question<'a> {
         Question {
             workload,
             catalogue: &self.catalogue,
@@ -189,8 +193,15 @@ fn wrong_use(error: PlanError) -> anyhow::Error {
 }
 
 fn read_form(path: &Path) -> anyhow::Result<Form> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the workload {}", path.display()))?;
-    toml::from_str(&text).map_err(|error| anyhow!("{} is no workload: {}", path.display(), error.to_string().trim_end()))
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the workload {}", path.display()))?;
+    toml::from_str(&text).map_err(|error| {
+        anyhow!(
+            "{} is no workload: {}",
+            path.display(),
+            error.to_string().trim_end()
+        )
+    })
 }
 
 fn plan_it(args: &PlanArgs, desk: &Desk, console: &Console) -> anyhow::Result<()> {
@@ -205,13 +216,18 @@ fn plan_it(args: &PlanArgs, desk: &Desk, console: &Console) -> anyhow::Result<()
     }
     let plan = desk.plan(&workload)?;
     if let Some(path) = &answer.html {
-        std::fs::write(path, page::html(&plan)?).with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::write(path, page::html(&plan)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
         console.note(format_args!("written: {}", path.display()));
     }
     if let Some(name) = &answer.explain {
-        let verdict = plan.find(name).map_err(|names| no_such_candidate(name, &names))?;
+        let verdict = plan
+            .find(name)
+            .map_err(|names| no_such_candidate(name, &names))?;
         return match console.json {
-            true => output::json(&serde_json::json!({ "name": verdict.name, "terms": verdict.terms() })),
+            true => {
+                output::json(&serde_json::json!({ "name": verdict.name, "terms": verdict.terms() }))
+            }
             false => output::answer(text::explanation(verdict)),
         };
     }
@@ -230,6 +246,10 @@ fn no_such_candidate(name: &str, names: &[&str]) -> WrongUse {
     let some: Vec<_> = names.iter().take(8).copied().collect();
     WrongUse(match names {
         [] => format!("no candidate has {name:?} in its name; `--all` shows them"),
-        _ => format!("{} candidates have {name:?} in their name: {}; write more of it", names.len(), some.join("; ")),
+        _ => format!(
+            "{} candidates have {name:?} in their name: {}; write more of it",
+            names.len(),
+            some.join("; ")
+        ),
     })
 }

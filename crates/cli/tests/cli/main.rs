@@ -5,6 +5,7 @@ mod embed;
 mod interrupt;
 mod models;
 mod perplexity;
+mod plan;
 mod program;
 mod run;
 mod serve;

@@ -92,7 +92,10 @@ fn npu(subject: &Subject<'_>, wanted: f64) -> Line {
     };
     let measured = subject.npu.and_then(|npu| {
         let rates = npu.rates_measured.iter();
-        rates.filter(|rate| rate.format == NumberFormat::Int8).filter_map(|rate| rate.dense_tops).reduce(f64::max)
+        rates
+            .filter(|rate| rate.format == NumberFormat::Int8)
+            .filter_map(|rate| rate.dense_tops)
+            .reduce(f64::max)
     });
     Line {
         what: "npu",
@@ -108,22 +111,44 @@ fn npu(subject: &Subject<'_>, wanted: f64) -> Line {
 /// A chip's NPU in the maker's words, and in dense INT8 operations.
 fn stated(chip: &Chip) -> (String, Option<f64>, String) {
     let rates = chip.rates.iter();
-    let told: Vec<_> = rates.filter(|rate| matches!(rate.block, Block::Npu | Block::Platform)).collect();
+    let told: Vec<_> = rates
+        .filter(|rate| matches!(rate.block, Block::Npu | Block::Platform))
+        .collect();
     let words = told.iter().flat_map(|rate| {
         let block = format!("{:?}", rate.block).to_lowercase();
         let format = format!("{:?}", rate.format).to_uppercase();
-        let unclear = if rate.basis.is_some() { ", basis unstated" } else { "" };
-        let one = move |tops: f64, how: &str| format!("{tops} TOPS {format} {how} ({block}{unclear})");
+        let unclear = if rate.basis.is_some() {
+            ", basis unstated"
+        } else {
+            ""
+        };
+        let one =
+            move |tops: f64, how: &str| format!("{tops} TOPS {format} {how} ({block}{unclear})");
         let dense = rate.dense.map(|tops| one.clone()(tops, "dense"));
-        dense.into_iter().chain(rate.sparse.map(|tops| one(tops, "sparse")))
+        dense
+            .into_iter()
+            .chain(rate.sparse.map(|tops| one(tops, "sparse")))
     });
     let words: Vec<_> = words.collect();
-    let stated = if words.is_empty() { "nothing".to_owned() } else { words.join(", ") };
-    let int8 = told.iter().find(|rate| rate.block == Block::Npu && rate.format == Format::Int8);
+    let stated = if words.is_empty() {
+        "nothing".to_owned()
+    } else {
+        words.join(", ")
+    };
+    let int8 = told
+        .iter()
+        .find(|rate| rate.block == Block::Npu && rate.format == Format::Int8);
     let (normalised, note) = match int8.map(|rate| (rate.dense, rate.sparse)) {
         Some((Some(dense), _)) => (Some(dense), "stated dense".to_owned()),
-        Some((None, Some(sparse))) => (Some(sparse / 2.0), "half of the sparse figure: two of four weights are skipped".to_owned()),
-        _ if !words.is_empty() => (None, "no INT8 figure of the NPU alone is stated; other formats and sums do not convert".to_owned()),
+        Some((None, Some(sparse))) => (
+            Some(sparse / 2.0),
+            "half of the sparse figure: two of four weights are skipped".to_owned(),
+        ),
+        _ if !words.is_empty() => (
+            None,
+            "no INT8 figure of the NPU alone is stated; other formats and sums do not convert"
+                .to_owned(),
+        ),
         _ => (None, "the catalogue knows of no NPU in it".to_owned()),
     };
     (stated, normalised, note)
@@ -132,12 +157,27 @@ fn stated(chip: &Chip) -> (String, Option<f64>, String) {
 /// The NPU of a machine whose chip is not in the catalogue.
 fn of_profile(npu: Option<&DeviceProfile>) -> (String, Option<f64>, String) {
     let Some(npu) = npu else {
-        return ("no NPU was found".to_owned(), Some(0.0), "this machine has no NPU that its system knows of".to_owned());
+        return (
+            "no NPU was found".to_owned(),
+            Some(0.0),
+            "this machine has no NPU that its system knows of".to_owned(),
+        );
     };
-    let rates = npu.rates.iter().find(|rate| rate.unit == Unit::Matrix && rate.format == NumberFormat::Int8);
+    let rates = npu
+        .rates
+        .iter()
+        .find(|rate| rate.unit == Unit::Matrix && rate.format == NumberFormat::Int8);
     match rates.and_then(|rate| rate.dense_tops) {
-        Some(tops) => (format!("{tops} TOPS INT8 dense"), Some(tops), "stated dense".to_owned()),
-        None => ("nothing".to_owned(), None, format!("the catalogue has no {}", npu.name)),
+        Some(tops) => (
+            format!("{tops} TOPS INT8 dense"),
+            Some(tops),
+            "stated dense".to_owned(),
+        ),
+        None => (
+            "nothing".to_owned(),
+            None,
+            format!("the catalogue has no {}", npu.name),
+        ),
     }
 }
 
@@ -161,10 +201,21 @@ mod tests {
         };
         assert_eq!(check("Test Soc 1", 32.0, Some(512.0)).holds(), Some(true));
         assert_eq!(check("Test Soc 1", 8.0, Some(512.0)).holds(), Some(false));
-        assert_eq!(check("Test Soc 1", 15.4, None).holds(), None, "storage is not known");
+        assert_eq!(
+            check("Test Soc 1", 15.4, None).holds(),
+            None,
+            "storage is not known"
+        );
         let old = check("Test Soc 0", 16.0, Some(512.0));
-        assert_eq!((old.holds(), old.lines[0].normalised), (Some(false), Some(11.5)));
-        assert!(old.lines[0].stated.contains("34 TOPS INT8 dense (platform"), "{}", old.lines[0].stated);
+        assert_eq!(
+            (old.holds(), old.lines[0].normalised),
+            (Some(false), Some(11.5))
+        );
+        assert!(
+            old.lines[0].stated.contains("34 TOPS INT8 dense (platform"),
+            "{}",
+            old.lines[0].stated
+        );
     }
 
     #[test]
@@ -178,6 +229,9 @@ mod tests {
             ..Subject::default()
         };
         let label = copilot_plus(&subject, &thresholds());
-        assert_eq!((label.lines[0].normalised, label.lines[0].holds), (Some(39.0), Some(false)));
+        assert_eq!(
+            (label.lines[0].normalised, label.lines[0].holds),
+            (Some(39.0), Some(false))
+        );
     }
 }

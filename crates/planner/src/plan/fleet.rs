@@ -4,8 +4,8 @@ use serde::Serialize;
 use troika_base::Estimate;
 
 use super::verdict::Verdict;
-use super::{Place, Plan, PlanError, Question, plan};
 use super::workload::Workload;
+use super::{Place, Plan, PlanError, Question, plan};
 
 /// What a fleet is asked for.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -79,12 +79,23 @@ pub fn fleet(question: &Question<'_>, size: Size) -> Result<Fleet, PlanError> {
         "in one place {users_central} of {} devices are served at once; budgets there are those of all devices together",
         size.devices
     )];
-    let devices = own.winners().filter(|verdict| matches!(verdict.place, Place::Buy | Place::Here));
-    let mut options: Vec<_> = devices.take(EACH_MAX).map(|verdict| option(verdict, size.devices, false)).collect();
+    let devices = own
+        .winners()
+        .filter(|verdict| matches!(verdict.place, Place::Buy | Place::Here));
+    let mut options: Vec<_> = devices
+        .take(EACH_MAX)
+        .map(|verdict| option(verdict, size.devices, false))
+        .collect();
     match &central {
         Ok(central) => {
-            let shared = central.winners().filter(|verdict| verdict.place != Place::Here);
-            options.extend(shared.take(EACH_MAX).map(|verdict| option(verdict, 1, true)));
+            let shared = central
+                .winners()
+                .filter(|verdict| verdict.place != Place::Here);
+            options.extend(
+                shared
+                    .take(EACH_MAX)
+                    .map(|verdict| option(verdict, 1, true)),
+            );
             notes.extend(nearest(central));
         }
         Err(why) => notes.push(format!("no central place was looked at: {why}")),
@@ -105,7 +116,10 @@ fn nearest(central: &Plan) -> Option<String> {
         return None;
     }
     let (verdict, lost) = central.losers().next()?;
-    Some(format!("no single machine serves all: the nearest is {}, {}", verdict.name, lost.reason))
+    Some(format!(
+        "no single machine serves all: the nearest is {}, {}",
+        verdict.name, lost.reason
+    ))
 }
 
 fn option(verdict: &Verdict, count: u32, is_central: bool) -> FleetOption {
@@ -134,7 +148,8 @@ mod tests {
 
     #[test]
     fn a_fleet_costs_as_often_as_it_has_devices() {
-        let form: Form = toml::from_str("model = 'small-1b'\nrequests_per_day = 20.0").expect("parses");
+        let form: Form =
+            toml::from_str("model = 'small-1b'\nrequests_per_day = 20.0").expect("parses");
         let workload = form.complete(&thresholds()).expect("makes sense");
         let catalogue = catalogue();
         let question = Question {
@@ -151,9 +166,20 @@ mod tests {
         let fleet = fleet(&question, size).expect("is a fleet");
         assert_eq!(fleet.users_central, 5);
         let one = plan(&question).expect("is a plan");
-        let own = fleet.options.iter().find(|option| !option.is_central).expect("devices of their own");
+        let own = fleet
+            .options
+            .iter()
+            .find(|option| !option.is_central)
+            .expect("devices of their own");
         let verdict = one.find(&own.name).expect("is there");
-        assert_eq!(own.purchase_usd, verdict.purchase_usd().map(|usd| usd * 50.0));
-        assert!(fleet.options.iter().any(|option| option.is_central), "{:#?}", fleet.notes);
+        assert_eq!(
+            own.purchase_usd,
+            verdict.purchase_usd().map(|usd| usd * 50.0)
+        );
+        assert!(
+            fleet.options.iter().any(|option| option.is_central),
+            "{:#?}",
+            fleet.notes
+        );
     }
 }

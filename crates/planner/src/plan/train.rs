@@ -16,7 +16,8 @@ use crate::cost::Term;
 use crate::model::ModelShape;
 
 /// Why an NPU is no candidate.
-pub const NPU_REASON: &str = "NPUs run compiled graphs forward only: no software for them computes gradients";
+pub const NPU_REASON: &str =
+    "NPUs run compiled graphs forward only: no software for them computes gradients";
 
 /// Share of the dense rate that training reaches, over published runs of tuned software; recomputing activations is in it.
 const UTILISATION: Estimate = Estimate {
@@ -150,10 +151,18 @@ pub fn memory(model: &ModelShape, run: &Run) -> TrainMemory {
 
 /// Parameters of adapters of a rank on every matrix of attention and of a dense feed-forward layer: rank · (in + out) each.
 fn adapters(model: &ModelShape, rank: u32) -> f64 {
-    let [embd, heads, heads_kv] =
-        [model.n_embd, model.n_head * model.head_dim, model.n_head_kv * model.head_dim].map(f64::from);
+    let [embd, heads, heads_kv] = [
+        model.n_embd,
+        model.n_head * model.head_dim,
+        model.n_head_kv * model.head_dim,
+    ]
+    .map(f64::from);
     // Experts are left as they are: their adapters would outgrow them.
-    let n_ff = if model.experts.is_some() { 0.0 } else { f64::from(model.n_ff) };
+    let n_ff = if model.experts.is_some() {
+        0.0
+    } else {
+        f64::from(model.n_ff)
+    };
     let attention = 2.0 * (embd + heads) + 2.0 * (embd + heads_kv);
     let ffn = if n_ff > 0.0 { 3.0 * (embd + n_ff) } else { 0.0 };
     f64::from(rank) * f64::from(model.n_layer) * (attention + ffn)
@@ -183,8 +192,16 @@ pub fn plan(
     break_even(&mut verdicts);
     verdicts.sort_by(|a, b| {
         let usd = |verdict: &TrainVerdict| verdict.run_usd.map_or(f64::INFINITY, |usd| usd.value);
-        let lost = |verdict: &TrainVerdict| verdict.lost.as_ref().map(|lost| std::cmp::Reverse(lost.requirement));
-        lost(a).cmp(&lost(b)).then(usd(a).total_cmp(&usd(b))).then_with(|| a.name.cmp(&b.name))
+        let lost = |verdict: &TrainVerdict| {
+            verdict
+                .lost
+                .as_ref()
+                .map(|lost| std::cmp::Reverse(lost.requirement))
+        };
+        lost(a)
+            .cmp(&lost(b))
+            .then(usd(a).total_cmp(&usd(b)))
+            .then_with(|| a.name.cmp(&b.name))
     });
     TrainPlan {
         model: model.name.clone(),
@@ -218,18 +235,32 @@ fn judge(
     };
     let rate = able(candidate, rig, memory, workload).and_then(|()| {
         let rates: Option<Vec<_>> = rig.devices.iter().map(|(device, _)| rate(device)).collect();
-        rates.ok_or_else(|| lost(Requirement::Facts, "no dense rate of 16-bit or 32-bit floats is known".to_owned()))
+        rates.ok_or_else(|| {
+            lost(
+                Requirement::Facts,
+                "no dense rate of 16-bit or 32-bit floats is known".to_owned(),
+            )
+        })
     });
     match rate {
         Ok(rates) => cost(&mut verdict, candidate, rig, (&rates, operations), country),
         Err(why) => verdict.lost = Some(why),
     }
-    let too_dear = workload.budget_usd.zip(verdict.purchase_usd).filter(|(budget, usd)| usd > budget);
+    let too_dear = workload
+        .budget_usd
+        .zip(verdict.purchase_usd)
+        .filter(|(budget, usd)| usd > budget);
     if let (None, Some((budget, usd))) = (&verdict.lost, too_dear) {
-        verdict.lost = Some(lost(Requirement::Budget, format!("costs {usd:.0} USD, {budget:.0} are given")));
+        verdict.lost = Some(lost(
+            Requirement::Budget,
+            format!("costs {usd:.0} USD, {budget:.0} are given"),
+        ));
     }
     if verdict.lost.is_none() && (verdict.purchase_usd.is_none() || verdict.run_usd.is_none()) {
-        verdict.lost = Some(lost(Requirement::Price, "no price, or no power, of it is known".to_owned()));
+        verdict.lost = Some(lost(
+            Requirement::Price,
+            "no price, or no power, of it is known".to_owned(),
+        ));
     }
     verdict
 }
@@ -242,32 +273,64 @@ fn lost(requirement: Requirement, reason: String) -> Lost {
 }
 
 /// Whether it may be used, computes gradients, and holds the run.
-fn able(candidate: &Candidate<'_>, rig: &Rig, memory: &TrainMemory, workload: &Workload) -> Result<(), Lost> {
+fn able(
+    candidate: &Candidate<'_>,
+    rig: &Rig,
+    memory: &TrainMemory,
+    workload: &Workload,
+) -> Result<(), Lost> {
     let place = |reason: &str| Err(lost(Requirement::Place, reason.to_owned()));
     match (candidate.place, workload.acquire, workload.privacy) {
-        (Place::Rent, _, Privacy::LocalOnly) => return place("is rented, and nothing may leave the owner's machines"),
-        (Place::Rent | Place::Buy, Acquire::Own, _) => return place("is not here, and nothing is to be acquired"),
+        (Place::Rent, _, Privacy::LocalOnly) => {
+            return place("is rented, and nothing may leave the owner's machines");
+        }
+        (Place::Rent | Place::Buy, Acquire::Own, _) => {
+            return place("is not here, and nothing is to be acquired");
+        }
         (Place::Rent, Acquire::Buy, _) => return place("is rented, and only buying is wanted"),
-        (Place::Here | Place::Buy, Acquire::Rent, _) => return place("is not rented, and only renting is wanted"),
+        (Place::Here | Place::Buy, Acquire::Rent, _) => {
+            return place("is not rented, and only renting is wanted");
+        }
         _ => {}
     }
     if let Some(why) = &candidate.blocked {
         return Err(lost(Requirement::Usable, why.clone()));
     }
-    if rig.devices.iter().any(|(device, _)| device.kind == DeviceKind::Npu) {
+    if rig
+        .devices
+        .iter()
+        .any(|(device, _)| device.kind == DeviceKind::Npu)
+    {
         return Err(lost(Requirement::Software, NPU_REASON.to_owned()));
     }
     let kinds = rig.devices.iter().map(|(device, _)| device.kind);
     if kinds.clone().any(|kind| kind != rig.devices[0].0.kind) {
-        return Err(lost(Requirement::Software, "training is not split over unlike devices".to_owned()));
+        return Err(lost(
+            Requirement::Software,
+            "training is not split over unlike devices".to_owned(),
+        ));
     }
     let needs = memory.per_device(rig.devices.len());
-    let least = rig.devices.iter().map(|(device, free)| free.or(device.memory)).min().flatten();
+    let least = rig
+        .devices
+        .iter()
+        .map(|(device, free)| free.or(device.memory))
+        .min()
+        .flatten();
     match least {
-        None => Err(lost(Requirement::Facts, "its memory is not known".to_owned())),
+        None => Err(lost(
+            Requirement::Facts,
+            "its memory is not known".to_owned(),
+        )),
         Some(has) if (has.0 as f64) < needs => {
             let has = has.0 as f64 / 1e9;
-            Err(lost(Requirement::Memory, format!("needs {:.1} GB on each device, has {has:.1} GB", needs / 1e9)))
+            Err(lost(
+                Requirement::Memory,
+                format!(
+                    "needs {:.1} GB on each device, has {has:.1} GB",
+                    needs / 1e9
+                ),
+            ))
         }
         Some(_) => Ok(()),
     }
@@ -285,7 +348,10 @@ fn rate(device: &DeviceProfile) -> Option<(f64, String)> {
     ];
     ways.into_iter().find_map(|(unit, format)| {
         let tops = device.dense_tops(unit, format)?;
-        Some((tops, format!("{:?} on {:?} units, dense", format, unit).to_lowercase()))
+        Some((
+            tops,
+            format!("{:?} on {:?} units, dense", format, unit).to_lowercase(),
+        ))
     })
 }
 
@@ -306,14 +372,33 @@ fn cost(
         unit,
         source: source.to_owned(),
     };
-    let formula = format!("{operations:.3e} operations / ({tops:.0} TOPS {} × {})", rates[0].1, UTILISATION.value);
-    verdict.terms.push(term("time", formula, hours.value, "h", "data sheet; share reached: assumed, 0.2 to 0.5"));
-    let limits: Option<Vec<f64>> = rig.devices.iter().map(|(device, _)| device.watts_busy.or(device.watts_limit)).collect();
+    let formula = format!(
+        "{operations:.3e} operations / ({tops:.0} TOPS {} × {})",
+        rates[0].1, UTILISATION.value
+    );
+    verdict.terms.push(term(
+        "time",
+        formula,
+        hours.value,
+        "h",
+        "data sheet; share reached: assumed, 0.2 to 0.5",
+    ));
+    let limits: Option<Vec<f64>> = rig
+        .devices
+        .iter()
+        .map(|(device, _)| device.watts_busy.or(device.watts_limit))
+        .collect();
     if let Some(limits) = limits {
         let watts = limits.iter().sum::<f64>() * POWER_SHARE;
         let kwh = hours.map(|hours| hours * watts / 1e3);
         let formula = format!("{watts:.0} W × {:.1} h", hours.value);
-        verdict.terms.push(term("energy", formula, kwh.value, "kWh", "power limits × 0.9"));
+        verdict.terms.push(term(
+            "energy",
+            formula,
+            kwh.value,
+            "kWh",
+            "power limits × 0.9",
+        ));
         verdict.kwh = Some(kwh);
     }
     verdict.run_usd = match candidate.offer {
@@ -325,9 +410,18 @@ fn cost(
             let unit_h = offer.billing.seconds() / 3600.0;
             let least_h = offer.minimum_s.unwrap_or(0.0) / 3600.0;
             let usd = hours.map(|hours| ((hours / unit_h).ceil() * unit_h).max(least_h) * usd_hour);
-            let formula = format!("{:.1} h × {usd_hour} USD, by the {:?}", hours.value, offer.billing);
+            let formula = format!(
+                "{:.1} h × {usd_hour} USD, by the {:?}",
+                hours.value, offer.billing
+            );
             let source = format!("{}, {}", offer.provider, offer.source.date);
-            verdict.terms.push(term("rent", formula.to_lowercase(), usd.value, "USD", &source));
+            verdict.terms.push(term(
+                "rent",
+                formula.to_lowercase(),
+                usd.value,
+                "USD",
+                &source,
+            ));
             Some(usd)
         }
         None => verdict.kwh.map(|kwh| kwh.map(|kwh| kwh * country.usd_kwh)),
@@ -336,11 +430,20 @@ fn cost(
 
 /// Of those that are bought: after how many runs that was cheaper than the cheapest rent.
 fn break_even(verdicts: &mut [TrainVerdict]) {
-    let rents = verdicts.iter().filter(|verdict| verdict.place == Place::Rent && verdict.lost.is_none());
-    let Some(rent) = rents.filter_map(|verdict| verdict.run_usd).map(|usd| usd.value).reduce(f64::min) else {
+    let rents = verdicts
+        .iter()
+        .filter(|verdict| verdict.place == Place::Rent && verdict.lost.is_none());
+    let Some(rent) = rents
+        .filter_map(|verdict| verdict.run_usd)
+        .map(|usd| usd.value)
+        .reduce(f64::min)
+    else {
         return;
     };
-    for verdict in verdicts.iter_mut().filter(|verdict| verdict.place == Place::Buy && verdict.lost.is_none()) {
+    for verdict in verdicts
+        .iter_mut()
+        .filter(|verdict| verdict.place == Place::Buy && verdict.lost.is_none())
+    {
         let (Some(purchase), Some(run)) = (verdict.purchase_usd, verdict.run_usd) else {
             continue;
         };
@@ -369,9 +472,16 @@ mod tests {
     fn planned(method: Method) -> TrainPlan {
         let catalogue = catalogue();
         let model = named("llama-3.1-8b", &catalogue).expect("is there");
-        let workload = Form::default().complete(&thresholds()).expect("makes sense");
+        let workload = Form::default()
+            .complete(&thresholds())
+            .expect("makes sense");
         let country = catalogue.country("US").expect("is there");
-        plan(&model, &run(method), &workload, (Some(&here()), &catalogue, country))
+        plan(
+            &model,
+            &run(method),
+            &workload,
+            (Some(&here()), &catalogue, country),
+        )
     }
 
     #[test]
@@ -380,11 +490,17 @@ mod tests {
         let model = named("llama-3.1-8b", &catalogue).expect("is there");
         let full = memory(&model, &run(Method::Full));
         // 8.03 · 10⁹ parameters at sixteen bytes.
-        assert_eq!((full.weights + full.gradients + full.optimizer) / 1e9, 8.03 * 16.0);
+        assert_eq!(
+            (full.weights + full.gradients + full.optimizer) / 1e9,
+            8.03 * 16.0
+        );
         let lora = memory(&model, &run(Method::Lora));
         // Rank 16 on all seven matrices of a layer: 41.9 million parameters, as PEFT counts them for this model.
         assert_eq!(lora.trained, 41_943_040.0);
-        assert!(lora.weights / 1e9 > 16.0 && lora.weights / 1e9 < 16.3, "{lora:?}");
+        assert!(
+            lora.weights / 1e9 > 16.0 && lora.weights / 1e9 < 16.3,
+            "{lora:?}"
+        );
         let qlora = memory(&model, &run(Method::Qlora));
         assert!(qlora.per_device(1) < lora.per_device(1) / 2.0);
         assert!(full.per_device(8) < full.per_device(1) / 6.0);
@@ -401,24 +517,43 @@ mod tests {
     #[test]
     fn npus_and_small_cards_lose_with_the_reason() {
         let plan = planned(Method::Full);
-        let of = |name: &str| plan.verdicts.iter().find(|verdict| verdict.name == name).expect(name);
+        let of = |name: &str| {
+            plan.verdicts
+                .iter()
+                .find(|verdict| verdict.name == name)
+                .expect(name)
+        };
         let npu = of("Test Mini, NPU").lost.as_ref().expect("lost");
-        assert_eq!((npu.requirement, npu.reason.as_str()), (Requirement::Software, NPU_REASON));
+        assert_eq!(
+            (npu.requirement, npu.reason.as_str()),
+            (Requirement::Software, NPU_REASON)
+        );
         let card = of("Test Card 24").lost.as_ref().expect("lost");
         assert_eq!(card.requirement, Requirement::Memory);
         let node = of("cloudy eight eu");
         // 4.8 · 10¹⁷ operations at 8 · 989 TOPS and a share of 0.35.
         let hours = node.hours.expect("is known").value;
-        assert!((hours - 4.818e17 / (8.0 * 989e12 * 0.35) / 3600.0).abs() < 1e-6, "{hours}");
+        assert!(
+            (hours - 4.818e17 / (8.0 * 989e12 * 0.35) / 3600.0).abs() < 1e-6,
+            "{hours}"
+        );
         assert_eq!(node.lost, None);
     }
 
     #[test]
     fn adapters_can_be_trained_on_a_card_and_pay_after_some_runs() {
         let plan = planned(Method::Qlora);
-        let card = plan.verdicts.iter().find(|verdict| verdict.name == "Test Card 24").expect("is there");
+        let card = plan
+            .verdicts
+            .iter()
+            .find(|verdict| verdict.name == "Test Card 24")
+            .expect("is there");
         assert_eq!(card.lost, None);
         assert!(card.break_even_runs.is_none_or(|runs| runs >= 1.0));
-        assert!(plan.verdicts.iter().any(|verdict| verdict.place == Place::Rent && verdict.lost.is_none()));
+        assert!(
+            plan.verdicts
+                .iter()
+                .any(|verdict| verdict.place == Place::Rent && verdict.lost.is_none())
+        );
     }
 }

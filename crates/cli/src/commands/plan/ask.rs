@@ -42,26 +42,58 @@ impl Answers for Terminal {
 pub(super) fn questions(catalogue: &Catalogue) -> anyhow::Result<Form> {
     let config = Config::builder().behavior(Behavior::PreferTerm).build();
     let history = MemHistory::with_config(&config);
-    let editor = rustyline::Editor::with_history(config, history).context("cannot read from the terminal")?;
-    output::say("Six questions; Enter leaves what is in brackets. Flags and `--workload FILE` say the same, and more.");
+    let editor = rustyline::Editor::with_history(config, history)
+        .context("cannot read from the terminal")?;
+    output::say(
+        "Six questions; Enter leaves what is in brackets. Flags and `--workload FILE` say the same, and more.",
+    );
     ask(&mut Terminal(editor), catalogue)
 }
 
 fn ask(answers: &mut dyn Answers, catalogue: &Catalogue) -> anyhow::Result<Form> {
-    let task = choice(answers, "1. What for? chat, code, agent, rag, embed, transcribe, vision [chat]")?;
-    let model = text(answers, "   Which model? A name, a .gguf file, or best [best]", |name| {
-        let known = name == "best" || name.contains(['/', '.']) || catalogue.model(name).is_ok();
-        if known { Ok(()) } else { Err(catalogue.model(name).err().map_or_else(String::new, |unknown| unknown.to_string())) }
-    })?;
+    let task = choice(
+        answers,
+        "1. What for? chat, code, agent, rag, embed, transcribe, vision [chat]",
+    )?;
+    let model = text(
+        answers,
+        "   Which model? A name, a .gguf file, or best [best]",
+        |name| {
+            let known =
+                name == "best" || name.contains(['/', '.']) || catalogue.model(name).is_ok();
+            if known {
+                Ok(())
+            } else {
+                Err(catalogue
+                    .model(name)
+                    .err()
+                    .map_or_else(String::new, |unknown| unknown.to_string()))
+            }
+        },
+    )?;
     let users = amount(answers, "   How many users at once? [1]", 1.0)?.map(|users| users as u32);
     let privacy = choice(answers, "2. Where may it run? local-only, any [any]")?;
     let country = text(answers, "   In which country? [US]", |name| {
-        catalogue.country(name).map(|_| ()).map_err(|unknown| unknown.to_string())
+        catalogue
+            .country(name)
+            .map(|_| ())
+            .map_err(|unknown| unknown.to_string())
     })?;
-    let ttft_s = amount(answers, "3. How soon must it answer? Seconds to the first token [by task]", 0.0)?;
-    let tps = amount(answers, "   How fast? Tokens a second for each user [by task]", 0.0)?;
+    let ttft_s = amount(
+        answers,
+        "3. How soon must it answer? Seconds to the first token [by task]",
+        0.0,
+    )?;
+    let tps = amount(
+        answers,
+        "   How fast? Tokens a second for each user [by task]",
+        0.0,
+    )?;
     let supply = choice(answers, "4. On which power? mains, battery [mains]")?;
-    let budget_usd = money(answers, "5. How much may be spent at once, in USD? [no limit]")?;
+    let budget_usd = money(
+        answers,
+        "5. How much may be spent at once, in USD? [no limit]",
+    )?;
     let budget_usd_month = money(answers, "   And a month? [no limit]")?;
     let ecosystem = choice(
         answers,
@@ -107,7 +139,8 @@ where
 {
     until(answers, question, |answer| {
         let word = Word::<T>::from_str(answer, true);
-        word.map(|word| word.0).map_err(|_| format!("{answer:?} is none of these"))
+        word.map(|word| word.0)
+            .map_err(|_| format!("{answer:?} is none of these"))
     })
 }
 
@@ -116,7 +149,9 @@ fn text(
     question: &str,
     check: impl Fn(&str) -> Result<(), String>,
 ) -> anyhow::Result<Option<String>> {
-    until(answers, question, |answer| check(answer).map(|()| answer.to_owned()))
+    until(answers, question, |answer| {
+        check(answer).map(|()| answer.to_owned())
+    })
 }
 
 /// A number above `least`, or from it on if it is 1.
@@ -130,7 +165,10 @@ fn amount(answers: &mut dyn Answers, question: &str, least: f64) -> anyhow::Resu
 
 fn money(answers: &mut dyn Answers, question: &str) -> anyhow::Result<Option<f64>> {
     until(answers, question, |answer| {
-        let value = answer.parse().ok().filter(|value: &f64| value.is_finite() && *value >= 0.0);
+        let value = answer
+            .parse()
+            .ok()
+            .filter(|value: &f64| value.is_finite() && *value >= 0.0);
         value.ok_or_else(|| format!("{answer:?} is not an amount"))
     })
 }
@@ -141,18 +179,22 @@ mod tests {
 
     use super::*;
 
-    struct Script(std::vec::IntoIter<&'static str>);
+    struct Script<'a>(std::slice::Iter<'a, &'static str>);
 
-    impl Answers for Script {
+    impl Answers for Script<'_> {
         fn answer(&mut self, _: &str) -> anyhow::Result<String> {
-            Ok(self.0.next().expect("no more questions than answers").to_owned())
+            Ok(self
+                .0
+                .next()
+                .expect("no more questions than answers")
+                .to_string())
         }
     }
 
     fn answered(answers: &[&'static str]) -> Form {
-        let mut script = Script(answers.to_vec().into_iter());
+        let mut script = Script(answers.iter());
         let form = ask(&mut script, Catalogue::builtin()).expect("is answered");
-        assert_eq!(script.0.next(), None, "no fewer questions than answers");
+        assert_eq!(script.0.len(), 0, "no fewer questions than answers");
         form
     }
 
@@ -164,9 +206,30 @@ mod tests {
     #[test]
     fn nonsense_is_asked_for_again() {
         let form = answered(&[
-            "cooking", "rag", "", "many", "-1", "4", "local-only", "", "nan", "1.5", "", "battery", "-5", "2000", "", "",
+            "cooking",
+            "rag",
+            "",
+            "many",
+            "-1",
+            "4",
+            "local-only",
+            "",
+            "nan",
+            "1.5",
+            "",
+            "battery",
+            "-5",
+            "2000",
+            "",
+            "",
         ]);
-        assert_eq!((form.task, form.users, form.privacy), (Some(Task::Rag), Some(4), Some(Privacy::LocalOnly)));
-        assert_eq!((form.ttft_s, form.supply, form.budget_usd), (Some(1.5), Some(Supply::Battery), Some(2000.0)));
+        assert_eq!(
+            (form.task, form.users, form.privacy),
+            (Some(Task::Rag), Some(4), Some(Privacy::LocalOnly))
+        );
+        assert_eq!(
+            (form.ttft_s, form.supply, form.budget_usd),
+            (Some(1.5), Some(Supply::Battery), Some(2000.0))
+        );
     }
 }

@@ -38,7 +38,9 @@ pub(super) fn run(args: &BuildArgs, desk: &Desk, console: &Console) -> anyhow::R
         None => BUDGETS_USD.to_vec(),
     };
     if matches!(desk.form.acquire, Some(Acquire::Own | Acquire::Rent)) {
-        return Err(WrongUse("a parts list is for buying: leave `--acquire` out".to_owned()).into());
+        return Err(
+            WrongUse("a parts list is for buying: leave `--acquire` out".to_owned()).into(),
+        );
     }
     let mut builds = Vec::new();
     for &budget in &budgets {
@@ -49,7 +51,9 @@ pub(super) fn run(args: &BuildArgs, desk: &Desk, console: &Console) -> anyhow::R
     }
     if builds.is_empty() {
         let most = budgets.iter().copied().fold(0.0, f64::max);
-        anyhow::bail!("nothing in the price list does this for {most} USD: raise `--budget`, or ask for less (`--tps`, `--model`)");
+        anyhow::bail!(
+            "nothing in the price list does this for {most} USD: raise `--budget`, or ask for less (`--tps`, `--model`)"
+        );
     }
     output::answer(builds.iter().map(text).collect::<Vec<_>>().join("\n"))
 }
@@ -83,16 +87,30 @@ fn of_budget(args: &BuildArgs, desk: &Desk, budget: f64) -> anyhow::Result<Vec<B
 
 fn text(build: &Build) -> String {
     let verdict = &build.verdict;
-    let mut out = format!("{} for {:.0} USD: {}\n", build.sort.name(), build.budget_usd, verdict.name);
+    let mut out = format!(
+        "{} for {:.0} USD: {}\n",
+        build.sort.name(),
+        build.budget_usd,
+        verdict.name
+    );
     if let Some(outlay) = &verdict.outlay {
         out.push_str(&parts(outlay));
         out.push_str(&checks(outlay));
     }
     let speed = verdict.tps().map_or_else(|| "-".to_owned(), spread);
     let wait = verdict.ttft_s().map_or_else(|| "-".to_owned(), spread);
-    let _ = writeln!(out, "  runs {} {} at {speed} tok/s, first token after {wait} s", verdict.model, verdict.quantization);
+    let _ = writeln!(
+        out,
+        "  runs {} {} at {speed} tok/s, first token after {wait} s",
+        verdict.model, verdict.quantization
+    );
     if let (Some(watts), Some(month)) = (verdict.watts(), verdict.usd_month()) {
-        let _ = writeln!(out, "  {} W at work, {} USD a month with its price spread over its life", spread(watts), spread(month));
+        let _ = writeln!(
+            out,
+            "  {} W at work, {} USD a month with its price spread over its life",
+            spread(watts),
+            spread(month)
+        );
     }
     for risk in &verdict.risks {
         let _ = writeln!(out, "  - {}", output::line(&risk.what, 160));
@@ -117,7 +135,12 @@ fn parts(outlay: &Outlay) -> String {
         })
         .collect();
     let between = format!("{:.0} to {:.0}", outlay.low_usd, outlay.high_usd);
-    rows.push(["  together".to_owned(), String::new(), format!("{:.0} USD", outlay.usd), between]);
+    rows.push([
+        "  together".to_owned(),
+        String::new(),
+        format!("{:.0} USD", outlay.usd),
+        between,
+    ]);
     table([Align::Left, Align::Left, Align::Right, Align::Left], &rows)
 }
 

@@ -33,16 +33,24 @@ pub(super) struct CheckArgs {
 }
 
 pub(super) fn run(args: &CheckArgs, desk: &Desk, console: &Console) -> anyhow::Result<()> {
-    for (flag, value) in [("--memory-gb", args.memory_gb), ("--storage-gb", args.storage_gb)] {
+    for (flag, value) in [
+        ("--memory-gb", args.memory_gb),
+        ("--storage-gb", args.storage_gb),
+    ] {
         if let Some(value) = value.filter(|value| !(value.is_finite() && *value > 0.0)) {
-            return Err(WrongUse(format!("{flag} is {value}: it has to be a number above 0")).into());
+            return Err(
+                WrongUse(format!("{flag} is {value}: it has to be a number above 0")).into(),
+            );
         }
     }
     let Name::CopilotPlus = args.label;
     let thresholds = desk.catalogue.thresholds();
     let label = match &args.chip {
         Some(name) => {
-            let found = desk.catalogue.chip(name).map_err(|unknown| WrongUse(unknown.to_string()))?;
+            let found = desk
+                .catalogue
+                .chip(name)
+                .map_err(|unknown| WrongUse(unknown.to_string()))?;
             let subject = Subject {
                 name: found.row.name.clone(),
                 chip: Some(found.row),
@@ -62,13 +70,25 @@ pub(super) fn run(args: &CheckArgs, desk: &Desk, console: &Console) -> anyhow::R
 
 fn this_machine(args: &CheckArgs, desk: &Desk, console: &Console) -> Label {
     let machine = devices::known(&desk.home, console);
-    let npu = machine.processors.iter().find(|device| device.profile.kind == DeviceKind::Npu);
-    let chip = machine.cpu.model.as_deref().and_then(|name| Some(desk.catalogue.chip(name).ok()?.row));
+    let npu = machine
+        .processors
+        .iter()
+        .find(|device| device.profile.kind == DeviceKind::Npu);
+    let chip = machine
+        .cpu
+        .model
+        .as_deref()
+        .and_then(|name| Some(desk.catalogue.chip(name).ok()?.row));
     let subject = Subject {
-        name: machine.product.clone().unwrap_or_else(|| "this machine".to_owned()),
+        name: machine
+            .product
+            .clone()
+            .unwrap_or_else(|| "this machine".to_owned()),
         chip: npu.and(chip),
         npu: npu.map(|npu| &npu.profile),
-        memory_gb: args.memory_gb.or(Some(machine.memory.total_bytes as f64 / f64::from(1 << 30))),
+        memory_gb: args
+            .memory_gb
+            .or(Some(machine.memory.total_bytes as f64 / f64::from(1 << 30))),
         storage_gb: args.storage_gb,
     };
     copilot_plus(&subject, desk.catalogue.thresholds())
@@ -80,7 +100,15 @@ fn text(label: &Label) -> String {
         Some(false) => "no",
         None => "not known",
     };
-    let heading = ["", "wanted", "stated", "normalised", "measured", "enough", ""];
+    let heading = [
+        "",
+        "wanted",
+        "stated",
+        "normalised",
+        "measured",
+        "enough",
+        "",
+    ];
     let mut rows = vec![heading.map(str::to_owned)];
     let figure = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), number);
     for line in &label.lines {

@@ -43,7 +43,12 @@ pub(super) struct WorkloadArgs {
 #[command(next_help_heading = "Wants and limits")]
 pub(super) struct LimitArgs {
     /// Seconds to the first token, at most [default: by task]
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, global = true)]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        allow_negative_numbers = true,
+        global = true
+    )]
     ttft: Option<f64>,
     /// Answer tokens a second for each user, at least [default: by task]
     #[arg(long, value_name = "N", allow_negative_numbers = true, global = true)]
@@ -70,13 +75,28 @@ pub(super) struct LimitArgs {
     #[arg(long, value_name = "N", allow_negative_numbers = true, global = true)]
     lifetime_months: Option<f64>,
     /// Share of its price that it is sold for then [default: 0]
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, global = true)]
+    #[arg(
+        long,
+        value_name = "SHARE",
+        allow_negative_numbers = true,
+        global = true
+    )]
     residual: Option<f64>,
     /// Hours a day in which it is at hand [default: 8]
-    #[arg(long, value_name = "HOURS", allow_negative_numbers = true, global = true)]
+    #[arg(
+        long,
+        value_name = "HOURS",
+        allow_negative_numbers = true,
+        global = true
+    )]
     hours_per_day: Option<f64>,
     /// Hours a day in which all users come at once; in the others, half [default: a quarter of the hours]
-    #[arg(long, value_name = "HOURS", allow_negative_numbers = true, global = true)]
+    #[arg(
+        long,
+        value_name = "HOURS",
+        allow_negative_numbers = true,
+        global = true
+    )]
     peak_hours: Option<f64>,
     /// Country whose electricity is used, by name or code [default: US]
     #[arg(long, value_name = "COUNTRY", global = true)]

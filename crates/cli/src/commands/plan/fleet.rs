@@ -2,8 +2,8 @@
 
 use troika_planner::plan::fleet::{Fleet, Size, fleet};
 
-use super::{Desk, wrong_use};
 use super::text::spread;
+use super::{Desk, wrong_use};
 use crate::exit::WrongUse;
 use crate::output::{self, Align, Console, table};
 
@@ -20,7 +20,11 @@ pub(super) struct FleetArgs {
 
 pub(super) fn run(args: &FleetArgs, desk: &Desk, console: &Console) -> anyhow::Result<()> {
     if !(args.at_once > 0.0 && args.at_once <= 1.0) {
-        return Err(WrongUse(format!("--at-once is {}: it has to be above 0 and at most 1", args.at_once)).into());
+        return Err(WrongUse(format!(
+            "--at-once is {}: it has to be above 0 and at most 1",
+            args.at_once
+        ))
+        .into());
     }
     let workload = desk.workload(desk.form.clone())?;
     let model = desk.model(&workload.model)?;
@@ -40,7 +44,15 @@ pub(super) fn run(args: &FleetArgs, desk: &Desk, console: &Console) -> anyhow::R
 }
 
 fn text(fleet: &Fleet) -> String {
-    let heading = ["", "candidate", "model", "tok/s", "USD now", "USD/month", "kWh/month"];
+    let heading = [
+        "",
+        "candidate",
+        "model",
+        "tok/s",
+        "USD now",
+        "USD/month",
+        "kWh/month",
+    ];
     let mut rows = vec![heading.map(str::to_owned)];
     let dash = || "-".to_owned();
     for option in &fleet.options {
@@ -53,7 +65,9 @@ fn text(fleet: &Fleet) -> String {
             output::line(&option.name, 46),
             option.model.clone(),
             option.tps.map_or_else(dash, spread),
-            option.purchase_usd.map_or_else(dash, |usd| format!("{usd:.0}")),
+            option
+                .purchase_usd
+                .map_or_else(dash, |usd| format!("{usd:.0}")),
             option.usd_month.map_or_else(dash, spread),
             option.kwh_month.map_or_else(dash, spread),
         ]);

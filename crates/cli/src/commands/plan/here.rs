@@ -35,7 +35,10 @@ fn of(machine: &Machine) -> Here {
         }
     };
     Here {
-        name: machine.product.clone().unwrap_or_else(|| "this machine".to_owned()),
+        name: machine
+            .product
+            .clone()
+            .unwrap_or_else(|| "this machine".to_owned()),
         devices: machine.processors.iter().map(device).collect(),
         has_battery: !machine.batteries.is_empty(),
     }

@@ -80,15 +80,24 @@ fn table(out: &mut String, winners: &[&Verdict]) {
     );
     for verdict in winners {
         let dash = || "–".to_owned();
-        let joules = verdict.forecast.as_ref().and_then(|forecast| forecast.joules_per_token);
+        let joules = verdict
+            .forecast
+            .as_ref()
+            .and_then(|forecast| forecast.joules_per_token);
         let cells = [
             verdict.tps().map_or_else(dash, spread),
             verdict.ttft_s().map_or_else(dash, spread),
-            verdict.watts().map_or_else(dash, |watts| number(watts.value)),
+            verdict
+                .watts()
+                .map_or_else(dash, |watts| number(watts.value)),
             joules.map_or_else(dash, |joules| number(joules.value)),
-            verdict.purchase_usd().map_or_else(dash, |usd| format!("{usd:.0}")),
+            verdict
+                .purchase_usd()
+                .map_or_else(dash, |usd| format!("{usd:.0}")),
             verdict.usd_month().map_or_else(dash, spread),
-            verdict.usd_per_million().map_or_else(dash, |usd| number(usd.value)),
+            verdict
+                .usd_per_million()
+                .map_or_else(dash, |usd| number(usd.value)),
         ];
         let model = format!("{} {}", verdict.model, verdict.quantization);
         let _ = write!(
@@ -124,7 +133,12 @@ fn explanations(out: &mut String, winners: &[&Verdict]) {
         }
         out.push_str("</table></div>\n<ul>\n");
         for risk in &verdict.risks {
-            let _ = writeln!(out, "<li>{} <span class=\"soft\">({})</span></li>", escape(&risk.what), escape(&risk.source));
+            let _ = writeln!(
+                out,
+                "<li>{} <span class=\"soft\">({})</span></li>",
+                escape(&risk.what),
+                escape(&risk.source)
+            );
         }
         out.push_str("</ul></details>\n");
     }
@@ -132,13 +146,25 @@ fn explanations(out: &mut String, winners: &[&Verdict]) {
 
 fn losers(out: &mut String, plan: &Plan) {
     let count = plan.losers().count();
-    let _ = writeln!(out, "<h2>Why {count} others lost</h2>\n<div class=\"scroll\"><table>");
+    let _ = writeln!(
+        out,
+        "<h2>Why {count} others lost</h2>\n<div class=\"scroll\"><table>"
+    );
     for (verdict, lost) in plan.losers().take(LOSERS_SHOWN) {
-        let _ = writeln!(out, "<tr><td>{}</td><td>{}</td></tr>", escape(&verdict.name), escape(&lost.reason));
+        let _ = writeln!(
+            out,
+            "<tr><td>{}</td><td>{}</td></tr>",
+            escape(&verdict.name),
+            escape(&lost.reason)
+        );
     }
     out.push_str("</table></div>\n");
     if count > LOSERS_SHOWN {
-        let _ = writeln!(out, "<p class=\"soft\">… and {} more.</p>", count - LOSERS_SHOWN);
+        let _ = writeln!(
+            out,
+            "<p class=\"soft\">… and {} more.</p>",
+            count - LOSERS_SHOWN
+        );
     }
 }
 
@@ -165,6 +191,9 @@ mod tests {
 
     #[test]
     fn nothing_in_a_name_becomes_markup() {
-        assert_eq!(escape("<script>\"x\" & 'y'\u{7}"), "&lt;script&gt;&quot;x&quot; &amp; &#39;y&#39;\u{fffd}");
+        assert_eq!(
+            escape("<script>\"x\" & 'y'\u{7}"),
+            "&lt;script&gt;&quot;x&quot; &amp; &#39;y&#39;\u{fffd}"
+        );
     }
 }

@@ -8,6 +8,8 @@ use troika_planner::plan::{BreakEven, Plan, Verdict};
 
 use crate::output::{self, Align, number, table};
 
+/// Others that the best is compared with.
+const COMPARED: usize = 5;
 /// Width at which names are cut.
 const NAME_WIDTH: usize = 46;
 
@@ -22,10 +24,12 @@ pub(super) fn answer(plan: &Plan, shown: usize) -> String {
             if winners.len() > shown {
                 let _ = writeln!(out, "… and {} more: `--all`", winners.len() - shown);
             }
-            out.push_str(&comparison(best));
+            out.push_str(&comparison(best, &winners));
             out.push_str(&risks(best));
         }
-        None => out.push_str("Nothing does all that is wanted. The nearest, and what each of them lacks:\n"),
+        None => out.push_str(
+            "Nothing does all that is wanted. The nearest, and what each of them lacks:\n",
+        ),
     }
     losers(&mut out, plan, shown);
     out
@@ -39,67 +43,126 @@ fn sentence(best: &Verdict) -> String {
         troika_planner::plan::Place::Rent => "Rent",
         troika_planner::plan::Place::BuyAndRent => "Combine",
     };
-    let speed = best.tps().map_or_else(String::new, |tps| format!(", {} tok/s", spread(tps)));
-    let month = best.usd_month().map_or_else(String::new, |usd| format!(", {} USD a month", spread(usd)));
-    format!("{way} {}: {} {}{speed}{month}.", best.name, best.model, best.quantization)
+    let speed = best
+        .tps()
+        .map_or_else(String::new, |tps| format!(", {} tok/s", spread(tps)));
+    let month = best
+        .usd_month()
+        .map_or_else(String::new, |usd| format!(", {} USD a month", spread(usd)));
+    format!(
+        "{way} {}: {} {}{speed}{month}.",
+        best.name, best.model, best.quantization
+    )
 }
 
 /// One row for each.
 pub(super) fn overview(verdicts: &[&Verdict]) -> String {
     let heading = [
-        "", "candidate", "model", "memory GB", "tok/s", "TTFT s", "W", "J/token", "USD now", "USD/month", "USD/M tokens",
+        "",
+        "candidate",
+        "model",
+        "memory GB",
+        "tok/s",
+        "TTFT s",
+        "W",
+        "J/token",
+        "USD now",
+        "USD/month",
+        "USD/M tokens",
     ];
     let mut rows = vec![heading.map(str::to_owned)];
-    rows.extend((1..).zip(verdicts).map(|(rank, verdict)| row(rank, verdict)));
+    rows.extend(
+        (1..)
+            .zip(verdicts)
+            .map(|(rank, verdict)| row(rank, verdict)),
+    );
     use Align::{Left, Right};
-    table([Right, Left, Left, Right, Right, Right, Right, Right, Right, Right, Right], &rows)
+    table(
+        [
+            Right, Left, Left, Right, Right, Right, Right, Right, Right, Right, Right,
+        ],
+        &rows,
+    )
 }
 
 fn row(rank: usize, verdict: &Verdict) -> [String; 11] {
     let dash = || "-".to_owned();
-    let value = |estimate: Option<Estimate>| estimate.map_or_else(dash, |estimate| number(estimate.value));
+    let value =
+        |estimate: Option<Estimate>| estimate.map_or_else(dash, |estimate| number(estimate.value));
     let range = |estimate: Option<Estimate>| estimate.map_or_else(dash, spread);
-    let memory = verdict.forecast.as_ref().map(|forecast| forecast.memory.total());
+    let memory = verdict
+        .forecast
+        .as_ref()
+        .map(|forecast| forecast.memory.total());
     let of = |bytes: Option<u64>| bytes.map_or_else(dash, |bytes| number(bytes as f64 / 1e9));
     [
         rank.to_string(),
         output::line(&verdict.name, NAME_WIDTH),
-        format!("{} {}", output::line(&verdict.model, 24), verdict.quantization),
+        format!(
+            "{} {}",
+            output::line(&verdict.model, 24),
+            verdict.quantization
+        ),
         format!("{} of {}", of(memory), of(verdict.memory_bytes)),
         range(verdict.tps()),
         range(verdict.ttft_s()),
         value(verdict.watts()),
-        value(verdict.forecast.as_ref().and_then(|forecast| forecast.joules_per_token)),
-        verdict.purchase_usd().map_or_else(dash, |usd| format!("{usd:.0}")),
+        value(
+            verdict
+                .forecast
+                .as_ref()
+                .and_then(|forecast| forecast.joules_per_token),
+        ),
+        verdict
+            .purchase_usd()
+            .map_or_else(dash, |usd| format!("{usd:.0}")),
         range(verdict.usd_month()),
         value(verdict.usd_per_million()),
     ]
 }
 
-/// When the best has paid for itself against the others.
-fn comparison(best: &Verdict) -> String {
+/// When the best has paid for itself against the others, or they against it.
+fn comparison(best: &Verdict, winners: &[&Verdict]) -> String {
     let mut out = String::new();
-    for other in best.break_even.iter().take(5) {
-        let _ = writeln!(out, "  {}", against(other));
+    for (own, other) in best.break_even.iter().zip(&winners[1..]).take(COMPARED) {
+        let theirs = other
+            .break_even
+            .iter()
+            .find(|theirs| theirs.against == best.name);
+        let name = output::line(&other.name, NAME_WIDTH);
+        let catches_up = theirs
+            .and_then(|theirs| theirs.time.month)
+            .filter(|&month| month > 0.0);
+        let line = match (own.time.month, catches_up) {
+            (Some(month), _) if month > 0.0 => {
+                format!("has cost no more than {name} after {}", months(own))
+            }
+            (Some(_), Some(_)) => format!(
+                "is overtaken by {name} after {}",
+                theirs.map_or_else(String::new, months)
+            ),
+            (Some(_), None) => format!("is never dearer than {name}"),
+            (None, _) => format!("never catches up with {name}"),
+        };
+        let _ = writeln!(out, "  {line}");
     }
     match out.is_empty() {
         true => out,
-        false => format!("\nAgainst the others, {}\n{out}", output::line(&best.name, NAME_WIDTH)),
+        false => format!(
+            "\nAgainst the others, {}\n{out}",
+            output::line(&best.name, NAME_WIDTH)
+        ),
     }
 }
 
-fn against(other: &BreakEven) -> String {
-    let name = output::line(&other.against, NAME_WIDTH);
-    match other.time.month {
-        Some(month) if month <= 0.0 => format!("is never dearer than {name}"),
-        Some(month) => {
-            let ends = match (other.time.earliest, other.time.latest) {
-                (Some(earliest), Some(latest)) => format!(" ({} to {})", number(earliest), number(latest)),
-                _ => String::new(),
-            };
-            format!("has cost no more than {name} after {}{ends} months", number(month))
+/// `14.2 (9.9–31.0) months`.
+fn months(other: &BreakEven) -> String {
+    let middle = other.time.month.map_or_else(|| "-".to_owned(), number);
+    match (other.time.earliest, other.time.latest) {
+        (Some(earliest), Some(latest)) => {
+            format!("{middle} ({}–{}) months", number(earliest), number(latest))
         }
-        None => format!("never catches up with {name}"),
+        _ => format!("{middle} months"),
     }
 }
 
@@ -123,7 +186,12 @@ fn losers(out: &mut String, plan: &Plan, shown: usize) {
     let rows: Vec<_> = plan
         .losers()
         .take(shown)
-        .map(|(verdict, lost)| [format!("  {}", output::line(&verdict.name, NAME_WIDTH)), output::line(&lost.reason, 160)])
+        .map(|(verdict, lost)| {
+            [
+                format!("  {}", output::line(&verdict.name, NAME_WIDTH)),
+                output::line(&lost.reason, 160),
+            ]
+        })
         .collect();
     out.push_str(&table([Align::Left, Align::Left], &rows));
     if count > shown {
@@ -133,13 +201,19 @@ fn losers(out: &mut String, plan: &Plan, shown: usize) {
 
 /// Every number of a candidate.
 pub(super) fn explanation(verdict: &Verdict) -> String {
-    let mut out = format!("{}: {} {}\n", verdict.name, verdict.model, verdict.quantization);
+    let mut out = format!(
+        "{}: {} {}\n",
+        verdict.name, verdict.model, verdict.quantization
+    );
     match &verdict.lost {
         Some(lost) => drop(writeln!(out, "lost: {}", lost.reason)),
         None => out.push_str("does all that is wanted\n"),
     }
-    out.push('\n');
-    out.push_str(&terms(&verdict.terms()));
+    let all = verdict.terms();
+    if !all.is_empty() {
+        out.push('\n');
+        out.push_str(&terms(&all));
+    }
     if let Some(outlay) = &verdict.outlay
         && !outlay.checks.is_empty()
     {
@@ -174,6 +248,11 @@ pub(super) fn terms(terms: &[Term]) -> String {
 pub(super) fn spread(estimate: Estimate) -> String {
     match estimate.low == estimate.high {
         true => number(estimate.value),
-        false => format!("{} ({}–{})", number(estimate.value), number(estimate.low), number(estimate.high)),
+        false => format!(
+            "{} ({}–{})",
+            number(estimate.value),
+            number(estimate.low),
+            number(estimate.high)
+        ),
     }
 }

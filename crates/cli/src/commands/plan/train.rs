@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use anyhow::anyhow;
 use clap::ValueEnum;
+use troika_planner::plan::choose;
 use troika_planner::plan::train::{self, Method, Run, TrainPlan, TrainVerdict};
 use troika_planner::plan::workload::{BEST, Form, Task};
-use troika_planner::plan::choose;
 
 use super::Desk;
 use super::text::{spread, terms};
@@ -49,7 +49,11 @@ pub(super) struct TrainArgs {
 
 pub(super) fn run(args: &TrainArgs, desk: &Desk, console: &Console) -> anyhow::Result<()> {
     if !(args.tokens.is_finite() && args.tokens > 0.0) {
-        return Err(WrongUse(format!("--tokens is {}: it has to be a number above 0", args.tokens)).into());
+        return Err(WrongUse(format!(
+            "--tokens is {}: it has to be a number above 0",
+            args.tokens
+        ))
+        .into());
     }
     let form = Form {
         task: Some(Task::Train),
@@ -61,7 +65,8 @@ pub(super) fn run(args: &TrainArgs, desk: &Desk, console: &Console) -> anyhow::R
     }
     let model = match desk.model(&workload.model)? {
         Some(model) => model,
-        None => choose::named(&workload.model, &desk.catalogue).map_err(|unknown| WrongUse(unknown.to_string()))?,
+        None => choose::named(&workload.model, &desk.catalogue)
+            .map_err(|unknown| WrongUse(unknown.to_string()))?,
     };
     let run = Run {
         method: match args.method {
@@ -74,8 +79,16 @@ pub(super) fn run(args: &TrainArgs, desk: &Desk, console: &Console) -> anyhow::R
         batch: args.batch,
         rank: args.rank,
     };
-    let country = desk.catalogue.country(&workload.country).map_err(|unknown| anyhow!(WrongUse(unknown.to_string())))?;
-    let plan = train::plan(&model, &run, &workload, (desk.here.as_ref(), &desk.catalogue, country));
+    let country = desk
+        .catalogue
+        .country(&workload.country)
+        .map_err(|unknown| anyhow!(WrongUse(unknown.to_string())))?;
+    let plan = train::plan(
+        &model,
+        &run,
+        &workload,
+        (desk.here.as_ref(), &desk.catalogue, country),
+    );
     if console.json {
         return output::json(&plan);
     }
@@ -102,17 +115,29 @@ fn text(plan: &TrainPlan) -> String {
         gb(memory.per_device(8)),
         plan.operations
     );
-    let able: Vec<_> = plan.verdicts.iter().filter(|verdict| verdict.lost.is_none()).collect();
+    let able: Vec<_> = plan
+        .verdicts
+        .iter()
+        .filter(|verdict| verdict.lost.is_none())
+        .collect();
     out.push_str(&rows(&able[..able.len().min(SHOWN)]));
     if let Some(first) = able.first() {
         out.push('\n');
         let _ = writeln!(out, "{}:", first.name);
         out.push_str(&terms(&first.terms));
     }
-    let lost = plan.verdicts.iter().filter_map(|verdict| Some((verdict, verdict.lost.as_ref()?)));
+    let lost = plan
+        .verdicts
+        .iter()
+        .filter_map(|verdict| Some((verdict, verdict.lost.as_ref()?)));
     let lost: Vec<_> = lost
         .take(SHOWN)
-        .map(|(verdict, lost)| [format!("  {}", output::line(&verdict.name, 46)), output::line(&lost.reason, 120)])
+        .map(|(verdict, lost)| {
+            [
+                format!("  {}", output::line(&verdict.name, 46)),
+                output::line(&lost.reason, 120),
+            ]
+        })
         .collect();
     if !lost.is_empty() {
         out.push_str("\nLost:\n");
@@ -122,7 +147,15 @@ fn text(plan: &TrainPlan) -> String {
 }
 
 fn rows(verdicts: &[&TrainVerdict]) -> String {
-    let heading = ["candidate", "", "hours", "kWh", "USD now", "USD/run", "pays after runs"];
+    let heading = [
+        "candidate",
+        "",
+        "hours",
+        "kWh",
+        "USD now",
+        "USD/run",
+        "pays after runs",
+    ];
     let mut rows = vec![heading.map(str::to_owned)];
     let dash = || "-".to_owned();
     for verdict in verdicts {
@@ -131,9 +164,13 @@ fn rows(verdicts: &[&TrainVerdict]) -> String {
             verdict.place.name().to_owned(),
             verdict.hours.map_or_else(dash, spread),
             verdict.kwh.map_or_else(dash, |kwh| number(kwh.value)),
-            verdict.purchase_usd.map_or_else(dash, |usd| format!("{usd:.0}")),
+            verdict
+                .purchase_usd
+                .map_or_else(dash, |usd| format!("{usd:.0}")),
             verdict.run_usd.map_or_else(dash, spread),
-            verdict.break_even_runs.map_or_else(dash, |runs| format!("{runs:.0}")),
+            verdict
+                .break_even_runs
+                .map_or_else(dash, |runs| format!("{runs:.0}")),
         ]);
     }
     use Align::{Left, Right};

@@ -46,7 +46,9 @@ fn svg(
     // Without its declaration the SVG can stand inside a page; its size is the page's business.
     let start = text.find("<svg").unwrap_or(0);
     let fixed = format!("width=\"{}\" height=\"{}\" ", size.0, size.1);
-    Ok(text[start..].replacen(&fixed, "", 1).replace(INK_TEXT, "currentColor"))
+    Ok(text[start..]
+        .replacen(&fixed, "", 1)
+        .replace(INK_TEXT, "currentColor"))
 }
 
 /// An error of the drawing library without the type of its back end.
@@ -61,7 +63,11 @@ pub(super) fn speed_against_cost(winners: &[&Verdict]) -> Result<String, anyhow:
         .filter_map(|verdict| Some((verdict.usd_month()?, verdict.tps()?, short(&verdict.name))))
         .collect();
     let most_usd = points.iter().map(|(usd, ..)| usd.high).fold(1.0, f64::max) * 1.1;
-    let most_tps = points.iter().map(|(_, tps, _)| tps.high).fold(1.0, f64::max) * 1.25;
+    let most_tps = points
+        .iter()
+        .map(|(_, tps, _)| tps.high)
+        .fold(1.0, f64::max)
+        * 1.25;
     svg((SIZE.0, SIZE.1 + 60), |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(12)
@@ -78,7 +84,9 @@ pub(super) fn speed_against_cost(winners: &[&Verdict]) -> Result<String, anyhow:
             chart.draw_series([across, up]).map_err(into)?;
             let drawn = chart.draw_series([dot]).map_err(into)?;
             let key = colour(at);
-            drawn.label(name.clone()).legend(move |(x, y)| Circle::new((x + 8, y), 5, key.filled()));
+            drawn
+                .label(name.clone())
+                .legend(move |(x, y)| Circle::new((x + 8, y), 5, key.filled()));
         }
         legend(&mut chart)
     })
@@ -86,10 +94,19 @@ pub(super) fn speed_against_cost(winners: &[&Verdict]) -> Result<String, anyhow:
 
 /// Dollars paid by month.
 pub(super) fn cash(plan: &Plan, winners: &[&Verdict]) -> Result<String, anyhow::Error> {
-    let names: Vec<_> = winners.iter().take(LINES_MAX).map(|verdict| verdict.name.as_str()).collect();
+    let names: Vec<_> = winners
+        .iter()
+        .take(LINES_MAX)
+        .map(|verdict| verdict.name.as_str())
+        .collect();
     let months = plan.workload.lifetime_months.ceil().clamp(12.0, 120.0) as u32;
     let lines = cash_of(plan, &names, months);
-    let most = lines.iter().flat_map(|(_, usd)| usd).copied().fold(1.0, f64::max) * 1.1;
+    let most = lines
+        .iter()
+        .flat_map(|(_, usd)| usd)
+        .copied()
+        .fold(1.0, f64::max)
+        * 1.1;
     svg((SIZE.0, SIZE.1 + 40), |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(12)
@@ -100,9 +117,12 @@ pub(super) fn cash(plan: &Plan, winners: &[&Verdict]) -> Result<String, anyhow::
         mesh(&mut chart, "months", "USD paid")?;
         for (at, (name, usd)) in lines.iter().enumerate() {
             let points = (0..).map(f64::from).zip(usd.iter().copied());
-            let drawn = chart.draw_series(LineSeries::new(points, colour(at).stroke_width(2))).map_err(into)?;
+            let drawn = chart
+                .draw_series(LineSeries::new(points, colour(at).stroke_width(2)))
+                .map_err(into)?;
             let key = colour(at);
-            let line = move |(x, y)| PathElement::new(vec![(x, y), (x + 16, y)], key.stroke_width(2));
+            let line =
+                move |(x, y)| PathElement::new(vec![(x, y), (x + 16, y)], key.stroke_width(2));
             drawn.label(short(name)).legend(line);
         }
         legend(&mut chart)
@@ -114,10 +134,18 @@ pub(super) fn memory(winners: &[&Verdict]) -> Result<String, anyhow::Error> {
     let bars: Vec<_> = winners
         .iter()
         .take(BARS_MAX)
-        .filter_map(|verdict| Some((short(&verdict.name), verdict.forecast.as_ref()?.memory, verdict.memory_bytes)))
+        .filter_map(|verdict| {
+            Some((
+                short(&verdict.name),
+                verdict.forecast.as_ref()?.memory,
+                verdict.memory_bytes,
+            ))
+        })
         .collect();
     let gb = |bytes: u64| bytes as f64 / 1e9;
-    let ends = bars.iter().map(|(_, need, has)| gb(need.total().max(has.unwrap_or(0))));
+    let ends = bars
+        .iter()
+        .map(|(_, need, has)| gb(need.total().max(has.unwrap_or(0))));
     let most = ends.fold(1.0, f64::max) * 1.05;
     let rows = bars.len().max(1) as f64;
     let height = 110 + 52 * bars.len() as u32;
@@ -141,24 +169,37 @@ pub(super) fn memory(winners: &[&Verdict]) -> Result<String, anyhow::Error> {
             // The first stands on top.
             let y = rows - 1.0 - at as f64;
             let mut from = 0.0;
-            for (part, bytes) in [need.weights, need.cache, need.scratch, need.runtime].into_iter().enumerate() {
+            for (part, bytes) in [need.weights, need.cache, need.scratch, need.runtime]
+                .into_iter()
+                .enumerate()
+            {
                 let to = from + gb(bytes);
                 let bar = Rectangle::new([(from, y + 0.08), (to, y + 0.5)], colour(part).filled());
                 chart.draw_series([bar]).map_err(into)?;
                 from = to;
             }
             if let Some(has) = has {
-                let frame = Rectangle::new([(0.0, y + 0.08), (gb(*has), y + 0.5)], INK.stroke_width(1));
+                let frame =
+                    Rectangle::new([(0.0, y + 0.08), (gb(*has), y + 0.5)], INK.stroke_width(1));
                 chart.draw_series([frame]).map_err(into)?;
             }
             let label = Text::new(name.clone(), (0.0, y + 0.85), text.clone());
             chart.draw_series([label]).map_err(into)?;
         }
-        for (part, word) in ["weights", "cache", "scratch", "runtime"].into_iter().enumerate() {
+        for (part, word) in ["weights", "cache", "scratch", "runtime"]
+            .into_iter()
+            .enumerate()
+        {
             let none: [Rectangle<(f64, f64)>; 0] = [];
             let key = colour(part);
-            let square = move |(x, y): (i32, i32)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], key.filled());
-            chart.draw_series(none).map_err(into)?.label(word).legend(square);
+            let square = move |(x, y): (i32, i32)| {
+                Rectangle::new([(x, y - 5), (x + 12, y + 5)], key.filled())
+            };
+            chart
+                .draw_series(none)
+                .map_err(into)?
+                .label(word)
+                .legend(square);
         }
         legend(&mut chart)
     })
