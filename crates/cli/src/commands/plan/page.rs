@@ -25,7 +25,7 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-svg { width: 100%; height: auto; color: var(--ink); } .soft { color: var(--soft); } details { margin: .5rem 0; }";
+svg { width: 100%; height: auto; color: var(--ink); } .soft { color: var(--soft); } details { margin: .5rem 0; } .key { white-space: nowrap; margin-right: 1rem; }";
 
 /// The page.
 pub(super) fn html(plan: &Plan) -> anyhow::Result<String> {
@@ -37,12 +37,18 @@ pub(super) fn html(plan: &Plan) -> anyhow::Result<String> {
         body.push_str("<p>Nothing does all that is wanted; the reasons are below.</p>\n");
     } else {
         table(&mut body, &winners);
-        body.push_str("<h2>Speed against cost</h2>\n<p class=\"soft\">Lines are intervals: eight of ten measurements are meant to lie within.</p>\n");
+        body.push_str("<h2>Speed against cost</h2>\n<p class=\"soft\">Lines are intervals: eight of ten measurements are meant to lie within. Numbers are those of the table.</p>\n");
         body.push_str(&plot(plots::speed_against_cost(&winners))?);
         body.push_str("<h2>What has been paid</h2>\n<p class=\"soft\">US dollars by month; where lines cross, one has paid for itself.</p>\n");
         body.push_str(&plot(plots::cash(plan, &winners))?);
+        let names = winners
+            .iter()
+            .take(plots::LINES_MAX)
+            .map(|verdict| verdict.name.as_str());
+        key(&mut body, names);
         body.push_str("<h2>Memory</h2>\n");
         body.push_str(&plot(plots::memory(&winners))?);
+        key(&mut body, plots::PARTS.into_iter());
         explanations(&mut body, &winners);
     }
     losers(&mut body, plan);
@@ -74,11 +80,11 @@ fn head(out: &mut String, plan: &Plan) {
 
 fn table(out: &mut String, winners: &[&Verdict]) {
     out.push_str(
-        "<div class=\"scroll\"><table>\n<tr><th>Candidate</th><th></th><th>Model</th><th class=\"n\">tok/s</th>\
+        "<div class=\"scroll\"><table>\n<tr><th></th><th>Candidate</th><th></th><th>Model</th><th class=\"n\">tok/s</th>\
          <th class=\"n\">first token, s</th><th class=\"n\">W</th><th class=\"n\">J/token</th><th class=\"n\">USD now</th>\
          <th class=\"n\">USD a month</th><th class=\"n\">USD per million tokens</th></tr>\n",
     );
-    for verdict in winners {
+    for (rank, verdict) in (1..).zip(winners) {
         let dash = || "–".to_owned();
         let joules = verdict
             .forecast
@@ -102,7 +108,7 @@ fn table(out: &mut String, winners: &[&Verdict]) {
         let model = format!("{} {}", verdict.model, verdict.quantization);
         let _ = write!(
             out,
-            "<tr><td>{}</td><td>{}</td><td>{}</td>",
+            "<tr><td>{rank}</td><td>{}</td><td>{}</td><td>{}</td>",
             escape(&verdict.name),
             verdict.place.name(),
             escape(&model)
@@ -113,6 +119,20 @@ fn table(out: &mut String, winners: &[&Verdict]) {
         out.push_str("</tr>\n");
     }
     out.push_str("</table></div>\n");
+}
+
+/// What the colours of a plot mean.
+fn key<'n>(out: &mut String, names: impl Iterator<Item = &'n str>) {
+    out.push_str("<p>");
+    for (at, name) in names.enumerate() {
+        let colour = plots::hex(at);
+        let _ = write!(
+            out,
+            "<span class=\"key\"><span style=\"color:{colour}\">■</span> {}</span> ",
+            escape(name)
+        );
+    }
+    out.push_str("</p>\n");
 }
 
 fn explanations(out: &mut String, winners: &[&Verdict]) {

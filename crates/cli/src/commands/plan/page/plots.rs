@@ -18,14 +18,22 @@ const PALETTE: [RGBColor; 7] = [
     RGBColor(204, 121, 167),
     RGBColor(150, 150, 150),
 ];
-/// Characters at which a name is cut in a legend.
+/// Characters at which a name is cut.
 const NAME_WIDTH: usize = 52;
 /// Lines in a plot over time, and bars: more cannot be told apart.
-const LINES_MAX: usize = 7;
+pub(super) const LINES_MAX: usize = 7;
 const BARS_MAX: usize = 8;
+/// The parts of a bar, in the order of their colours.
+pub(super) const PARTS: [&str; 4] = ["weights", "cache", "scratch", "runtime"];
 
 fn colour(at: usize) -> RGBColor {
     PALETTE[at % PALETTE.len()]
+}
+
+/// The colour of a number as CSS has it.
+pub(super) fn hex(at: usize) -> String {
+    let RGBColor(red, green, blue) = colour(at);
+    format!("#{red:02x}{green:02x}{blue:02x}")
 }
 
 fn short(name: &str) -> String {
@@ -35,8 +43,8 @@ fn short(name: &str) -> String {
 /// Draws with `draw` and returns the SVG in the page's colour.
 fn svg(
     size: (u32, u32),
-    draw: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Result<(), anyhow::Error>,
-) -> Result<String, anyhow::Error> {
+    draw: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> anyhow::Result<()>,
+) -> anyhow::Result<String> {
     let mut text = String::new();
     {
         let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
@@ -56,11 +64,12 @@ fn into<E: std::error::Error + Send + Sync>(error: E) -> anyhow::Error {
     anyhow::anyhow!(error.to_string())
 }
 
-/// Cost a month to the right, speed upwards, both with their intervals.
-pub(super) fn speed_against_cost(winners: &[&Verdict]) -> Result<String, anyhow::Error> {
+/// Cost a month to the right, speed upwards, both with their intervals, and the number that each has in the table.
+pub(super) fn speed_against_cost(winners: &[&Verdict]) -> anyhow::Result<String> {
     let points: Vec<_> = winners
         .iter()
-        .filter_map(|verdict| Some((verdict.usd_month()?, verdict.tps()?, short(&verdict.name))))
+        .zip(1..)
+        .filter_map(|(verdict, rank)| Some((verdict.usd_month()?, verdict.tps()?, rank)))
         .collect();
     let most_usd = points.iter().map(|(usd, ..)| usd.high).fold(1.0, f64::max) * 1.1;
     let most_tps = points
@@ -76,24 +85,27 @@ pub(super) fn speed_against_cost(winners: &[&Verdict]) -> Result<String, anyhow:
             .build_cartesian_2d(0.0..most_usd, 0.0..most_tps)
             .map_err(into)?;
         mesh(&mut chart, "USD a month", "tokens a second")?;
-        for (at, (usd, tps, name)) in points.iter().enumerate() {
-            let style = colour(at).stroke_width(2);
+        let text = ("sans-serif", 14).into_font().color(&INK);
+        for (usd, tps, rank) in &points {
+            let style = colour(rank - 1).stroke_width(2);
             let across = PathElement::new(vec![(usd.low, tps.value), (usd.high, tps.value)], style);
             let up = PathElement::new(vec![(usd.value, tps.low), (usd.value, tps.high)], style);
-            let dot = Circle::new((usd.value, tps.value), 5, colour(at).filled());
+            let dot = Circle::new((usd.value, tps.value), 5, colour(rank - 1).filled());
             chart.draw_series([across, up]).map_err(into)?;
-            let drawn = chart.draw_series([dot]).map_err(into)?;
-            let key = colour(at);
-            drawn
-                .label(name.clone())
-                .legend(move |(x, y)| Circle::new((x + 8, y), 5, key.filled()));
+            chart.draw_series([dot]).map_err(into)?;
+            let number = Text::new(
+                rank.to_string(),
+                (usd.value + most_usd / 120.0, tps.value),
+                text.clone(),
+            );
+            chart.draw_series([number]).map_err(into)?;
         }
-        legend(&mut chart)
+        Ok(())
     })
 }
 
 /// Dollars paid by month.
-pub(super) fn cash(plan: &Plan, winners: &[&Verdict]) -> Result<String, anyhow::Error> {
+pub(super) fn cash(plan: &Plan, winners: &[&Verdict]) -> anyhow::Result<String> {
     let names: Vec<_> = winners
         .iter()
         .take(LINES_MAX)
@@ -115,22 +127,17 @@ pub(super) fn cash(plan: &Plan, winners: &[&Verdict]) -> Result<String, anyhow::
             .build_cartesian_2d(0.0..f64::from(months), 0.0..most)
             .map_err(into)?;
         mesh(&mut chart, "months", "USD paid")?;
-        for (at, (name, usd)) in lines.iter().enumerate() {
+        for (at, (_, usd)) in lines.iter().enumerate() {
             let points = (0..).map(f64::from).zip(usd.iter().copied());
-            let drawn = chart
-                .draw_series(LineSeries::new(points, colour(at).stroke_width(2)))
-                .map_err(into)?;
-            let key = colour(at);
-            let line =
-                move |(x, y)| PathElement::new(vec![(x, y), (x + 16, y)], key.stroke_width(2));
-            drawn.label(short(name)).legend(line);
+            let line = LineSeries::new(points, colour(at).stroke_width(2));
+            chart.draw_series(line).map_err(into)?;
         }
-        legend(&mut chart)
+        Ok(())
     })
 }
 
 /// A bar for each: weights, cache, scratch and runtime, against what there is.
-pub(super) fn memory(winners: &[&Verdict]) -> Result<String, anyhow::Error> {
+pub(super) fn memory(winners: &[&Verdict]) -> anyhow::Result<String> {
     let bars: Vec<_> = winners
         .iter()
         .take(BARS_MAX)
@@ -148,12 +155,12 @@ pub(super) fn memory(winners: &[&Verdict]) -> Result<String, anyhow::Error> {
         .map(|(_, need, has)| gb(need.total().max(has.unwrap_or(0))));
     let most = ends.fold(1.0, f64::max) * 1.05;
     let rows = bars.len().max(1) as f64;
-    let height = 110 + 52 * bars.len() as u32;
+    let height = 70 + 56 * bars.len() as u32;
     svg((SIZE.0, height), |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(12)
             .x_label_area_size(44)
-            .build_cartesian_2d(0.0..most, 0.0..rows + 0.8)
+            .build_cartesian_2d(0.0..most, 0.0..rows + 0.1)
             .map_err(into)?;
         let text = ("sans-serif", 14).into_font().color(&INK);
         chart
@@ -186,22 +193,7 @@ pub(super) fn memory(winners: &[&Verdict]) -> Result<String, anyhow::Error> {
             let label = Text::new(name.clone(), (0.0, y + 0.85), text.clone());
             chart.draw_series([label]).map_err(into)?;
         }
-        for (part, word) in ["weights", "cache", "scratch", "runtime"]
-            .into_iter()
-            .enumerate()
-        {
-            let none: [Rectangle<(f64, f64)>; 0] = [];
-            let key = colour(part);
-            let square = move |(x, y): (i32, i32)| {
-                Rectangle::new([(x, y - 5), (x + 12, y + 5)], key.filled())
-            };
-            chart
-                .draw_series(none)
-                .map_err(into)?
-                .label(word)
-                .legend(square);
-        }
-        legend(&mut chart)
+        Ok(())
     })
 }
 
@@ -211,7 +203,7 @@ type Chart<'a, 'b> = ChartContext<
     Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>,
 >;
 
-fn mesh(chart: &mut Chart<'_, '_>, x: &str, y: &str) -> Result<(), anyhow::Error> {
+fn mesh(chart: &mut Chart<'_, '_>, x: &str, y: &str) -> anyhow::Result<()> {
     let text = ("sans-serif", 14).into_font().color(&INK);
     chart
         .configure_mesh()
@@ -222,18 +214,6 @@ fn mesh(chart: &mut Chart<'_, '_>, x: &str, y: &str) -> Result<(), anyhow::Error
         .light_line_style(TRANSPARENT)
         .label_style(text.clone())
         .axis_desc_style(text)
-        .draw()
-        .map_err(into)
-}
-
-fn legend<'a, 'b>(chart: &mut Chart<'a, 'b>) -> Result<(), anyhow::Error>
-where
-    'b: 'a,
-{
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .label_font(("sans-serif", 13).into_font().color(&INK))
         .draw()
         .map_err(into)
 }
