@@ -163,7 +163,7 @@ pub fn plan(question: &Question<'_>) -> Result<Plan, PlanError> {
     };
     let models = models(question, &mut notes)?;
     let models = match (models.len() > 1 && !has_budget(workload), here) {
-        (true, Some(here)) => vec![best_here(here, &field, &court(&models), &mut notes)],
+        (true, Some(here)) => vec![best_here(here, &field, &court(&models), &mut notes)?],
         _ => models,
     };
     let court = court(&models);
@@ -246,43 +246,47 @@ fn models(question: &Question<'_>, notes: &mut Vec<String>) -> Result<Vec<ModelS
     Ok(models)
 }
 
-/// The most capable model that this machine runs as fast as is wanted; by it all others are measured.
+/// The most capable model that this machine runs as fast as is wanted, else the biggest that fits; by it all others are measured.
 fn best_here(
     here: &Here,
     field: &Field<'_>,
     court: &Court<'_>,
     notes: &mut Vec<String>,
-) -> ModelShape {
-    let own = field
-        .candidates
-        .iter()
-        .filter(|candidate| candidate.place == Place::Here && candidate.blocked.is_none());
-    let picks = own.map(|candidate| {
-        let rig = &field.rigs[candidate.rig];
-        let pick = judge::pick(rig, court);
-        (pick.meets(rig, court), pick)
-    });
-    // Of one that is fast enough and one that only fits, the first counts.
-    let best = picks
-        .filter(|(_, pick)| pick.outcome.is_ok())
-        .min_by_key(|(meets, pick)| (!meets, pick.model));
-    let (model, how) = match best {
-        Some((true, pick)) => (pick.model, "the biggest that"),
-        Some((false, pick)) => (
-            pick.model,
-            "none is as fast as wanted here; the biggest that fits",
-        ),
-        None => (
-            court.models.len() - 1,
-            "none fits here; the smallest: not even it fits",
-        ),
+) -> Result<ModelShape, PlanError> {
+    let is_usable = |place, blocked: &Option<String>| place == Place::Here && blocked.is_none();
+    let own = field.candidates.iter();
+    let own = own.filter(|candidate| is_usable(candidate.place, &candidate.blocked));
+    let picks: Vec<_> = own
+        .map(|candidate| {
+            let rig = &field.rigs[candidate.rig];
+            let pick = judge::pick(rig, court);
+            (pick.meets(rig, court), pick)
+        })
+        .collect();
+    let fitting = picks.iter().filter(|(_, pick)| pick.outcome.is_ok());
+    let Some((meets, pick)) = fitting.min_by_key(|(meets, pick)| (!meets, pick.model)) else {
+        let why = picks
+            .iter()
+            .find_map(|(_, pick)| pick.outcome.as_ref().err());
+        let why = why.map_or_else(
+            || "it has no device that can be used".to_owned(),
+            ToString::to_string,
+        );
+        return Err(PlanError::NoBest(format!(
+            "which model is best on {} cannot be told: {why}. Or give a budget, or name a model",
+            here.name
+        )));
     };
-    let model = &court.models[model];
+    let model = &court.models[pick.model];
+    let how = match meets {
+        true => "the biggest that is fast enough on",
+        false => "none is as fast as wanted; the biggest that fits on",
+    };
     notes.push(format!(
-        "model: {}, {how} {} runs; all candidates are measured by it",
+        "model: {}, {how} {}; all candidates are measured by it",
         model.name, here.name
     ));
-    model.clone()
+    Ok(model.clone())
 }
 
 /// The months from which on each of those that are left is the cheaper one, against each other one.

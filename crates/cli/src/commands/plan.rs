@@ -63,6 +63,9 @@ struct InputArgs {
     /// Leave this machine out
     #[arg(long, global = true)]
     elsewhere: bool,
+    /// Memory bandwidth of this machine's processor, in GB/s, where it was not measured
+    #[arg(long, value_name = "GBS", allow_negative_numbers = true, global = true)]
+    bandwidth: Option<f64>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -114,6 +117,14 @@ struct Desk {
 
 impl Desk {
     fn new(args: &PlanArgs, console: &Console) -> anyhow::Result<Self> {
+        if let Some(gbs) = args
+            .input
+            .bandwidth
+            .filter(|gbs| !(gbs.is_finite() && *gbs > 0.0))
+        {
+            let message = format!("--bandwidth is {gbs}: it has to be a number above 0");
+            return Err(WrongUse(message).into());
+        }
         let home = Home::from_env()?;
         let catalogue = Catalogue::with_user_rows(&home.path().join("catalogue"))?;
         let mut form = flags::form(&args.workload, &args.limits);
@@ -122,7 +133,7 @@ impl Desk {
         }
         let here = match args.input.elsewhere {
             true => None,
-            false => Some(here::find(&home, console)),
+            false => Some(here::find(&home, args.input.bandwidth, console)),
         };
         Ok(Self {
             home,

@@ -127,6 +127,7 @@ fn nonsense_is_wrong_use_and_says_what() {
     for (args, part) in [
         (&["--tps", "nan"][..], "`tps` is NaN"),
         (&["--users", "0"], "`users` is 0"),
+        (&["--bandwidth", "-3"], "--bandwidth is -3"),
         (&["--budget=-5"], "`budget_usd` is -5"),
         (
             &["--acquire", "rent", "--privacy", "local-only"],

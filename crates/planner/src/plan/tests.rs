@@ -200,6 +200,17 @@ fn best_takes_the_biggest_model_that_fits_and_keeps_up() {
     assert_eq!(first.model, "big-70b", "{}", first.name);
     let error = asked("", None).expect_err("fits what?");
     assert!(matches!(error, PlanError::NoBest(_)), "{error}");
+    let mut unmeasured = here();
+    unmeasured.devices.truncate(1);
+    unmeasured.devices[0].profile.bandwidth_peak_gbs = None;
+    unmeasured.devices[0].profile.bandwidth_measured_gbs = None;
+    let error = asked("", Some(&unmeasured))
+        .expect_err("how fast is it?")
+        .to_string();
+    assert!(
+        error.contains("memory bandwidth of A Processor is not known"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -119,7 +119,7 @@ pub struct TrainPlan {
     pub memory: TrainMemory,
     /// Operations of the whole run.
     pub operations: f64,
-    /// All candidates: the cheapest run first, losers last.
+    /// All candidates: the cheapest first, purchase and one run together; losers last.
     pub verdicts: Vec<TrainVerdict>,
 }
 
@@ -191,7 +191,11 @@ pub fn plan(
     let mut verdicts: Vec<_> = field.candidates.iter().map(judge).collect();
     break_even(&mut verdicts);
     verdicts.sort_by(|a, b| {
-        let usd = |verdict: &TrainVerdict| verdict.run_usd.map_or(f64::INFINITY, |usd| usd.value);
+        // Whoever buys for one run pays all of it; `break_even_runs` says when that is made good.
+        let usd = |verdict: &TrainVerdict| {
+            let both = verdict.run_usd.zip(verdict.purchase_usd);
+            both.map_or(f64::INFINITY, |(run, purchase)| run.value + purchase)
+        };
         let lost = |verdict: &TrainVerdict| {
             verdict
                 .lost

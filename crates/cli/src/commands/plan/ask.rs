@@ -159,7 +159,8 @@ fn amount(answers: &mut dyn Answers, question: &str, least: f64) -> anyhow::Resu
     until(answers, question, |answer| {
         let value = answer.parse().ok().filter(|value: &f64| value.is_finite());
         let value = value.filter(|&value| value > least || (least > 0.0 && value >= least));
-        value.ok_or_else(|| format!("{answer:?} is not a number above {least}"))
+        let bound = if least > 0.0 { "from 1 up" } else { "above 0" };
+        value.ok_or_else(|| format!("{answer:?} is not a number {bound}"))
     })
 }
 

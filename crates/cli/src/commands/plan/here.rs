@@ -8,9 +8,16 @@ use crate::commands::devices;
 use crate::home::Home;
 use crate::output::Console;
 
-/// This machine, with what is known of its devices.
-pub(super) fn find(home: &Home, console: &Console) -> Here {
-    of(&devices::known(home, console))
+/// This machine, with what is known of its devices; a bandwidth that is given stands for one that was not measured.
+pub(super) fn find(home: &Home, bandwidth_gbs: Option<f64>, console: &Console) -> Here {
+    let mut here = of(&devices::known(home, console));
+    for device in &mut here.devices {
+        let profile = &mut device.profile;
+        if profile.kind == DeviceKind::Cpu && profile.bandwidth_measured_gbs.is_none() {
+            profile.bandwidth_peak_gbs = bandwidth_gbs.or(profile.bandwidth_peak_gbs);
+        }
+    }
+    here
 }
 
 /// A machine as the planner sees it.
