@@ -7,7 +7,7 @@ use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
 use troika_library::Parameters;
 
 use crate::commands::{
-    bench, catalogue, completions, config, devices, embed, keys, list, man, perplexity, run, serve, show,
+    bench, catalogue, completions, config, devices, embed, keys, list, man, perplexity, plan, run, serve, show,
 };
 use crate::exit::WrongUse;
 use crate::output::Console;
@@ -57,6 +57,7 @@ pub(crate) enum Command {
     Bench(bench::BenchArgs),
     Perplexity(perplexity::PerplexityArgs),
     Embed(embed::EmbedArgs),
+    Plan(Box<plan::PlanArgs>),
     Devices(devices::DevicesArgs),
     Show(show::ShowArgs),
     List(list::ListArgs),
@@ -294,6 +295,7 @@ mod tests {
             "bench",
             "perplexity",
             "embed",
+            "plan",
             "devices",
             "show",
             "list",

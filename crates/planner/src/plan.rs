@@ -1,8 +1,8 @@
 //! Plans: what to run a workload on, what to buy or rent for it, and why not the others.
 //!
 //! [`plan`] is the door. It takes a [`Workload`], this machine if it shall be considered, and the catalogue; makes every
-//! candidate ([`candidate`]), asks the cost model once for each different rig, judges ([`judge`]) and ranks them
-//! ([`rank`]). A [`Plan`] has a [`Verdict`] for every candidate, the reason of its loss included.
+//! candidate ([`candidate`]), asks the cost model once for each different rig, judges (`judge`) and ranks them
+//! (`rank`). A [`Plan`] has a [`Verdict`] for every candidate, the reason of its loss included.
 //!
 //! Nothing here knows the time or reads a file: the day is given, and so is what the program found on this machine.
 
@@ -100,12 +100,16 @@ pub struct Plan {
 impl Plan {
     /// Those that are left, the best first.
     pub fn winners(&self) -> impl Iterator<Item = &Verdict> {
-        self.verdicts.iter().filter(|verdict| verdict.lost.is_none())
+        self.verdicts
+            .iter()
+            .filter(|verdict| verdict.lost.is_none())
     }
 
     /// Those that are not.
     pub fn losers(&self) -> impl Iterator<Item = (&Verdict, &Lost)> {
-        self.verdicts.iter().filter_map(|verdict| Some((verdict, verdict.lost.as_ref()?)))
+        self.verdicts
+            .iter()
+            .filter_map(|verdict| Some((verdict, verdict.lost.as_ref()?)))
     }
 
     /// The verdict of this name, or the only one that has it in its name.
@@ -114,10 +118,18 @@ impl Plan {
     /// The names that it may be, if there is none or several.
     pub fn find(&self, name: &str) -> Result<&Verdict, Vec<&str>> {
         let key = name.to_lowercase();
-        if let Some(exact) = self.verdicts.iter().find(|verdict| verdict.name.to_lowercase() == key) {
+        if let Some(exact) = self
+            .verdicts
+            .iter()
+            .find(|verdict| verdict.name.to_lowercase() == key)
+        {
             return Ok(exact);
         }
-        let having: Vec<_> = self.verdicts.iter().filter(|verdict| verdict.name.to_lowercase().contains(&key)).collect();
+        let having: Vec<_> = self
+            .verdicts
+            .iter()
+            .filter(|verdict| verdict.name.to_lowercase().contains(&key))
+            .collect();
         match *having.as_slice() {
             [only] => Ok(only),
             _ => Err(having.iter().map(|verdict| verdict.name.as_str()).collect()),
@@ -151,22 +163,40 @@ pub fn plan(question: &Question<'_>) -> Result<Plan, PlanError> {
     };
     let models = models(question, &mut notes)?;
     let models = match (models.len() > 1 && !has_budget(workload), here) {
-        (true, Some(here)) => vec![best_here(here, &field, &court(&models), &mut notes)],
+        (true, Some(here)) => vec![best_here(here, &field, &court(&models), &mut notes)?],
         _ => models,
     };
     let court = court(&models);
-    let picks: Vec<Pick> = field.rigs.iter().map(|rig| judge::pick(rig, &court)).collect();
+    let picks: Vec<Pick> = field
+        .rigs
+        .iter()
+        .map(|rig| judge::pick(rig, &court))
+        .collect();
     let mut sides: Vec<(Verdict, Option<Side>)> = field
         .candidates
         .iter()
-        .map(|candidate| judge::judge(candidate, &field.rigs[candidate.rig], &picks[candidate.rig], &court))
+        .map(|candidate| {
+            judge::judge(
+                candidate,
+                &field.rigs[candidate.rig],
+                &picks[candidate.rig],
+                &court,
+            )
+        })
         .collect();
     sides.extend(hybrid::hybrids(&field, &picks, &sides, &court));
     let (mut verdicts, sides): (Vec<_>, Vec<_>) = sides.into_iter().unzip();
-    let sides: Vec<_> = verdicts.iter().map(|verdict| verdict.name.clone()).zip(sides).collect();
+    let sides: Vec<_> = verdicts
+        .iter()
+        .map(|verdict| verdict.name.clone())
+        .zip(sides)
+        .collect();
     rank::rank(&mut verdicts, workload.prefer);
     break_even(&mut verdicts, &sides);
-    notes.push(format!("electricity: {} USD a kWh in {}", country.usd_kwh, country.name));
+    notes.push(format!(
+        "electricity: {} USD a kWh in {}",
+        country.usd_kwh, country.name
+    ));
     Ok(Plan {
         workload: workload.clone(),
         today,
@@ -194,15 +224,21 @@ fn models(question: &Question<'_>, notes: &mut Vec<String>) -> Result<Vec<ModelS
     }
     let no_best = |why: &str| Err(PlanError::NoBest(why.to_owned()));
     if workload.task == Task::Vision {
-        return no_best("the catalogue does not tell which models see pictures: name one with `--model`");
+        return no_best(
+            "the catalogue does not tell which models see pictures: name one with `--model`",
+        );
     }
     if question.here.is_none() && !has_budget(workload) {
-        return no_best("the best model that fits what? Give a budget, let this machine be a candidate, or name a model");
+        return no_best(
+            "the best model that fits what? Give a budget, let this machine be a candidate, or name a model",
+        );
     }
     let models = choose::models_for(workload.task, question.catalogue);
     if models.is_empty() {
         let task = workload.task.name();
-        return no_best(&format!("the catalogue has no model for `{task}`: name one with `--model`, or give a file"));
+        return no_best(&format!(
+            "the catalogue has no model for `{task}`: name one with `--model`, or give a file"
+        ));
     }
     if has_budget(workload) {
         notes.push("model: for each candidate the biggest that fits and is fast enough; bigger models rank first".to_owned());
@@ -210,26 +246,56 @@ fn models(question: &Question<'_>, notes: &mut Vec<String>) -> Result<Vec<ModelS
     Ok(models)
 }
 
-/// The most capable model that this machine runs as fast as is wanted; by it all others are measured.
-fn best_here(here: &Here, field: &Field<'_>, court: &Court<'_>, notes: &mut Vec<String>) -> ModelShape {
-    let own = field.candidates.iter().filter(|candidate| candidate.place == Place::Here && candidate.blocked.is_none());
-    let picks: Vec<_> = own.map(|candidate| judge::pick(&field.rigs[candidate.rig], court)).collect();
-    // Of one that is fast enough and one that only fits, the first counts.
-    let best = picks.iter().filter(|pick| pick.outcome.is_ok()).min_by_key(|pick| (!pick.meets(court), pick.model));
-    let (model, how) = match best {
-        Some(pick) if pick.meets(court) => (pick.model, "the biggest that"),
-        Some(pick) => (pick.model, "none is as fast as wanted here; the biggest that fits"),
-        None => (court.models.len() - 1, "none fits here; the smallest: not even it fits"),
+/// The most capable model that this machine runs as fast as is wanted, else the biggest that fits; by it all others are measured.
+fn best_here(
+    here: &Here,
+    field: &Field<'_>,
+    court: &Court<'_>,
+    notes: &mut Vec<String>,
+) -> Result<ModelShape, PlanError> {
+    let is_usable = |place, blocked: &Option<String>| place == Place::Here && blocked.is_none();
+    let own = field.candidates.iter();
+    let own = own.filter(|candidate| is_usable(candidate.place, &candidate.blocked));
+    let picks: Vec<_> = own
+        .map(|candidate| {
+            let rig = &field.rigs[candidate.rig];
+            let pick = judge::pick(rig, court);
+            (pick.meets(rig, court), pick)
+        })
+        .collect();
+    let fitting = picks.iter().filter(|(_, pick)| pick.outcome.is_ok());
+    let Some((meets, pick)) = fitting.min_by_key(|(meets, pick)| (!meets, pick.model)) else {
+        let why = picks
+            .iter()
+            .find_map(|(_, pick)| pick.outcome.as_ref().err());
+        let why = why.map_or_else(
+            || "it has no device that can be used".to_owned(),
+            ToString::to_string,
+        );
+        return Err(PlanError::NoBest(format!(
+            "which model is best on {} cannot be told: {why}. Or give a budget, or name a model",
+            here.name
+        )));
     };
-    let model = &court.models[model];
-    notes.push(format!("model: {}, {how} {} runs; all candidates are measured by it", model.name, here.name));
-    model.clone()
+    let model = &court.models[pick.model];
+    let how = match meets {
+        true => "the biggest that is fast enough on",
+        false => "none is as fast as wanted; the biggest that fits on",
+    };
+    notes.push(format!(
+        "model: {}, {how} {}; all candidates are measured by it",
+        model.name, here.name
+    ));
+    Ok(model.clone())
 }
 
 /// The months from which on each of those that are left is the cheaper one, against each other one.
 fn break_even(verdicts: &mut [Verdict], sides: &[(String, Option<Side>)]) {
     let side = |name: &str| sides.iter().find(|(of, _)| of == name)?.1.as_ref();
-    let left = verdicts.iter().take_while(|verdict| verdict.lost.is_none()).take(COMPARED_MAX);
+    let left = verdicts
+        .iter()
+        .take_while(|verdict| verdict.lost.is_none())
+        .take(COMPARED_MAX);
     let left: Vec<String> = left.map(|verdict| verdict.name.clone()).collect();
     for verdict in verdicts.iter_mut().take(left.len()) {
         let Some(own) = side(&verdict.name) else {
@@ -249,9 +315,18 @@ fn break_even(verdicts: &mut [Verdict], sides: &[(String, Option<Side>)]) {
 /// What has been paid by the end of each month, for those of these names: for a plot.
 pub fn cash(plan: &Plan, names: &[&str], months: u32) -> Vec<(String, Vec<f64>)> {
     let of = |name: &&str| {
-        let verdict = plan.verdicts.iter().find(|verdict| verdict.name == **name)?;
-        let (start, month) = (verdict.purchase_usd()?, verdict.bill.as_ref()?.running().value);
-        Some(((*name).to_owned(), (0..=months).map(|n| start + f64::from(n) * month).collect()))
+        let verdict = plan
+            .verdicts
+            .iter()
+            .find(|verdict| verdict.name == **name)?;
+        let (start, month) = (
+            verdict.purchase_usd()?,
+            verdict.bill.as_ref()?.running().value,
+        );
+        Some((
+            (*name).to_owned(),
+            (0..=months).map(|n| start + f64::from(n) * month).collect(),
+        ))
     };
     names.iter().filter_map(of).collect()
 }

@@ -29,20 +29,26 @@ pub(crate) struct DevicesArgs {
 
 pub(crate) fn run(args: &DevicesArgs, console: &Console) -> anyhow::Result<()> {
     let home = Home::from_env()?;
-    let mut machine = described(&home, console);
     if args.measure.is_asked() {
-        return measure::run(&args.measure, &mut machine, &home, console);
+        return measure::run(&args.measure, &mut described(&home, console), &home, console);
     }
-    match Machine::load(&home.path().join(FILE)) {
-        Ok(Some(earlier)) => machine.keep_measurements(&earlier),
-        Ok(None) => {}
-        // What the machine is can be shown without what was once measured of it.
-        Err(error) => console.note(format_args!("nothing measured is shown: {error}")),
-    }
+    let machine = known(&home, console);
     if console.json {
         return output::json(&machine);
     }
     output::answer(show::page(&machine))
+}
+
+/// This machine, with the catalogue's data sheets of its devices and what was once measured of them.
+pub(crate) fn known(home: &Home, console: &Console) -> Machine {
+    let mut machine = described(home, console);
+    match Machine::load(&home.path().join(FILE)) {
+        Ok(Some(earlier)) => machine.keep_measurements(&earlier),
+        Ok(None) => {}
+        // What the machine is can be shown without what was once measured of it.
+        Err(error) => console.note(format_args!("nothing measured is used: {error}")),
+    }
+    machine
 }
 
 /// This machine, with the catalogue's data sheets of its devices.

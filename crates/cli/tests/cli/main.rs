@@ -6,6 +6,7 @@ mod interrupt;
 mod measure;
 mod models;
 mod perplexity;
+mod plan;
 mod program;
 mod run;
 mod serve;

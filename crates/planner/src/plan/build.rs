@@ -150,15 +150,34 @@ impl Outlay {
 
     fn add(&mut self, part: &Part, role: &'static str) {
         let date = part.source.date;
-        self.add_line(&part.name, role, part.condition, [part.low_usd, part.high_usd], part.usd, 1, date);
+        self.add_line(
+            &part.name,
+            role,
+            part.condition,
+            [part.low_usd, part.high_usd],
+            part.usd,
+            1,
+            date,
+        );
     }
 
     fn add_price(&mut self, chip: &str, price: &crate::catalogue::Price, count: u32) {
         let ends = [price.low_usd, price.high_usd];
-        self.add_line(chip, "chip", price.kind, ends, price.usd, count, price.source.date);
+        self.add_line(
+            chip,
+            "chip",
+            price.kind,
+            ends,
+            price.usd,
+            count,
+            price.source.date,
+        );
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of a line, from rows of two kinds")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the fields of a line, from rows of two kinds"
+    )]
     fn add_line(
         &mut self,
         what: &str,
@@ -191,7 +210,10 @@ impl Outlay {
         (kind, role): (PartKind, &'static str),
         enough: impl Fn(&Part) -> bool,
     ) -> Option<&'c Part> {
-        let parts = catalogue.parts().iter().filter(|part| part.kind == kind && enough(part));
+        let parts = catalogue
+            .parts()
+            .iter()
+            .filter(|part| part.kind == kind && enough(part));
         let part = parts.min_by(|a, b| a.usd.total_cmp(&b.usd));
         match part {
             Some(part) => self.add(part, role),
@@ -208,34 +230,61 @@ pub(super) fn around(catalogue: &Catalogue, cards: &[&Chip]) -> Option<Outlay> {
     // The usual price is that of the cheapest condition in which the card is sold.
     let prices = catalogue.prices_of(&card.name);
     let price = prices.into_iter().min_by(|a, b| a.usd.total_cmp(&b.usd))?;
-    let sort = if count > 1 { Sort::TwoCards } else { Sort::OneCard };
+    let sort = if count > 1 {
+        Sort::TwoCards
+    } else {
+        Sort::OneCard
+    };
     let mut outlay = Outlay::empty(sort, price.source.date);
     outlay.add_price(&card.name, price, count as u32);
-    let slots = |part: &Part| part.slots.iter().filter(|slot| slot.starts_with("pcie")).count();
-    let sold = |kind, fits: &dyn Fn(&Part) -> bool| catalogue.parts().iter().any(|part| part.kind == kind && fits(part));
+    let slots = |part: &Part| {
+        part.slots
+            .iter()
+            .filter(|slot| slot.starts_with("pcie"))
+            .count()
+    };
+    let sold = |kind, fits: &dyn Fn(&Part) -> bool| {
+        catalogue
+            .parts()
+            .iter()
+            .any(|part| part.kind == kind && fits(part))
+    };
     let board = outlay.take(catalogue, (PartKind::Board, "board"), |board| {
         // A board for which no processor is listed makes no computer.
-        slots(board) >= count && sold(PartKind::Processor, &|processor| processor.socket == board.socket)
+        slots(board) >= count
+            && sold(PartKind::Processor, &|processor| {
+                processor.socket == board.socket
+            })
     });
     let processor = outlay.take(catalogue, (PartKind::Processor, "processor"), |processor| {
         board.is_some_and(|board| processor.socket == board.socket)
     });
     let memory = outlay.take(catalogue, (PartKind::Memory, "memory"), |memory| {
         memory.memory_gb.is_some_and(|gb| {
-            gb >= HOST_MEMORY_GB && board.and_then(|board| board.memory_max_gb).is_none_or(|max| gb <= max)
-        }) && board.is_none_or(|board| board.memory_kind.is_none() || memory.memory_kind == board.memory_kind)
+            gb >= HOST_MEMORY_GB
+                && board
+                    .and_then(|board| board.memory_max_gb)
+                    .is_none_or(|max| gb <= max)
+        }) && board.is_none_or(|board| {
+            board.memory_kind.is_none() || memory.memory_kind == board.memory_kind
+        })
     });
     outlay.take(catalogue, (PartKind::Storage, "disk"), |disk| {
         disk.storage_gb.is_some_and(|gb| gb >= HOST_STORAGE_GB)
     });
-    outlay.take(catalogue, (PartKind::Cooler, "cooler"), |_| true);
-    outlay.take(catalogue, (PartKind::Case, "case"), |_| true);
+    let case = outlay.take(catalogue, (PartKind::Case, "case"), |_| true);
+    // Some cases are priced with the cooler that goes into them.
+    if case.is_none_or(|case| !case.name.contains("cooler")) {
+        outlay.take(catalogue, (PartKind::Cooler, "cooler"), |_| true);
+    }
     power(&mut outlay, catalogue, card, count, processor);
     links(&mut outlay, card, count, board);
     outlay.checks.push(Check {
         what: "memory".to_owned(),
         finding: match memory.and_then(|memory| memory.memory_gb) {
-            Some(gb) => format!("{gb} GB beside the cards; files pass through it, at least {HOST_MEMORY_GB} GB"),
+            Some(gb) => format!(
+                "{gb} GB beside the cards; files pass through it, at least {HOST_MEMORY_GB} GB"
+            ),
             None => "no fitting memory is listed".to_owned(),
         },
         holds: memory.map(|_| true),
@@ -245,7 +294,13 @@ pub(super) fn around(catalogue: &Catalogue, cards: &[&Chip]) -> Option<Outlay> {
 }
 
 /// Chooses the power supply: cards, processor and the rest may take no more than its share of the watts.
-fn power(outlay: &mut Outlay, catalogue: &Catalogue, card: &Chip, count: usize, processor: Option<&Part>) {
+fn power(
+    outlay: &mut Outlay,
+    catalogue: &Catalogue,
+    card: &Chip,
+    count: usize,
+    processor: Option<&Part>,
+) {
     let load = catalogue.thresholds().supply_load;
     let Some(card_w) = card.tdp_w else {
         outlay.lacking.push("power supply".to_owned());
@@ -259,15 +314,24 @@ fn power(outlay: &mut Outlay, catalogue: &Catalogue, card: &Chip, count: usize, 
     let processor_w = processor.and_then(|processor| processor.draw_w);
     let draw_w = count as f64 * card_w + processor_w.unwrap_or(0.0) + HOST_REST_W;
     let need_w = draw_w / load;
-    let supply = outlay.take(catalogue, (PartKind::PowerSupply, "power supply"), |supply| {
-        supply.supply_w.is_some_and(|watts| watts >= need_w)
-    });
-    let cards = format!("{count} × {card_w:.0} W + processor {:.0} W + {HOST_REST_W:.0} W", processor_w.unwrap_or(0.0));
+    let supply = outlay.take(
+        catalogue,
+        (PartKind::PowerSupply, "power supply"),
+        |supply| supply.supply_w.is_some_and(|watts| watts >= need_w),
+    );
+    let cards = format!(
+        "{count} × {card_w:.0} W + processor {:.0} W + {HOST_REST_W:.0} W",
+        processor_w.unwrap_or(0.0)
+    );
     outlay.checks.push(Check {
         what: "power supply".to_owned(),
         finding: match supply.and_then(|supply| supply.supply_w) {
-            Some(watts) => format!("{cards} = {draw_w:.0} W, over {load} = {need_w:.0} W, has {watts:.0} W"),
-            None => format!("{cards} = {draw_w:.0} W, over {load} = {need_w:.0} W: none so big is listed"),
+            Some(watts) => {
+                format!("{cards} = {draw_w:.0} W, over {load} = {need_w:.0} W, has {watts:.0} W")
+            }
+            None => format!(
+                "{cards} = {draw_w:.0} W, over {load} = {need_w:.0} W: none so big is listed"
+            ),
         },
         holds: Some(supply.is_some()),
     });
@@ -279,11 +343,17 @@ fn links(outlay: &mut Outlay, card: &Chip, count: usize, board: Option<&Part>) {
         return;
     };
     let own = card.link.as_deref().and_then(chip::link_gbs);
-    let mut slots: Vec<_> = board.slots.iter().filter_map(|slot| Some((slot, chip::link_gbs(slot)?))).collect();
+    let mut slots: Vec<_> = board
+        .slots
+        .iter()
+        .filter_map(|slot| Some((slot, chip::link_gbs(slot)?)))
+        .collect();
     slots.sort_by(|(_, a), (_, b)| b.total_cmp(a));
     for (number, (slot, slot_gbs)) in (1..).zip(slots.iter().take(count)) {
         let gbs = own.map_or(*slot_gbs, |own| own.min(*slot_gbs));
-        outlay.link_gbs = Some(outlay.link_gbs.map_or(gbs, |least| least.min(gbs)));
+        if count > 1 {
+            outlay.link_gbs = Some(outlay.link_gbs.map_or(gbs, |least| least.min(gbs)));
+        }
         let of = card.link.as_deref().unwrap_or("unknown link");
         outlay.checks.push(Check {
             what: format!("link of card {number}"),
@@ -308,10 +378,18 @@ mod tests {
         assert_eq!(two.lacking, [""; 0]);
         let has = |outlay: &Outlay, what: &str| outlay.lines.iter().any(|line| line.what == what);
         // 350 + 65 + 50 = 465 W over 0.8 is 581 W; with two cards 815 W, 1019 W.
-        assert!(has(&one, "Supply 650") && has(&two, "Supply 1200"), "{:#?}", two.lines);
+        assert!(
+            has(&one, "Supply 650") && has(&two, "Supply 1200"),
+            "{:#?}",
+            two.lines
+        );
         assert!(has(&one, "Board 1") && has(&two, "Board 2"));
         assert!(two.usd > one.usd + 700.0 && two.low_usd < two.usd);
-        assert!(two.checks.iter().all(|check| check.holds == Some(true)), "{:#?}", two.checks);
+        assert!(
+            two.checks.iter().all(|check| check.holds == Some(true)),
+            "{:#?}",
+            two.checks
+        );
     }
 
     #[test]

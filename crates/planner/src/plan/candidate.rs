@@ -176,7 +176,11 @@ impl<'c> Field<'c> {
         if let Some(here) = here {
             field.add_here(here, catalogue);
         }
-        for part in catalogue.parts().iter().filter(|part| part.kind.is_machine()) {
+        for part in catalogue
+            .parts()
+            .iter()
+            .filter(|part| part.kind.is_machine())
+        {
             field.add_machine(part, catalogue);
         }
         for chip in catalogue.chips() {
@@ -200,7 +204,10 @@ impl<'c> Field<'c> {
 
     fn add_here(&mut self, here: &Here, catalogue: &'c Catalogue) {
         let ready = |kind: DeviceKind| {
-            let usable = here.devices.iter().filter(move |device| device.blocked.is_none());
+            let usable = here
+                .devices
+                .iter()
+                .filter(move |device| device.blocked.is_none());
             usable.filter(move |device| device.profile.kind == kind)
         };
         for device in &here.devices {
@@ -211,7 +218,11 @@ impl<'c> Field<'c> {
             self.add_here_rig(here, &gpus, Sharing::Split(Split::Layers), catalogue);
         }
         // Where memory is shared, the processor has none to add.
-        let own: Vec<_> = gpus.iter().copied().filter(|gpu| gpu.profile.memory_pool == MemoryPool::Own).collect();
+        let own: Vec<_> = gpus
+            .iter()
+            .copied()
+            .filter(|gpu| gpu.profile.memory_pool == MemoryPool::Own)
+            .collect();
         if let (false, Some(cpu)) = (own.is_empty(), ready(DeviceKind::Cpu).next()) {
             let spilling: Vec<_> = own.into_iter().chain([cpu]).collect();
             self.add_here_rig(here, &spilling, Sharing::Split(Split::Layers), catalogue);
@@ -223,17 +234,28 @@ impl<'c> Field<'c> {
         }
     }
 
-    fn add_here_rig(&mut self, here: &Here, devices: &[&HereDevice], sharing: Sharing, catalogue: &'c Catalogue) {
+    fn add_here_rig(
+        &mut self,
+        here: &Here,
+        devices: &[&HereDevice],
+        sharing: Sharing,
+        catalogue: &'c Catalogue,
+    ) {
         let ids: Vec<_> = devices.iter().map(|device| device.id.as_str()).collect();
         let joined = match sharing {
             Sharing::Split(_) => ids.join(" + "),
             Sharing::Phases => format!("{} reads, {} writes", ids[0], ids[1]),
         };
         let name = format!("this machine: {joined}");
-        let links = devices.iter().filter_map(|device| chip::link_gbs(device.profile.link.as_deref()?));
+        let links = devices
+            .iter()
+            .filter_map(|device| chip::link_gbs(device.profile.link.as_deref()?));
         let rig = self.rig(&name, || Rig {
             name: name.clone(),
-            devices: devices.iter().map(|device| (device.profile.clone(), device.memory_free)).collect(),
+            devices: devices
+                .iter()
+                .map(|device| (device.profile.clone(), device.memory_free))
+                .collect(),
             sharing,
             link_gbs: links.reduce(f64::min),
             pool: shared_pool(devices),
@@ -268,7 +290,11 @@ impl<'c> Field<'c> {
 
     /// A mini PC, a laptop, a desktop that is sold whole.
     fn add_machine(&mut self, part: &'c Part, catalogue: &'c Catalogue) {
-        let chips: Vec<_> = part.chips.iter().filter_map(|name| Some(catalogue.chip(name).ok()?.row)).collect();
+        let chips: Vec<_> = part
+            .chips
+            .iter()
+            .filter_map(|name| Some(catalogue.chip(name).ok()?.row))
+            .collect();
         let outlay = Outlay::of_machine(part);
         let has_battery = part.battery_wh.is_some() || part.kind == PartKind::Laptop;
         for chip in chips {
@@ -303,7 +329,11 @@ impl<'c> Field<'c> {
 
     /// A chip by itself: a card for a computer that is built around it, or a soc in whatever machine has it.
     fn add_chip(&mut self, chip: &'c Chip, catalogue: &'c Catalogue) {
-        let is_card = chip.kind == Kind::Gpu && chip.link.as_deref().is_some_and(|link| link.starts_with("pcie"));
+        let is_card = chip.kind == Kind::Gpu
+            && chip
+                .link
+                .as_deref()
+                .is_some_and(|link| link.starts_with("pcie"));
         let memory_gb = chip.memory_options_gb.iter().copied().reduce(f64::max);
         let with_memory = match (chip.memory_gb, memory_gb) {
             (None, Some(gb)) => format!(" ({gb} GB)"),
@@ -329,7 +359,10 @@ impl<'c> Field<'c> {
                 blocked: None,
             });
         }
-        let Some(outlay) = is_card.then(|| build::around(catalogue, &[chip, chip])).flatten() else {
+        let Some(outlay) = is_card
+            .then(|| build::around(catalogue, &[chip, chip]))
+            .flatten()
+        else {
             return;
         };
         for (split, label) in [(Split::Layers, ""), (Split::Tensors, ", tensors split")] {
@@ -366,7 +399,10 @@ impl<'c> Field<'c> {
             1 => Rig::single(rig_name.clone(), chip::profile(chip, block, None)),
             n => many(&rig_name, chip, n as usize, Split::Tensors, link),
         });
-        let region = offer.region.as_deref().map_or_else(String::new, |region| format!(" {region}"));
+        let region = offer
+            .region
+            .as_deref()
+            .map_or_else(String::new, |region| format!(" {region}"));
         for is_spot in [false, true] {
             if is_spot && offer.spot_usd_hour.is_none() {
                 continue;
@@ -390,13 +426,20 @@ impl<'c> Field<'c> {
 
 /// What devices that share the machine's memory may take of it together.
 fn shared_pool(devices: &[&HereDevice]) -> Option<Bytes> {
-    let shared = devices.iter().filter(|device| device.profile.memory_pool == MemoryPool::Shared);
-    shared.filter_map(|device| device.memory_free.or(device.profile.memory)).max()
+    let shared = devices
+        .iter()
+        .filter(|device| device.profile.memory_pool == MemoryPool::Shared);
+    shared
+        .filter_map(|device| device.memory_free.or(device.profile.memory))
+        .max()
 }
 
 /// The chip's name in a profile's, which may name the block too.
 fn chip_of(name: &str) -> &str {
-    [" NPU", " GPU", " CPU"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
+    [" NPU", " GPU", " CPU"]
+        .iter()
+        .find_map(|suffix| name.strip_suffix(suffix))
+        .unwrap_or(name)
 }
 
 /// The ways in which a chip's blocks can work: each alone, and its NPU reading for its GPU.
@@ -424,7 +467,10 @@ fn arrangements(chip: &Chip) -> Vec<(Vec<Block>, &'static str)> {
 
 /// Blocks of one chip as a rig.
 fn soc_rig(name: &str, chip: &Chip, blocks: &[Block], memory_gb: Option<f64>) -> Rig {
-    let devices: Vec<_> = blocks.iter().map(|&block| (chip::profile(chip, block, memory_gb), None)).collect();
+    let devices: Vec<_> = blocks
+        .iter()
+        .map(|&block| (chip::profile(chip, block, memory_gb), None))
+        .collect();
     let sharing = match devices.len() {
         1 => Sharing::Split(Split::Layers),
         _ => Sharing::Phases,
@@ -434,7 +480,9 @@ fn soc_rig(name: &str, chip: &Chip, blocks: &[Block], memory_gb: Option<f64>) ->
         devices,
         sharing,
         link_gbs: None,
-        pool: memory_gb.filter(|_| chip.kind == Kind::Soc).map(|gb| Bytes((gb * chip::GB_SOLD) as u64)),
+        pool: memory_gb
+            .filter(|_| chip.kind == Kind::Soc)
+            .map(|gb| Bytes((gb * chip::GB_SOLD) as u64)),
         calibration: None,
         engine: ENGINE,
     }
@@ -463,9 +511,16 @@ mod tests {
     use crate::plan::testing::{catalogue, here};
 
     fn named<'f, 'c>(field: &'f Field<'c>, name: &str) -> &'f Candidate<'c> {
-        let found = field.candidates.iter().find(|candidate| candidate.name == name);
+        let found = field
+            .candidates
+            .iter()
+            .find(|candidate| candidate.name == name);
         found.unwrap_or_else(|| {
-            let names: Vec<_> = field.candidates.iter().map(|candidate| &candidate.name).collect();
+            let names: Vec<_> = field
+                .candidates
+                .iter()
+                .map(|candidate| &candidate.name)
+                .collect();
             panic!("no {name} in {names:#?}")
         })
     }
@@ -489,18 +544,29 @@ mod tests {
         }
         let two = named(&field, "2 × Test Card 24");
         assert_eq!(field.rigs[two.rig].devices.len(), 2);
-        assert_eq!(field.rigs[two.rig].link_gbs, Some(1.969 * 8.0), "the board's slots have eight lanes each");
+        assert_eq!(
+            field.rigs[two.rig].link_gbs,
+            Some(1.969 * 8.0),
+            "the board's slots have eight lanes each"
+        );
     }
 
     #[test]
     fn names_are_unique_and_a_rig_is_made_once() {
         let catalogue = catalogue();
         let field = Field::new(Some(&here()), &catalogue);
-        let mut names: Vec<_> = field.candidates.iter().map(|candidate| &candidate.name).collect();
+        let mut names: Vec<_> = field
+            .candidates
+            .iter()
+            .map(|candidate| &candidate.name)
+            .collect();
         names.sort();
         names.dedup();
         assert_eq!(names.len(), field.candidates.len());
-        assert_eq!(named(&field, "cloudy one eu").rig, named(&field, "cloudy two eu").rig);
+        assert_eq!(
+            named(&field, "cloudy one eu").rig,
+            named(&field, "cloudy two eu").rig
+        );
     }
 
     #[test]
@@ -510,6 +576,11 @@ mod tests {
         here.devices[1].blocked = Some("no permission".to_owned());
         let field = Field::new(Some(&here), &catalogue);
         assert!(named(&field, "this machine: gpu0").blocked.is_some());
-        assert!(field.candidates.iter().all(|candidate| candidate.name != "this machine: gpu0 + cpu0"));
+        assert!(
+            field
+                .candidates
+                .iter()
+                .all(|candidate| candidate.name != "this machine: gpu0 + cpu0")
+        );
     }
 }

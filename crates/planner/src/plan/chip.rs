@@ -2,9 +2,7 @@
 //!
 //! Figures are passed on as they stand; a rate that is only known with sparsity stays so, and the cost model passes over it.
 
-use troika_base::{
-    Basis, Bytes, DeviceKind, DeviceProfile, MemoryPool, NumberFormat, Rate, Unit,
-};
+use troika_base::{Basis, Bytes, DeviceKind, DeviceProfile, MemoryPool, NumberFormat, Rate, Unit};
 
 use crate::catalogue::{self, Block, Chip, Class, Format, Kind, Memory};
 
@@ -81,7 +79,12 @@ pub fn profile(chip: &Chip, block: Block, memory_gb: Option<f64>) -> DeviceProfi
             Memory::Shared => MemoryPool::Shared,
         },
         bandwidth_peak_gbs: bandwidth.or(chip.bandwidth_gbs),
-        rates: chip.rates.iter().filter(|rate| rate.block == block).map(rate).collect(),
+        rates: chip
+            .rates
+            .iter()
+            .filter(|rate| rate.block == block)
+            .map(rate)
+            .collect(),
         cores: (block == Block::Gpu).then_some(chip.cores).flatten(),
         watts_idle: chip.idle_w,
         watts_limit: chip.tdp_w,
@@ -97,7 +100,11 @@ pub fn profile(chip: &Chip, block: Block, memory_gb: Option<f64>) -> DeviceProfi
 fn family(chip: &Chip, block: Block) -> Option<String> {
     match (chip.kind, block) {
         (Kind::Soc, Block::Cpu) => None,
-        (_, Block::Npu) => Some(chip.npu_family.clone().unwrap_or_else(|| chip.family.clone())),
+        (_, Block::Npu) => Some(
+            chip.npu_family
+                .clone()
+                .unwrap_or_else(|| chip.family.clone()),
+        ),
         _ => Some(chip.family.clone()),
     }
 }
@@ -139,7 +146,10 @@ pub fn link_gbs(link: &str) -> Option<f64> {
         "6" => 7.563,
         _ => return None,
     };
-    let lanes: u32 = lanes.parse().ok().filter(|lanes| (1..=16).contains(lanes))?;
+    let lanes: u32 = lanes
+        .parse()
+        .ok()
+        .filter(|lanes| (1..=16).contains(lanes))?;
     Some(per_lane * f64::from(lanes))
 }
 
@@ -158,7 +168,10 @@ mod tests {
         assert_eq!(npu.family.as_deref(), Some("xdna2"));
         assert_eq!(npu.dense_tops(Unit::Matrix, NumberFormat::Int8), Some(50.0));
         let gpu = profile(chip, Block::Gpu, Some(32.0));
-        assert_eq!((gpu.bandwidth_peak_gbs, npu.bandwidth_peak_gbs), (Some(120.0), Some(60.0)));
+        assert_eq!(
+            (gpu.bandwidth_peak_gbs, npu.bandwidth_peak_gbs),
+            (Some(120.0), Some(60.0))
+        );
         assert_eq!(gpu.memory_pool, MemoryPool::Shared);
     }
 

@@ -12,7 +12,11 @@ pub(super) const LADDER: [&str; 6] = ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_X
 
 /// The forms of weights that come into question, the most precise first.
 pub(super) fn quantizations(name: &str) -> Result<Vec<Quantization>, PlanError> {
-    let names = if name == BEST { &LADDER[..] } else { &[name][..] };
+    let names = if name == BEST {
+        &LADDER[..]
+    } else {
+        &[name][..]
+    };
     names.iter().map(|name| quantization(name)).collect()
 }
 
@@ -22,13 +26,15 @@ fn quantization(name: &str) -> Result<Quantization, PlanError> {
 
 /// A model's row as a shape.
 pub fn shape(model: &catalogue::Model) -> ModelShape {
-    let params = (model.params_b * 1e9) as u64;
-    let active = model.active_b.or_else(|| model.experts.and_then(|_| model.computed_active_b()));
+    let params = (model.params_b * 1e9).round() as u64;
+    let active = model
+        .active_b
+        .or_else(|| model.experts.and_then(|_| model.computed_active_b()));
     ModelShape {
         name: model.name.clone(),
         architecture: model.architecture.clone(),
         params,
-        params_active: active.map_or(params, |billions| (billions * 1e9) as u64),
+        params_active: active.map_or(params, |billions| (billions * 1e9).round() as u64),
         n_layer: model.n_layer,
         n_embd: model.n_embd,
         n_head: model.n_head,
@@ -58,7 +64,10 @@ fn memory(model: &catalogue::Model) -> Memory {
     }
     if let Some(linear) = model.linear {
         // Where layers of attention follow no rule, their number gives the same memory.
-        let by_count = linear.full_layers.filter(|&layers| layers > 0).map(|layers| model.n_layer / layers);
+        let by_count = linear
+            .full_layers
+            .filter(|&layers| layers > 0)
+            .map(|layers| model.n_layer / layers);
         return Memory::Linear {
             full_every: linear.full_every.or(by_count).unwrap_or(0),
             state_bytes: linear.state_bytes,
@@ -78,11 +87,18 @@ pub(super) fn models_for(task: Task, catalogue: &Catalogue) -> Vec<ModelShape> {
     let wanted = match task {
         Task::Embed => catalogue::Task::Embed,
         Task::Transcribe => catalogue::Task::Asr,
-        Task::Chat | Task::Code | Task::Agent | Task::Rag | Task::Vision | Task::Train => catalogue::Task::Generate,
+        Task::Chat | Task::Code | Task::Agent | Task::Rag | Task::Vision | Task::Train => {
+            catalogue::Task::Generate
+        }
     };
-    let rows = catalogue.models().iter().filter(|model| model.task == wanted);
+    let rows = catalogue
+        .models()
+        .iter()
+        .filter(|model| model.task == wanted);
     let mut shapes: Vec<_> = rows.map(shape).collect();
-    shapes.sort_by(|a, b| (b.params, b.params_active, &a.name).cmp(&(a.params, a.params_active, &b.name)));
+    shapes.sort_by(|a, b| {
+        (b.params, b.params_active, &a.name).cmp(&(a.params, a.params_active, &b.name))
+    });
     shapes
 }
 
@@ -96,7 +112,10 @@ pub fn named(name: &str, catalogue: &Catalogue) -> Result<ModelShape, Unknown> {
 
 /// Bits of a weight, at the very least, by a format's name: `Q4_K_M` has 4 and something. To rule out quickly what cannot fit.
 pub(super) fn bits_floor(quantization: &str) -> f64 {
-    let digits = quantization.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit);
+    let digits = quantization
+        .chars()
+        .skip_while(|c| !c.is_ascii_digit())
+        .take_while(char::is_ascii_digit);
     let bits: u32 = digits.fold(0, |bits, digit| bits * 10 + digit.to_digit(10).unwrap_or(0));
     match bits {
         // Names such as `IQ1_S` mean a little more than their digit; nothing is stored in less than a bit.
@@ -113,18 +132,32 @@ mod tests {
     #[test]
     fn the_biggest_comes_first_and_tasks_have_their_own() {
         let catalogue = catalogue();
-        let names: Vec<_> = models_for(Task::Chat, &catalogue).into_iter().map(|shape| shape.name).collect();
-        assert_eq!(names, ["big-70b", "mix-30b-a3b", "llama-3.1-8b", "small-1b"]);
+        let names: Vec<_> = models_for(Task::Chat, &catalogue)
+            .into_iter()
+            .map(|shape| shape.name)
+            .collect();
+        assert_eq!(
+            names,
+            ["big-70b", "mix-30b-a3b", "llama-3.1-8b", "small-1b"]
+        );
         assert_eq!(models_for(Task::Embed, &catalogue).len(), 1);
         let mix = named("mix-30b-a3b", &catalogue).expect("is there");
         assert_eq!(mix.params_active, 3_300_000_000);
-        let message = named("lama-3.1-8b", &catalogue).expect_err("is none").to_string();
+        let message = named("lama-3.1-8b", &catalogue)
+            .expect_err("is none")
+            .to_string();
         assert!(message.contains("llama-3.1-8b"), "{message}");
     }
 
     #[test]
     fn bits_are_never_overstated() {
-        for (name, bits) in [("Q4_K_M", 4.0), ("IQ3_XXS", 3.0), ("MXFP4", 4.0), ("F16", 16.0), ("AWQ", 1.0)] {
+        for (name, bits) in [
+            ("Q4_K_M", 4.0),
+            ("IQ3_XXS", 3.0),
+            ("MXFP4", 4.0),
+            ("F16", 16.0),
+            ("AWQ", 1.0),
+        ] {
             assert_eq!(bits_floor(name), bits, "{name}");
         }
     }

@@ -21,7 +21,9 @@ pub(super) fn hybrids(
     court: &Court<'_>,
 ) -> Vec<(Verdict, Option<Side>)> {
     let workload = court.workload;
-    let alone = workload.users < 2 || workload.acquire != Acquire::Any || workload.privacy == Privacy::LocalOnly;
+    let alone = workload.users < 2
+        || workload.acquire != Acquire::Any
+        || workload.privacy == Privacy::LocalOnly;
     if alone {
         return Vec::new();
     }
@@ -60,7 +62,10 @@ pub(super) fn hybrids(
         .collect();
     owned.sort_by(|(a, _), (b, _)| cost(a).total_cmp(&cost(b)));
     owned.truncate(OWNED_MAX);
-    owned.into_iter().map(|owned| join(owned, (&rented, &rent), peak_users, workload)).collect()
+    owned
+        .into_iter()
+        .map(|owned| join(owned, (&rented, &rent), peak_users, workload))
+        .collect()
 }
 
 /// The same workload for some of its users, with their part of the requests.
@@ -74,10 +79,7 @@ fn part(workload: &Workload, users: u32) -> Workload {
 }
 
 fn with<'a>(court: &Court<'a>, workload: &'a Workload) -> Court<'a> {
-    Court {
-        workload,
-        ..*court
-    }
+    Court { workload, ..*court }
 }
 
 fn cost(verdict: &Verdict) -> f64 {
@@ -88,10 +90,15 @@ fn cost(verdict: &Verdict) -> f64 {
 ///
 /// Only those that serve all users are looked at, since they serve some of them too.
 fn cheapest_rent(judged: &[(Verdict, Option<Side>)], peak: &Workload) -> Option<(Verdict, Side)> {
-    let able = judged.iter().filter(|(verdict, _)| verdict.place == Place::Rent && verdict.meets);
+    let able = judged
+        .iter()
+        .filter(|(verdict, _)| verdict.place == Place::Rent && verdict.meets);
     let (verdict, side) = able.min_by(|(a, _), (b, _)| cost(a).total_cmp(&cost(b)))?;
     // The whole peak's requests come within its hours; the rented node is switched off in the others.
-    let side = side.as_ref()?.part(peak.requests_per_day * peak.peak_hours / peak.hours_per_day, peak.peak_hours);
+    let side = side.as_ref()?.part(
+        peak.requests_per_day * peak.peak_hours / peak.hours_per_day,
+        peak.peak_hours,
+    );
     Some((verdict.clone(), side))
 }
 
@@ -102,11 +109,23 @@ fn join(
     workload: &Workload,
 ) -> (Verdict, Option<Side>) {
     let rent_bill = rent.bill();
-    let bill = owned.bill.as_ref().map(|bill| money::together(bill, &rent_bill, workload));
+    let bill = owned
+        .bill
+        .as_ref()
+        .map(|bill| money::together(bill, &rent_bill, workload));
     let mut risks = owned.risks.clone();
-    risks.extend(rented.risks.iter().filter(|risk| !owned.risks.contains(risk)).cloned());
+    risks.extend(
+        rented
+            .risks
+            .iter()
+            .filter(|risk| !owned.risks.contains(risk))
+            .cloned(),
+    );
     let mut verdict = Verdict {
-        name: format!("{} + {} for {peak_users} users at the peak", owned.name, rented.name),
+        name: format!(
+            "{} + {} for {peak_users} users at the peak",
+            owned.name, rented.name
+        ),
         place: Place::BuyAndRent,
         lost: None,
         bill,

@@ -45,10 +45,18 @@ impl Side {
             }
         }
         if candidate.place != Place::Rent {
-            let host_w = candidate.outlay.as_ref().and_then(|outlay| outlay.host_idle_w);
+            let host_w = candidate
+                .outlay
+                .as_ref()
+                .and_then(|outlay| outlay.host_idle_w);
             costs.power = power(forecast, host_w.unwrap_or(0.0), country);
         }
-        let usage = usage(forecast, workload, workload.requests_per_day, workload.hours_per_day);
+        let usage = usage(
+            forecast,
+            workload,
+            workload.requests_per_day,
+            workload.hours_per_day,
+        );
         Some(Self { costs, usage })
     }
 
@@ -93,15 +101,26 @@ impl Side {
 /// The work of a day, as seconds of the machine.
 ///
 /// Requests side by side share the machine, so each takes its tokens over the speed of all together.
-pub(super) fn usage(forecast: &Forecast, workload: &Workload, requests_per_day: f64, hours_per_day: f64) -> Use {
+pub(super) fn usage(
+    forecast: &Forecast,
+    workload: &Workload,
+    requests_per_day: f64,
+    hours_per_day: f64,
+) -> Use {
     let seconds = |tokens: u32, tps: Estimate| tps.map_inverse(|tps| f64::from(tokens) / tps);
     // Where no rate is known, reading is left out, and the verdict says so.
-    let prefill_s = forecast.prefill_tps.map(|tps| seconds(workload.prompt_tokens, tps));
+    let prefill_s = forecast
+        .prefill_tps
+        .map(|tps| seconds(workload.prompt_tokens, tps));
     let writes = workload.task.writes();
     Use {
         requests_per_day,
         prompt_tokens: f64::from(workload.prompt_tokens),
-        answer_tokens: if writes { f64::from(workload.gen_tokens) } else { 0.0 },
+        answer_tokens: if writes {
+            f64::from(workload.gen_tokens)
+        } else {
+            0.0
+        },
         prefill_s: prefill_s.unwrap_or(Estimate::exact(0.0)),
         decode_s: match writes {
             true => seconds(workload.gen_tokens, forecast.decode_tps_all),
@@ -143,7 +162,10 @@ fn power(forecast: &Forecast, host_w: f64, country: &Country) -> Option<Power> {
         decode_w: with_host(decode),
         overhead: 0.0,
         usd_kwh: Estimate::exact(country.usd_kwh),
-        source: format!("forecast; electricity of {}, {}", country.name, country.source.date),
+        source: format!(
+            "forecast; electricity of {}, {}",
+            country.name, country.source.date
+        ),
     })
 }
 
@@ -162,8 +184,13 @@ pub(super) fn together(a: &Bill, b: &Bill, workload: &Workload) -> Bill {
         staff: a.staff.plus(b.staff),
         total,
         kwh: a.kwh.plus(b.kwh),
-        per_million_tokens: Some(per_million(workload.prompt_tokens.saturating_add(workload.gen_tokens))),
-        per_million_answer_tokens: workload.task.writes().then(|| per_million(workload.gen_tokens)),
+        per_million_tokens: Some(per_million(
+            workload.prompt_tokens.saturating_add(workload.gen_tokens),
+        )),
+        per_million_answer_tokens: workload
+            .task
+            .writes()
+            .then(|| per_million(workload.gen_tokens)),
         lines: a.lines.iter().chain(&b.lines).cloned().collect(),
     }
 }

@@ -51,7 +51,12 @@ pub(super) fn rank(verdicts: &mut [Verdict], prefer: Prefer) {
     }
     verdicts.sort_by(|a, b| {
         // Of losers, who came furthest stands first.
-        let stage = |verdict: &Verdict| verdict.lost.as_ref().map(|lost| std::cmp::Reverse(lost.requirement));
+        let stage = |verdict: &Verdict| {
+            verdict
+                .lost
+                .as_ref()
+                .map(|lost| std::cmp::Reverse(lost.requirement))
+        };
         let stages = stage(a).cmp(&stage(b));
         stages
             .then_with(|| by_preference(&measures(a), &measures(b), prefer))
@@ -67,7 +72,11 @@ fn by_preference(a: &[f64; 5], b: &[f64; 5], prefer: Prefer) -> Ordering {
         Prefer::Watts => [model, watts, money, speed, wait],
     };
     let compare = |&at: &usize| a[at].total_cmp(&b[at]);
-    order.iter().map(compare).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+    order
+        .iter()
+        .map(compare)
+        .find(|order| order.is_ne())
+        .unwrap_or(Ordering::Equal)
 }
 
 /// `no better than NAME in anything: 120 to 90 tok/s, 12.00 to 15.00 USD a month`.
@@ -83,10 +92,24 @@ fn compared(winner: &Verdict, loser: &Verdict) -> String {
     };
     let value = |estimate: Option<troika_base::Estimate>| estimate.map(|estimate| estimate.value);
     pair(value(winner.tps()), value(loser.tps()), "tok/s", 1);
-    pair(value(winner.ttft_s()), value(loser.ttft_s()), "s to the first", 2);
-    pair(value(winner.usd_month()), value(loser.usd_month()), "USD a month", 2);
+    pair(
+        value(winner.ttft_s()),
+        value(loser.ttft_s()),
+        "s to the first",
+        2,
+    );
+    pair(
+        value(winner.usd_month()),
+        value(loser.usd_month()),
+        "USD a month",
+        2,
+    );
     pair(value(winner.watts()), value(loser.watts()), "W", 0);
-    format!("in nothing better than {}: {}", winner.name, parts.join(", "))
+    format!(
+        "in nothing better than {}: {}",
+        winner.name,
+        parts.join(", ")
+    )
 }
 
 #[cfg(test)]
@@ -113,6 +136,9 @@ mod tests {
             all.sort_by(|(_, a), (_, b)| by_preference(a, b, prefer));
             all[0].0
         };
-        assert_eq!([Prefer::Cost, Prefer::Speed, Prefer::Watts].map(first), ["cheap", "fast", "frugal"]);
+        assert_eq!(
+            [Prefer::Cost, Prefer::Speed, Prefer::Watts].map(first),
+            ["cheap", "fast", "frugal"]
+        );
     }
 }

@@ -41,12 +41,20 @@ fn families(chip: &Chip, block: Block) -> Vec<&str> {
 /// Rows of the support matrix for a block.
 fn rows<'c>(catalogue: &'c Catalogue, chip: &Chip, block: Block) -> Vec<&'c Support> {
     let families = families(chip, block);
-    let is_of = |row: &&Support| row.families.iter().any(|family| families.contains(&family.as_str()));
+    let is_of = |row: &&Support| {
+        row.families
+            .iter()
+            .any(|family| families.contains(&family.as_str()))
+    };
     catalogue.support().iter().filter(is_of).collect()
 }
 
 /// Whether there is software for the job on every block of a candidate.
-pub(super) fn software(candidate: &Candidate<'_>, workload: &Workload, catalogue: &Catalogue) -> Result<(), Lost> {
+pub(super) fn software(
+    candidate: &Candidate<'_>,
+    workload: &Workload,
+    catalogue: &Catalogue,
+) -> Result<(), Lost> {
     let lost = |reason| {
         Err(Lost {
             requirement: Requirement::Software,
@@ -64,12 +72,18 @@ pub(super) fn software(candidate: &Candidate<'_>, workload: &Workload, catalogue
             let name = runtime_name(backend);
             let found = rows.iter().find(|row| row.runtime == name);
             if backend != Backend::Cpu && found.is_none_or(|row| row.jobs.of(job) == State::None) {
-                return lost(format!("{name} is wanted, and does not do `{}` on {families}", workload.task.name()));
+                return lost(format!(
+                    "{name} is wanted, and does not do `{}` on {families}",
+                    workload.task.name()
+                ));
             }
         }
         let best = rows.iter().map(|row| row.jobs.of(job)).max();
         if best == Some(State::None) {
-            return lost(format!("no software is known that does `{}` on {families}", workload.task.name()));
+            return lost(format!(
+                "no software is known that does `{}` on {families}",
+                workload.task.name()
+            ));
         }
     }
     Ok(())
@@ -91,8 +105,14 @@ pub(super) fn risks(
             of_npu(&mut risks, chip, forecast);
         }
         if chip.released.is_none() || chip.released > Some(today) {
-            let announced = chip.announced.map_or_else(String::new, |day| format!(", announced {day}"));
-            add(&mut risks, format!("{}: no date of sale is known{announced}", chip.name), chip);
+            let announced = chip
+                .announced
+                .map_or_else(String::new, |day| format!(", announced {day}"));
+            add(
+                &mut risks,
+                format!("{}: no date of sale is known{announced}", chip.name),
+                chip,
+            );
         }
     }
     of_money(&mut risks, candidate, catalogue, today);
@@ -109,11 +129,20 @@ fn add(risks: &mut Vec<Risk>, what: String, chip: &Chip) {
     });
 }
 
-fn of_software(risks: &mut Vec<Risk>, chip: &Chip, block: Block, workload: &Workload, catalogue: &Catalogue) {
+fn of_software(
+    risks: &mut Vec<Risk>,
+    chip: &Chip,
+    block: Block,
+    workload: &Workload,
+    catalogue: &Catalogue,
+) {
     let rows = rows(catalogue, chip, block);
     let job = workload.task.job();
     let Some(best) = rows.iter().max_by_key(|row| row.jobs.of(job)) else {
-        let what = format!("nothing is known of software for {}", families(chip, block).join(", "));
+        let what = format!(
+            "nothing is known of software for {}",
+            families(chip, block).join(", ")
+        );
         risks.push(Risk {
             what,
             source: "the catalogue's support matrix".to_owned(),
@@ -125,23 +154,44 @@ fn of_software(risks: &mut Vec<Risk>, chip: &Chip, block: Block, workload: &Work
         State::Partial => "some models or formats only",
         State::Experimental => "experimental",
     };
-    let note = best.note.as_deref().map_or_else(String::new, |note| format!(": {note}"));
+    let note = best
+        .note
+        .as_deref()
+        .map_or_else(String::new, |note| format!(": {note}"));
     risks.push(Risk {
-        what: format!("{} does `{}` on it, {degree}{note}", best.runtime, workload.task.name()),
+        what: format!(
+            "{} does `{}` on it, {degree}{note}",
+            best.runtime,
+            workload.task.name()
+        ),
         source: format!("{}, {}", best.source.url, best.source.date),
     });
 }
 
 fn of_rates(risks: &mut Vec<Risk>, chip: &Chip, block: Block) {
-    let matrix = || chip.rates.iter().filter(|rate| rate.block == block && rate.unit == Unit::Matrix);
+    let matrix = || {
+        chip.rates
+            .iter()
+            .filter(|rate| rate.block == block && rate.unit == Unit::Matrix)
+    };
     for rate in matrix().filter(|rate| rate.dense.is_none()) {
         if let Some(sparse) = rate.sparse {
             let format = format!("{:?}", rate.format).to_uppercase();
-            add(risks, format!("{sparse:.0} TOPS {format} are stated with sparsity alone, and not counted"), chip);
+            add(
+                risks,
+                format!(
+                    "{sparse:.0} TOPS {format} are stated with sparsity alone, and not counted"
+                ),
+                chip,
+            );
         }
     }
     if matrix().any(|rate| rate.basis.is_some()) {
-        add(risks, "the vendor does not say for which format or density its TOPS are".to_owned(), chip);
+        add(
+            risks,
+            "the vendor does not say for which format or density its TOPS are".to_owned(),
+            chip,
+        );
     }
 }
 
@@ -159,7 +209,9 @@ fn of_npu(risks: &mut Vec<Risk>, chip: &Chip, forecast: Option<&Forecast>) {
             let sessions = (weights_gb / session_gb).ceil();
             add(
                 risks,
-                format!("{weights_gb:.1} GB of weights take {sessions:.0} sessions of {session_gb} GB on the NPU"),
+                format!(
+                    "{weights_gb:.1} GB of weights take {sessions:.0} sessions of {session_gb} GB on the NPU"
+                ),
                 chip,
             );
         }
@@ -186,7 +238,11 @@ fn of_money(risks: &mut Vec<Risk>, candidate: &Candidate<'_>, catalogue: &Catalo
             source: "the catalogue's prices".to_owned(),
         });
     }
-    for check in outlay.iter().flat_map(|outlay| &outlay.checks).filter(|check| check.holds == Some(false)) {
+    for check in outlay
+        .iter()
+        .flat_map(|outlay| &outlay.checks)
+        .filter(|check| check.holds == Some(false))
+    {
         risks.push(Risk {
             what: format!("{}: {}", check.what, check.finding),
             source: "the parts' data sheets".to_owned(),
@@ -221,12 +277,22 @@ fn of_forecast(risks: &mut Vec<Risk>, forecast: &Forecast, workload: &Workload) 
         say(note.clone());
     }
     let may_fail = |estimate: Estimate, want: f64| estimate.low < want && estimate.value >= want;
-    if let Some(want) = workload.tps.filter(|&want| may_fail(forecast.decode_tps, want)) {
-        say(format!("may fall short of {want} tok/s: one in ten does {:.1} or less", forecast.decode_tps.low));
+    if let Some(want) = workload
+        .tps
+        .filter(|&want| may_fail(forecast.decode_tps, want))
+    {
+        say(format!(
+            "may fall short of {want} tok/s: one in ten does {:.1} or less",
+            forecast.decode_tps.low
+        ));
     }
     let ttft = forecast.ttft_s.zip(workload.ttft_s);
-    if let Some((ttft, want)) = ttft.filter(|(ttft, want)| ttft.value <= *want && ttft.high > *want) {
-        say(format!("the first token may take longer than {want} s: one in ten takes {:.1} s or more", ttft.high));
+    if let Some((ttft, want)) = ttft.filter(|(ttft, want)| ttft.value <= *want && ttft.high > *want)
+    {
+        say(format!(
+            "the first token may take longer than {want} s: one in ten takes {:.1} s or more",
+            ttft.high
+        ));
     }
     if forecast.watts_decode.is_none() {
         say("its watts are not known, so electricity is left out".to_owned());

@@ -53,7 +53,10 @@ pub(crate) fn here() -> Here {
         memory_pool: MemoryPool::Shared,
         bandwidth_peak_gbs: Some(76.8),
         bandwidth_measured_gbs: Some(60.0),
-        rates_measured: vec![rate(Unit::Vector, NumberFormat::Int8, 2.0), rate(Unit::Vector, NumberFormat::Fp32, 0.5)],
+        rates_measured: vec![
+            rate(Unit::Vector, NumberFormat::Int8, 2.0),
+            rate(Unit::Vector, NumberFormat::Fp32, 0.5),
+        ],
         cores: Some(8),
         watts_idle: Some(20.0),
         watts_limit: Some(65.0),
@@ -66,7 +69,10 @@ pub(crate) fn here() -> Here {
         class: Some("desktop".to_owned()),
         memory: Some(Bytes(12 << 30)),
         bandwidth_peak_gbs: Some(360.0),
-        rates: vec![rate(Unit::Matrix, NumberFormat::Int8, 102.0), rate(Unit::Matrix, NumberFormat::Fp16, 51.0)],
+        rates: vec![
+            rate(Unit::Matrix, NumberFormat::Int8, 102.0),
+            rate(Unit::Matrix, NumberFormat::Fp16, 51.0),
+        ],
         watts_idle: Some(12.0),
         watts_limit: Some(170.0),
         link: Some("pcie4x16".to_owned()),

@@ -137,17 +137,24 @@ impl Verdict {
     /// Watts at work: the higher of both phases.
     pub fn watts(&self) -> Option<Estimate> {
         let forecast = self.forecast.as_ref()?;
-        let phases = forecast.watts_prefill.into_iter().chain(forecast.watts_decode);
+        let phases = forecast
+            .watts_prefill
+            .into_iter()
+            .chain(forecast.watts_decode);
         phases.reduce(|a, b| if a.value >= b.value { a } else { b })
     }
 
     /// Every number that led to the verdict: speeds and watts, parts, the month's bill.
     pub fn terms(&self) -> Vec<Term> {
-        let mut terms = self.forecast.as_ref().map_or_else(Vec::new, |forecast| forecast.terms.clone());
+        let mut terms = self
+            .forecast
+            .as_ref()
+            .map_or_else(Vec::new, |forecast| forecast.terms.clone());
         for line in self.outlay.iter().flat_map(|outlay| &outlay.lines) {
             terms.push(Term {
                 name: line.what.clone(),
-                formula: format!("{} × {} USD, {:?}", line.count, line.usd, line.condition).to_lowercase(),
+                formula: format!("{} × {} USD, {:?}", line.count, line.usd, line.condition)
+                    .to_lowercase(),
                 value: f64::from(line.count) * line.usd,
                 unit: "USD",
                 source: format!("price of {}", line.date),

@@ -4,6 +4,9 @@
 //! and free of contradictions: what was left out is filled in by the task and the catalogue's thresholds. Both have
 //! the same field names, so a printed workload can be read again.
 
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{Job, Thresholds};
@@ -391,19 +394,84 @@ impl Workload {
         let of = f64::from;
         let checks = [
             ("context", of(self.context), tokens(self.context), TOKENS),
-            ("prompt_tokens", of(self.prompt_tokens), tokens(self.prompt_tokens), TOKENS),
-            ("gen_tokens", of(self.gen_tokens), tokens(self.gen_tokens), TOKENS),
-            ("users", of(self.users), (1..=65_536).contains(&self.users), "it has to be from 1 to 65536"),
-            ("kv_bits", self.kv_bits, (1.0..=32.0).contains(&self.kv_bits), "it has to be from 1 to 32"),
-            ("requests_per_day", self.requests_per_day, positive(self.requests_per_day), POSITIVE),
-            ("lifetime_months", self.lifetime_months, positive(self.lifetime_months), POSITIVE),
-            ("residual", self.residual, (0.0..=1.0).contains(&self.residual), "it has to be from 0 to 1"),
-            ("hours_per_day", self.hours_per_day, day(self.hours_per_day), "it has to be above 0 and at most 24"),
-            ("peak_hours", self.peak_hours, day(self.peak_hours), "it has to be above 0 and at most 24"),
-            ("ttft_s", self.ttft_s.unwrap_or(0.0), want(self.ttft_s, positive), POSITIVE),
-            ("tps", self.tps.unwrap_or(0.0), want(self.tps, positive), POSITIVE),
-            ("watts_max", self.watts_max.unwrap_or(0.0), want(self.watts_max, positive), POSITIVE),
-            ("budget_usd", self.budget_usd.unwrap_or(0.0), want(self.budget_usd, money), NOT_NEGATIVE),
+            (
+                "prompt_tokens",
+                of(self.prompt_tokens),
+                tokens(self.prompt_tokens),
+                TOKENS,
+            ),
+            (
+                "gen_tokens",
+                of(self.gen_tokens),
+                tokens(self.gen_tokens),
+                TOKENS,
+            ),
+            (
+                "users",
+                of(self.users),
+                (1..=65_536).contains(&self.users),
+                "it has to be from 1 to 65536",
+            ),
+            (
+                "kv_bits",
+                self.kv_bits,
+                (1.0..=32.0).contains(&self.kv_bits),
+                "it has to be from 1 to 32",
+            ),
+            (
+                "requests_per_day",
+                self.requests_per_day,
+                positive(self.requests_per_day),
+                POSITIVE,
+            ),
+            (
+                "lifetime_months",
+                self.lifetime_months,
+                positive(self.lifetime_months),
+                POSITIVE,
+            ),
+            (
+                "residual",
+                self.residual,
+                (0.0..=1.0).contains(&self.residual),
+                "it has to be from 0 to 1",
+            ),
+            (
+                "hours_per_day",
+                self.hours_per_day,
+                day(self.hours_per_day),
+                "it has to be above 0 and at most 24",
+            ),
+            (
+                "peak_hours",
+                self.peak_hours,
+                day(self.peak_hours),
+                "it has to be above 0 and at most 24",
+            ),
+            (
+                "ttft_s",
+                self.ttft_s.unwrap_or(0.0),
+                want(self.ttft_s, positive),
+                POSITIVE,
+            ),
+            (
+                "tps",
+                self.tps.unwrap_or(0.0),
+                want(self.tps, positive),
+                POSITIVE,
+            ),
+            (
+                "watts_max",
+                self.watts_max.unwrap_or(0.0),
+                want(self.watts_max, positive),
+                POSITIVE,
+            ),
+            (
+                "budget_usd",
+                self.budget_usd.unwrap_or(0.0),
+                want(self.budget_usd, money),
+                NOT_NEGATIVE,
+            ),
             (
                 "budget_usd_month",
                 self.budget_usd_month.unwrap_or(0.0),
@@ -450,73 +518,5 @@ impl Workload {
             return pair(peak, hours, "the peak is a part of the day");
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::testing::thresholds;
-
-    fn complete(text: &str) -> Result<Workload, WorkloadError> {
-        let form: Form = toml::from_str(text).expect("parses");
-        form.complete(&thresholds())
-    }
-
-    #[test]
-    fn a_task_fills_in_what_is_not_said() {
-        let chat = complete("").expect("is complete");
-        assert_eq!((chat.prompt_tokens, chat.context, chat.users), (512, 4096, 1));
-        assert_eq!(chat.tps, Some(thresholds().readable_tps));
-        let agent = complete("task = 'agent'\ntps = 50.0").expect("is complete");
-        assert_eq!((agent.tps, agent.ttft_s, agent.context), (Some(50.0), None, 16_384));
-    }
-
-    #[test]
-    fn what_is_printed_can_be_read_again() {
-        let workload = complete("task = 'rag'\nsupply = 'battery'\necosystem = 'openvino'").expect("is complete");
-        let text = toml::to_string(&workload).expect("is TOML");
-        assert_eq!(complete(&text).expect("is complete"), workload, "{text}");
-    }
-
-    #[test]
-    fn unknown_fields_are_refused_by_name() {
-        let error = toml::from_str::<Form>("tokens = 5").expect_err("is unknown");
-        assert!(error.to_string().contains("tokens"), "{error}");
-    }
-
-    #[test]
-    fn numbers_out_of_range_are_refused() {
-        for text in [
-            "users = 0",
-            "tps = 0.0",
-            "tps = nan",
-            "ttft_s = -1.0",
-            "ttft_s = inf",
-            "hours_per_day = 25.0",
-            "budget_usd = -1.0",
-            "requests_per_day = nan",
-            "prompt_tokens = 0",
-            "context = 4000000000",
-            "kv_bits = 0.0",
-        ] {
-            let error = complete(text).expect_err(text);
-            let field = text.split(' ').next().expect("a word");
-            assert!(matches!(error, WorkloadError::OutOfRange { field: named, .. } if named == field), "{error}");
-        }
-    }
-
-    #[test]
-    fn contradictions_name_the_pair() {
-        for (text, pair) in [
-            ("acquire = 'buy'\nbudget_usd = 0.0", ["acquire = buy", "budget_usd = 0"]),
-            ("acquire = 'rent'\nprivacy = 'local-only'", ["acquire = rent", "privacy = local-only"]),
-            ("context = 1000\nprompt_tokens = 900\ngen_tokens = 200", ["context = 1000", "= 1100"]),
-            ("users = 50\nrequests_per_day = 10.0", ["requests_per_day = 10", "users = 50"]),
-            ("hours_per_day = 2.0\npeak_hours = 3.0", ["peak_hours = 3", "hours_per_day = 2"]),
-        ] {
-            let message = complete(text).expect_err(text).to_string();
-            assert!(pair.iter().all(|part| message.contains(part)), "{message}");
-        }
     }
 }

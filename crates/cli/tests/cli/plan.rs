@@ -1,0 +1,278 @@
+//! `troika plan` from outside. Which candidate wins is the planner's business and the catalogue's; here it is the form.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::{code, directory, json, stderr, stdout, troika, troika_in};
+
+/// A plan that does not depend on the machine of the tests.
+const ELSEWHERE: [&str; 4] = ["plan", "--elsewhere", "--model", "llama-3.1-8b"];
+
+fn elsewhere(more: &[&str]) -> std::process::Output {
+    troika(&[&ELSEWHERE[..], more].concat())
+}
+
+#[test]
+fn every_candidate_has_an_answer_or_a_reason() {
+    let output = elsewhere(&["--json"]);
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let plan = json(&output);
+    let verdicts = plan["verdicts"].as_array().expect("is a list");
+    assert!(verdicts.len() > 100, "{}", verdicts.len());
+    let mut losing = false;
+    for verdict in verdicts {
+        let lost = !verdict["lost"].is_null();
+        assert!(!losing || lost, "winners stand first");
+        losing = lost;
+        match lost {
+            true => assert_ne!(verdict["lost"]["reason"], "", "{verdict}"),
+            false => assert!(verdict["bill"]["total"]["value"].is_number(), "{verdict}"),
+        }
+    }
+    assert!(losing, "somebody loses");
+}
+
+#[test]
+fn the_table_and_the_reasons_are_shown() {
+    let output = elsewhere(&[]);
+    let text = stdout(&output);
+    for part in ["candidate", "tok/s", "USD/month", "\nLost:\n", "Q4_K_M"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let all = stdout(&elsewhere(&["--all"]));
+    assert!(all.lines().count() > text.lines().count() + 50);
+}
+
+#[test]
+fn one_candidate_is_explained_number_by_number() {
+    let plan = json(&elsewhere(&["--json"]));
+    let name = plan["verdicts"][0]["name"]
+        .as_str()
+        .expect("has a name")
+        .to_owned();
+    let output = elsewhere(&["--explain", &name]);
+    let text = stdout(&output);
+    assert!(
+        text.contains("formula") && text.contains("source"),
+        "{text}"
+    );
+    let output = elsewhere(&["--explain", &name, "--json"]);
+    let terms = json(&output)["terms"].as_array().map_or(0, Vec::len);
+    assert!(terms > 5, "{terms}");
+    let output = elsewhere(&["--explain", "no such thing"]);
+    assert_eq!(code(&output), Some(2));
+    assert!(stderr(&output).contains("--all"), "{}", stderr(&output));
+}
+
+#[test]
+fn the_page_needs_nothing_else() {
+    let directory = directory("plan-page");
+    let page = directory.join("plan.html");
+    let output = elsewhere(&["--html", page.to_str().expect("is text")]);
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let html = std::fs::read_to_string(&page).expect("is written");
+    assert_eq!(
+        html.matches("<svg").count(),
+        3,
+        "speed against cost, cash, memory"
+    );
+    for part in ["prefers-color-scheme: dark", "currentColor", "</html>"] {
+        assert!(html.contains(part), "{part}");
+    }
+    for part in ["<script", "src=", "href=", "@import", "url("] {
+        assert!(!html.contains(part), "{part} asks for something else");
+    }
+}
+
+#[test]
+fn a_workload_is_printed_and_read_again() {
+    let directory = directory("plan-workload");
+    let printed = elsewhere(&[
+        "--task",
+        "rag",
+        "--users",
+        "3",
+        "--power",
+        "battery",
+        "--print-workload",
+    ]);
+    assert_eq!(code(&printed), Some(0), "{}", stderr(&printed));
+    let file = directory.join("work.toml");
+    std::fs::write(&file, &printed.stdout).expect("is written");
+    let again = troika(&[
+        "plan",
+        "--workload",
+        file.to_str().expect("is text"),
+        "--print-workload",
+    ]);
+    assert_eq!(stdout(&again), stdout(&printed), "{}", stderr(&again));
+    let flag_wins = troika(&[
+        "plan",
+        "--workload",
+        file.to_str().expect("is text"),
+        "--users",
+        "5",
+        "--print-workload",
+    ]);
+    assert!(
+        stdout(&flag_wins).contains("users = 5"),
+        "{}",
+        stdout(&flag_wins)
+    );
+}
+
+#[test]
+fn nonsense_is_wrong_use_and_says_what() {
+    for (args, part) in [
+        (&["--tps", "nan"][..], "`tps` is NaN"),
+        (&["--users", "0"], "`users` is 0"),
+        (&["--bandwidth", "-3"], "--bandwidth is -3"),
+        (&["--budget=-5"], "`budget_usd` is -5"),
+        (
+            &["--acquire", "rent", "--privacy", "local-only"],
+            "privacy = local-only",
+        ),
+        (&["--acquire", "buy", "--budget", "0"], "budget_usd = 0"),
+        (&["--country", "Atlantis"], "Atlantis"),
+        (&["--quantization", "Q77"], "Q77"),
+        (&["--task", "cooking"], "cooking"),
+        (&["--task", "train"], "plan train"),
+    ] {
+        let output = elsewhere(args);
+        assert_eq!(code(&output), Some(2), "{args:?}: {}", stderr(&output));
+        assert!(
+            stderr(&output).contains(part),
+            "{args:?}: {}",
+            stderr(&output)
+        );
+        assert_eq!(stdout(&output), "", "{args:?}");
+    }
+    let unknown = troika(&["plan", "--elsewhere", "--model", "lama-3.1-8b"]);
+    assert_eq!(code(&unknown), Some(2));
+    assert!(
+        stderr(&unknown).contains("llama-3.1-8b"),
+        "{}",
+        stderr(&unknown)
+    );
+}
+
+#[test]
+fn files_that_are_not_there_or_no_workloads_are_failures() {
+    let directory = directory("plan-files");
+    let file = directory.join("work.toml");
+    std::fs::write(&file, "usres = 4\n").expect("is written");
+    let file = file.to_str().expect("is text");
+    for (args, part) in [
+        (
+            &["plan", "--workload", "no-such-file.toml"][..],
+            "no-such-file.toml",
+        ),
+        (&["plan", "--workload", file], "usres"),
+        (
+            &["plan", "--elsewhere", "--model", "no/such/model.gguf"],
+            "check the path",
+        ),
+    ] {
+        let output = troika(args);
+        assert_eq!(code(&output), Some(1), "{args:?}: {}", stderr(&output));
+        assert!(
+            stderr(&output).contains(part),
+            "{args:?}: {}",
+            stderr(&output)
+        );
+    }
+}
+
+#[test]
+fn parts_lists_stay_within_the_budget() {
+    let output = troika(&[
+        "plan",
+        "build",
+        "--budget",
+        "2500",
+        "--model",
+        "llama-3.1-8b",
+        "--json",
+    ]);
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let builds = json(&output);
+    let builds = builds.as_array().expect("is a list");
+    assert!(!builds.is_empty());
+    for build in builds {
+        let usd = build["verdict"]["outlay"]["usd"]
+            .as_f64()
+            .expect("has a sum");
+        assert!(usd <= 2500.0, "{build}");
+    }
+    let output = troika(&["plan", "build", "--budget", "5"]);
+    assert_eq!(code(&output), Some(1), "{}", stderr(&output));
+}
+
+#[test]
+fn training_leaves_npus_out_with_the_reason() {
+    let output = troika(&[
+        "plan",
+        "train",
+        "--elsewhere",
+        "--model",
+        "llama-3.1-8b",
+        "--method",
+        "full",
+        "--json",
+    ]);
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let plan = json(&output);
+    let of_npus = |verdict: &&Value| {
+        verdict["name"]
+            .as_str()
+            .is_some_and(|name| name.ends_with(", NPU"))
+    };
+    let verdicts = plan["verdicts"].as_array().expect("is a list");
+    let npus: Vec<_> = verdicts.iter().filter(of_npus).collect();
+    assert!(!npus.is_empty());
+    for npu in npus {
+        let reason = npu["lost"]["reason"].as_str().expect("lost");
+        assert!(reason.contains("forward only"), "{reason}");
+    }
+    assert_eq!(
+        code(&troika(&["plan", "train", "--elsewhere"])),
+        Some(2),
+        "which model?"
+    );
+}
+
+#[test]
+fn fleets_and_labels_answer() {
+    let fleet = [
+        "plan",
+        "fleet",
+        "--elsewhere",
+        "--devices",
+        "100",
+        "--model",
+        "llama-3.2-3b",
+        "--json",
+    ];
+    let output = troika(&fleet);
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    assert_eq!(json(&output)["users_central"], 10);
+    let label = [
+        "plan",
+        "check",
+        "copilot-plus",
+        "--chip",
+        "Snapdragon X Elite X1E-80-100",
+        "--memory-gb",
+        "16",
+    ];
+    let output = troika_in(Path::new("no-such-home"), &label, b"");
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    assert!(
+        stdout(&output).contains("not known"),
+        "storage was not said: {}",
+        stdout(&output)
+    );
+    let output = troika(&["plan", "check", "copilot-plus", "--chip", "Abacus 3000"]);
+    assert_eq!(code(&output), Some(2), "{}", stderr(&output));
+}
