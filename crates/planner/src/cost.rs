@@ -7,8 +7,22 @@
 use serde::{Deserialize, Serialize};
 use troika_base::{Bytes, DeviceProfile, Estimate};
 
+mod constants;
+mod decode;
+mod memory;
+mod power;
+mod prefill;
+mod software;
+#[cfg(test)]
+mod tests;
+
+pub use constants::FIT;
+pub use software::{Class, Family, Fit, Software, Spread};
+
 use crate::model::ModelShape;
 use crate::quantization::Quantization;
+use decode::Decode;
+use prefill::Prefill;
 
 /// The software between the model and the chip; it decides how much of the chip's rates is reached.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -180,6 +194,22 @@ pub struct Calibration {
     pub prefill: Option<f64>,
 }
 
+/// The memory that a model takes on a setup's first device, whether there is as much or not.
+///
+/// # Errors
+/// If the setup has no device.
+pub fn memory_need(
+    setup: &Setup<'_>,
+    model: &ModelShape,
+    quantization: &Quantization,
+    work: &Work,
+) -> Result<MemoryNeed, Refusal> {
+    let slot = setup.slots.first();
+    let slot = slot.ok_or_else(|| Refusal::Unsupported("no device was given".into()))?;
+    let weights = model.weights(quantization);
+    Ok(memory::need(setup, slot.device, model, &weights, work))
+}
+
 /// What a setup is expected to do with a model.
 ///
 /// # Errors
@@ -191,27 +221,84 @@ pub fn forecast(
     work: &Work,
     calibration: Option<&Calibration>,
 ) -> Result<Forecast, Refusal> {
-    let _ = (quantization, work, calibration);
-    let slot = &setup.slots[0];
-    let bandwidth = slot.device.bandwidth_peak_gbs.ok_or(Refusal::Unknown {
-        what: "memory bandwidth",
-        device: slot.device.name.clone(),
-        remedy: "give it in GB/s",
-    })?;
-    let bytes = model.params_active as f64 * 0.6;
-    let decode = Estimate::within(bandwidth * 0.7e9 / bytes, 1.3);
+    forecast_with(&FIT, setup, model, quantization, work, calibration)
+}
+
+/// The same with other constants: for fitting them.
+///
+/// # Errors
+/// As [`forecast`].
+pub fn forecast_with(
+    fit: &Fit,
+    setup: &Setup<'_>,
+    model: &ModelShape,
+    quantization: &Quantization,
+    work: &Work,
+    calibration: Option<&Calibration>,
+) -> Result<Forecast, Refusal> {
+    let weights = model.weights(quantization);
+    let layout = memory::lay_out(setup, model, &weights, work)?;
+    let mut terms = memory::terms(&layout.need, model, quantization, work);
+    let mut notes = layout.notes;
+
+    let decode = Decode::new(fit, setup, model, &weights, work, &layout.layers)?;
+    let step_s = decode.step_seconds();
+    terms.extend(decode.terms());
+    let factor = calibration.and_then(|calibration| calibration.decode);
+    let spread = decode.spread().calibrated(factor);
+    let tps = work.tokens_per_step / step_s * factor.unwrap_or(1.0);
+    let decode_tps = spread.around(tps);
+
+    let prefill = Prefill::new(
+        fit,
+        setup,
+        model,
+        quantization,
+        &weights,
+        work,
+        &layout.layers,
+    );
+    let prefill_tps = match &prefill {
+        Ok(prefill) if work.prompt_tokens > 0 => {
+            terms.extend(prefill.terms());
+            let factor = calibration.and_then(|calibration| calibration.prefill);
+            let tps = f64::from(work.prompt_tokens) * f64::from(work.batch) / prefill.seconds();
+            Some(
+                prefill
+                    .spread()
+                    .calibrated(factor)
+                    .around(tps * factor.unwrap_or(1.0)),
+            )
+        }
+        Ok(_) => None,
+        Err(why) => {
+            notes.push(format!("no estimate of reading: {why}"));
+            None
+        }
+    };
+    let one_step = decode_tps.map_inverse(|tps| 1.0 / tps);
+    let prompt = f64::from(work.prompt_tokens);
+    let batch = f64::from(work.batch);
+    let ttft_s = prefill_tps.map(|tps| tps.map_inverse(|tps| prompt * batch / tps).plus(one_step));
+    let watts = power::watts(setup, &layout.layers);
+    terms.extend(watts.terms);
+    let joules_per_token = watts.decode.map(|watts| Estimate {
+        value: watts.value / (decode_tps.value * batch),
+        low: watts.low / (decode_tps.high * batch),
+        high: watts.high / (decode_tps.low * batch),
+    });
     Ok(Forecast {
-        memory: MemoryNeed::default(),
-        layers: vec![model.n_layer],
-        prefill_tps: None,
-        decode_tps: decode,
-        decode_tps_all: decode,
-        ttft_s: None,
-        watts_prefill: None,
-        watts_decode: None,
-        watts_idle: None,
-        joules_per_token: None,
-        terms: Vec::new(),
-        notes: Vec::new(),
+        memory: layout.need,
+        layers: layout.layers,
+        prefill_tps,
+        decode_tps,
+        decode_tps_all: decode_tps.map(|tps| tps * batch),
+        ttft_s,
+        watts_prefill: watts.prefill,
+        watts_decode: watts.decode,
+        watts_idle: watts.idle,
+        joules_per_token,
+        terms,
+        notes,
     })
 }

@@ -1,0 +1,99 @@
+//! Watts by phase: what a meter told, else an estimate from the power that the maker allows.
+
+use super::{Setup, Term};
+use troika_base::{DeviceKind, DeviceProfile, Estimate};
+
+/// Watts of all devices of a setup.
+pub(super) struct Watts {
+    pub(super) prefill: Option<Estimate>,
+    pub(super) decode: Option<Estimate>,
+    pub(super) idle: Option<Estimate>,
+    pub(super) terms: Vec<Term>,
+}
+
+/// Share of the power limit that a phase draws: middle, low, high.
+type Share = (f64, f64, f64);
+
+/// Decode waits for memory, so the multipliers rest; prefill drives a chip to its limit.
+const DECODE_CARD: Share = (0.62, 0.42, 0.85);
+const PREFILL_CARD: Share = (0.92, 0.72, 1.0);
+/// A package's limit covers the processor, the GPU and the NPU; one of them seldom takes all.
+const DECODE_PACKAGE: Share = (0.6, 0.35, 0.95);
+const PREFILL_PACKAGE: Share = (0.8, 0.5, 1.1);
+/// NPUs draw a few watts of the package's.
+const NPU: Share = (0.18, 0.08, 0.4);
+
+pub(super) fn watts(setup: &Setup<'_>, layers: &[u32]) -> Watts {
+    let used: Vec<&DeviceProfile> = setup
+        .slots
+        .iter()
+        .zip(layers)
+        .filter(|(_, layers)| **layers > 0)
+        .map(|(slot, _)| slot.device)
+        .collect();
+    let sum = |each: &dyn Fn(&DeviceProfile) -> Option<Estimate>| {
+        used.iter()
+            .map(|device| each(device))
+            .try_fold(Estimate::exact(0.0), |sum, watts| Some(sum.plus(watts?)))
+    };
+    // Layers that wait for other layers' devices draw no more than at rest; tensors work all at once. The estimate takes the
+    // larger case, which is what a power supply has to bear.
+    let decode = sum(&|device| {
+        phase(
+            device,
+            |kind| if kind { DECODE_PACKAGE } else { DECODE_CARD },
+        )
+    });
+    let prefill = sum(&|device| {
+        phase(
+            device,
+            |kind| if kind { PREFILL_PACKAGE } else { PREFILL_CARD },
+        )
+    });
+    let idle = sum(&|device| device.watts_idle.map(Estimate::exact));
+    let terms = used
+        .iter()
+        .filter_map(|device| {
+            let (formula, value, source) = match (device.watts_busy, device.watts_limit) {
+                (Some(busy), _) => (format!("{busy:.1} W under load"), busy, "measured"),
+                (None, Some(limit)) => (
+                    format!("{limit:.0} W limit × share of the phase"),
+                    limit,
+                    "estimated from the limit",
+                ),
+                (None, None) => return None,
+            };
+            Some(Term {
+                name: format!("power of {}", device.name),
+                formula,
+                value,
+                unit: "W",
+                source: source.into(),
+            })
+        })
+        .collect();
+    Watts {
+        prefill,
+        decode,
+        idle,
+        terms,
+    }
+}
+
+fn phase(device: &DeviceProfile, share: impl Fn(bool) -> Share) -> Option<Estimate> {
+    if let Some(busy) = device.watts_busy {
+        return Some(Estimate::within(busy, 1.1));
+    }
+    let limit = device.watts_limit?;
+    let in_package = device.kind == DeviceKind::Cpu || device.link.as_deref() == Some("soc");
+    let (middle, low, high) = if device.kind == DeviceKind::Npu {
+        NPU
+    } else {
+        share(in_package)
+    };
+    Some(Estimate {
+        value: limit * middle,
+        low: limit * low,
+        high: limit * high,
+    })
+}
