@@ -7,7 +7,7 @@ use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
 use troika_library::Parameters;
 
 use crate::commands::{
-    bench, completions, config, embed, keys, list, man, perplexity, run, serve, show,
+    bench, calc, completions, config, embed, keys, list, man, perplexity, plan, run, serve, show,
 };
 use crate::exit::WrongUse;
 use crate::output::Console;
@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Embed(embed::EmbedArgs),
     Show(show::ShowArgs),
     List(list::ListArgs),
+    Plan(plan::PlanArgs),
+    Calc(calc::CalcArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -294,6 +296,7 @@ mod tests {
             "embed",
             "show",
             "list",
+            "calc",
             "completions",
             "man",
         ] {

@@ -1,6 +1,7 @@
 //! The verbs, one file each.
 
 pub(crate) mod bench;
+pub(crate) mod calc;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod embed;
@@ -8,6 +9,7 @@ pub(crate) mod keys;
 pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod perplexity;
+pub(crate) mod plan;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod show;
@@ -30,6 +32,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Some(Command::Embed(args)) => embed::run(&args, &console),
         Some(Command::Show(args)) => show::run(&args, &console),
         Some(Command::List(args)) => list::run(&args, &console),
+        Some(Command::Plan(args)) => plan::run(&args, &console),
+        Some(Command::Calc(args)) => calc::run(&args, &console),
         Some(Command::Completions(args)) => completions::run(&args),
         Some(Command::Man(args)) => man::run(&args),
     }

@@ -157,8 +157,17 @@ mod tests {
             n_head_kv: 8,
             head_dim: 128,
         };
-        for (context, sequences, bytes) in [(1, 1, 320 << 10), (8192, 1, 2560 << 20), (8192, 4, 10 << 30)] {
-            let got = described(70.55e9, &quantization("F16"), Some(cache), &ask(context, sequences));
+        for (context, sequences, bytes) in [
+            (1, 1, 320 << 10),
+            (8192, 1, 2560 << 20),
+            (8192, 4, 10 << 30),
+        ] {
+            let got = described(
+                70.55e9,
+                &quantization("F16"),
+                Some(cache),
+                &ask(context, sequences),
+            );
             assert_eq!(got.cache, Some(bytes));
         }
     }
@@ -168,7 +177,14 @@ mod tests {
         let need = known(&usual_shape(), &quantization("Q8_0"), &ask(8192, 2));
         assert_eq!(need.cache, 2 << 30);
         assert!(need.scratch > 0 && need.runtime > 0);
-        let need_gpu = known(&usual_shape(), &quantization("Q8_0"), &Ask { on: On::Gpu, ..ask(8192, 2) });
+        let need_gpu = known(
+            &usual_shape(),
+            &quantization("Q8_0"),
+            &Ask {
+                on: On::Gpu,
+                ..ask(8192, 2)
+            },
+        );
         assert_eq!(need_gpu.weights, need.weights);
         assert!(need_gpu.scratch > need.scratch);
     }
