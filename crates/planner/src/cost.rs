@@ -19,7 +19,7 @@ mod tests;
 pub use constants::FIT;
 pub use software::{Class, Family, Fit, Software, Spread};
 
-use crate::model::ModelShape;
+use crate::model::{ModelShape, WeightBytes};
 use crate::quantization::Quantization;
 use decode::Decode;
 use prefill::Prefill;
@@ -224,7 +224,38 @@ pub fn forecast(
     forecast_with(&FIT, setup, model, quantization, work, calibration)
 }
 
-/// The same with other constants: for fitting them.
+/// Seconds of one step of all sequences, and nothing else: for those who ask thousands of times.
+///
+/// `layers` are those of each slot, as a [`Forecast`] gives them out.
+///
+/// # Errors
+/// If the bandwidth of a device is not known.
+pub fn step_seconds(
+    fit: &Fit,
+    setup: &Setup<'_>,
+    model: &ModelShape,
+    weights: &WeightBytes,
+    work: &Work,
+    layers: &[u32],
+) -> Result<f64, Refusal> {
+    Ok(Decode::new(fit, setup, model, weights, work, layers)?.step_seconds())
+}
+
+/// Seconds to read the prompts of all sequences, and nothing else; `None` where no rate is known.
+pub fn prefill_seconds(
+    fit: &Fit,
+    setup: &Setup<'_>,
+    model: &ModelShape,
+    quantization: &Quantization,
+    weights: &WeightBytes,
+    work: &Work,
+    layers: &[u32],
+) -> Option<f64> {
+    let prefill = Prefill::new(fit, setup, model, quantization, weights, work, layers).ok()?;
+    Some(prefill.seconds())
+}
+
+/// The same as [`forecast`] with other constants: for fitting them.
 ///
 /// # Errors
 /// As [`forecast`].

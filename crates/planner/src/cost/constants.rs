@@ -2,13 +2,15 @@
 //!
 //! Written by `cargo xtask fit`; docs/adr/0009-cost-model.md says how. Not to be edited by hand.
 
+use std::borrow::Cow;
+
 use super::software::{Class, Family, Fit, Spread};
 
 /// The constants in use.
 pub static FIT: Fit = Fit {
-    date: "2026-11-21",
-    classes: &CLASSES,
-    families: &FAMILIES,
+    date: Cow::Borrowed("2026-11-21"),
+    classes: Cow::Borrowed(&CLASSES),
+    families: Cow::Borrowed(&FAMILIES),
     expert_layer: 0.86,
     expert_bytes: 1.48,
     state_layer: 1.83,

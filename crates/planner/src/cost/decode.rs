@@ -25,11 +25,35 @@ struct Part<'a> {
     exchange_s: f64,
 }
 
-/// Bytes a second that the device reads, and where that is from.
+/// 10⁹ bytes a second that the device reads.
 struct Bandwidth {
-    gbs: f64,
-    formula: String,
-    source: String,
+    /// Of the memory, measured or from the data sheet.
+    of_memory_gbs: f64,
+    /// The part of it that is reached.
+    share: f64,
+    measured: bool,
+}
+
+impl Bandwidth {
+    fn gbs(&self) -> f64 {
+        self.of_memory_gbs * self.share
+    }
+
+    fn term(&self, device: &DeviceProfile) -> Term {
+        let kind = if self.measured { "measured" } else { "peak" };
+        Term {
+            name: format!("bandwidth of {}", device.name),
+            formula: format!("{:.1} GB/s {kind} × {:.2}", self.of_memory_gbs, self.share),
+            value: self.gbs(),
+            unit: "GB/s",
+            source: match &device.basis {
+                _ if self.measured => "measured on this machine".into(),
+                Basis::Datasheet { source } => source.clone(),
+                Basis::Measured { .. } => "read from this machine".into(),
+                Basis::Described => "given".into(),
+            },
+        }
+    }
 }
 
 impl<'a> Decode<'a> {
@@ -114,13 +138,7 @@ impl<'a> Decode<'a> {
         for part in &self.parts {
             let name = &part.device.name;
             let fitted = format!("constants of class {}", part.software.class.name);
-            terms.push(Term {
-                name: format!("bandwidth of {name}"),
-                formula: part.bandwidth.formula.clone(),
-                value: part.bandwidth.gbs,
-                unit: "GB/s",
-                source: part.bandwidth.source.clone(),
-            });
+            terms.push(part.bandwidth.term(part.device));
             terms.push(Term {
                 name: format!("read per step on {name}"),
                 formula: format!(
@@ -152,7 +170,7 @@ impl<'a> Decode<'a> {
 
 impl Part<'_> {
     fn read_seconds(&self) -> f64 {
-        (self.weights_bytes + self.cache_bytes) / (self.bandwidth.gbs * 1e9)
+        (self.weights_bytes + self.cache_bytes) / (self.bandwidth.gbs() * 1e9)
     }
 
     fn seconds(&self) -> f64 {
@@ -163,12 +181,11 @@ impl Part<'_> {
 fn bandwidth(device: &DeviceProfile, software: &Software) -> Result<Bandwidth, Refusal> {
     let share = software.class.bandwidth_share;
     if let Some(measured) = device.bandwidth_measured_gbs {
-        // The class's share is of the data sheet's peak; a reading loop reaches that share too, at best.
-        let share = (share / BEST_SHARE).min(1.0);
         return Ok(Bandwidth {
-            gbs: measured * share,
-            formula: format!("{measured:.1} GB/s measured × {share:.2}"),
-            source: "measured on this machine".into(),
+            of_memory_gbs: measured,
+            // The class's share is of the data sheet's peak; a reading loop reaches no more than `BEST_SHARE` of that.
+            share: (share / BEST_SHARE).min(1.0),
+            measured: true,
         });
     }
     let peak = device.bandwidth_peak_gbs.ok_or_else(|| Refusal::Unknown {
@@ -177,13 +194,9 @@ fn bandwidth(device: &DeviceProfile, software: &Software) -> Result<Bandwidth, R
         remedy: "give it with --bandwidth, in GB/s, or measure it with `troika devices --measure`",
     })?;
     Ok(Bandwidth {
-        gbs: peak * share,
-        formula: format!("{peak:.1} GB/s peak × {share:.2}"),
-        source: match &device.basis {
-            Basis::Datasheet { source } => source.clone(),
-            Basis::Measured { .. } => "read from this machine".into(),
-            Basis::Described => "given".into(),
-        },
+        of_memory_gbs: peak,
+        share,
+        measured: false,
     })
 }
 
@@ -192,6 +205,8 @@ const BEST_SHARE: f64 = 0.92;
 
 fn layer_factor(fit: &Fit, model: &ModelShape) -> f64 {
     let kind = match model.memory {
+        // A convolution's state is a few rows; that of linear attention, a matrix for each head.
+        Memory::Linear { state_bytes, .. } if state_bytes < (64 << 10) => 1.0,
         Memory::Linear { .. } => fit.state_layer,
         Memory::Window { .. } => fit.window_layer,
         Memory::Full | Memory::Latent { .. } => 1.0,

@@ -1,5 +1,7 @@
 //! Which constants apply: a device's generation and the software that drives it.
 
+use std::borrow::Cow;
+
 use troika_base::{DeviceKind, DeviceProfile, Estimate, NumberFormat, Unit};
 
 use super::{Backend, Setup};
@@ -85,11 +87,11 @@ pub struct Family {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Fit {
     /// When.
-    pub date: &'static str,
+    pub date: Cow<'static, str>,
     /// Classes of devices.
-    pub classes: &'static [Class],
+    pub classes: Cow<'static, [Class]>,
     /// Generations.
-    pub families: &'static [Family],
+    pub families: Cow<'static, [Family]>,
     /// Factor on [`Class::layer_us`] for layers of experts.
     pub expert_layer: f64,
     /// Factor on the bytes of experts: they are read in small pieces.

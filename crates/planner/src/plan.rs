@@ -1,0 +1,257 @@
+//! Plans: what to run a workload on, what to buy or rent for it, and why not the others.
+//!
+//! [`plan`] is the door. It takes a [`Workload`], this machine if it shall be considered, and the catalogue; makes every
+//! candidate ([`candidate`]), asks the cost model once for each different rig, judges ([`judge`]) and ranks them
+//! ([`rank`]). A [`Plan`] has a [`Verdict`] for every candidate, the reason of its loss included.
+//!
+//! Nothing here knows the time or reads a file: the day is given, and so is what the program found on this machine.
+
+pub mod build;
+pub mod candidate;
+pub mod check;
+pub mod chip;
+pub mod choose;
+pub mod fleet;
+pub mod risk;
+pub mod train;
+pub mod verdict;
+pub mod workload;
+
+mod hybrid;
+mod judge;
+mod money;
+mod rank;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
+
+pub use self::candidate::{Here, HereDevice, Place};
+pub use self::verdict::{BreakEven, Lost, Requirement, Risk, Verdict};
+pub use self::workload::{Form, Task, Workload, WorkloadError};
+
+use self::candidate::Field;
+use self::judge::{Court, Pick};
+use self::money::Side;
+use self::workload::BEST;
+use crate::catalogue::{Catalogue, Date, Unknown};
+use crate::model::ModelShape;
+
+/// How many of those that are left are compared with each other by the month of break-even.
+const COMPARED_MAX: usize = 12;
+
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// What is to be done.
+    pub workload: &'a Workload,
+    /// What others sell and rent.
+    pub catalogue: &'a Catalogue,
+    /// This machine, if it is a candidate.
+    pub here: Option<&'a Here>,
+    /// The model, if it was read from a file; else it is looked up by the workload's name for it.
+    pub model: Option<&'a ModelShape>,
+    /// The day, by which the age of prices goes.
+    pub today: Date,
+}
+
+/// Why there is no plan.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// A name that the catalogue does not have.
+    #[error("{0}")]
+    Unknown(Unknown),
+    /// `best` needs something that it has to fit.
+    #[error("{0}")]
+    NoBest(String),
+    /// A form of weights that is not known.
+    #[error("{0}")]
+    Quantization(String),
+    /// Training is planned elsewhere.
+    #[error("`train` is planned by `troika plan train`, which knows gradients and optimizers")]
+    Train,
+}
+
+impl From<Unknown> for PlanError {
+    fn from(unknown: Unknown) -> Self {
+        Self::Unknown(unknown)
+    }
+}
+
+/// The answer.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Plan {
+    /// What was asked.
+    pub workload: Workload,
+    /// The day of the plan.
+    pub today: Date,
+    /// Every candidate: those that are left first, the best of them at the top, then the losers.
+    pub verdicts: Vec<Verdict>,
+    /// How many different rigs were forecast.
+    pub rigs: usize,
+    /// What a reader should know of the plan as a whole.
+    pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// Those that are left, the best first.
+    pub fn winners(&self) -> impl Iterator<Item = &Verdict> {
+        self.verdicts.iter().filter(|verdict| verdict.lost.is_none())
+    }
+
+    /// Those that are not.
+    pub fn losers(&self) -> impl Iterator<Item = (&Verdict, &Lost)> {
+        self.verdicts.iter().filter_map(|verdict| Some((verdict, verdict.lost.as_ref()?)))
+    }
+
+    /// The verdict of this name, or the only one that has it in its name.
+    ///
+    /// # Errors
+    /// The names that it may be, if there is none or several.
+    pub fn find(&self, name: &str) -> Result<&Verdict, Vec<&str>> {
+        let key = name.to_lowercase();
+        if let Some(exact) = self.verdicts.iter().find(|verdict| verdict.name.to_lowercase() == key) {
+            return Ok(exact);
+        }
+        let having: Vec<_> = self.verdicts.iter().filter(|verdict| verdict.name.to_lowercase().contains(&key)).collect();
+        match *having.as_slice() {
+            [only] => Ok(only),
+            _ => Err(having.iter().map(|verdict| verdict.name.as_str()).collect()),
+        }
+    }
+}
+
+/// Judges everything that comes into question.
+///
+/// # Errors
+/// If the model, the country or the quantization is unknown, or `best` has nothing that it has to fit.
+pub fn plan(question: &Question<'_>) -> Result<Plan, PlanError> {
+    let Question {
+        workload,
+        catalogue,
+        here,
+        today,
+        ..
+    } = *question;
+    let country = catalogue.country(&workload.country)?;
+    let mut notes = Vec::new();
+    let field = Field::new(here, catalogue);
+    let quantizations = choose::quantizations(&workload.quantization)?;
+    let court = |models| Court {
+        workload,
+        catalogue,
+        country,
+        today,
+        models,
+        quantizations: &quantizations,
+    };
+    let models = models(question, &mut notes)?;
+    let models = match (models.len() > 1 && !has_budget(workload), here) {
+        (true, Some(here)) => vec![best_here(here, &field, &court(&models), &mut notes)],
+        _ => models,
+    };
+    let court = court(&models);
+    let picks: Vec<Pick> = field.rigs.iter().map(|rig| judge::pick(rig, &court)).collect();
+    let mut sides: Vec<(Verdict, Option<Side>)> = field
+        .candidates
+        .iter()
+        .map(|candidate| judge::judge(candidate, &field.rigs[candidate.rig], &picks[candidate.rig], &court))
+        .collect();
+    sides.extend(hybrid::hybrids(&field, &picks, &sides, &court));
+    let (mut verdicts, sides): (Vec<_>, Vec<_>) = sides.into_iter().unzip();
+    let sides: Vec<_> = verdicts.iter().map(|verdict| verdict.name.clone()).zip(sides).collect();
+    rank::rank(&mut verdicts, workload.prefer);
+    break_even(&mut verdicts, &sides);
+    notes.push(format!("electricity: {} USD a kWh in {}", country.usd_kwh, country.name));
+    Ok(Plan {
+        workload: workload.clone(),
+        today,
+        verdicts,
+        rigs: field.rigs.len(),
+        notes,
+    })
+}
+
+fn has_budget(workload: &Workload) -> bool {
+    workload.budget_usd.is_some() || workload.budget_usd_month.is_some()
+}
+
+/// The models that come into question, the most capable first.
+fn models(question: &Question<'_>, notes: &mut Vec<String>) -> Result<Vec<ModelShape>, PlanError> {
+    let workload = question.workload;
+    if workload.task == Task::Train {
+        return Err(PlanError::Train);
+    }
+    if let Some(model) = question.model {
+        return Ok(vec![model.clone()]);
+    }
+    if workload.model != BEST {
+        return Ok(vec![choose::named(&workload.model, question.catalogue)?]);
+    }
+    let no_best = |why: &str| Err(PlanError::NoBest(why.to_owned()));
+    if workload.task == Task::Vision {
+        return no_best("the catalogue does not tell which models see pictures: name one with `--model`");
+    }
+    if question.here.is_none() && !has_budget(workload) {
+        return no_best("the best model that fits what? Give a budget, let this machine be a candidate, or name a model");
+    }
+    let models = choose::models_for(workload.task, question.catalogue);
+    if models.is_empty() {
+        let task = workload.task.name();
+        return no_best(&format!("the catalogue has no model for `{task}`: name one with `--model`, or give a file"));
+    }
+    if has_budget(workload) {
+        notes.push("model: for each candidate the biggest that fits and is fast enough; bigger models rank first".to_owned());
+    }
+    Ok(models)
+}
+
+/// The most capable model that this machine runs as fast as is wanted; by it all others are measured.
+fn best_here(here: &Here, field: &Field<'_>, court: &Court<'_>, notes: &mut Vec<String>) -> ModelShape {
+    let own = field.candidates.iter().filter(|candidate| candidate.place == Place::Here && candidate.blocked.is_none());
+    let picks: Vec<_> = own.map(|candidate| judge::pick(&field.rigs[candidate.rig], court)).collect();
+    // Of one that is fast enough and one that only fits, the first counts.
+    let best = picks.iter().filter(|pick| pick.outcome.is_ok()).min_by_key(|pick| (!pick.meets(court), pick.model));
+    let (model, how) = match best {
+        Some(pick) if pick.meets(court) => (pick.model, "the biggest that"),
+        Some(pick) => (pick.model, "none is as fast as wanted here; the biggest that fits"),
+        None => (court.models.len() - 1, "none fits here; the smallest: not even it fits"),
+    };
+    let model = &court.models[model];
+    notes.push(format!("model: {}, {how} {} runs; all candidates are measured by it", model.name, here.name));
+    model.clone()
+}
+
+/// The months from which on each of those that are left is the cheaper one, against each other one.
+fn break_even(verdicts: &mut [Verdict], sides: &[(String, Option<Side>)]) {
+    let side = |name: &str| sides.iter().find(|(of, _)| of == name)?.1.as_ref();
+    let left = verdicts.iter().take_while(|verdict| verdict.lost.is_none()).take(COMPARED_MAX);
+    let left: Vec<String> = left.map(|verdict| verdict.name.clone()).collect();
+    for verdict in verdicts.iter_mut().take(left.len()) {
+        let Some(own) = side(&verdict.name) else {
+            continue;
+        };
+        for other in left.iter().filter(|name| **name != verdict.name) {
+            if let Some(theirs) = side(other) {
+                verdict.break_even.push(BreakEven {
+                    against: other.clone(),
+                    time: own.break_even(theirs),
+                });
+            }
+        }
+    }
+}
+
+/// What has been paid by the end of each month, for those of these names: for a plot.
+pub fn cash(plan: &Plan, names: &[&str], months: u32) -> Vec<(String, Vec<f64>)> {
+    let of = |name: &&str| {
+        let verdict = plan.verdicts.iter().find(|verdict| verdict.name == **name)?;
+        let (start, month) = (verdict.purchase_usd()?, verdict.bill.as_ref()?.running().value);
+        Some(((*name).to_owned(), (0..=months).map(|n| start + f64::from(n) * month).collect()))
+    };
+    names.iter().filter_map(of).collect()
+}

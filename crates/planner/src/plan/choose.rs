@@ -1,0 +1,131 @@
+//! Which model, and how precisely stored: a name, or the best that fits.
+
+use crate::catalogue::{self, Catalogue, Unknown};
+use crate::model::{Experts, Memory, ModelShape};
+use crate::quantization::Quantization;
+
+use super::PlanError;
+use super::workload::{BEST, Task};
+
+/// The forms from which `best` chooses, the most precise first.
+pub(super) const LADDER: [&str; 6] = ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M"];
+
+/// The forms of weights that come into question, the most precise first.
+pub(super) fn quantizations(name: &str) -> Result<Vec<Quantization>, PlanError> {
+    let names = if name == BEST { &LADDER[..] } else { &[name][..] };
+    names.iter().map(|name| quantization(name)).collect()
+}
+
+fn quantization(name: &str) -> Result<Quantization, PlanError> {
+    Quantization::parse(name).map_err(|unknown| PlanError::Quantization(unknown.to_string()))
+}
+
+/// A model's row as a shape.
+pub fn shape(model: &catalogue::Model) -> ModelShape {
+    let params = (model.params_b * 1e9) as u64;
+    let active = model.active_b.or_else(|| model.experts.and_then(|_| model.computed_active_b()));
+    ModelShape {
+        name: model.name.clone(),
+        architecture: model.architecture.clone(),
+        params,
+        params_active: active.map_or(params, |billions| (billions * 1e9) as u64),
+        n_layer: model.n_layer,
+        n_embd: model.n_embd,
+        n_head: model.n_head,
+        n_head_kv: model.n_head_kv,
+        head_dim: model.head_dim,
+        n_ff: model.n_ff,
+        n_vocab: model.n_vocab,
+        n_ctx: model.n_ctx,
+        tied: model.tied,
+        experts: model.experts.map(|experts| Experts {
+            count: experts.count,
+            active: experts.active,
+            n_ff: experts.n_ff,
+            shared_n_ff: experts.shared_n_ff,
+            dense_layers: experts.dense_layers,
+        }),
+        memory: memory(model),
+    }
+}
+
+fn memory(model: &catalogue::Model) -> Memory {
+    if let Some(mla) = model.mla {
+        return Memory::Latent {
+            kv_rank: mla.kv_rank,
+            rope_dim: mla.rope_dim,
+        };
+    }
+    if let Some(linear) = model.linear {
+        // Where layers of attention follow no rule, their number gives the same memory.
+        let by_count = linear.full_layers.filter(|&layers| layers > 0).map(|layers| model.n_layer / layers);
+        return Memory::Linear {
+            full_every: linear.full_every.or(by_count).unwrap_or(0),
+            state_bytes: linear.state_bytes,
+        };
+    }
+    match model.attention {
+        Some(window) => Memory::Window {
+            window: window.window,
+            full_every: window.full_every,
+        },
+        None => Memory::Full,
+    }
+}
+
+/// The catalogue's models for a task, the most capable first: by parameters, and of equals by those that a token uses.
+pub(super) fn models_for(task: Task, catalogue: &Catalogue) -> Vec<ModelShape> {
+    let wanted = match task {
+        Task::Embed => catalogue::Task::Embed,
+        Task::Transcribe => catalogue::Task::Asr,
+        Task::Chat | Task::Code | Task::Agent | Task::Rag | Task::Vision | Task::Train => catalogue::Task::Generate,
+    };
+    let rows = catalogue.models().iter().filter(|model| model.task == wanted);
+    let mut shapes: Vec<_> = rows.map(shape).collect();
+    shapes.sort_by(|a, b| (b.params, b.params_active, &a.name).cmp(&(a.params, a.params_active, &b.name)));
+    shapes
+}
+
+/// The shape of a model by its name in the catalogue.
+///
+/// # Errors
+/// If there is none of this name; it says which are closest.
+pub fn named(name: &str, catalogue: &Catalogue) -> Result<ModelShape, Unknown> {
+    Ok(shape(catalogue.model(name)?.row))
+}
+
+/// Bits of a weight, at the very least, by a format's name: `Q4_K_M` has 4 and something. To rule out quickly what cannot fit.
+pub(super) fn bits_floor(quantization: &str) -> f64 {
+    let digits = quantization.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit);
+    let bits: u32 = digits.fold(0, |bits, digit| bits * 10 + digit.to_digit(10).unwrap_or(0));
+    match bits {
+        // Names such as `IQ1_S` mean a little more than their digit; nothing is stored in less than a bit.
+        1..=32 => f64::from(bits),
+        _ => 1.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::catalogue;
+
+    #[test]
+    fn the_biggest_comes_first_and_tasks_have_their_own() {
+        let catalogue = catalogue();
+        let names: Vec<_> = models_for(Task::Chat, &catalogue).into_iter().map(|shape| shape.name).collect();
+        assert_eq!(names, ["big-70b", "mix-30b-a3b", "llama-3.1-8b", "small-1b"]);
+        assert_eq!(models_for(Task::Embed, &catalogue).len(), 1);
+        let mix = named("mix-30b-a3b", &catalogue).expect("is there");
+        assert_eq!(mix.params_active, 3_300_000_000);
+        let message = named("lama-3.1-8b", &catalogue).expect_err("is none").to_string();
+        assert!(message.contains("llama-3.1-8b"), "{message}");
+    }
+
+    #[test]
+    fn bits_are_never_overstated() {
+        for (name, bits) in [("Q4_K_M", 4.0), ("IQ3_XXS", 3.0), ("MXFP4", 4.0), ("F16", 16.0), ("AWQ", 1.0)] {
+            assert_eq!(bits_floor(name), bits, "{name}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Plans as a whole, over a small catalogue and over the one that is built in.
+
+use std::time::Instant;
+
+use super::testing::{catalogue, here, thresholds, today};
+use super::*;
+
+fn workload(text: &str) -> Workload {
+    let form: Form = toml::from_str(text).expect("parses");
+    form.complete(&thresholds()).expect("makes sense")
+}
+
+fn planned(text: &str) -> Plan {
+    asked(text, Some(&here())).expect("is a plan")
+}
+
+fn asked(text: &str, here: Option<&Here>) -> Result<Plan, PlanError> {
+    plan(&Question {
+        workload: &workload(text),
+        catalogue: &catalogue(),
+        here,
+        model: None,
+        today: today(),
+    })
+}
+
+fn lost<'p>(plan: &'p Plan, name: &str) -> &'p Lost {
+    let verdict = plan.find(name).expect("is there");
+    verdict.lost.as_ref().unwrap_or_else(|| panic!("{name} did not lose"))
+}
+
+const CHAT_8B: &str = "model = 'llama-3.1-8b'\n";
+
+#[test]
+fn whoever_has_a_card_needs_nothing_else() {
+    let plan = planned(CHAT_8B);
+    let first = plan.winners().next().expect("somebody wins");
+    assert_eq!((first.place, first.name.as_str()), (Place::Here, "this machine: gpu0"), "{:#?}", first.lost);
+    assert!(first.usd_month().expect("has a bill").value < 10.0);
+    let reason = lost(&plan, "cloudy two eu");
+    assert_eq!(reason.requirement, Requirement::Undominated);
+    assert!(reason.reason.contains("cloudy one"), "{}", reason.reason);
+}
+
+#[test]
+fn everyone_has_a_verdict_and_every_loser_a_reason() {
+    let plan = planned(CHAT_8B);
+    assert!(plan.winners().count() >= 2, "those left are good at different things");
+    for (verdict, lost) in plan.losers() {
+        assert!(!lost.reason.is_empty(), "{}", verdict.name);
+    }
+    let lost_from = plan.verdicts.iter().position(|verdict| verdict.lost.is_some()).expect("somebody loses");
+    assert!(plan.verdicts[lost_from..].iter().all(|verdict| verdict.lost.is_some()), "winners stand first");
+}
+
+#[test]
+fn losers_are_told_the_first_thing_that_they_fail() {
+    for (text, name, requirement, part) in [
+        ("model = 'big-70b'", "this machine: gpu0", Requirement::Memory, "has 1"),
+        ("model = 'big-70b'\ntps = 15.0", "Test Mini, GPU", Requirement::Memory, "needs"),
+        ("model = 'llama-3.1-8b'\ntps = 500.0", "2 × Test Card 24", Requirement::Speed, "500 wanted"),
+        ("model = 'llama-3.1-8b'\nttft_s = 0.001", "Test Card 24", Requirement::Ttft, "at its peak rate"),
+        ("model = 'llama-3.1-8b'\nprivacy = 'local-only'", "cloudy one eu", Requirement::Place, "leave"),
+        ("model = 'llama-3.1-8b'\nsupply = 'battery'", "Test Mini, GPU", Requirement::Supply, "no battery"),
+        ("model = 'llama-3.1-8b'\nacquire = 'own'", "Test Card 24", Requirement::Place, "not here"),
+        ("model = 'llama-3.1-8b'\nbudget_usd = 500.0", "Test Card 24", Requirement::Budget, "500 are given"),
+        ("model = 'llama-3.1-8b'\nbudget_usd_month = 20.0", "cloudy one eu", Requirement::MonthlyBudget, "20.00"),
+        ("model = 'llama-3.1-8b'\nwatts_max = 100.0", "Test Card 24", Requirement::Watts, "100 allowed"),
+        ("model = 'llama-3.1-8b'", "Test Unpriced", Requirement::Price, "[[price]]"),
+        ("model = 'llama-3.1-8b'\necosystem = 'rocm'", "Test Card 24", Requirement::Software, "rocm is wanted"),
+        ("task = 'vision'\nmodel = 'small-1b'", "Test Mini, GPU", Requirement::Software, "vision"),
+        ("model = 'llama-3.1-8b'\nrequests_per_day = 90000.0", "this machine: gpu0", Requirement::Capacity, "8 hours"),
+    ] {
+        let plan = planned(text);
+        let verdict = plan.verdicts.iter().find(|verdict| verdict.name == name).expect(name);
+        let lost = verdict.lost.as_ref().unwrap_or_else(|| panic!("{text}: {name} did not lose"));
+        assert_eq!(lost.requirement, requirement, "{text}: {name}: {}", lost.reason);
+        assert!(lost.reason.contains(part), "{text}: {name}: {}", lost.reason);
+    }
+}
+
+#[test]
+fn best_takes_the_biggest_model_that_fits_and_keeps_up() {
+    let plan = planned("");
+    let same = plan.verdicts.iter().all(|verdict| verdict.model == "mix-30b-a3b");
+    assert!(same, "of a mixture little is read per token, so that even the processor keeps up");
+    let rich = asked("budget_usd = 4000.0", None).expect("is a plan");
+    let first = rich.winners().next().expect("somebody wins");
+    assert_eq!(first.model, "big-70b", "{}", first.name);
+    let error = asked("", None).expect_err("fits what?");
+    assert!(matches!(error, PlanError::NoBest(_)), "{error}");
+}
+
+#[test]
+fn the_best_quantization_is_the_most_precise_that_keeps_up() {
+    let of = |text: &str| {
+        let plan = planned(&format!("{CHAT_8B}quantization = 'best'\n{text}"));
+        plan.find("this machine: gpu0").expect("is there").quantization.clone()
+    };
+    assert_eq!(of("tps = 5.0"), "Q8_0");
+    let fast = of("tps = 50.0");
+    assert!(fast.starts_with("Q4") || fast.starts_with("Q5"), "{fast}");
+}
+
+#[test]
+fn what_owners_cannot_do_at_the_peak_is_rented() {
+    let plan = planned("model = 'llama-3.1-8b'\nusers = 24\nrequests_per_day = 2000.0\ntps = 15.0\nttft_s = 60.0");
+    let hybrids: Vec<_> = plan.verdicts.iter().filter(|verdict| verdict.place == Place::BuyAndRent).collect();
+    let names: Vec<_> = plan.verdicts.iter().map(|v| (&v.name, v.lost.as_ref().map(|l| &l.reason))).collect();
+    assert!(!hybrids.is_empty(), "{names:#?}");
+    for hybrid in hybrids {
+        let bill = hybrid.bill.as_ref().expect("has a bill");
+        assert!(bill.rent.value > 0.0 && bill.electricity.value > 0.0, "{bill:#?}");
+        let sum = bill.capital.value + bill.electricity.value + bill.rent.value;
+        assert!((bill.total.value - sum).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn buying_breaks_even_with_renting() {
+    let plan = planned("model = 'big-70b'\ntps = 5.0\nttft_s = 30.0\nhours_per_day = 12.0");
+    let rented = plan.find("cloudy eight eu").expect("is there");
+    assert!(rented.usd_month().expect("has a bill").value > 5000.0, "sixteen dollars an hour");
+    let two = plan.winners().find(|verdict| verdict.name.starts_with("2 × Test Card 24"));
+    let two = two.expect("two cards of 24 GB hold 43 GB");
+    let against = two.break_even.iter().find(|other| other.against.starts_with("cloudy one"));
+    let month = against.expect("is compared").time.month.expect("pays");
+    assert!((0.5..12.0).contains(&month), "{month}");
+}
+
+#[test]
+fn risks_are_told() {
+    let plan = planned(CHAT_8B);
+    let risks = |name: &str| {
+        let verdict = plan.verdicts.iter().find(|verdict| verdict.name == name).expect(name);
+        verdict.risks.iter().map(|risk| risk.what.as_str()).collect::<Vec<_>>().join("; ")
+    };
+    for (name, part) in [
+        ("cloudy two eu", "324 days old"),
+        ("cloudy one eu, spot", "take the node back"),
+        ("Test Mini, NPU", "compiled for fixed shapes"),
+        ("Test Mini, NPU", "listed models only"),
+        ("Test Mini, NPU", "sessions of 3.5 GB"),
+        ("Test Unpriced", "1457 TOPS FP4 are stated with sparsity alone"),
+    ] {
+        assert!(risks(name).contains(part), "{name}: {}", risks(name));
+    }
+}
+
+#[test]
+fn every_number_has_a_formula_and_a_source() {
+    let plan = planned(CHAT_8B);
+    for verdict in plan.verdicts.iter().filter(|verdict| verdict.meets) {
+        let terms = verdict.terms();
+        assert!(terms.len() > 5, "{}", verdict.name);
+        for term in terms {
+            assert!(!term.formula.is_empty() && !term.source.is_empty(), "{}: {term:?}", verdict.name);
+        }
+    }
+}
+
+#[test]
+fn names_that_are_unknown_are_refused_with_advice() {
+    for (text, part) in [
+        ("model = 'llama-3.1-9b'", "llama-3.1-8b"),
+        ("country = 'Germania'", "Germany"),
+        ("model = 'small-1b'\nquantization = 'Q99'", "Q4_K_M"),
+        ("task = 'train'", "plan train"),
+    ] {
+        let error = asked(text, Some(&here())).expect_err(text).to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+/// A plan over everything that is built in. 200 ms are promised of a release build; unoptimised takes some ten times as long.
+#[test]
+fn the_whole_catalogue_is_judged_quickly() {
+    let builtin = Catalogue::builtin();
+    let Some(model) = builtin.models().first() else {
+        println!("skipped: the catalogue has no models");
+        return;
+    };
+    let workload = workload(&format!("model = {:?}", model.name));
+    let question = Question {
+        workload: &workload,
+        catalogue: builtin,
+        here: Some(&here()),
+        model: None,
+        today: today(),
+    };
+    let start = Instant::now();
+    let plan = plan(&question).expect("is a plan");
+    let elapsed = start.elapsed();
+    println!("{} candidates of {} rigs in {elapsed:?}", plan.verdicts.len(), plan.rigs);
+    assert!(elapsed.as_millis() < 4000, "{elapsed:?}");
+}

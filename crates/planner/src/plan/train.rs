@@ -1,0 +1,2 @@
+//! Stub.
+pub(super) const NPU_REASON: &str = "";
