@@ -296,6 +296,7 @@ mod tests {
             "embed",
             "show",
             "list",
+            "plan",
             "calc",
             "completions",
             "man",

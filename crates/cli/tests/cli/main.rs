@@ -3,6 +3,7 @@
 mod embed;
 mod interrupt;
 mod models;
+mod money;
 mod perplexity;
 mod program;
 mod run;

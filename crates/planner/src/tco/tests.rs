@@ -418,7 +418,7 @@ proptest! {
     }
 }
 
-/// The example of the guide: a rig of 3700 dollars against a node of 1.55 an hour.
+/// The example of the guide: a rig of 3700 dollars against a node of 0.60 an hour.
 fn guides_example() -> (Costs, Costs, Use) {
     let mut rig = bought(3700.0, 36.0, 0.4);
     rig.power = Some(Power {
@@ -438,7 +438,7 @@ fn guides_example() -> (Costs, Costs, Use) {
         hours_per_day: 8.0,
         ..Use::idle()
     };
-    (rig, rented(1.55, BillingUnit::Second, 0.0), usage)
+    (rig, rented(0.60, BillingUnit::Second, 0.0), usage)
 }
 
 #[test]

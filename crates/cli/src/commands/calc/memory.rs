@@ -1,26 +1,30 @@
 //! `troika calc memory`.
 
+use anyhow::bail;
 use serde_json::json;
 use troika_base::Bytes;
 use troika_planner::calc::{Ask, CacheShape, On, described, known};
+use troika_planner::catalogue::Catalogue;
 use troika_planner::model::read_file;
+use troika_planner::plan::choose::named;
 use troika_planner::quantization::Quantization;
 
 use super::count;
 use crate::args::{bounded, context_length};
 use crate::exit::WrongUse;
 use crate::home::Home;
-use crate::model;
+use crate::model::{self, Found};
 use crate::output::{self, Align, Console};
 
 /// Memory of a model: weights, keys and values, buffers
 ///
-/// Of a file everything is known. Of a model that is only described, by --params and --quant, weights are told, and keys and
+/// Of a file, and of a model of the catalogue, everything is known. Of a model that is only described, by --params and --quant, weights are told, and keys and
 /// values with its --layers, --kv-heads and --head-dim; what is not given is not guessed.
 #[derive(Debug, clap::Args)]
+#[command(allow_negative_numbers = true)]
 pub(super) struct MemoryArgs {
-    /// Model: a .gguf file or an installed name
-    #[arg(value_name = "MODEL", conflicts_with_all = ["params", "quant", "layers", "kv_heads", "head_dim"], required_unless_present = "params")]
+    /// Model: a .gguf file, an installed name, or with --quant one of the catalogue's
+    #[arg(value_name = "MODEL", conflicts_with_all = ["params", "layers", "kv_heads", "head_dim"], required_unless_present = "params")]
     model: Option<String>,
     /// Parameters, all of them: 8.03B
     #[arg(long, value_name = "N", value_parser = count, requires = "quant")]
@@ -75,6 +79,10 @@ fn kv_bits(text: &str) -> Result<f64, String> {
     }
 }
 
+fn parse_quantization(name: &str) -> Result<Quantization, WrongUse> {
+    Quantization::parse(name).map_err(|error| WrongUse(error.to_string()))
+}
+
 pub(super) fn run(args: &MemoryArgs, console: &Console) -> anyhow::Result<()> {
     let ask = Ask {
         context: u32::try_from(args.ctx)?,
@@ -86,10 +94,9 @@ pub(super) fn run(args: &MemoryArgs, console: &Console) -> anyhow::Result<()> {
         },
     };
     let parts = match (&args.model, args.params, &args.quant) {
-        (Some(word), _, _) => Parts::of_model(word, &ask)?,
+        (Some(word), _, quant) => Parts::of_model(word, quant.as_deref(), &ask)?,
         (None, Some(params), Some(quant)) => {
-            let quantization =
-                Quantization::parse(quant).map_err(|error| WrongUse(error.to_string()))?;
+            let quantization = parse_quantization(quant)?;
             let cache = match (args.layers, args.kv_heads, args.head_dim) {
                 (Some(n_layer), Some(n_head_kv), Some(head_dim)) => Some(CacheShape {
                     n_layer,
@@ -128,9 +135,27 @@ struct Parts {
 }
 
 impl Parts {
-    fn of_model(word: &str, ask: &Ask) -> anyhow::Result<Self> {
-        let file = model::need(word, &Home::from_env()?)?.open()?;
-        let (shape, quantization) = read_file(&file)?;
+    fn of_model(word: &str, quant: Option<&str>, ask: &Ask) -> anyhow::Result<Self> {
+        let home = Home::from_env()?;
+        let (shape, quantization) = match (model::find(word, &home), quant) {
+            (Found::Model(source), None) => read_file(&source.open()?)?,
+            (Found::Model(_), Some(_)) => {
+                let why = "a file tells how its weights are stored: leave --quant out";
+                return Err(WrongUse(why.to_owned()).into());
+            }
+            (Found::NoSuchFile, _) => bail!("there is no file {word}"),
+            (Found::Other(_), quant) => {
+                let catalogue = Catalogue::with_user_rows(&home.path().join("catalogue"))?;
+                let shape = named(word, &catalogue)?;
+                let quant = quant.ok_or_else(|| {
+                    WrongUse(format!(
+                        "say how the weights of {} are stored: --quant Q4_K_M",
+                        shape.name
+                    ))
+                })?;
+                (shape, parse_quantization(quant)?)
+            }
+        };
         let need = known(&shape, &quantization, ask);
         Ok(Self {
             weights: need.weights,

@@ -9,6 +9,7 @@ use crate::output::{self, Console};
 
 /// Kilowatt-hours, money, and hours on a battery
 #[derive(Debug, clap::Args)]
+#[command(allow_negative_numbers = true)]
 pub(super) struct PowerArgs {
     /// What it draws, in watts
     #[arg(long, value_name = "W", value_parser = amount)]

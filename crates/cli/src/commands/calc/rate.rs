@@ -10,6 +10,7 @@ use crate::output::{self, Console};
 
 /// Peak operations per second of so many multiply-accumulate units at a clock
 #[derive(Debug, clap::Args)]
+#[command(allow_negative_numbers = true)]
 pub(super) struct TopsArgs {
     /// Multiply-accumulate units that work at once
     #[arg(long, value_name = "N", value_parser = whole)]
@@ -44,6 +45,7 @@ pub(super) fn tops(args: &TopsArgs, console: &Console) -> anyhow::Result<()> {
 /// Dense and sparse rates of one format can be converted. Those of unlike formats cannot: how they relate is each chip's own,
 /// and `troika catalogue show CHIP` has both.
 #[derive(Debug, clap::Args)]
+#[command(allow_negative_numbers = true)]
 pub(super) struct ConvertArgs {
     /// The rate, in TOPS or TFLOPS
     #[arg(value_name = "RATE", value_parser = count)]
