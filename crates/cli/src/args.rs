@@ -296,7 +296,6 @@ mod tests {
             "embed",
             "show",
             "list",
-            "plan",
             "calc",
             "completions",
             "man",

@@ -17,7 +17,7 @@ const EXAMPLES: &str = "\
 Examples:
   troika calc tops --macs 12288 --clock 1.95GHz
   troika calc tops-to-tflops 330.3 --format fp16 --sparse --to fp16
-  troika calc memory --params 70.6B --quant Q4_K_M --ctx 8192 --layers 80 --kv-heads 8 --head-dim 128
+  troika calc memory llama-3.1-8b --quant Q4_K_M --ctx 8192
   troika calc power --watts 700 --hours 24 --days 30 --price 0.15
   troika calc egress --gb 5000 --free 100 --tiers 10240:0.09,51200:0.085,0.07";
 

@@ -70,10 +70,13 @@ impl EgressArgs {
                 .collect();
             known.sort_unstable();
             known.dedup();
+            let known = match known.is_empty() {
+                true => "no prices yet".to_owned(),
+                false => format!("prices of {}", known.join(", ")),
+            };
             bail!(
-                "no price of data out of {provider:?} to this destination is known; there are prices of {}. \
-                 Give your own with --tiers",
-                known.join(", ")
+                "no price of data out of {provider:?} to this destination is known; the catalogue has {known}. \
+                 Give your own with --tiers"
             );
         };
         Ok((Tariff::try_from(row)?, Some(row.source.clone())))
