@@ -7,7 +7,7 @@ use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
 use troika_library::Parameters;
 
 use crate::commands::{
-    bench, calc, completions, config, embed, keys, list, man, perplexity, plan, run, serve, show,
+    bench, calc, catalogue, completions, config, devices, embed, keys, list, man, perplexity, plan, run, serve, show,
 };
 use crate::exit::WrongUse;
 use crate::output::Console;
@@ -57,10 +57,12 @@ pub(crate) enum Command {
     Bench(bench::BenchArgs),
     Perplexity(perplexity::PerplexityArgs),
     Embed(embed::EmbedArgs),
+    Plan(Box<plan::PlanArgs>),
+    Devices(devices::DevicesArgs),
     Show(show::ShowArgs),
     List(list::ListArgs),
-    Plan(plan::PlanArgs),
     Calc(calc::CalcArgs),
+    Catalogue(catalogue::CatalogueArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -294,9 +296,12 @@ mod tests {
             "bench",
             "perplexity",
             "embed",
+            "plan",
+            "devices",
             "show",
             "list",
             "calc",
+            "catalogue",
             "completions",
             "man",
         ] {

@@ -2,8 +2,10 @@
 
 pub(crate) mod bench;
 pub(crate) mod calc;
+pub(crate) mod catalogue;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod devices;
 pub(crate) mod embed;
 pub(crate) mod keys;
 pub(crate) mod list;
@@ -30,10 +32,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Some(Command::Bench(args)) => bench::run(&args, &console),
         Some(Command::Perplexity(args)) => perplexity::run(&args, &console),
         Some(Command::Embed(args)) => embed::run(&args, &console),
+        Some(Command::Plan(args)) => plan::run(&args, &console),
+        Some(Command::Devices(args)) => devices::run(&args, &console),
         Some(Command::Show(args)) => show::run(&args, &console),
         Some(Command::List(args)) => list::run(&args, &console),
-        Some(Command::Plan(args)) => plan::run(&args, &console),
         Some(Command::Calc(args)) => calc::run(&args, &console),
+        Some(Command::Catalogue(args)) => catalogue::run(&args, &console),
         Some(Command::Completions(args)) => completions::run(&args),
         Some(Command::Man(args)) => man::run(&args),
     }

@@ -5,9 +5,14 @@
 //! fills in what they really do. What is not known is `None` beside the reason; nothing is invented.
 #![forbid(unsafe_code)]
 
+pub mod probe;
+
+mod describe;
 mod model;
+mod store;
 
 pub use model::{
     Battery, Cache, CoreKind, Cpu, Found, Machine, MemoryFacts, Meter, MeterKind, PowerSource,
     Processor, Unknown,
 };
+pub use store::StoreError;

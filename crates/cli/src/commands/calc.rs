@@ -72,14 +72,16 @@ fn amount_up_to(text: &str, max: u32) -> Result<Decimal, String> {
 fn count(text: &str) -> Result<f64, String> {
     let wrong = || format!("{text:?} is not a number above zero, such as 8.03B or 12288");
     let trimmed = text.trim();
-    let (number, factor) = match trimmed.char_indices().last() {
-        Some((at, 'k' | 'K')) => (&trimmed[..at], 1e3),
-        Some((at, 'm' | 'M')) => (&trimmed[..at], 1e6),
-        Some((at, 'b' | 'B' | 'g' | 'G')) => (&trimmed[..at], 1e9),
-        Some((at, 't' | 'T')) => (&trimmed[..at], 1e12),
-        _ => (trimmed, 1.0),
+    let (number, exponent) = match trimmed.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&trimmed[..at], "e3"),
+        Some((at, 'm' | 'M')) => (&trimmed[..at], "e6"),
+        Some((at, 'b' | 'B' | 'g' | 'G')) => (&trimmed[..at], "e9"),
+        Some((at, 't' | 'T')) => (&trimmed[..at], "e12"),
+        _ => (trimmed, ""),
     };
-    let value = f64::from_str(number.trim()).map_err(|_| wrong())? * factor;
+    // As one number, since 8.03 · 10⁹ in floating point is not 8030000000.
+    let number = format!("{}{exponent}", number.trim());
+    let value = f64::from_str(&number).map_err(|_| wrong())?;
     match value > 0.0 && value < 1e16 {
         true => Ok(value),
         false => Err(wrong()),

@@ -1,5 +1,6 @@
 //! The program from outside: what goes in, what comes out, and how it ends.
 
+mod devices;
 mod embed;
 mod interrupt;
 mod models;

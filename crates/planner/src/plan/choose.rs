@@ -22,13 +22,13 @@ fn quantization(name: &str) -> Result<Quantization, PlanError> {
 
 /// A model's row as a shape.
 pub fn shape(model: &catalogue::Model) -> ModelShape {
-    let params = (model.params_b * 1e9) as u64;
+    let params = (model.params_b * 1e9).round() as u64;
     let active = model.active_b.or_else(|| model.experts.and_then(|_| model.computed_active_b()));
     ModelShape {
         name: model.name.clone(),
         architecture: model.architecture.clone(),
         params,
-        params_active: active.map_or(params, |billions| (billions * 1e9) as u64),
+        params_active: active.map_or(params, |billions| (billions * 1e9).round() as u64),
         n_layer: model.n_layer,
         n_embd: model.n_embd,
         n_head: model.n_head,

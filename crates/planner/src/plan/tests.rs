@@ -176,8 +176,9 @@ fn names_that_are_unknown_are_refused_with_advice() {
 #[test]
 fn the_whole_catalogue_is_judged_quickly() {
     let builtin = Catalogue::builtin();
-    let Some(model) = builtin.models().first() else {
-        println!("skipped: the catalogue has no models");
+    let rows = builtin.models().first().filter(|_| !builtin.countries().is_empty());
+    let Some(model) = rows else {
+        println!("skipped: the catalogue has no models or countries");
         return;
     };
     let workload = workload(&format!("model = {:?}", model.name));

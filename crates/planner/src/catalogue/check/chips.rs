@@ -11,24 +11,6 @@ const MEMORIES: [&str; 27] = [
     "lpddr6", "sram", "mrdimm", "dram", "ddr3l", "hmc", "edram",
 ];
 
-/// Families of `docs/formats/catalogue.md`, of GPUs and of NPUs, and the processors themselves.
-const FAMILIES: &str = "\
-    x86 arm kepler maxwell pascal volta turing-gtx turing ampere ampere-dc ada ada-dc hopper blackwell blackwell-dc gb10 rubin \
-    jetson-nano jetson-tx2 jetson-xavier jetson-orin jetson-thor \
-    gcn4 gcn5 gcn5.1 rdna1 rdna2 rdna3 rdna3.5 rdna4 cdna1 cdna2 cdna3 cdna4 cdna5 \
-    gen9 gen11 gen12 xe-lp xe-lpg xe-lpg+ xe-hpg xe2 xe3 ponte-vecchio gaudi2 gaudi3 \
-    m1 m2 m3 m4 m5 m6 a14 a15 a16 a17 a18 a19 ane \
-    adreno-6 adreno-7 adreno-8 adreno-x1 adreno-x2 hexagon-v66 hexagon-v68 hexagon-v69 hexagon-v73 hexagon-v75 hexagon-v79 \
-    hexagon-v80 hexagon-v81 nvdla npu2 npu3 npu4 npu5 xdna1 xdna2 \
-    rk3588-npu rk3576-npu rk356x-npu rk1820-npu hailo8 hailo8l hailo10 hailo15 edgetpu tpu-edge \
-    mali-valhall mali-5gen immortalis xclipse videocore apu mediatek-npu exynos-npu tpu-v2 tpu-v3 tpu-v4 tpu-v5e tpu-v5p tpu-v6e \
-    tpu-v7 inferentia1 inferentia2 trainium1 trainium2 trainium3";
-
-/// Whether the format names such a family.
-pub(super) fn is_family(name: &str) -> bool {
-    FAMILIES.split_whitespace().any(|family| family == name)
-}
-
 /// The most that chips of a class draw (W) and read (10⁹ bytes a second): what is above is a slip of the pen.
 fn most(class: Class) -> (f64, f64) {
     match class {

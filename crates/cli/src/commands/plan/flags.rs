@@ -1,0 +1,189 @@
+//! The workload by flags.
+
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
+use troika_planner::cost::Backend;
+use troika_planner::plan::workload::{Acquire, Form, Prefer, Privacy, Supply, Task};
+
+/// What is to be done; the same names as in a file.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Workload")]
+pub(super) struct WorkloadArgs {
+    /// What the model is for [default: chat]
+    #[arg(long, value_enum, value_name = "TASK", global = true)]
+    task: Option<Word<Task>>,
+    /// A name from the catalogue, an installed model, a .gguf file, or `best` [default: best]
+    #[arg(short, long, value_name = "MODEL", global = true)]
+    pub(super) model: Option<String>,
+    /// How weights are stored, such as Q4_K_M, or `best`: the most precise that is fast enough [default: Q4_K_M]
+    #[arg(long, value_name = "NAME", global = true)]
+    quantization: Option<String>,
+    /// Tokens of context for each user [default: what prompt and answer take, at least 4096]
+    #[arg(long, value_name = "N", global = true)]
+    ctx: Option<u32>,
+    /// Bits of a value in the KV cache [default: 16]
+    #[arg(long, value_name = "BITS", global = true)]
+    kv_bits: Option<f64>,
+    /// Requests that run side by side [default: 1]
+    #[arg(long, value_name = "N", global = true)]
+    users: Option<u32>,
+    /// Requests of all users in a day [default: 100 for each user]
+    #[arg(long, value_name = "N", global = true)]
+    requests_per_day: Option<f64>,
+    /// Tokens of a prompt [default: by task]
+    #[arg(long, value_name = "N", global = true)]
+    prompt_tokens: Option<u32>,
+    /// Tokens of an answer [default: by task]
+    #[arg(long, value_name = "N", global = true)]
+    gen_tokens: Option<u32>,
+}
+
+/// What is wanted of whoever does it.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Wants and limits")]
+pub(super) struct LimitArgs {
+    /// Seconds to the first token, at most [default: by task]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, global = true)]
+    ttft: Option<f64>,
+    /// Answer tokens a second for each user, at least [default: by task]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, global = true)]
+    tps: Option<f64>,
+    /// Where the work may be done [default: any]
+    #[arg(long, value_enum, value_name = "WHERE", global = true)]
+    privacy: Option<Word<Privacy>>,
+    /// Where the power comes from [default: mains]
+    #[arg(long, value_enum, value_name = "SUPPLY", global = true)]
+    power: Option<Word<Supply>>,
+    /// Watts at work, at most
+    #[arg(long, value_name = "W", allow_negative_numbers = true, global = true)]
+    watts_max: Option<f64>,
+    /// How hardware may be come by [default: any]
+    #[arg(long, value_enum, value_name = "HOW", global = true)]
+    acquire: Option<Word<Acquire>>,
+    /// US dollars to spend at once, at most
+    #[arg(long, value_name = "USD", allow_negative_numbers = true, global = true)]
+    budget: Option<f64>,
+    /// US dollars a month, at most
+    #[arg(long, value_name = "USD", allow_negative_numbers = true, global = true)]
+    budget_month: Option<f64>,
+    /// Months until what is bought is replaced [default: 48]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, global = true)]
+    lifetime_months: Option<f64>,
+    /// Share of its price that it is sold for then [default: 0]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, global = true)]
+    residual: Option<f64>,
+    /// Hours a day in which it is at hand [default: 8]
+    #[arg(long, value_name = "HOURS", allow_negative_numbers = true, global = true)]
+    hours_per_day: Option<f64>,
+    /// Hours a day in which all users come at once; in the others, half [default: a quarter of the hours]
+    #[arg(long, value_name = "HOURS", allow_negative_numbers = true, global = true)]
+    peak_hours: Option<f64>,
+    /// Country whose electricity is used, by name or code [default: US]
+    #[arg(long, value_name = "COUNTRY", global = true)]
+    country: Option<String>,
+    /// Software that it has to run on
+    #[arg(long, value_enum, value_name = "NAME", global = true)]
+    ecosystem: Option<Word<Backend>>,
+    /// What decides between those that do all that is wanted [default: cost]
+    #[arg(long, value_enum, value_name = "WHAT", global = true)]
+    prefer: Option<Word<Prefer>>,
+}
+
+/// What the flags say.
+pub(super) fn form(workload: &WorkloadArgs, limits: &LimitArgs) -> Form {
+    Form {
+        task: word(workload.task),
+        model: workload.model.clone(),
+        quantization: workload.quantization.clone(),
+        context: workload.ctx,
+        kv_bits: workload.kv_bits,
+        users: workload.users,
+        requests_per_day: workload.requests_per_day,
+        prompt_tokens: workload.prompt_tokens,
+        gen_tokens: workload.gen_tokens,
+        ttft_s: limits.ttft,
+        tps: limits.tps,
+        privacy: word(limits.privacy),
+        supply: word(limits.power),
+        watts_max: limits.watts_max,
+        acquire: word(limits.acquire),
+        budget_usd: limits.budget,
+        budget_usd_month: limits.budget_month,
+        lifetime_months: limits.lifetime_months,
+        residual: limits.residual,
+        hours_per_day: limits.hours_per_day,
+        peak_hours: limits.peak_hours,
+        country: limits.country.clone(),
+        ecosystem: word(limits.ecosystem),
+        prefer: word(limits.prefer),
+    }
+}
+
+fn word<T>(word: Option<Word<T>>) -> Option<T> {
+    word.map(|word| word.0)
+}
+
+/// A planner's word on the command line. The planner knows nothing of command lines.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Word<T>(pub(super) T);
+
+macro_rules! words {
+    ($($type:ty { $($variant:ident => $name:literal,)* })*) => {$(
+        impl ValueEnum for Word<$type> {
+            fn value_variants<'a>() -> &'a [Self] {
+                &[$(Self(<$type>::$variant)),*]
+            }
+
+            fn to_possible_value(&self) -> Option<PossibleValue> {
+                let name = match self.0 {
+                    $(<$type>::$variant => $name,)*
+                };
+                Some(PossibleValue::new(name))
+            }
+        }
+    )*};
+}
+
+words! {
+    Task {
+        Chat => "chat",
+        Code => "code",
+        Agent => "agent",
+        Rag => "rag",
+        Embed => "embed",
+        Transcribe => "transcribe",
+        Vision => "vision",
+        Train => "train",
+    }
+    Privacy {
+        LocalOnly => "local-only",
+        Any => "any",
+    }
+    Supply {
+        Mains => "mains",
+        Battery => "battery",
+    }
+    Acquire {
+        Any => "any",
+        Own => "own",
+        Buy => "buy",
+        Rent => "rent",
+    }
+    Prefer {
+        Cost => "cost",
+        Speed => "speed",
+        Watts => "watts",
+    }
+    Backend {
+        Cuda => "cuda",
+        Rocm => "rocm",
+        Metal => "metal",
+        Vulkan => "vulkan",
+        Sycl => "sycl",
+        OpenVino => "openvino",
+        Qnn => "qnn",
+        VitisAi => "vitisai",
+        CoreMl => "coreml",
+        Cpu => "cpu",
+    }
+}

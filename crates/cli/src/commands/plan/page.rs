@@ -1,0 +1,170 @@
+//! A plan as one page that needs nothing else: no script, no font, no address. Dark and light by the reader's own setting.
+//!
+//! Every text that is not ours is escaped: names come from files and flags.
+
+mod plots;
+
+use std::fmt::Write as _;
+
+use anyhow::Context as _;
+use troika_planner::plan::{Plan, Verdict};
+
+use super::text::spread;
+use crate::output::number;
+
+/// Candidates in tables and plots.
+const SHOWN: usize = 12;
+/// Losers that are listed.
+const LOSERS_SHOWN: usize = 60;
+
+const STYLE: &str = "\
+:root { color-scheme: light dark; --ink: #1a1c20; --paper: #fdfdfc; --line: #d4d6da; --soft: #5d636e; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e7ea; --paper: #15171b; --line: #363a42; --soft: #9aa1ac; } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto; max-width: 70rem; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
+th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+svg { width: 100%; height: auto; color: var(--ink); } .soft { color: var(--soft); } details { margin: .5rem 0; }";
+
+/// The page.
+pub(super) fn html(plan: &Plan) -> anyhow::Result<String> {
+    let winners: Vec<_> = plan.winners().take(SHOWN).collect();
+    let plot = |result: anyhow::Result<String>| result.context("cannot draw the plots");
+    let mut body = String::new();
+    head(&mut body, plan);
+    if winners.is_empty() {
+        body.push_str("<p>Nothing does all that is wanted; the reasons are below.</p>\n");
+    } else {
+        table(&mut body, &winners);
+        body.push_str("<h2>Speed against cost</h2>\n<p class=\"soft\">Lines are intervals: eight of ten measurements are meant to lie within.</p>\n");
+        body.push_str(&plot(plots::speed_against_cost(&winners))?);
+        body.push_str("<h2>What has been paid</h2>\n<p class=\"soft\">US dollars by month; where lines cross, one has paid for itself.</p>\n");
+        body.push_str(&plot(plots::cash(plan, &winners))?);
+        body.push_str("<h2>Memory</h2>\n");
+        body.push_str(&plot(plots::memory(&winners))?);
+        explanations(&mut body, &winners);
+    }
+    losers(&mut body, plan);
+    Ok(format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>Plan</title>\n\
+         <style>\n{STYLE}\n</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
+    ))
+}
+
+fn head(out: &mut String, plan: &Plan) {
+    let workload = &plan.workload;
+    let _ = write!(
+        out,
+        "<h1>Plan for {}</h1>\n<p class=\"soft\">{}: {} users at once, {} requests a day of {} + {} tokens. {} candidates, {}.</p>\n",
+        escape(workload.task.name()),
+        escape(&workload.model),
+        workload.users,
+        workload.requests_per_day,
+        workload.prompt_tokens,
+        workload.gen_tokens,
+        plan.verdicts.len(),
+        plan.today,
+    );
+    for note in &plan.notes {
+        let _ = writeln!(out, "<p class=\"soft\">{}</p>", escape(note));
+    }
+}
+
+fn table(out: &mut String, winners: &[&Verdict]) {
+    out.push_str(
+        "<div class=\"scroll\"><table>\n<tr><th>Candidate</th><th></th><th>Model</th><th class=\"n\">tok/s</th>\
+         <th class=\"n\">first token, s</th><th class=\"n\">W</th><th class=\"n\">J/token</th><th class=\"n\">USD now</th>\
+         <th class=\"n\">USD a month</th><th class=\"n\">USD per million tokens</th></tr>\n",
+    );
+    for verdict in winners {
+        let dash = || "–".to_owned();
+        let joules = verdict.forecast.as_ref().and_then(|forecast| forecast.joules_per_token);
+        let cells = [
+            verdict.tps().map_or_else(dash, spread),
+            verdict.ttft_s().map_or_else(dash, spread),
+            verdict.watts().map_or_else(dash, |watts| number(watts.value)),
+            joules.map_or_else(dash, |joules| number(joules.value)),
+            verdict.purchase_usd().map_or_else(dash, |usd| format!("{usd:.0}")),
+            verdict.usd_month().map_or_else(dash, spread),
+            verdict.usd_per_million().map_or_else(dash, |usd| number(usd.value)),
+        ];
+        let model = format!("{} {}", verdict.model, verdict.quantization);
+        let _ = write!(
+            out,
+            "<tr><td>{}</td><td>{}</td><td>{}</td>",
+            escape(&verdict.name),
+            verdict.place.name(),
+            escape(&model)
+        );
+        for cell in cells {
+            let _ = write!(out, "<td class=\"n\">{cell}</td>");
+        }
+        out.push_str("</tr>\n");
+    }
+    out.push_str("</table></div>\n");
+}
+
+fn explanations(out: &mut String, winners: &[&Verdict]) {
+    out.push_str("<h2>Where the numbers come from</h2>\n");
+    for verdict in winners {
+        let _ = writeln!(out, "<details><summary>{}</summary>", escape(&verdict.name));
+        out.push_str("<div class=\"scroll\"><table>\n<tr><th>Number</th><th class=\"n\">Value</th><th>Unit</th><th>Formula</th><th>Source</th></tr>\n");
+        for term in verdict.terms() {
+            let _ = writeln!(
+                out,
+                "<tr><td>{}</td><td class=\"n\">{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+                escape(&term.name),
+                number(term.value),
+                escape(term.unit),
+                escape(&term.formula),
+                escape(&term.source)
+            );
+        }
+        out.push_str("</table></div>\n<ul>\n");
+        for risk in &verdict.risks {
+            let _ = writeln!(out, "<li>{} <span class=\"soft\">({})</span></li>", escape(&risk.what), escape(&risk.source));
+        }
+        out.push_str("</ul></details>\n");
+    }
+}
+
+fn losers(out: &mut String, plan: &Plan) {
+    let count = plan.losers().count();
+    let _ = writeln!(out, "<h2>Why {count} others lost</h2>\n<div class=\"scroll\"><table>");
+    for (verdict, lost) in plan.losers().take(LOSERS_SHOWN) {
+        let _ = writeln!(out, "<tr><td>{}</td><td>{}</td></tr>", escape(&verdict.name), escape(&lost.reason));
+    }
+    out.push_str("</table></div>\n");
+    if count > LOSERS_SHOWN {
+        let _ = writeln!(out, "<p class=\"soft\">… and {} more.</p>", count - LOSERS_SHOWN);
+    }
+}
+
+/// Text as HTML shows it, whatever is in it.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c if c.is_control() => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_name_becomes_markup() {
+        assert_eq!(escape("<script>\"x\" & 'y'\u{7}"), "&lt;script&gt;&quot;x&quot; &amp; &#39;y&#39;\u{fffd}");
+    }
+}
