@@ -7,7 +7,7 @@ use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
 use troika_library::Parameters;
 
 use crate::commands::{
-    bench, catalogue, completions, config, devices, embed, keys, list, man, perplexity, plan, run, serve, show,
+    bench, calc, catalogue, completions, config, devices, embed, keys, list, man, perplexity, plan, run, serve, show,
 };
 use crate::exit::WrongUse;
 use crate::output::Console;
@@ -61,6 +61,7 @@ pub(crate) enum Command {
     Devices(devices::DevicesArgs),
     Show(show::ShowArgs),
     List(list::ListArgs),
+    Calc(calc::CalcArgs),
     Catalogue(catalogue::CatalogueArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -299,6 +300,7 @@ mod tests {
             "devices",
             "show",
             "list",
+            "calc",
             "catalogue",
             "completions",
             "man",

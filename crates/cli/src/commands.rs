@@ -1,6 +1,7 @@
 //! The verbs, one file each.
 
 pub(crate) mod bench;
+pub(crate) mod calc;
 pub(crate) mod catalogue;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -35,6 +36,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Some(Command::Devices(args)) => devices::run(&args, &console),
         Some(Command::Show(args)) => show::run(&args, &console),
         Some(Command::List(args)) => list::run(&args, &console),
+        Some(Command::Calc(args)) => calc::run(&args, &console),
         Some(Command::Catalogue(args)) => catalogue::run(&args, &console),
         Some(Command::Completions(args)) => completions::run(&args),
         Some(Command::Man(args)) => man::run(&args),

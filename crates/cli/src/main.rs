@@ -10,6 +10,7 @@ mod commands;
 mod home;
 mod load;
 mod logging;
+mod measurements;
 mod model;
 mod settings;
 mod weights;

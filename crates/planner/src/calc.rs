@@ -7,6 +7,6 @@ mod memory;
 mod power;
 mod rate;
 
-pub use self::memory::{Described, MemorySum, memory};
+pub use self::memory::{Ask, CacheShape, Described, On, described, known};
 pub use self::power::{PowerCost, PowerUse, TooLarge};
 pub use self::rate::{Density, Incomparable, convert, format_name, parse_format, parse_hz, tops};

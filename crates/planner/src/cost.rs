@@ -194,6 +194,22 @@ pub struct Calibration {
     pub prefill: Option<f64>,
 }
 
+/// The memory that a model takes on a setup's first device, whether there is as much or not.
+///
+/// # Errors
+/// If the setup has no device.
+pub fn memory_need(
+    setup: &Setup<'_>,
+    model: &ModelShape,
+    quantization: &Quantization,
+    work: &Work,
+) -> Result<MemoryNeed, Refusal> {
+    let slot = setup.slots.first();
+    let slot = slot.ok_or_else(|| Refusal::Unsupported("no device was given".into()))?;
+    let weights = model.weights(quantization);
+    Ok(memory::need(setup, slot.device, model, &weights, work))
+}
+
 /// What a setup is expected to do with a model.
 ///
 /// # Errors

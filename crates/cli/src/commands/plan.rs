@@ -6,6 +6,8 @@ mod check;
 mod flags;
 mod fleet;
 mod here;
+mod import;
+mod measurements;
 mod page;
 mod text;
 mod train;
@@ -91,9 +93,17 @@ enum Verb {
     Fleet(fleet::FleetArgs),
     Train(train::TrainArgs),
     Check(check::CheckArgs),
+    Import(import::ImportArgs),
+    Measurements(measurements::MeasurementsArgs),
 }
 
 pub(crate) fn run(args: &PlanArgs, console: &Console) -> anyhow::Result<()> {
+    // These need nothing of what plans are made from.
+    match &args.verb {
+        Some(Verb::Import(own)) => return import::run(own, console),
+        Some(Verb::Measurements(own)) => return measurements::run(own, console),
+        _ => {}
+    }
     let desk = Desk::new(args, console)?;
     match &args.verb {
         None => plan_it(args, &desk, console),
@@ -101,6 +111,7 @@ pub(crate) fn run(args: &PlanArgs, console: &Console) -> anyhow::Result<()> {
         Some(Verb::Fleet(own)) => fleet::run(own, &desk, console),
         Some(Verb::Train(own)) => train::run(own, &desk, console),
         Some(Verb::Check(own)) => check::run(own, &desk, console),
+        Some(Verb::Import(_) | Verb::Measurements(_)) => Ok(()),
     }
 }
 

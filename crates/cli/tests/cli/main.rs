@@ -5,6 +5,7 @@ mod embed;
 mod interrupt;
 mod measure;
 mod models;
+mod money;
 mod perplexity;
 mod plan;
 mod program;

@@ -1,19 +1,60 @@
-//! What a model takes of memory, from a few figures: parameters, bits, and the shape of its cache.
-//!
-//! Exact arithmetic on what is given. A model that is at hand or in the catalogue is sized tensor by tensor by
-//! [`crate::cost`]; this is for one of which only the data sheet is known.
+//! What a model takes of memory: from its shape if that is known, otherwise from the few figures that a data sheet tells.
 
-use serde::Serialize;
+use troika_base::{DeviceKind, DeviceProfile};
 
-/// A model as its data sheet describes it.
+use crate::cost::{MemoryNeed, Setup, Slot, Split, Work, memory_need};
+use crate::model::{Memory, ModelShape};
+use crate::quantization::Quantization;
+
+/// What the memory is for.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Described {
-    /// All parameters; a mixture of experts holds all of them.
-    pub params: f64,
-    /// Bits for each on average, scales included: 4.5 for `Q4_0`.
-    pub weight_bits: f64,
-    /// What a token leaves in the cache: layers · key-value heads · head size. Absent where the shape is not known.
-    pub kv_values_per_token: Option<CacheShape>,
+pub struct Ask {
+    /// Tokens of context of each sequence.
+    pub context: u32,
+    /// Sequences side by side.
+    pub sequences: u32,
+    /// Bits of a value in the cache.
+    pub kv_bits: f64,
+    /// Where it runs: buffers and runtime depend on it.
+    pub on: On,
+}
+
+/// What a model runs on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum On {
+    /// The processor, with Troika's own engine.
+    Cpu,
+    /// A GPU, with an engine such as llama.cpp.
+    Gpu,
+}
+
+/// The memory of a model whose shape is known: what the cost model says, and every command with it.
+pub fn known(model: &ModelShape, quantization: &Quantization, ask: &Ask) -> MemoryNeed {
+    let (kind, engine) = match ask.on {
+        On::Cpu => (DeviceKind::Cpu, "troika"),
+        On::Gpu => (DeviceKind::Gpu, "llama.cpp"),
+    };
+    let device = DeviceProfile::unknown("any", kind);
+    let setup = Setup {
+        slots: vec![Slot {
+            device: &device,
+            memory_free: None,
+        }],
+        split: Split::Layers,
+        link_gbs: None,
+        backend: None,
+        engine: engine.to_owned(),
+    };
+    let work = Work {
+        prompt_tokens: ask.context,
+        gen_tokens: 0,
+        depth: 0,
+        batch: ask.sequences,
+        kv_bits: ask.kv_bits,
+        context: ask.context,
+        tokens_per_step: 1.0,
+    };
+    memory_need(&setup, model, quantization, &work).expect("there is a device. This is a bug.")
 }
 
 /// What decides the size of a cache in which every layer keeps every token.
@@ -27,23 +68,124 @@ pub struct CacheShape {
     pub head_dim: u32,
 }
 
-/// Bytes by what they are for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-pub struct MemorySum {
+/// Bytes of a model of which only a data sheet is known. What the sheet does not decide is absent, not guessed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Described {
     /// Weights.
     pub weights: u64,
-    /// Keys and values; absent where the shape is not known.
+    /// Keys and values.
     pub cache: Option<u64>,
 }
 
-/// The bytes of weights and cache for a context of so many tokens and so many sequences.
-pub fn memory(model: &Described, context: u64, sequences: u64, kv_bits: f64) -> MemorySum {
-    let weights = (model.params * model.weight_bits / 8.0).ceil() as u64;
-    let cache = model.kv_values_per_token.map(|shape| {
-        // Keys and values: twice.
-        let values =
-            2.0 * f64::from(shape.n_layer) * f64::from(shape.n_head_kv) * f64::from(shape.head_dim);
-        (values * kv_bits / 8.0 * context as f64 * sequences as f64).ceil() as u64
+/// Weights and cache of so many parameters. Recipes that mix formats are averaged over the proportions of an 8B model.
+pub fn described(
+    params: f64,
+    quantization: &Quantization,
+    cache: Option<CacheShape>,
+    ask: &Ask,
+) -> Described {
+    let usual = usual_shape();
+    let bytes = usual.weights(quantization).total() / usual.params as f64;
+    let cache = cache.map(|cache| {
+        let shape = ModelShape {
+            n_layer: cache.n_layer,
+            n_head_kv: cache.n_head_kv,
+            head_dim: cache.head_dim,
+            ..usual_shape()
+        };
+        (shape.cache_bytes(ask.context.into(), ask.kv_bits) * f64::from(ask.sequences)) as u64
     });
-    MemorySum { weights, cache }
+    Described {
+        weights: (params * bytes).ceil() as u64,
+        cache,
+    }
+}
+
+/// Llama 3.1 8B, whose proportions are those of most dense models.
+fn usual_shape() -> ModelShape {
+    ModelShape {
+        name: "llama-3.1-8b".to_owned(),
+        architecture: "llama".to_owned(),
+        params: 8_030_261_248,
+        params_active: 8_030_261_248,
+        n_layer: 32,
+        n_embd: 4096,
+        n_head: 32,
+        n_head_kv: 8,
+        head_dim: 128,
+        n_ff: 14_336,
+        n_vocab: 128_256,
+        n_ctx: 131_072,
+        tied: false,
+        experts: None,
+        memory: Memory::Full,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quantization(name: &str) -> Quantization {
+        Quantization::parse(name).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn ask(context: u32, sequences: u32) -> Ask {
+        Ask {
+            context,
+            sequences,
+            kv_bits: 16.0,
+            on: On::Cpu,
+        }
+    }
+
+    /// C007, C139, C141, C144 of the checked claims: Q4_K_M is 0.61 GB per 10⁹ parameters, at 8B 4.9 GB, at 70B 43 GB; FP16 of
+    /// 405B is 812 GB; 70B has 320 KiB of keys and values for each token, 2.5 GiB for 8k.
+    #[test]
+    fn known_sizes() {
+        for (params, name, gb, within) in [
+            (8.03e9, "Q4_K_M", 4.92, 0.02),
+            (70.55e9, "Q4_K_M", 42.9, 0.02),
+            (405.85e9, "F16", 812.0, 0.001),
+            (70.55e9, "Q8_0", 75.0, 0.01),
+        ] {
+            let got = described(params, &quantization(name), None, &ask(1, 1)).weights as f64 / 1e9;
+            assert!((got / gb - 1.0).abs() < within, "{params} {name}: {got} GB");
+        }
+        let cache = CacheShape {
+            n_layer: 80,
+            n_head_kv: 8,
+            head_dim: 128,
+        };
+        for (context, sequences, bytes) in [
+            (1, 1, 320 << 10),
+            (8192, 1, 2560 << 20),
+            (8192, 4, 10 << 30),
+        ] {
+            let got = described(
+                70.55e9,
+                &quantization("F16"),
+                Some(cache),
+                &ask(context, sequences),
+            );
+            assert_eq!(got.cache, Some(bytes));
+        }
+    }
+
+    #[test]
+    fn a_known_shape_has_buffers_too() {
+        let need = known(&usual_shape(), &quantization("Q8_0"), &ask(8192, 2));
+        assert_eq!(need.cache, 2 << 30);
+        assert!(need.scratch > 0 && need.runtime > 0);
+        let need_gpu = known(
+            &usual_shape(),
+            &quantization("Q8_0"),
+            &Ask {
+                on: On::Gpu,
+                ..ask(8192, 2)
+            },
+        );
+        assert_eq!(need_gpu.weights, need.weights);
+        assert!(need_gpu.scratch > need.scratch);
+    }
 }

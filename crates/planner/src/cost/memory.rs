@@ -135,7 +135,8 @@ fn capacity(slot: &super::Slot<'_>) -> Option<u64> {
     Some(memory.saturating_sub(kept))
 }
 
-fn need(
+/// What a model takes on a device, whether it has that or not.
+pub(super) fn need(
     setup: &Setup<'_>,
     first: &DeviceProfile,
     model: &ModelShape,

@@ -124,7 +124,9 @@ pub(super) fn read(text: &str, format: Option<Format>) -> Result<Import, ImportE
             continue;
         };
         let entry = Entry { place, fields };
-        let Some(found) = format_of(&entry).or(format) else {
+        // One that lacks the telling field is of the program of those before it, which says what it lacks.
+        let before = import.as_ref().map(|import| import.format);
+        let Some(found) = format_of(&entry).or(format).or(before) else {
             skipped.push(Skipped::new(
                 entry.place,
                 "its fields are of no known program",

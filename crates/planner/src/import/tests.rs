@@ -17,7 +17,7 @@ const LLAMA_BENCH: &str = r#"[
   {
     "build_commit": "8ce3ff1d", "build_number": 6123,
     "cpu_info": "AMD Ryzen 9 7950X", "gpu_info": "NVIDIA GeForce RTX 4090", "backends": "CUDA",
-    "model_filename": "/home/me/secret/llama-8b.gguf", "model_type": "llama 8B Q4_K - Medium",
+    "model_filename": "/srv/secret/llama-8b.gguf", "model_type": "llama 8B Q4_K - Medium",
     "model_size": 4912898048, "model_n_params": 8030261248,
     "n_batch": 2048, "n_ubatch": 512, "n_threads": 16, "type_k": "f16", "type_v": "f16",
     "n_gpu_layers": 99, "flash_attn": true, "use_mmap": true,

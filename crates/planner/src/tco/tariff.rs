@@ -5,6 +5,8 @@ use std::str::FromStr;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::{FromPrimitive as _, ToPrimitive as _};
 
+use crate::catalogue;
+
 /// A price up to a volume.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tier {
@@ -153,6 +155,27 @@ impl Tariff {
     }
 }
 
+impl TryFrom<&catalogue::Egress> for Tariff {
+    type Error = TariffError;
+
+    /// The tariff of a row, its figures as they are written there.
+    fn try_from(row: &catalogue::Egress) -> Result<Self, TariffError> {
+        let figure = |value: f64| {
+            decimal(value).ok_or_else(|| TariffError::Text {
+                text: value.to_string(),
+            })
+        };
+        let tiers = row.tiers.iter().map(|tier| {
+            Ok(Tier {
+                up_to_gb: tier.up_to_gb.map(figure).transpose()?,
+                usd_gb: figure(tier.usd_gb)?,
+            })
+        });
+        let tiers = tiers.collect::<Result<_, TariffError>>()?;
+        Self::new(figure(row.free_gb_month.unwrap_or(0.0))?, tiers)
+    }
+}
+
 /// `10240:0.09,51200:0.085,0.05`: ends and prices, the last without an end.
 impl FromStr for Tariff {
     type Err = TariffError;
@@ -216,6 +239,20 @@ mod tests {
         }
         assert_eq!(aws.usd_f64(1000.0), 81.0);
         assert_eq!(aws.usd_f64(f64::INFINITY), f64::INFINITY);
+    }
+
+    #[test]
+    fn rows_of_the_catalogue_are_tariffs() {
+        for row in catalogue::Catalogue::builtin().egress() {
+            let tariff = Tariff::try_from(row).unwrap_or_else(|error| panic!("{row:?}: {error}"));
+            for gb in [0.0, 50.0, 1000.0, 123_456.789] {
+                let (exact, near) = (tariff.usd_f64(gb), row.usd(gb));
+                assert!(
+                    (exact - near).abs() <= 1e-9 * near.max(1.0),
+                    "{row:?} at {gb}"
+                );
+            }
+        }
     }
 
     #[test]

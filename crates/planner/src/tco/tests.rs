@@ -417,3 +417,61 @@ proptest! {
         prop_assert!(bill.total.low <= bill.total.value && bill.total.value <= bill.total.high);
     }
 }
+
+/// The example of the guide: a rig of 3700 dollars against a node of 0.60 an hour.
+fn guides_example() -> (Costs, Costs, Use) {
+    let mut rig = bought(3700.0, 36.0, 0.4);
+    rig.power = Some(Power {
+        idle_w: Estimate::exact(60.0),
+        prefill_w: Estimate::exact(600.0),
+        decode_w: Estimate::exact(500.0),
+        overhead: 0.0,
+        usd_kwh: Estimate::exact(0.30),
+        source: "given".to_owned(),
+    });
+    let usage = Use {
+        requests_per_day: 400.0,
+        prompt_tokens: 1500.0,
+        answer_tokens: 400.0,
+        prefill_s: Estimate::exact(2.0),
+        decode_s: Estimate::exact(22.0),
+        hours_per_day: 8.0,
+        ..Use::idle()
+    };
+    (rig, rented(0.60, BillingUnit::Second, 0.0), usage)
+}
+
+#[test]
+fn the_guide_tells_what_the_model_computes() {
+    let guide = include_str!("../../../../docs/guide/money.md");
+    let (rig, node, usage) = guides_example();
+    assert_eq!(
+        (rig.check(), node.check(), usage.check()),
+        (Ok(()), Ok(()), Ok(()))
+    );
+    let (bill, rent) = (monthly(&rig, &usage), monthly(&node, &usage));
+    let tokens = bill.per_million_tokens.expect("there are tokens");
+    let months = break_even_month(&rig, &node, &usage).expect("pays");
+    let flips = sensitivity(&rig, &usage, &node, &usage);
+    let mut told = vec![
+        format!("| purchase | {:.2} |", bill.capital.value),
+        format!("{:.2} kWh", bill.kwh.value),
+        format!("| electricity | {:.2} |", bill.electricity.value),
+        format!("| total | {:.2} |", bill.total.value),
+        format!("{:.2} a month in rent", rent.total.value),
+        format!("{:.2} per million tokens", tokens.value),
+        format!("after {months:.1} months"),
+    ];
+    for flip in &flips {
+        told.push(format!(
+            "| {} | {:.2} | {:.2} |",
+            flip.input, flip.now, flip.at
+        ));
+    }
+    for text in &told {
+        assert!(
+            guide.contains(text),
+            "the guide does not say {text:?}, of\n{told:#?}"
+        );
+    }
+}
