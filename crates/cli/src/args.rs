@@ -7,7 +7,8 @@ use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
 use troika_library::Parameters;
 
 use crate::commands::{
-    bench, calc, catalogue, completions, config, devices, embed, keys, list, man, perplexity, plan, run, serve, show,
+    bench, calc, catalogue, completions, config, devices, embed, keys, list, man, perplexity, plan,
+    run, serve, show,
 };
 use crate::exit::WrongUse;
 use crate::output::Console;

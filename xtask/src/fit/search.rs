@@ -34,9 +34,12 @@ pub(super) struct Constants {
     pub(super) fit: Fit,
 }
 
-/// One constant: where it is, where it starts, how hard it is held there.
+/// Where in the constants a constant is, given an index into its list.
+type Place = fn(&mut Fit, usize) -> &mut f64;
+
+/// One constant: where it is, and how hard it is held where it starts.
 struct Knob {
-    get: fn(&mut Fit, usize) -> &mut f64,
+    get: Place,
     index: usize,
     hold: f64,
     prefill: bool,
@@ -263,7 +266,7 @@ fn knobs(fit: &Fit) -> Vec<Knob> {
             prefill: false,
         });
     }
-    let single: [(fn(&mut Fit, usize) -> &mut f64, bool); 6] = [
+    let single: [(Place, bool); 6] = [
         (|fit, _| &mut fit.expert_layer, false),
         (|fit, _| &mut fit.expert_bytes, false),
         (|fit, _| &mut fit.state_layer, false),

@@ -30,7 +30,12 @@ pub(crate) struct DevicesArgs {
 pub(crate) fn run(args: &DevicesArgs, console: &Console) -> anyhow::Result<()> {
     let home = Home::from_env()?;
     if args.measure.is_asked() {
-        return measure::run(&args.measure, &mut described(&home, console), &home, console);
+        return measure::run(
+            &args.measure,
+            &mut described(&home, console),
+            &home,
+            console,
+        );
     }
     let machine = known(&home, console);
     if console.json {
