@@ -40,6 +40,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let all = problem.fit(None, &problem.start(), search::PASSES);
     report::constants(&all);
     report::within(&rows.used, &problem, &all);
+    report::structure(&rows.used, &problem, &all);
     if args.quick {
         return Ok(());
     }

@@ -5,6 +5,8 @@
 
 mod chip;
 mod model;
+mod profile;
+mod shape;
 mod source;
 mod support;
 mod trade;
@@ -23,6 +25,9 @@ pub use chip::{
 };
 pub use model::{Experts, Latent, Linear, Model, Task, Window};
 pub use names::{split_count, split_quantization, strict};
+pub(crate) use profile::{GB_SOLD, class_name};
+pub use profile::{blocks, link_gbs, profile};
+pub use shape::shape;
 pub use source::{Date, Source};
 pub use support::{Job, Jobs, State, Support, Thresholds};
 pub use trade::{

@@ -9,13 +9,21 @@
 pub mod build;
 pub mod candidate;
 pub mod check;
-pub mod chip;
 pub mod choose;
+pub mod field;
 pub mod fleet;
+pub mod measured;
+pub mod rig;
 pub mod risk;
 pub mod train;
+pub mod turn;
 pub mod verdict;
 pub mod workload;
+
+/// The way from the catalogue's chips to devices, which is the catalogue's.
+pub mod chip {
+    pub use crate::catalogue::{blocks, link_gbs, profile};
+}
 
 mod hybrid;
 mod judge;
@@ -23,22 +31,25 @@ mod money;
 mod rank;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
 use serde::Serialize;
 
-pub use self::candidate::{Here, HereDevice, Place};
+pub use self::candidate::{Described, Here, HereDevice, Place};
+pub use self::measured::Measured;
+pub use self::turn::Turn;
 pub use self::verdict::{BreakEven, Lost, Requirement, Risk, Verdict};
-pub use self::workload::{Form, Task, Workload, WorkloadError};
+pub use self::workload::{Expenses, Form, Task, Workload, WorkloadError};
 
-use self::candidate::Field;
-use self::judge::{Court, Pick};
+use self::field::{Field, Ground};
+use self::judge::Court;
 use self::money::Side;
 use self::workload::BEST;
 use crate::catalogue::{Catalogue, Date, Unknown};
 use crate::model::ModelShape;
+use crate::quantization::Quantization;
 
 /// How many of those that are left are compared with each other by the month of break-even.
 const COMPARED_MAX: usize = 12;
@@ -52,10 +63,42 @@ pub struct Question<'a> {
     pub catalogue: &'a Catalogue,
     /// This machine, if it is a candidate.
     pub here: Option<&'a Here>,
-    /// The model, if it was read from a file; else it is looked up by the workload's name for it.
-    pub model: Option<&'a ModelShape>,
+    /// A device that is neither here nor in the catalogue, if one is described.
+    pub described: Option<&'a Described>,
+    /// Speeds that were measured, by which forecasts are corrected.
+    pub measured: Option<&'a Measured>,
+    /// The model and the sizes of its weights, if it was read from a file; else it is looked up by the workload's name for it.
+    ///
+    /// The sizes hold where the workload names the file's own quantization; another is forecast by its recipe.
+    pub model: Option<(&'a ModelShape, &'a Quantization)>,
     /// The day, by which the age of prices goes.
     pub today: Date,
+}
+
+impl<'a> Question<'a> {
+    /// A workload and the catalogue, and nothing else.
+    pub fn new(workload: &'a Workload, catalogue: &'a Catalogue, today: Date) -> Self {
+        Self {
+            workload,
+            catalogue,
+            here: None,
+            described: None,
+            measured: None,
+            model: None,
+            today,
+        }
+    }
+
+    /// What candidates are made from.
+    pub(crate) fn ground(&self) -> Ground<'a> {
+        Ground {
+            catalogue: self.catalogue,
+            here: self.here,
+            described: self.described,
+            measured: self.measured,
+            today: self.today,
+        }
+    }
 }
 
 /// Why there is no plan.
@@ -93,6 +136,8 @@ pub struct Plan {
     pub verdicts: Vec<Verdict>,
     /// How many different rigs were forecast.
     pub rigs: usize,
+    /// What would make another way than the best one the cheaper one.
+    pub turns: Vec<Turn>,
     /// What a reader should know of the plan as a whole.
     pub notes: Vec<String>,
 }
@@ -151,8 +196,13 @@ pub fn plan(question: &Question<'_>) -> Result<Plan, PlanError> {
     } = *question;
     let country = catalogue.country(&workload.country)?;
     let mut notes = Vec::new();
-    let field = Field::new(here, catalogue);
-    let quantizations = choose::quantizations(&workload.quantization)?;
+    let mut field = Field::new(question.ground());
+    let quantizations = match question.model {
+        Some((_, own)) if own.name.eq_ignore_ascii_case(&workload.quantization) => {
+            vec![own.clone()]
+        }
+        _ => choose::quantizations(&workload.quantization)?,
+    };
     let court = |models| Court {
         workload,
         catalogue,
@@ -167,11 +217,10 @@ pub fn plan(question: &Question<'_>) -> Result<Plan, PlanError> {
         _ => models,
     };
     let court = court(&models);
-    let picks: Vec<Pick> = field
-        .rigs
-        .iter()
-        .map(|rig| judge::pick(rig, &court))
-        .collect();
+    let picks = judge::picks(&field.rigs, &court);
+    field.candidates.retain(|candidate| {
+        !judge::is_idle(&field.rigs[candidate.rig], &picks[candidate.rig], &picks)
+    });
     let mut sides: Vec<(Verdict, Option<Side>)> = field
         .candidates
         .iter()
@@ -193,6 +242,8 @@ pub fn plan(question: &Question<'_>) -> Result<Plan, PlanError> {
         .collect();
     rank::rank(&mut verdicts, workload.prefer);
     break_even(&mut verdicts, &sides);
+    let turns = turn::turns(&verdicts, &sides, workload);
+    notes.extend(calibrations(&field));
     notes.push(format!(
         "electricity: {} USD a kWh in {}",
         country.usd_kwh, country.name
@@ -202,8 +253,23 @@ pub fn plan(question: &Question<'_>) -> Result<Plan, PlanError> {
         today,
         verdicts,
         rigs: field.rigs.len(),
+        turns,
         notes,
     })
+}
+
+/// What was measured of the devices that come into question, each once.
+fn calibrations(field: &Field<'_>) -> Vec<String> {
+    let mut notes = Vec::new();
+    for member in field.rigs.iter().flat_map(|rig| &rig.members) {
+        if let Some(calibrated) = &member.calibrated {
+            let note = format!("{}: {}", member.device.name, calibrated.note());
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
+    }
+    notes
 }
 
 fn has_budget(workload: &Workload) -> bool {
@@ -216,7 +282,7 @@ fn models(question: &Question<'_>, notes: &mut Vec<String>) -> Result<Vec<ModelS
     if workload.task == Task::Train {
         return Err(PlanError::Train);
     }
-    if let Some(model) = question.model {
+    if let Some((model, _)) = question.model {
         return Ok(vec![model.clone()]);
     }
     if workload.model != BEST {
@@ -320,7 +386,7 @@ pub fn cash(plan: &Plan, names: &[&str], months: u32) -> Vec<(String, Vec<f64>)>
             .iter()
             .find(|verdict| verdict.name == **name)?;
         let (start, month) = (
-            verdict.purchase_usd()?,
+            verdict.start_usd()?,
             verdict.bill.as_ref()?.running().value,
         );
         Some((

@@ -6,8 +6,7 @@ mod show;
 use troika_base::{DeviceKind, DeviceProfile};
 use troika_machine::Machine;
 use troika_machine::probe::{self, Root};
-use troika_planner::catalogue::{Block, Catalogue};
-use troika_planner::plan::chip;
+use troika_planner::catalogue::{self, Block, Catalogue};
 
 use crate::home::Home;
 use crate::output::{self, Console};
@@ -85,7 +84,7 @@ fn data_sheet(
     memory_gb: u64,
 ) -> Option<DeviceProfile> {
     let chip = catalogue.chip(name).ok()?.row;
-    let blocks = chip::blocks(chip);
+    let blocks = catalogue::blocks(chip);
     let block = match kind {
         DeviceKind::Cpu => Block::Cpu,
         DeviceKind::Gpu => Block::Gpu,
@@ -94,5 +93,5 @@ fn data_sheet(
     };
     blocks
         .contains(&block)
-        .then(|| chip::profile(chip, block, Some(memory_gb as f64)))
+        .then(|| catalogue::profile(chip, block, Some(memory_gb as f64)))
 }

@@ -69,7 +69,9 @@ impl Billing {
     }
 }
 
-/// What data out of a cloud costs.
+/// What data out of a cloud costs: see [`crate::tco::Tariff`], which bills by it.
+///
+/// Tiers count from the first GB, free ones included.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Egress {
@@ -85,26 +87,12 @@ pub struct Egress {
     pub source: Source,
 }
 
-impl Egress {
-    /// Price of so many GB in a month. Tiers count from the first GB, free ones included.
-    pub fn usd(&self, gb_month: f64) -> f64 {
-        let free = self.free_gb_month.unwrap_or(0.0);
-        let mut from: f64 = 0.0;
-        let mut usd = 0.0;
-        for tier in &self.tiers {
-            let to = tier.up_to_gb.unwrap_or(f64::INFINITY).min(gb_month);
-            usd += (to - from.max(free)).max(0.0) * tier.usd_gb;
-            from = to.max(from);
-        }
-        usd
-    }
-}
-
 /// Where data goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Destination {
     /// Out of the cloud.
+    #[default]
     Internet,
     /// To another region of the same cloud.
     Region,
@@ -266,28 +254,4 @@ pub struct Country {
     pub gco2_kwh: Option<f64>,
     /// Where this is from.
     pub source: Source,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn egress_is_billed_by_tiers() {
-        let egress: Egress = toml::from_str(
-            "provider = 'aws'\ndestination = 'internet'\nfree_gb_month = 100.0\n\
-             tiers = [ { up_to_gb = 10240.0, usd_gb = 0.09 }, { usd_gb = 0.05 } ]\n\
-             source = { url = 'https://example.org', date = 2026-11-21 }",
-        )
-        .expect("parses");
-        for (gb, want) in [
-            (0.0, 0.0),
-            (100.0, 0.0),
-            (101.0, 0.09),
-            (10_240.0, 10_140.0 * 0.09),
-            (10_340.0, 10_140.0 * 0.09 + 100.0 * 0.05),
-        ] {
-            assert!((egress.usd(gb) - want).abs() < 1e-9, "{gb}");
-        }
-    }
 }

@@ -3,9 +3,10 @@
 //! Parts and prices are the catalogue's. A part of which there is no price is named as lacking; none is made up.
 
 use serde::Serialize;
+use troika_base::DeviceProfile;
 
-use super::chip;
-use crate::catalogue::{Catalogue, Chip, Condition, Date, Part, PartKind};
+use super::rig;
+use crate::catalogue::{self, Catalogue, Chip, Condition, Date, Part, PartKind};
 
 /// Memory that a computer around cards has at least, in GB: files pass through it on their way to a card.
 const HOST_MEMORY_GB: f64 = 16.0;
@@ -100,6 +101,9 @@ pub struct Outlay {
     pub host_idle_w: Option<f64>,
     /// 10⁹ bytes a second between its cards.
     pub link_gbs: Option<f64>,
+    /// The processor beside its cards, with its memory; absent where too little is known of it to compute with.
+    #[serde(skip)]
+    pub host: Option<DeviceProfile>,
 }
 
 impl Outlay {
@@ -145,7 +149,16 @@ impl Outlay {
             checks: Vec::new(),
             host_idle_w: None,
             link_gbs: None,
+            host: None,
         }
+    }
+
+    /// What somebody says that something costs.
+    pub(super) fn given(what: &str, usd: f64, today: Date) -> Self {
+        let mut outlay = Self::empty(Sort::Chip, today);
+        let (role, new) = ("as described", Condition::New);
+        outlay.add_line(what, role, new, [None, None], usd, 1, today);
+        outlay
     }
 
     fn add(&mut self, part: &Part, role: &'static str) {
@@ -290,6 +303,10 @@ pub(super) fn around(catalogue: &Catalogue, cards: &[&Chip]) -> Option<Outlay> {
         holds: memory.map(|_| true),
     });
     outlay.host_idle_w = processor.and_then(|processor| processor.idle_w);
+    let chip = processor.and_then(|part| Some(catalogue.chip(&part.name).ok()?.row));
+    outlay.host = chip
+        .zip(memory.and_then(|memory| memory.memory_gb))
+        .and_then(|(chip, gb)| rig::host(chip, gb));
     Some(outlay)
 }
 
@@ -342,11 +359,11 @@ fn links(outlay: &mut Outlay, card: &Chip, count: usize, board: Option<&Part>) {
     let Some(board) = board else {
         return;
     };
-    let own = card.link.as_deref().and_then(chip::link_gbs);
+    let own = card.link.as_deref().and_then(catalogue::link_gbs);
     let mut slots: Vec<_> = board
         .slots
         .iter()
-        .filter_map(|slot| Some((slot, chip::link_gbs(slot)?)))
+        .filter_map(|slot| Some((slot, catalogue::link_gbs(slot)?)))
         .collect();
     slots.sort_by(|(_, a), (_, b)| b.total_cmp(a));
     for (number, (slot, slot_gbs)) in (1..).zip(slots.iter().take(count)) {
@@ -377,7 +394,7 @@ mod tests {
         let two = around(&catalogue, &[card, card]).expect("is priced");
         assert_eq!(two.lacking, [""; 0]);
         let has = |outlay: &Outlay, what: &str| outlay.lines.iter().any(|line| line.what == what);
-        // 350 + 65 + 50 = 465 W over 0.8 is 581 W; with two cards 815 W, 1019 W.
+        // 350 + 65 + 50 = 465 W over 0.77 is 604 W; with two cards 815 W, 1058 W.
         assert!(
             has(&one, "Supply 650") && has(&two, "Supply 1200"),
             "{:#?}",

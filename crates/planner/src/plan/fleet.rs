@@ -4,7 +4,7 @@ use serde::Serialize;
 use troika_base::Estimate;
 
 use super::verdict::Verdict;
-use super::workload::Workload;
+use super::workload::{Expenses, Workload};
 use super::{Place, Plan, PlanError, Question, plan};
 
 /// What a fleet is asked for.
@@ -53,13 +53,23 @@ pub struct Fleet {
 /// Options of each kind that are shown.
 const EACH_MAX: usize = 5;
 
-/// The fleet's options. The workload is that of one device.
+/// The fleet's options. The workload is that of one device; staff and training are the whole fleet's.
 ///
 /// # Errors
 /// As [`plan`].
 pub fn fleet(question: &Question<'_>, size: Size) -> Result<Fleet, PlanError> {
-    let own = plan(question)?;
     let n = f64::from(size.devices);
+    let mut each = question.workload.clone();
+    for whole in [
+        &mut each.expenses.staff_hours_month,
+        &mut each.expenses.training_usd,
+    ] {
+        *whole = whole.map(|whole| whole / n);
+    }
+    let own = plan(&Question {
+        workload: &each,
+        ..*question
+    })?;
     let users_central = (n * size.at_once).ceil().max(1.0) as u32;
     let one = question.workload;
     let central = Workload {
@@ -67,6 +77,10 @@ pub fn fleet(question: &Question<'_>, size: Size) -> Result<Fleet, PlanError> {
         requests_per_day: one.requests_per_day * n,
         budget_usd: one.budget_usd.map(|usd| usd * n),
         budget_usd_month: one.budget_usd_month.map(|usd| usd * n),
+        expenses: Expenses {
+            egress_gb_month: one.expenses.egress_gb_month.map(|gb| gb * n),
+            ..one.expenses
+        },
         ..one.clone()
     };
     let central = plan(&Question {
@@ -152,13 +166,7 @@ mod tests {
             toml::from_str("model = 'small-1b'\nrequests_per_day = 20.0").expect("parses");
         let workload = form.complete(&thresholds()).expect("makes sense");
         let catalogue = catalogue();
-        let question = Question {
-            workload: &workload,
-            catalogue: &catalogue,
-            here: None,
-            model: None,
-            today: today(),
-        };
+        let question = Question::new(&workload, &catalogue, today());
         let size = Size {
             devices: 50,
             at_once: 0.1,

@@ -3,7 +3,8 @@
 //! Outside the peak, half of the users come. A machine that serves those as well as is wanted, but not all of them at once, is
 //! joined with the cheapest rented one that serves the others; that is paid for in the hours of the peak alone.
 
-use super::candidate::{Field, Place};
+use super::candidate::Place;
+use super::field::Field;
 use super::judge::{self, Court, Pick};
 use super::money::{self, Side};
 use super::verdict::{Requirement, Verdict};

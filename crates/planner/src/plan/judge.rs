@@ -1,17 +1,21 @@
 //! One candidate before the requirements: what it would do, what it would cost, and the first thing that it fails.
 
+use std::ops::Range;
+
 use troika_base::{Bytes, DeviceKind, Estimate};
 
-use super::candidate::{Candidate, Place, Rig, Sharing};
+use super::candidate::{Candidate, Place};
 use super::choose;
 use super::money::{self, Side};
+use super::rig::{Rig, Sharing};
 use super::risk;
 use super::verdict::{Lost, Requirement, Verdict};
 use super::workload::{Acquire, Privacy, Supply, Workload};
-use crate::catalogue::{Catalogue, Country, Date};
+use crate::catalogue::{self, Catalogue, Country, Date};
 use crate::cost::{self, Forecast, MemoryNeed, Refusal, Work};
 use crate::model::ModelShape;
 use crate::quantization::Quantization;
+use crate::tco::Bill;
 
 /// What all candidates are judged by.
 pub(super) struct Court<'a> {
@@ -55,12 +59,19 @@ pub(super) fn forecast(
     work: &Work,
     workload: &Workload,
 ) -> Result<Forecast, Refusal> {
-    let run = |devices| {
-        let setup = rig.setup(devices, workload.ecosystem);
-        cost::forecast(&setup, model, quantization, work, rig.calibration.as_ref())
+    let run = |members: Range<usize>| {
+        let setup = rig.setup(members.clone(), workload.ecosystem);
+        let calibrated = rig.calibrated(members.clone());
+        let factors = calibrated.map(|calibrated| &calibrated.factors);
+        let mut forecast = cost::forecast(&setup, model, quantization, work, factors)?;
+        if let Some(calibrated) = calibrated {
+            let name = &rig.members[members.start].device.name;
+            forecast.terms.extend(calibrated.terms(name));
+        }
+        Ok(forecast)
     };
     if rig.sharing != Sharing::Phases {
-        return run(0..rig.devices.len());
+        return run(0..rig.members.len());
     }
     let (reads, writes) = (run(0..1)?, run(1..2)?);
     let memory = MemoryNeed {
@@ -88,18 +99,40 @@ pub(super) fn forecast(
     })
 }
 
+/// What each rig runs.
+///
+/// A rig with a processor for what does not fit runs what its cards run alone, wherever there is no other choice and it fits.
+pub(super) fn picks(rigs: &[Rig], court: &Court<'_>) -> Vec<Pick> {
+    let has_choice = court.models.len() * court.quantizations.len() > 1;
+    let mut picks: Vec<Pick> = Vec::with_capacity(rigs.len());
+    for rig in rigs {
+        let alone = rig.alone.map(|at| &picks[at]);
+        let alone = alone.filter(|pick| !has_choice && pick.outcome.is_ok());
+        let pick = alone.cloned().unwrap_or_else(|| pick(rig, court));
+        picks.push(pick);
+    }
+    picks
+}
+
+/// Whether a rig's processor has nothing to do: its cards run the same alone.
+pub(super) fn is_idle(rig: &Rig, pick: &Pick, picks: &[Pick]) -> bool {
+    let alone = rig.alone.map(|at| &picks[at]);
+    alone.is_some_and(|alone| {
+        let same = (alone.model, alone.quantization) == (pick.model, pick.quantization);
+        same && alone.outcome.is_ok()
+    })
+}
+
 /// The best that a rig can run: the first model and form that fit and are fast enough, else the first that fit.
 pub(super) fn pick(rig: &Rig, court: &Court<'_>) -> Pick {
     let work = court.workload.work(court.workload.users);
     let has: u64 = rig
-        .devices
-        .iter()
-        .filter_map(|(device, _)| Some(device.memory?.0))
+        .devices()
+        .filter_map(|device| Some(device.memory?.0))
         .sum();
     let reads_gbs: f64 = rig
-        .devices
-        .iter()
-        .filter_map(|(device, _)| device.bandwidth_peak_gbs)
+        .devices()
+        .filter_map(|device| device.bandwidth_peak_gbs)
         .sum();
     let many = court.models.len() * court.quantizations.len() > 1;
     let mut fallback: Option<Pick> = None;
@@ -145,7 +178,7 @@ pub(super) fn judge(
     let workload = court.workload;
     let model = &court.models[pick.model];
     let forecast = pick.outcome.as_ref().ok();
-    let side = forecast.and_then(|forecast| Side::of(candidate, forecast, workload, court.country));
+    let side = forecast.and_then(|forecast| Side::of(candidate, forecast, court));
     let bill = side.as_ref().map(Side::bill);
     let busy_hours = forecast.map(|forecast| {
         let usage = money::usage(
@@ -163,12 +196,14 @@ pub(super) fn judge(
         place: candidate.place,
         model: model.name.clone(),
         quantization: court.quantizations[pick.quantization].name.clone(),
+        calibrated: calibrations(rig),
         meets: false,
         lost: None,
         forecast: forecast.cloned(),
         memory_bytes: memory_bytes(rig),
         busy_hours,
         outlay: candidate.outlay.clone(),
+        training_usd: workload.expenses.training_usd,
         bill,
         break_even: Vec::new(),
         risks: risk::risks(candidate, forecast, workload, court.catalogue, court.today),
@@ -188,14 +223,26 @@ pub(super) fn judge(
     (verdict, side)
 }
 
+/// Whose measurements the rig's speeds are corrected by.
+fn calibrations(rig: &Rig) -> Option<String> {
+    let each = match rig.sharing {
+        Sharing::Split(_) => vec![rig.calibrated(0..rig.members.len())],
+        Sharing::Phases => vec![rig.calibrated(0..1), rig.calibrated(1..2)],
+    };
+    let sources = each.into_iter().flatten();
+    sources
+        .map(|calibrated| calibrated.source.clone())
+        .reduce(|a, b| format!("{a}; {b}"))
+}
+
 /// Memory of all devices together; what they share counts once.
 fn memory_bytes(rig: &Rig) -> Option<u64> {
     if let (Sharing::Phases, Some(pool)) = (rig.sharing, rig.pool) {
         return Some(pool.0);
     }
-    rig.devices
+    rig.members
         .iter()
-        .map(|(device, free)| Some(free.or(device.memory)?.0))
+        .map(|member| Some(member.memory_free.or(member.device.memory)?.0))
         .sum()
 }
 
@@ -226,7 +273,7 @@ fn allowed(candidate: &Candidate<'_>, workload: &Workload) -> Result<(), Lost> {
     if workload.supply == Supply::Battery && !candidate.has_battery && place != Place::Rent {
         let class = candidate
             .class
-            .map_or("this machine", super::chip::class_name);
+            .map_or("this machine", catalogue::class_name);
         return Err(lost(
             Requirement::Supply,
             format!("has no battery ({class})"),
@@ -252,10 +299,7 @@ const NPU_PARAMS_MAX: f64 = 21.5e9;
 
 /// Whether a model is one that software for NPUs is known to run.
 fn npu_holds(rig: &Rig, forecast: &Forecast, model: &ModelShape) -> Result<(), Lost> {
-    let is_npu = rig
-        .devices
-        .iter()
-        .any(|(device, _)| device.kind == DeviceKind::Npu);
+    let is_npu = rig.devices().any(|device| device.kind == DeviceKind::Npu);
     if !is_npu || model.params as f64 <= NPU_PARAMS_MAX {
         return Ok(());
     }
@@ -302,7 +346,7 @@ fn ttft_floor_s(rig: &Rig, model: &ModelShape, workload: &Workload) -> Option<f6
         let rates = device.rates.iter().chain(&device.rates_measured);
         rates.filter_map(|rate| rate.dense_tops).reduce(f64::max)
     };
-    let peaks = rig.devices.iter().filter_map(|(device, _)| peak(device));
+    let peaks = rig.devices().filter_map(peak);
     let tops: f64 = peaks.sum();
     (tops > 0.0).then(|| {
         2.0 * model.params_active as f64 * f64::from(workload.prompt_tokens) / (tops * 1e12)
@@ -351,7 +395,7 @@ pub(super) fn affordable(verdict: &Verdict, workload: &Workload) -> Result<(), L
         let reason = "no price is known: add a [[price]] to the catalogue to rank it".to_owned();
         return Err(lost(Requirement::Price, reason));
     };
-    let purchase = verdict.purchase_usd().unwrap_or(0.0);
+    let purchase = verdict.start_usd().unwrap_or(0.0);
     if let Some(budget) = workload.budget_usd {
         if purchase > budget {
             return Err(lost(
@@ -361,7 +405,8 @@ pub(super) fn affordable(verdict: &Verdict, workload: &Workload) -> Result<(), L
         }
         // Who names one sum means all of it: rent has to come out of it for as long as a machine would last.
         let months = workload.lifetime_months;
-        let rent = verdict.bill.as_ref().map_or(0.0, |bill| bill.rent.value) * months;
+        let each = |bill: &Bill| bill.rent.value + bill.egress.value;
+        let rent = verdict.bill.as_ref().map_or(0.0, each) * months;
         if workload.budget_usd_month.is_none() && purchase + rent > budget {
             let reason = format!(
                 "costs {:.0} USD in {months:.0} months, {budget:.0} are given",

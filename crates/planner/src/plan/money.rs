@@ -3,10 +3,14 @@
 use troika_base::Estimate;
 
 use super::candidate::{Candidate, Place};
-use super::workload::Workload;
-use crate::catalogue::{Billing, Country};
+use super::judge::Court;
+use super::workload::{Expenses, Workload};
+use crate::catalogue::{Billing, Catalogue, Country};
 use crate::cost::Forecast;
-use crate::tco::{self, Bill, BillingUnit, Costs, DAYS_PER_MONTH, Power, Purchase, Rent, Use};
+use crate::tco::{
+    self, Bill, BillingUnit, Costs, DAYS_PER_MONTH, Egress, Once, Power, Purchase, Rent, Staff,
+    Tariff, Use,
+};
 
 /// Share of the work that is lost when a provider takes a node back, and is done again.
 const SPOT_REDONE: f64 = 0.05;
@@ -23,13 +27,19 @@ impl Side {
     pub(super) fn of(
         candidate: &Candidate<'_>,
         forecast: &Forecast,
-        workload: &Workload,
-        country: &Country,
+        court: &Court<'_>,
     ) -> Option<Self> {
+        let Court {
+            workload, country, ..
+        } = *court;
+        let expenses = &workload.expenses;
         let mut costs = Costs::free(candidate.name.clone());
         match candidate.place {
             Place::Here => {}
-            Place::Rent => costs.rent = Some(rent(candidate)?),
+            Place::Rent => {
+                costs.rent = Some(rent(candidate)?);
+                costs.egress.extend(egress(candidate, expenses, court.catalogue));
+            }
             Place::Buy | Place::BuyAndRent => {
                 let outlay = candidate.outlay.as_ref()?;
                 costs.purchase = Some(Purchase {
@@ -49,8 +59,19 @@ impl Side {
                 .outlay
                 .as_ref()
                 .and_then(|outlay| outlay.host_idle_w);
-            costs.power = power(forecast, host_w.unwrap_or(0.0), country);
+            let overhead = expenses.pue.unwrap_or(1.0) - 1.0;
+            costs.power = power(forecast, host_w.unwrap_or(0.0), overhead, country);
+            costs.staff = expenses.staff_usd_hour.map(|usd_hour| Staff {
+                hours_month: expenses.staff_hours_month.unwrap_or(0.0),
+                hours_month_each: 0.0,
+                usd_hour,
+            });
         }
+        costs.once.extend(expenses.training_usd.map(|usd| Once {
+            name: "training".to_owned(),
+            usd: Estimate::exact(usd),
+            serves_months: expenses.training_months.unwrap_or(f64::INFINITY),
+        }));
         let usage = usage(
             forecast,
             workload,
@@ -61,9 +82,17 @@ impl Side {
     }
 
     /// The same for a part of the requests, in a part of the day.
+    ///
+    /// Data out goes with the requests. The training is paid for once, by whoever the part belongs to.
     pub(super) fn part(&self, requests_per_day: f64, hours_per_day: f64) -> Self {
+        let share = requests_per_day / self.usage.requests_per_day;
+        let mut costs = self.costs.clone();
+        costs.once.clear();
+        for egress in &mut costs.egress {
+            egress.gb_month = egress.gb_month.map(|gb| gb * share);
+        }
         Self {
-            costs: self.costs.clone(),
+            costs,
             usage: Use {
                 requests_per_day,
                 hours_per_day,
@@ -75,6 +104,11 @@ impl Side {
     /// When this one has cost no more than another.
     pub(super) fn break_even(&self, other: &Self) -> tco::BreakEven {
         tco::break_even(&self.costs, &self.usage, &other.costs, &other.usage)
+    }
+
+    /// What would make another one the cheaper one of the two, or the dearer.
+    pub(super) fn sensitivity(&self, other: &Self) -> Vec<tco::Flip> {
+        tco::sensitivity(&self.costs, &self.usage, &other.costs, &other.usage)
     }
 
     /// The same as one that also pays so much rent a month.
@@ -152,15 +186,32 @@ fn rent(candidate: &Candidate<'_>) -> Option<Rent> {
     })
 }
 
+/// Data that leaves a rented node's cloud; `None` where none does, or no price of it is known, which is a risk of its own.
+fn egress(
+    candidate: &Candidate<'_>,
+    expenses: &Expenses,
+    catalogue: &Catalogue,
+) -> Option<Egress> {
+    let gb_month = expenses.egress_gb_month?;
+    let offer = candidate.offer?;
+    let row = catalogue.egress_of(&offer.provider, expenses.egress_to.unwrap_or_default())?;
+    Some(Egress {
+        destination: format!("{:?}", row.destination).to_lowercase(),
+        tariff: Tariff::try_from(row).ok()?,
+        gb_month: Estimate::exact(gb_month),
+        source: format!("{}, {}", row.provider, row.source.date),
+    })
+}
+
 /// Watts by phase, with those of what stands around the devices; `None` where no watts are known.
-fn power(forecast: &Forecast, host_w: f64, country: &Country) -> Option<Power> {
+fn power(forecast: &Forecast, host_w: f64, overhead: f64, country: &Country) -> Option<Power> {
     let with_host = |watts: Estimate| watts.map(|watts| watts + host_w);
     let decode = forecast.watts_decode?;
     Some(Power {
         idle_w: with_host(forecast.watts_idle.unwrap_or(Estimate::exact(0.0))),
         prefill_w: with_host(forecast.watts_prefill.unwrap_or(decode)),
         decode_w: with_host(decode),
-        overhead: 0.0,
+        overhead,
         usd_kwh: Estimate::exact(country.usd_kwh),
         source: format!(
             "forecast; electricity of {}, {}",

@@ -8,6 +8,15 @@ use super::workload::{Task, Workload};
 use crate::catalogue::{Block, Catalogue, Chip, Date, Kind, State, Support, Unit};
 use crate::cost::{Backend, Forecast};
 
+/// The software of a word in the catalogue's matrix.
+pub(super) fn backend_of(name: &str) -> Option<Backend> {
+    use Backend::{CoreMl, Cpu, Cuda, Metal, OpenVino, Qnn, Rocm, Sycl, VitisAi, Vulkan};
+    let all = [
+        Cuda, Rocm, Metal, Vulkan, Sycl, OpenVino, Qnn, VitisAi, CoreMl, Cpu,
+    ];
+    all.into_iter().find(|&backend| runtime_name(backend) == name)
+}
+
 /// The word for software in the catalogue's matrix.
 pub fn runtime_name(backend: Backend) -> &'static str {
     match backend {
@@ -116,6 +125,7 @@ pub(super) fn risks(
         }
     }
     of_money(&mut risks, candidate, catalogue, today);
+    of_egress(&mut risks, candidate, workload, catalogue);
     if let Some(forecast) = forecast {
         of_forecast(&mut risks, forecast, workload);
     }
@@ -262,6 +272,30 @@ fn of_money(risks: &mut Vec<Risk>, candidate: &Candidate<'_>, catalogue: &Catalo
         risks.push(Risk {
             what: format!("{} states no availability for it", offer.provider),
             source: source(),
+        });
+    }
+}
+
+/// Data out whose price nobody told is not in the bill, which is said.
+fn of_egress(
+    risks: &mut Vec<Risk>,
+    candidate: &Candidate<'_>,
+    workload: &Workload,
+    catalogue: &Catalogue,
+) {
+    let expenses = &workload.expenses;
+    let gb = expenses.egress_gb_month.filter(|&gb| gb > 0.0);
+    let (Some(gb), Some(offer)) = (gb, candidate.offer) else {
+        return;
+    };
+    let to = expenses.egress_to.unwrap_or_default();
+    if catalogue.egress_of(&offer.provider, to).is_none() {
+        risks.push(Risk {
+            what: format!(
+                "what {} asks for data out is not known: {gb} GB a month are not in the bill",
+                offer.provider
+            ),
+            source: "the catalogue's prices of data out".to_owned(),
         });
     }
 }

@@ -36,7 +36,6 @@ pub(crate) fn here() -> Here {
         id: id.to_owned(),
         profile,
         memory_free: None,
-        calibration: None,
         blocked: None,
     };
     let rate = |unit, format, dense| Rate {

@@ -15,12 +15,10 @@ fn planned(text: &str) -> Plan {
 }
 
 fn asked(text: &str, here: Option<&Here>) -> Result<Plan, PlanError> {
+    let (workload, catalogue) = (workload(text), catalogue());
     plan(&Question {
-        workload: &workload(text),
-        catalogue: &catalogue(),
         here,
-        model: None,
-        today: today(),
+        ..Question::new(&workload, &catalogue, today())
     })
 }
 
@@ -347,12 +345,10 @@ fn the_whole_catalogue_is_judged_quickly() {
         return;
     };
     let workload = workload(&format!("model = {:?}", model.name));
+    let here = here();
     let question = Question {
-        workload: &workload,
-        catalogue: builtin,
-        here: Some(&here()),
-        model: None,
-        today: today(),
+        here: Some(&here),
+        ..Question::new(&workload, builtin, today())
     };
     let start = Instant::now();
     let plan = plan(&question).expect("is a plan");

@@ -8,10 +8,13 @@
 use serde::Serialize;
 use troika_base::{DeviceKind, DeviceProfile, Estimate, NumberFormat, Unit};
 
-use super::candidate::{Candidate, Field, Here, Place, Rig};
+use super::candidate::{Candidate, Place};
+use super::Question;
+use super::field::Field;
+use super::rig::Rig;
 use super::verdict::{Lost, Requirement};
 use super::workload::{Acquire, Privacy, Workload};
-use crate::catalogue::{Catalogue, Country};
+use crate::catalogue::Country;
 use crate::cost::Term;
 use crate::model::ModelShape;
 
@@ -178,17 +181,21 @@ pub fn operations(model: &ModelShape, run: &Run) -> f64 {
 pub fn plan(
     model: &ModelShape,
     run: &Run,
-    workload: &Workload,
-    (here, catalogue, country): (Option<&Here>, &Catalogue, &Country),
+    question: &Question<'_>,
+    country: &Country,
 ) -> TrainPlan {
-    let field = Field::new(here, catalogue);
+    let workload = question.workload;
+    let field = Field::new(question.ground());
     let memory = memory(model, run);
     let operations = operations(model, run);
     let judge = |candidate: &Candidate<'_>| {
         let rig = &field.rigs[candidate.rig];
         judge(candidate, rig, (&memory, operations), workload, country)
     };
-    let mut verdicts: Vec<_> = field.candidates.iter().map(judge).collect();
+    // A processor that takes what does not fit cards trains nothing with them.
+    let trains = |candidate: &&Candidate<'_>| field.rigs[candidate.rig].alone.is_none();
+    let candidates = field.candidates.iter().filter(trains);
+    let mut verdicts: Vec<_> = candidates.map(judge).collect();
     break_even(&mut verdicts);
     verdicts.sort_by(|a, b| {
         // Whoever buys for one run pays all of it; `break_even_runs` says when that is made good.
@@ -238,7 +245,7 @@ fn judge(
         terms: Vec::new(),
     };
     let rate = able(candidate, rig, memory, workload).and_then(|()| {
-        let rates: Option<Vec<_>> = rig.devices.iter().map(|(device, _)| rate(device)).collect();
+        let rates: Option<Vec<_>> = rig.devices().map(rate).collect();
         rates.ok_or_else(|| {
             lost(
                 Requirement::Facts,
@@ -300,25 +307,21 @@ fn able(
     if let Some(why) = &candidate.blocked {
         return Err(lost(Requirement::Usable, why.clone()));
     }
-    if rig
-        .devices
-        .iter()
-        .any(|(device, _)| device.kind == DeviceKind::Npu)
-    {
+    if rig.devices().any(|device| device.kind == DeviceKind::Npu) {
         return Err(lost(Requirement::Software, NPU_REASON.to_owned()));
     }
-    let kinds = rig.devices.iter().map(|(device, _)| device.kind);
-    if kinds.clone().any(|kind| kind != rig.devices[0].0.kind) {
+    let kind = rig.members[0].device.kind;
+    if rig.devices().any(|device| device.kind != kind) {
         return Err(lost(
             Requirement::Software,
             "training is not split over unlike devices".to_owned(),
         ));
     }
-    let needs = memory.per_device(rig.devices.len());
+    let needs = memory.per_device(rig.members.len());
     let least = rig
-        .devices
+        .members
         .iter()
-        .map(|(device, free)| free.or(device.memory))
+        .map(|member| member.memory_free.or(member.device.memory))
         .min()
         .flatten();
     match least {
@@ -388,9 +391,8 @@ fn cost(
         "data sheet; share reached: assumed, 0.2 to 0.5",
     ));
     let limits: Option<Vec<f64>> = rig
-        .devices
-        .iter()
-        .map(|(device, _)| device.watts_busy.or(device.watts_limit))
+        .devices()
+        .map(|device| device.watts_busy.or(device.watts_limit))
         .collect();
     if let Some(limits) = limits {
         let watts = limits.iter().sum::<f64>() * POWER_SHARE;
@@ -460,7 +462,7 @@ fn break_even(verdicts: &mut [TrainVerdict]) {
 mod tests {
     use super::*;
     use crate::plan::choose::named;
-    use crate::plan::testing::{catalogue, here, thresholds};
+    use crate::plan::testing::{catalogue, here, thresholds, today};
     use crate::plan::workload::Form;
 
     fn run(method: Method) -> Run {
@@ -480,12 +482,12 @@ mod tests {
             .complete(&thresholds())
             .expect("makes sense");
         let country = catalogue.country("US").expect("is there");
-        plan(
-            &model,
-            &run(method),
-            &workload,
-            (Some(&here()), &catalogue, country),
-        )
+        let here = here();
+        let question = Question {
+            here: Some(&here),
+            ..Question::new(&workload, &catalogue, today())
+        };
+        plan(&model, &run(method), &question, country)
     }
 
     #[test]

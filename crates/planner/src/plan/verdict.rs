@@ -81,6 +81,9 @@ pub struct Verdict {
     pub model: String,
     /// How that model's weights are stored.
     pub quantization: String,
+    /// Whose measurements its speeds are corrected by: `your run of llama-bench b6123, 2026-11-20: llama 8B Q4_K_M`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibrated: Option<String>,
     /// Whether it meets all that is wanted; whether others do it better is another question.
     pub meets: bool,
     /// Why it lost; absent for those that are left.
@@ -93,6 +96,9 @@ pub struct Verdict {
     pub busy_hours: Option<Estimate>,
     /// What buying it costs.
     pub outlay: Option<Outlay>,
+    /// US dollars of the training that comes before, where one is paid for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub training_usd: Option<f64>,
     /// What a month costs; absent where no price is known.
     pub bill: Option<Bill>,
     /// Against the others that are left.
@@ -105,7 +111,12 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// US dollars to spend before the first day.
+    /// US dollars to spend before the first day: hardware and training.
+    pub fn start_usd(&self) -> Option<f64> {
+        Some(self.purchase_usd()? + self.training_usd.unwrap_or(0.0))
+    }
+
+    /// US dollars of the hardware that is bought.
     pub fn purchase_usd(&self) -> Option<f64> {
         match self.place {
             Place::Here | Place::Rent => Some(0.0),

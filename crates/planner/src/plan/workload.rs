@@ -4,8 +4,11 @@
 //! and free of contradictions: what was left out is filled in by the task and the catalogue's thresholds. Both have
 //! the same field names, so a printed workload can be read again.
 
+mod expenses;
 #[cfg(test)]
 mod tests;
+
+pub use self::expenses::Expenses;
 
 use serde::{Deserialize, Serialize};
 
@@ -195,6 +198,9 @@ pub struct Form {
     pub country: Option<String>,
     pub ecosystem: Option<Backend>,
     pub prefer: Option<Prefer>,
+    /// A table of its own, so it stands last.
+    #[serde(default)]
+    pub expenses: Expenses,
 }
 
 /// Work to be done, complete and without contradiction.
@@ -254,6 +260,9 @@ pub struct Workload {
     pub ecosystem: Option<Backend>,
     /// What decides between those that do all that is wanted.
     pub prefer: Prefer,
+    /// What is paid beside hardware, rent and electricity.
+    #[serde(skip_serializing_if = "Expenses::is_empty")]
+    pub expenses: Expenses,
 }
 
 /// Why a workload makes no sense.
@@ -268,6 +277,14 @@ pub enum WorkloadError {
         value: f64,
         /// What it has to be.
         want: &'static str,
+    },
+    /// A number that says nothing without another.
+    #[error("`{field}` is given without `{needs}`, which it needs")]
+    Incomplete {
+        /// The field's name.
+        field: &'static str,
+        /// The other's.
+        needs: &'static str,
     },
     /// Two wishes that exclude each other.
     #[error("`{first}` and `{second}` contradict each other: {why}")]
@@ -310,6 +327,7 @@ impl Form {
             country: self.country.or(other.country),
             ecosystem: self.ecosystem.or(other.ecosystem),
             prefer: self.prefer.or(other.prefer),
+            expenses: self.expenses.or(other.expenses),
         }
     }
 
@@ -352,8 +370,10 @@ impl Form {
             country: self.country.unwrap_or_else(|| "US".to_owned()),
             ecosystem: self.ecosystem,
             prefer: self.prefer.unwrap_or_default(),
+            expenses: self.expenses,
         };
         workload.check_ranges()?;
+        workload.expenses.check()?;
         workload.check_pairs()?;
         Ok(workload)
     }

@@ -1,16 +1,17 @@
-//! From the catalogue's rows to what the cost model takes: a chip's blocks become devices, a model's row a shape.
+//! From the catalogue's chips to what the cost model takes: a chip's blocks become devices.
 //!
 //! Figures are passed on as they stand; a rate that is only known with sparsity stays so, and the cost model passes over it.
+//! What a model's row becomes is in [`super::shape`].
 
 use troika_base::{Basis, Bytes, DeviceKind, DeviceProfile, MemoryPool, NumberFormat, Rate, Unit};
 
-use crate::catalogue::{self, Block, Chip, Class, Format, Kind, Memory};
+use super::chip::{self, Block, Chip, Class, Format, Kind, Memory};
 
 /// A gigabyte of memory as it is sold.
-pub(super) const GB_SOLD: f64 = (1u64 << 30) as f64;
+pub(crate) const GB_SOLD: f64 = (1u64 << 30) as f64;
 
 /// The word for a class, as profiles have it.
-pub(super) fn class_name(class: Class) -> &'static str {
+pub(crate) fn class_name(class: Class) -> &'static str {
     match class {
         Class::Desktop => "desktop",
         Class::Laptop => "laptop",
@@ -109,7 +110,7 @@ fn family(chip: &Chip, block: Block) -> Option<String> {
     }
 }
 
-fn rate(rate: &catalogue::Rate) -> Rate {
+fn rate(rate: &chip::Rate) -> Rate {
     Rate {
         format: match rate.format {
             Format::Fp64 => NumberFormat::Fp64,
@@ -125,8 +126,8 @@ fn rate(rate: &catalogue::Rate) -> Rate {
             Format::Binary => NumberFormat::Binary,
         },
         unit: match rate.unit {
-            catalogue::Unit::Vector => Unit::Vector,
-            catalogue::Unit::Matrix => Unit::Matrix,
+            chip::Unit::Vector => Unit::Vector,
+            chip::Unit::Matrix => Unit::Matrix,
         },
         dense_tops: rate.dense,
         sparse_tops: rate.sparse,
