@@ -3,12 +3,14 @@
 mod ask;
 mod build;
 mod check;
+mod described;
 mod flags;
 mod fleet;
 mod here;
 mod import;
 mod measurements;
 mod page;
+mod speeds;
 mod text;
 mod train;
 
@@ -19,8 +21,10 @@ use clap::Subcommand;
 use troika_planner::catalogue::{Catalogue, Date};
 use troika_planner::model::{ModelShape, read_file};
 use troika_planner::plan::workload::{BEST, Form, Workload};
-use troika_planner::plan::{self, Here, Plan, PlanError, Question};
+use troika_planner::plan::{self, Described, Here, Measured, PlanError, Question};
+use troika_planner::quantization::Quantization;
 
+use crate::commands::devices;
 use crate::exit::WrongUse;
 use crate::home::Home;
 use crate::model;
@@ -35,6 +39,8 @@ Examples:
   troika plan --model llama-3.1-8b --users 4 --tps 15      what does it, here, bought or rented
   troika plan --task agent --budget 2500 --explain 3090    every number of one candidate
   troika plan --workload office.toml --html plan.html      a page to pass on
+  troika plan --model llama-3.1-8b --device-name Newcomer --bandwidth 640 --memory-gb 16 --int8-tops 300
+                                                           a device that the catalogue lacks, beside all others
   troika plan build --budget 2500                          parts lists
   troika plan train --model llama-3.1-8b --tokens 10000000 fine-tuning: memory, hours, joules, money
   troika plan fleet --devices 200 --budget 800             many machines alike
@@ -51,7 +57,11 @@ pub(crate) struct PlanArgs {
     #[command(flatten)]
     limits: flags::LimitArgs,
     #[command(flatten)]
+    expenses: flags::ExpenseArgs,
+    #[command(flatten)]
     input: InputArgs,
+    #[command(flatten)]
+    device: described::DeviceArgs,
     #[command(flatten)]
     answer: AnswerArgs,
 }
@@ -65,7 +75,7 @@ struct InputArgs {
     /// Leave this machine out
     #[arg(long, global = true)]
     elsewhere: bool,
-    /// Memory bandwidth of this machine's processor, in GB/s, where it was not measured
+    /// Memory bandwidth in GB/s: of --device-name, else of this machine's processor where it was not measured
     #[arg(long, value_name = "GBS", allow_negative_numbers = true, global = true)]
     bandwidth: Option<f64>,
 }
@@ -121,6 +131,10 @@ struct Desk {
     catalogue: Catalogue,
     /// This machine, unless it is left out.
     here: Option<Here>,
+    /// A device that the catalogue lacks, if one is described.
+    described: Option<Described>,
+    /// Speeds that were measured.
+    measured: Measured,
     /// What flags and file say.
     form: Form,
     today: Date,
@@ -138,62 +152,57 @@ impl Desk {
         }
         let home = Home::from_env()?;
         let catalogue = Catalogue::with_user_rows(&home.path().join("catalogue"))?;
-        let mut form = flags::form(&args.workload, &args.limits);
+        let mut form = flags::form(&args.workload, &args.limits, &args.expenses);
         if let Some(file) = &args.input.file {
             form = form.or(read_form(file)?);
         }
-        let here = match args.input.elsewhere {
-            true => None,
-            false => Some(here::find(&home, args.input.bandwidth, console)),
-        };
+        let described = args.device.described(args.input.bandwidth)?;
+        let machine = (!args.input.elsewhere).then(|| devices::known(&home, console));
+        // A bandwidth is that of the device that is described, if there is one.
+        let bandwidth = args.input.bandwidth.filter(|_| described.is_none());
         Ok(Self {
+            measured: speeds::known(&home, machine.as_ref(), &catalogue, console),
+            here: machine.map(|machine| here::find(&machine, bandwidth)),
             home,
             catalogue,
-            here,
+            described,
             form,
             today: Date::today(),
         })
     }
 
-    /// The workload that a form comes to.
-    fn workload(&self, form: Form) -> anyhow::Result<Workload> {
-        let complete = form.complete(self.catalogue.thresholds());
-        complete.map_err(|error| WrongUse(error.to_string()).into())
+    /// The workload that a form comes to, with its model if that is a file.
+    ///
+    /// A file's weights are as it has them, unless another form of them is asked for.
+    fn asked(&self, form: Form) -> anyhow::Result<Asked> {
+        let file = match form.model.as_deref() {
+            Some(name) => self.file(name)?,
+            None => None,
+        };
+        let own = file.as_ref().map(|(_, own)| own.name.clone());
+        let form = Form {
+            quantization: form.quantization.or(own),
+            ..form
+        };
+        let workload = form.complete(self.catalogue.thresholds());
+        let workload = workload.map_err(|error| WrongUse(error.to_string()))?;
+        Ok(Asked { workload, file })
     }
 
-    /// What is asked with a workload.
-    fn question<'a>(
-        &'a self,
-        workload: &'a Workload,
-        model: Option<&'a ModelShape>,
-    ) -> Question<'a> {
+    /// The question of a workload.
+    fn question<'a>(&'a self, asked: &'a Asked) -> Question<'a> {
         Question {
-            workload,
-            catalogue: &self.catalogue,
             here: self.here.as_ref(),
-            model,
-            today: self.today,
+            described: self.described.as_ref(),
+            measured: Some(&self.measured),
+            model: asked.file.as_ref().map(|(shape, own)| (shape, own)),
+            ..Question::new(&asked.workload, &self.catalogue, self.today)
         }
     }
 
-    /// The plan of a workload.
-    fn plan(&self, workload: &Workload) -> anyhow::Result<Plan> {
-        let model = self.model(&workload.model)?;
-        plan::plan(&self.question(workload, model.as_ref())).map_err(wrong_use)
-    }
-
-    /// The same, with this machine left out.
-    fn plan_without_here(&self, workload: &Workload) -> anyhow::Result<Plan> {
-        let model = self.model(&workload.model)?;
-        let question = Question {
-            here: None,
-            ..self.question(workload, model.as_ref())
-        };
-        plan::plan(&question).map_err(wrong_use)
-    }
-
-    /// The shape of a model that is a file or installed; `None` for one that the catalogue has to know.
-    fn model(&self, name: &str) -> anyhow::Result<Option<ModelShape>> {
+    /// The shape of a model that is a file or installed, and the sizes of its weights; `None` for one that the catalogue has
+    /// to know.
+    fn file(&self, name: &str) -> anyhow::Result<Option<(ModelShape, Quantization)>> {
         if name == BEST {
             return Ok(None);
         }
@@ -203,10 +212,16 @@ impl Desk {
             model::Found::NoSuchFile => return Err(model::no_such_file(name)),
             model::Found::Other(_) => return Ok(None),
         };
-        let file = source.open()?;
-        let (shape, _) = read_file(&file).with_context(|| format!("cannot plan with {name:?}"))?;
-        Ok(Some(shape))
+        let read = read_file(&source.open()?);
+        read.map(Some)
+            .with_context(|| format!("cannot plan with {name:?}"))
     }
+}
+
+/// A workload, and its model if that is a file.
+struct Asked {
+    workload: Workload,
+    file: Option<(ModelShape, Quantization)>,
 }
 
 /// What a plan refuses is what was asked for.
@@ -231,12 +246,13 @@ fn plan_it(args: &PlanArgs, desk: &Desk, console: &Console) -> anyhow::Result<()
     if form == Form::default() && args.input.file.is_none() && !console.json && ask::is_possible() {
         form = ask::questions(&desk.catalogue)?;
     }
-    let workload = desk.workload(form)?;
+    let asked = desk.asked(form)?;
     let answer = &args.answer;
     if answer.print_workload {
-        return output::answer(toml::to_string(&workload).context("cannot write the workload")?);
+        let text = toml::to_string(&asked.workload).context("cannot write the workload")?;
+        return output::answer(text);
     }
-    let plan = desk.plan(&workload)?;
+    let plan = plan::plan(&desk.question(&asked)).map_err(wrong_use)?;
     if let Some(path) = &answer.html {
         std::fs::write(path, page::html(&plan)?)
             .with_context(|| format!("cannot write {}", path.display()))?;

@@ -1,5 +1,7 @@
 //! What was measured: a value, how much it varied, and under which circumstances.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use troika_base::Unit;
 
@@ -58,6 +60,9 @@ pub struct Theory {
 pub struct ModelRun {
     /// As its file names it.
     pub name: String,
+    /// Where that file was, if it is one: from it, whoever compares has the shape of the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
     /// The format that most of its bytes are in.
     pub quantization: String,
     /// All of them.
@@ -172,7 +177,8 @@ impl Measurement {
                 of.device.clone(),
                 of.quantity,
                 of.of.clone(),
-                of.model.clone(),
+                // The same model in another place is the same.
+                of.model.clone().map(|run| ModelRun { path: None, ..run }),
                 of.threads,
                 of.isa.clone(),
             )

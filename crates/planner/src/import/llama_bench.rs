@@ -4,7 +4,8 @@ use super::json::Entry;
 use super::{Conditions, Measurement, Skipped, What};
 
 /// Fields that are worth keeping by their own names.
-const MORE: [&str; 11] = [
+const MORE: [&str; 12] = [
+    "model_n_params",
     "n_batch",
     "n_ubatch",
     "type_k",

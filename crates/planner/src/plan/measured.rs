@@ -10,7 +10,7 @@ use serde::Serialize;
 use troika_base::{DType, DeviceKind, DeviceProfile};
 
 use super::risk::backend_of;
-use crate::catalogue::{self, Block, Catalogue, Chip, strict};
+use crate::catalogue::{self, Block, Catalogue, Chip, shape, split_quantization, strict};
 use crate::cost::{self, Calibration, Setup, Slot, Split, Term, Work};
 use crate::import::{self, Measurement, What};
 use crate::model::ModelShape;
@@ -251,6 +251,76 @@ fn calibrated(device: &DeviceProfile, runs: &[&Run]) -> Option<Calibrated> {
             source: format!("your run of {}{more}", last.name()),
         })
     })
+}
+
+/// The model of a measurement, by the names and the number of parameters that its source tells.
+///
+/// Of several rows with one name any will do if they have one shape: what differs is what the model knows, not how fast it is.
+pub fn recognise(
+    measurement: &Measurement,
+    catalogue: &Catalogue,
+) -> Option<(ModelShape, Quantization)> {
+    let quantization = Quantization::parse(measurement.quant.as_deref()?).ok()?;
+    let more = &measurement.conditions.more;
+    let params = ["model_n_params", "parameters"]
+        .into_iter()
+        .find_map(|name| more.get(name)?.parse::<f64>().ok());
+    let agrees = |shape: &ModelShape| {
+        params.is_none_or(|params| (shape.params as f64 / params - 1.0).abs() < PARAMS_APART)
+    };
+    let file = more.get("model_file").map(|file| {
+        let name = file.strip_suffix(".gguf").unwrap_or(file);
+        split_quantization(name).0
+    });
+    let names = file.into_iter().chain(measurement.model.as_deref());
+    let by_name = names.filter_map(|name| by_name(name, catalogue));
+    let shape = by_name.into_iter().find(agrees).or_else(|| {
+        // `llama 8B`: an architecture, and as many parameters as no other of it has.
+        let architecture = measurement.model.as_deref()?.split_whitespace().next()?;
+        params?;
+        let alike = catalogue
+            .models()
+            .iter()
+            .filter(|model| model.architecture == architecture)
+            .map(shape)
+            .filter(agrees);
+        one_of(alike.collect())
+    })?;
+    Some((shape, quantization))
+}
+
+/// Parameters of two counts of one model differ by less: some count the table of tokens twice, or leave norms out.
+const PARAMS_APART: f64 = 0.02;
+
+fn by_name(name: &str, catalogue: &Catalogue) -> Option<ModelShape> {
+    match catalogue.model(name) {
+        Ok(found) => Some(shape(found.row)),
+        Err(unknown) if unknown.is_ambiguous => {
+            let rows = unknown.closest.iter();
+            let found = rows.filter_map(|name| Some(shape(catalogue.model(name).ok()?.row)));
+            one_of(found.collect())
+        }
+        Err(_) => None,
+    }
+}
+
+/// The first of some shapes, if all of them are as fast.
+fn one_of(shapes: Vec<ModelShape>) -> Option<ModelShape> {
+    let sizes = |shape: &ModelShape| {
+        let ModelShape {
+            n_layer,
+            n_embd,
+            n_head_kv,
+            head_dim,
+            n_ff,
+            n_vocab,
+            ..
+        } = *shape;
+        [n_layer, n_embd, n_head_kv, head_dim, n_ff, n_vocab]
+    };
+    let first = shapes.first()?;
+    let alike = shapes.iter().all(|shape| sizes(shape) == sizes(first));
+    alike.then(|| first.clone())
 }
 
 /// What measurements of a device are found by.

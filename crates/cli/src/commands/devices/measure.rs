@@ -1,5 +1,7 @@
 //! `troika devices --measure`: makes the machine work, and keeps what it did in `machine.json`.
 
+use std::path::Path;
+
 use troika_engine::CpuDevice;
 use troika_kernels::Kernels;
 use troika_machine::measure::{
@@ -72,7 +74,10 @@ pub(super) fn run(
         let rounds = if args.quick { ROUNDS_QUICK } else { ROUNDS };
         let rows = bench::usual(&source, rounds, console, &interrupt)?;
         machine.record(Findings {
-            measurements: rows.iter().filter_map(of_row).collect(),
+            measurements: rows
+                .iter()
+                .filter_map(|row| of_row(row, source.path()))
+                .collect(),
             unknown: Vec::new(),
         });
         machine.save(&path)?;
@@ -114,7 +119,7 @@ fn measure_all(
 }
 
 /// A model's test as a measurement of the processor.
-fn of_row(row: &bench::Row) -> Option<Measurement> {
+fn of_row(row: &bench::Row, path: Option<&Path>) -> Option<Measurement> {
     let quantity = match row.numbers.n_prompt {
         0 => Quantity::DecodeTps,
         _ => Quantity::PrefillTps,
@@ -124,6 +129,8 @@ fn of_row(row: &bench::Row) -> Option<Measurement> {
     Some(Measurement {
         model: Some(ModelRun {
             name: row.setting.model.clone(),
+            // Whoever plans may stand in another directory.
+            path: path.and_then(|path| path.canonicalize().ok()),
             quantization: row.setting.quantization.to_owned(),
             parameters: row.setting.parameters,
             bytes: row.setting.model_bytes,

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use troika_planner::plan::build::{Outlay, Sort};
 use troika_planner::plan::verdict::Verdict;
 use troika_planner::plan::workload::{Acquire, Form};
+use troika_planner::plan::{self, Question};
 
-use super::Desk;
+use super::{Desk, wrong_use};
 use super::text::spread;
 use crate::exit::WrongUse;
 use crate::output::{self, Align, Console, number, table};
@@ -65,8 +66,12 @@ fn of_budget(args: &BuildArgs, desk: &Desk, budget: f64) -> anyhow::Result<Vec<B
         acquire: Some(Acquire::Buy),
         ..desk.form.clone()
     };
-    let workload = desk.workload(form)?;
-    let plan = desk.plan_without_here(&workload)?;
+    let asked = desk.asked(form)?;
+    let question = Question {
+        here: None,
+        ..desk.question(&asked)
+    };
+    let plan = plan::plan(&question).map_err(wrong_use)?;
     let mut builds: Vec<Build> = Vec::new();
     // All that meet the wants, in the plan's order: another kind of machine may be wanted for other reasons than the wants.
     for verdict in plan.verdicts.into_iter().filter(|verdict| verdict.meets) {

@@ -2,8 +2,9 @@
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
+use troika_planner::catalogue::Destination;
 use troika_planner::cost::Backend;
-use troika_planner::plan::workload::{Acquire, Form, Prefer, Privacy, Supply, Task};
+use troika_planner::plan::workload::{Acquire, Expenses, Form, Prefer, Privacy, Supply, Task};
 
 /// What is to be done; the same names as in a file.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -109,8 +110,49 @@ pub(super) struct LimitArgs {
     prefer: Option<Word<Prefer>>,
 }
 
+/// What is paid beside hardware, rent and electricity.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Expenses")]
+pub(super) struct ExpenseArgs {
+    /// GB a month that leave the cloud, where one is rented
+    #[arg(long, value_name = "GB", allow_negative_numbers = true, global = true)]
+    egress_gb: Option<f64>,
+    /// Where they go [default: internet]
+    #[arg(long, value_enum, value_name = "WHERE", global = true)]
+    egress_to: Option<Word<Destination>>,
+    /// Hours a month that people spend on hardware of your own
+    #[arg(long, value_name = "HOURS", allow_negative_numbers = true, global = true)]
+    staff_hours: Option<f64>,
+    /// US dollars that such an hour costs
+    #[arg(long, value_name = "USD", allow_negative_numbers = true, global = true)]
+    staff_usd_hour: Option<f64>,
+    /// What the place of your hardware draws for each watt of it: 1.3 to 1.5 in many data centres [default: 1]
+    #[arg(long, value_name = "RATIO", allow_negative_numbers = true, global = true)]
+    pue: Option<f64>,
+    /// US dollars of a training that comes before, wherever the model runs then
+    #[arg(long, value_name = "USD", allow_negative_numbers = true, global = true)]
+    training_usd: Option<f64>,
+    /// Months until it is done again [default: never]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, global = true)]
+    training_months: Option<f64>,
+}
+
+impl From<&ExpenseArgs> for Expenses {
+    fn from(args: &ExpenseArgs) -> Self {
+        Self {
+            egress_gb_month: args.egress_gb,
+            egress_to: word(args.egress_to),
+            staff_hours_month: args.staff_hours,
+            staff_usd_hour: args.staff_usd_hour,
+            pue: args.pue,
+            training_usd: args.training_usd,
+            training_months: args.training_months,
+        }
+    }
+}
+
 /// What the flags say.
-pub(super) fn form(workload: &WorkloadArgs, limits: &LimitArgs) -> Form {
+pub(super) fn form(workload: &WorkloadArgs, limits: &LimitArgs, expenses: &ExpenseArgs) -> Form {
     Form {
         task: word(workload.task),
         model: workload.model.clone(),
@@ -136,6 +178,7 @@ pub(super) fn form(workload: &WorkloadArgs, limits: &LimitArgs) -> Form {
         country: limits.country.clone(),
         ecosystem: word(limits.ecosystem),
         prefer: word(limits.prefer),
+        expenses: expenses.into(),
     }
 }
 
@@ -188,6 +231,11 @@ words! {
         Own => "own",
         Buy => "buy",
         Rent => "rent",
+    }
+    Destination {
+        Internet => "internet",
+        Region => "region",
+        Zone => "zone",
     }
     Prefer {
         Cost => "cost",

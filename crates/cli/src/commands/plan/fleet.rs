@@ -26,13 +26,12 @@ pub(super) fn run(args: &FleetArgs, desk: &Desk, console: &Console) -> anyhow::R
         ))
         .into());
     }
-    let workload = desk.workload(desk.form.clone())?;
-    let model = desk.model(&workload.model)?;
+    let asked = desk.asked(desk.form.clone())?;
     let size = Size {
         devices: args.devices,
         at_once: args.at_once,
     };
-    let fleet = fleet(&desk.question(&workload, model.as_ref()), size).map_err(wrong_use)?;
+    let fleet = fleet(&desk.question(&asked), size).map_err(wrong_use)?;
     if console.json {
         return output::json(&fleet);
     }

@@ -4,13 +4,9 @@ use troika_base::{Bytes, DeviceKind, MemoryPool};
 use troika_machine::{Found, Machine};
 use troika_planner::plan::{Here, HereDevice};
 
-use crate::commands::devices;
-use crate::home::Home;
-use crate::output::Console;
-
-/// This machine, with what is known of its devices; a bandwidth that is given stands for one that was not measured.
-pub(super) fn find(home: &Home, bandwidth_gbs: Option<f64>, console: &Console) -> Here {
-    let mut here = of(&devices::known(home, console));
+/// A machine as a candidate; a bandwidth that is given stands for one that was not measured.
+pub(super) fn find(machine: &Machine, bandwidth_gbs: Option<f64>) -> Here {
+    let mut here = of(machine);
     for device in &mut here.devices {
         let profile = &mut device.profile;
         if profile.kind == DeviceKind::Cpu && profile.bandwidth_measured_gbs.is_none() {
@@ -34,7 +30,6 @@ fn of(machine: &Machine) -> Here {
                 (Some(free), Some(all)) => Some(free.min(all)),
                 (free, _) => free,
             },
-            calibration: None,
             blocked: match &processor.found {
                 Found::Ready => None,
                 Found::Blocked { why, remedy } => Some(format!("{why}; {remedy}")),

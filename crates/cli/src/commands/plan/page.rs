@@ -98,7 +98,7 @@ fn table(out: &mut String, winners: &[&Verdict]) {
                 .map_or_else(dash, |watts| number(watts.value)),
             joules.map_or_else(dash, |joules| number(joules.value)),
             verdict
-                .purchase_usd()
+                .start_usd()
                 .map_or_else(dash, |usd| format!("{usd:.0}")),
             verdict.usd_month().map_or_else(dash, spread),
             verdict

@@ -5,11 +5,14 @@ use std::fmt::Write as _;
 use troika_base::Estimate;
 use troika_planner::cost::Term;
 use troika_planner::plan::{BreakEven, Plan, Verdict};
+use troika_planner::tco::{Flip, Side};
 
 use crate::output::{self, Align, number, table};
 
 /// Others that the best is compared with.
 const COMPARED: usize = 5;
+/// Inputs that are named for each other way.
+const FLIPS: usize = 3;
 /// Width at which names are cut.
 const NAME_WIDTH: usize = 46;
 
@@ -25,6 +28,7 @@ pub(super) fn answer(plan: &Plan, shown: usize) -> String {
                 let _ = writeln!(out, "… and {} more: `--all`", winners.len() - shown);
             }
             out.push_str(&comparison(best, &winners));
+            out.push_str(&turns(plan));
             out.push_str(&risks(best));
         }
         None => out.push_str(
@@ -114,7 +118,7 @@ fn row(rank: usize, verdict: &Verdict) -> [String; 11] {
                 .and_then(|forecast| forecast.joules_per_token),
         ),
         verdict
-            .purchase_usd()
+            .start_usd()
             .map_or_else(dash, |usd| format!("{usd:.0}")),
         range(verdict.usd_month()),
         value(verdict.usd_per_million()),
@@ -153,6 +157,39 @@ fn comparison(best: &Verdict, winners: &[&Verdict]) -> String {
             output::line(&best.name, NAME_WIDTH)
         ),
     }
+}
+
+/// What would turn the answer, for each other way to come by hardware.
+fn turns(plan: &Plan) -> String {
+    let mut out = String::new();
+    for turn in &plan.turns {
+        let against = output::line(&turn.against, NAME_WIDTH);
+        let flips: Vec<_> = turn.flips.iter().take(FLIPS).map(flip).collect();
+        let _ = match flips.is_empty() {
+            true => writeln!(out, "  {against}: nothing in its plausible range"),
+            false => writeln!(out, "  {against}: {}", flips.join(", ")),
+        };
+    }
+    match out.is_empty() {
+        true => out,
+        false => format!("\nWhat would turn the answer (each alone)\n{out}"),
+    }
+}
+
+/// `its rent of an hour 2.00 → 0.61 USD/h`.
+fn flip(flip: &Flip) -> String {
+    let whose = match flip.side {
+        Side::A => "",
+        Side::B => "its ",
+        Side::Both => "",
+    };
+    format!(
+        "{whose}{} {} → {} {}",
+        flip.input,
+        number(flip.now),
+        number(flip.at),
+        flip.unit
+    )
 }
 
 /// `14.2 (9.9–31.0) months`.
@@ -208,6 +245,9 @@ pub(super) fn explanation(verdict: &Verdict) -> String {
     match &verdict.lost {
         Some(lost) => drop(writeln!(out, "lost: {}", lost.reason)),
         None => out.push_str("does all that is wanted\n"),
+    }
+    if let Some(source) = &verdict.calibrated {
+        let _ = writeln!(out, "calibrated by {}", output::line(source, 120));
     }
     let all = verdict.terms();
     if !all.is_empty() {

@@ -59,12 +59,13 @@ pub(super) fn run(args: &TrainArgs, desk: &Desk, console: &Console) -> anyhow::R
         task: Some(Task::Train),
         ..desk.form.clone()
     };
-    let workload = desk.workload(form)?;
+    let asked = desk.asked(form)?;
+    let workload = &asked.workload;
     if workload.model == BEST {
         return Err(WrongUse("name the model to be trained with `--model`".to_owned()).into());
     }
-    let model = match desk.model(&workload.model)? {
-        Some(model) => model,
+    let model = match &asked.file {
+        Some((model, _)) => model.clone(),
         None => choose::named(&workload.model, &desk.catalogue)
             .map_err(|unknown| WrongUse(unknown.to_string()))?,
     };
@@ -83,12 +84,7 @@ pub(super) fn run(args: &TrainArgs, desk: &Desk, console: &Console) -> anyhow::R
         .catalogue
         .country(&workload.country)
         .map_err(|unknown| anyhow!(WrongUse(unknown.to_string())))?;
-    let plan = train::plan(
-        &model,
-        &run,
-        &workload,
-        (desk.here.as_ref(), &desk.catalogue, country),
-    );
+    let plan = train::plan(&model, &run, &desk.question(&asked), country);
     if console.json {
         return output::json(&plan);
     }
