@@ -11,5 +11,6 @@ pub mod cost;
 pub mod import;
 pub mod model;
 pub mod plan;
+pub mod predict;
 pub mod quantization;
 pub mod tco;

@@ -385,10 +385,7 @@ pub fn cash(plan: &Plan, names: &[&str], months: u32) -> Vec<(String, Vec<f64>)>
             .verdicts
             .iter()
             .find(|verdict| verdict.name == **name)?;
-        let (start, month) = (
-            verdict.start_usd()?,
-            verdict.bill.as_ref()?.running().value,
-        );
+        let (start, month) = (verdict.start_usd()?, verdict.bill.as_ref()?.running().value);
         Some((
             (*name).to_owned(),
             (0..=months).map(|n| start + f64::from(n) * month).collect(),

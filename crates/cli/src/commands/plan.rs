@@ -10,6 +10,7 @@ mod here;
 mod import;
 mod measurements;
 mod page;
+mod predict;
 mod speeds;
 mod text;
 mod train;
@@ -95,6 +96,12 @@ struct AnswerArgs {
     /// Print the workload as TOML, and plan nothing
     #[arg(long)]
     print_workload: bool,
+    /// Predict the runs of a CSV table: device, engine, backend, model, quant, prompt_tokens, gen_tokens, depth, batch
+    #[arg(long, value_name = "FILE")]
+    predict: Option<PathBuf>,
+    /// Rows of the same form with decode_tps or prefill_tps measured, which set the predictions right
+    #[arg(long, value_name = "FILE", requires = "predict")]
+    calibrate: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -115,6 +122,9 @@ pub(crate) fn run(args: &PlanArgs, console: &Console) -> anyhow::Result<()> {
         _ => {}
     }
     let desk = Desk::new(args, console)?;
+    if let Some(file) = &args.answer.predict {
+        return predict::run(file, args.answer.calibrate.as_deref(), &desk, console);
+    }
     match &args.verb {
         None => plan_it(args, &desk, console),
         Some(Verb::Build(own)) => build::run(own, &desk, console),

@@ -263,7 +263,9 @@ impl<'c> Field<'c> {
                 true => build::around(catalogue, &[chip]),
                 false => Outlay::of_chip(catalogue, chip),
             };
-            let rig = self.rig(&name, |field| field.of_blocks(&name, chip, &blocks, memory_gb));
+            let rig = self.rig(&name, |field| {
+                field.of_blocks(&name, chip, &blocks, memory_gb)
+            });
             let candidate = Candidate {
                 blocks: blocks.iter().map(|&block| (chip, block)).collect(),
                 class: Some(chip.class),

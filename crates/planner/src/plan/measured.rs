@@ -198,8 +198,7 @@ impl Run {
             backend: backend(&self.measurement),
             engine: self.engine().to_owned(),
         };
-        let forecast =
-            cost::forecast(&setup, &self.shape, &self.quantization, &work, None).ok()?;
+        let forecast = cost::forecast(&setup, &self.shape, &self.quantization, &work, None).ok()?;
         Some(match self.measurement.what {
             What::DecodeTps => forecast.decode_tps_all.value,
             What::PrefillTps => forecast.prefill_tps?.value,
@@ -350,7 +349,11 @@ fn block(measurement: &Measurement) -> Block {
 }
 
 fn backend(measurement: &Measurement) -> Option<cost::Backend> {
-    measurement.backend.as_deref()?.split('+').find_map(backend_of)
+    measurement
+        .backend
+        .as_deref()?
+        .split('+')
+        .find_map(backend_of)
 }
 
 /// Bits of a value in the cache; 16 where the source does not tell.

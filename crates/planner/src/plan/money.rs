@@ -38,7 +38,9 @@ impl Side {
             Place::Here => {}
             Place::Rent => {
                 costs.rent = Some(rent(candidate)?);
-                costs.egress.extend(egress(candidate, expenses, court.catalogue));
+                costs
+                    .egress
+                    .extend(egress(candidate, expenses, court.catalogue));
             }
             Place::Buy | Place::BuyAndRent => {
                 let outlay = candidate.outlay.as_ref()?;
@@ -187,11 +189,7 @@ fn rent(candidate: &Candidate<'_>) -> Option<Rent> {
 }
 
 /// Data that leaves a rented node's cloud; `None` where none does, or no price of it is known, which is a risk of its own.
-fn egress(
-    candidate: &Candidate<'_>,
-    expenses: &Expenses,
-    catalogue: &Catalogue,
-) -> Option<Egress> {
+fn egress(candidate: &Candidate<'_>, expenses: &Expenses, catalogue: &Catalogue) -> Option<Egress> {
     let gb_month = expenses.egress_gb_month?;
     let offer = candidate.offer?;
     let row = catalogue.egress_of(&offer.provider, expenses.egress_to.unwrap_or_default())?;

@@ -14,7 +14,8 @@ pub(super) fn backend_of(name: &str) -> Option<Backend> {
     let all = [
         Cuda, Rocm, Metal, Vulkan, Sycl, OpenVino, Qnn, VitisAi, CoreMl, Cpu,
     ];
-    all.into_iter().find(|&backend| runtime_name(backend) == name)
+    all.into_iter()
+        .find(|&backend| runtime_name(backend) == name)
 }
 
 /// The word for software in the catalogue's matrix.

@@ -8,8 +8,8 @@
 use serde::Serialize;
 use troika_base::{DeviceKind, DeviceProfile, Estimate, NumberFormat, Unit};
 
-use super::candidate::{Candidate, Place};
 use super::Question;
+use super::candidate::{Candidate, Place};
 use super::field::Field;
 use super::rig::Rig;
 use super::verdict::{Lost, Requirement};

@@ -40,9 +40,9 @@ pub(super) fn turns(
     let cost = |verdict: &Verdict| verdict.usd_month().map_or(f64::INFINITY, |usd| usd.value);
     let others = [Place::Here, Place::Buy, Place::Rent];
     let turn = |place: Place| {
-        let able = verdicts.iter().filter(|verdict| {
-            verdict.meets && verdict.place == place && verdict.rank == best.rank
-        });
+        let able = verdicts
+            .iter()
+            .filter(|verdict| verdict.meets && verdict.place == place && verdict.rank == best.rank);
         let rival = able.min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
         Some(Turn {
             against: rival.name.clone(),

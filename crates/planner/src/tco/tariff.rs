@@ -248,10 +248,7 @@ mod tests {
             let first = row.tiers[0].usd_gb;
             let free = row.free_gb_month.unwrap_or(0.0);
             for (gb, usd) in [(0.0, 0.0), (free, 0.0), (free + 1.0, first)] {
-                assert!(
-                    (tariff.usd_f64(gb) - usd).abs() <= 1e-9,
-                    "{row:?} at {gb}"
-                );
+                assert!((tariff.usd_f64(gb) - usd).abs() <= 1e-9, "{row:?} at {gb}");
             }
         }
     }

@@ -64,10 +64,30 @@ impl Expenses {
         let from_zero = |value: f64| value.is_finite() && value >= 0.0;
         let positive = |value: f64| value.is_finite() && value > 0.0;
         let ranges: [(_, _, fn(f64) -> bool, _); 6] = [
-            ("egress_gb_month", self.egress_gb_month, from_zero, NOT_NEGATIVE),
-            ("staff_hours_month", self.staff_hours_month, from_zero, NOT_NEGATIVE),
-            ("staff_usd_hour", self.staff_usd_hour, from_zero, NOT_NEGATIVE),
-            ("pue", self.pue, |pue| (1.0..=3.0).contains(&pue), "it has to be from 1 to 3"),
+            (
+                "egress_gb_month",
+                self.egress_gb_month,
+                from_zero,
+                NOT_NEGATIVE,
+            ),
+            (
+                "staff_hours_month",
+                self.staff_hours_month,
+                from_zero,
+                NOT_NEGATIVE,
+            ),
+            (
+                "staff_usd_hour",
+                self.staff_usd_hour,
+                from_zero,
+                NOT_NEGATIVE,
+            ),
+            (
+                "pue",
+                self.pue,
+                |pue| (1.0..=3.0).contains(&pue),
+                "it has to be from 1 to 3",
+            ),
             ("training_usd", self.training_usd, from_zero, NOT_NEGATIVE),
             ("training_months", self.training_months, positive, POSITIVE),
         ];
@@ -78,10 +98,30 @@ impl Expenses {
         }
         let egress_to = self.egress_to.map(|_| 0.0);
         let pairs = [
-            ("staff_hours_month", self.staff_hours_month, "staff_usd_hour", self.staff_usd_hour),
-            ("staff_usd_hour", self.staff_usd_hour, "staff_hours_month", self.staff_hours_month),
-            ("training_months", self.training_months, "training_usd", self.training_usd),
-            ("egress_to", egress_to, "egress_gb_month", self.egress_gb_month),
+            (
+                "staff_hours_month",
+                self.staff_hours_month,
+                "staff_usd_hour",
+                self.staff_usd_hour,
+            ),
+            (
+                "staff_usd_hour",
+                self.staff_usd_hour,
+                "staff_hours_month",
+                self.staff_hours_month,
+            ),
+            (
+                "training_months",
+                self.training_months,
+                "training_usd",
+                self.training_usd,
+            ),
+            (
+                "egress_to",
+                egress_to,
+                "egress_gb_month",
+                self.egress_gb_month,
+            ),
         ];
         for (field, value, needs, other) in pairs {
             if value.is_some() && other.is_none() {
