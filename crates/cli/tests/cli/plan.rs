@@ -135,6 +135,15 @@ fn nonsense_is_wrong_use_and_says_what() {
         ),
         (&["--acquire", "buy", "--budget", "0"], "budget_usd = 0"),
         (&["--country", "Atlantis"], "Atlantis"),
+        (&["--pue", "0.5"], "`pue` is 0.5"),
+        (&["--egress-gb=-1"], "`egress_gb_month` is -1"),
+        (&["--staff-hours", "3"], "without `staff_usd_hour`"),
+        (&["--device-name", "X"], "--memory-gb"),
+        (&["--memory-gb", "16"], "--device-name"),
+        (
+            &["--device-name", "X", "--bandwidth", "9", "--memory-gb", "0"],
+            "--memory-gb is 0",
+        ),
         (&["--quantization", "Q77"], "Q77"),
         (&["--task", "cooking"], "cooking"),
         (&["--task", "train"], "plan train"),
@@ -182,6 +191,81 @@ fn files_that_are_not_there_or_no_workloads_are_failures() {
             stderr(&output)
         );
     }
+}
+
+#[test]
+fn an_imported_run_corrects_every_candidate_with_that_chip() {
+    let home = directory("plan-imports");
+    let bench = r#"[{"n_prompt":0,"n_gen":128,"avg_ts":60.0,"model_type":"llama 8B Q4_K - Medium","model_n_params":8030261248,
+        "backends":"CUDA","gpu_info":"NVIDIA GeForce RTX 4090","n_gpu_layers":99,"test_time":"2026-11-20T10:00:00Z"}]"#;
+    let imported = troika_in(&home, &["plan", "import", "-"], bench.as_bytes());
+    assert_eq!(code(&imported), Some(0), "{}", stderr(&imported));
+    let plan = json(&troika_in(
+        &home,
+        &[&ELSEWHERE[..], &["--json"]].concat(),
+        b"",
+    ));
+    let verdict = |plan: &Value, name: &str| {
+        let verdicts = plan["verdicts"].as_array().expect("is a list");
+        let found = verdicts.iter().find(|verdict| verdict["name"] == name);
+        found.unwrap_or_else(|| panic!("no {name}")).clone()
+    };
+    let tps = |verdict: &Value| {
+        let value = &verdict["forecast"]["decode_tps"]["value"];
+        value.as_f64().expect("is a speed")
+    };
+    let own = verdict(&plan, "NVIDIA GeForce RTX 4090");
+    // At the depth of the workload, not of the test, so a little slower.
+    assert!((50.0..61.0).contains(&tps(&own)), "{own}");
+    let run = "your run of llama-bench, 2026-11-20: llama 8B Q4_K_M";
+    assert_eq!(own["calibrated"], run);
+    let notes = plan["notes"].to_string();
+    assert!(notes.contains(&format!("calibrated by {run}")), "{notes}");
+    let before = verdict(&json(&elsewhere(&["--json"])), "NVIDIA GeForce RTX 4090");
+    assert!(tps(&before) > 1.3 * tps(&own) && before["calibrated"].is_null());
+    let args = [&ELSEWHERE[..], &["--explain", "NVIDIA GeForce RTX 4090"]].concat();
+    let text = stdout(&troika_in(&home, &args, b""));
+    assert!(text.contains("calibration of writing"), "{text}");
+}
+
+#[test]
+fn a_device_that_the_catalogue_lacks_can_be_described() {
+    let output = elsewhere(&[
+        "--device-name",
+        "Newcomer",
+        "--bandwidth",
+        "640",
+        "--memory-gb",
+        "16",
+        "--int8-tops",
+        "300",
+        "--tdp",
+        "200",
+    ]);
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(text.starts_with("Stay with Newcomer (described)"), "{text}");
+    assert!(text.contains("What would turn the answer"), "{text}");
+}
+
+#[test]
+fn a_file_is_planned_in_its_own_form() {
+    let stories = ["plan", "--elsewhere", "--model", "stories"];
+    let printed = |more: &[&str]| {
+        let output = troika(&[&stories[..], &["--print-workload"], more].concat());
+        assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+        let workload: toml::Table = stdout(&output).parse().expect("is TOML");
+        workload["quantization"]
+            .as_str()
+            .expect("is a name")
+            .to_owned()
+    };
+    assert_eq!(printed(&["--quantization", "Q5_K_M"]), "Q5_K_M");
+    let own = printed(&[]);
+    assert_ne!(own, "Q4_K_M", "what is taken where nothing is known");
+    let output = troika(&[&stories[..], &["--explain", "NVIDIA GeForce RTX 4090"]].concat());
+    let text = stdout(&output);
+    assert!(text.contains(&own) && text.contains("the file"), "{text}");
 }
 
 #[test]

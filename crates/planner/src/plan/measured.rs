@@ -362,3 +362,116 @@ fn kv_bits(measurement: &Measurement) -> f64 {
     let format = format.and_then(|name| DType::from_name(name));
     format.map_or(16.0, DType::bits_per_weight)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::import::Conditions;
+    use crate::plan::testing::catalogue;
+
+    fn run(device: &str, backend: &str, what: What, value: f64) -> Measurement {
+        Measurement {
+            source: "llama-bench b6123".to_owned(),
+            device: Some(device.to_owned()),
+            engine: Some("llama.cpp".to_owned()),
+            backend: Some(backend.to_owned()),
+            model: Some("llama-3.1-8b".to_owned()),
+            quant: Some("Q4_K_M".to_owned()),
+            what,
+            value,
+            unit: what.unit().to_owned(),
+            low: None,
+            high: None,
+            conditions: Conditions {
+                prompt_tokens: Some(if what == What::DecodeTps { 0.0 } else { 512.0 }),
+                gen_tokens: Some(128.0),
+                depth: Some(0.0),
+                ..Conditions::default()
+            },
+            when: Some("2026-11-20T10:00:00Z".to_owned()),
+        }
+    }
+
+    fn measured(measurements: Vec<Measurement>) -> Measured {
+        let catalogue = catalogue();
+        Measured::new(measurements, &catalogue, |measurement| {
+            recognise(measurement, &catalogue)
+        })
+    }
+
+    fn card(name: &str) -> DeviceProfile {
+        let catalogue = catalogue();
+        let chip = catalogue.chip(name).expect("is there").row;
+        catalogue::profile(chip, Block::Gpu, None)
+    }
+
+    #[test]
+    fn a_chip_is_calibrated_by_its_name_and_by_no_other() {
+        let decode = run("NVIDIA Test Card 24", "cuda", What::DecodeTps, 80.0);
+        let plain = measured(vec![decode.clone()])
+            .of(&card("Test Card 24"), &catalogue())
+            .expect("was measured");
+        let factor = plain.factors.decode.expect("of writing");
+        assert!((0.3..3.0).contains(&factor), "{factor}");
+        assert_eq!(plain.factors.prefill, None);
+        assert_eq!(
+            plain.source,
+            "your run of llama-bench b6123, 2026-11-20: llama-3.1-8b Q4_K_M"
+        );
+        let doubled = measured(vec![Measurement {
+            value: 160.0,
+            ..decode
+        }]);
+        let doubled_factor = doubled
+            .of(&card("Test Card 24"), &catalogue())
+            .and_then(|calibrated| calibrated.factors.decode);
+        assert_eq!(doubled_factor, Some(2.0 * factor));
+        assert_eq!(doubled.of(&card("Test Card 12"), &catalogue()), None);
+    }
+
+    #[test]
+    fn what_tells_nothing_is_passed_over() {
+        let decode = || run("Test Card 24", "cuda", What::DecodeTps, 80.0);
+        let mut partly = decode();
+        partly.conditions.gpu_layers = Some(20.0);
+        let mut nameless = decode();
+        nameless.device = None;
+        let on_processor = run("Test Card 24", "cpu", What::DecodeTps, 80.0);
+        let score = run("Test Card 24", "cuda", What::Score, 80.0);
+        for measurement in [partly, nameless, on_processor, score] {
+            let all = measured(vec![measurement.clone()]);
+            let found = all.of(&card("Test Card 24"), &catalogue());
+            assert_eq!(found, None, "{measurement:?}");
+        }
+        let mut stranger = decode();
+        stranger.model = Some("no such model".to_owned());
+        assert_eq!(measured(vec![stranger]).unknown_models(), ["no such model"]);
+    }
+
+    #[test]
+    fn models_are_recognised_by_name_file_and_number_of_parameters() {
+        let catalogue = catalogue();
+        let of = |model: &str, more: &[(&str, &str)]| {
+            let mut measurement = run("x", "cuda", What::DecodeTps, 1.0);
+            measurement.model = Some(model.to_owned());
+            let more = more
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            measurement.conditions.more = more.collect();
+            Some(recognise(&measurement, &catalogue)?.0.name)
+        };
+        let eight = Some("llama-3.1-8b".to_owned());
+        assert_eq!(of("llama-3.1-8b", &[]), eight);
+        assert_eq!(
+            of("?", &[("model_file", "Llama-3.1-8B-Q4_K_M.gguf")]),
+            eight
+        );
+        assert_eq!(of("llama 8B", &[("model_n_params", "8030261248")]), eight);
+        assert_eq!(of("llama 8B", &[]), None);
+        assert_eq!(
+            of("llama-3.1-8b", &[("model_n_params", "3000000000")]),
+            None,
+            "a name that the number contradicts"
+        );
+    }
+}

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::testing::{catalogue, here, thresholds, today};
 use super::*;
+use crate::catalogue;
 
 fn workload(text: &str) -> Workload {
     let form: Form = toml::from_str(text).expect("parses");
@@ -330,6 +331,182 @@ fn names_that_are_unknown_are_refused_with_advice() {
         let error = asked(text, Some(&here())).expect_err(text).to_string();
         assert!(error.contains(part), "{error}");
     }
+}
+
+#[test]
+fn a_file_is_planned_by_its_own_sizes_unless_another_form_is_asked_for() {
+    let catalogue = catalogue();
+    let shape = choose::named("llama-3.1-8b", &catalogue).expect("is there");
+    let sizes = crate::model::WeightBytes {
+        embedding: 0.5e9,
+        output: 0.5e9,
+        layers: 4e9,
+        ..Default::default()
+    };
+    let own = Quantization::of_file("Q4_K", crate::quantization::Numbers::Blocks, sizes);
+    for (asked, weights) in [("Q4_K", 5.0e9..5.0e9 + 1.0), ("Q8_0", 8e9..9e9)] {
+        let workload = workload(&format!("model = 'x.gguf'\nquantization = '{asked}'"));
+        let question = Question {
+            model: Some((&shape, &own)),
+            ..Question::new(&workload, &catalogue, today())
+        };
+        let plan = plan(&question).expect("is a plan");
+        let card = plan.find("Test Card 24").expect("is there");
+        let memory = card.forecast.as_ref().expect("fits").memory;
+        assert!(weights.contains(&(memory.weights as f64)), "{memory:?}");
+        assert_eq!(card.quantization, asked);
+    }
+}
+
+#[test]
+fn a_processor_takes_what_does_not_fit_the_card_and_is_left_out_where_all_fits() {
+    let catalogue = testing::catalogue_with(
+        "[[chip]]\nname = 'Six Cores'\nvendor = 'amd'\nkind = 'cpu'\nclass = 'desktop'\nfamily = 'x86'\nmemory = 'shared'\n\
+         bandwidth_gbs = 80.0\nrates = [ { block = 'cpu', unit = 'vector', format = 'int8', dense = 8.0 } ]\nSOURCE\n",
+    );
+    let here = here();
+    let planned = |text: &str| {
+        let workload = workload(text);
+        let question = Question {
+            here: Some(&here),
+            ..Question::new(&workload, &catalogue, today())
+        };
+        plan(&question).expect("is a plan")
+    };
+    let has = |plan: &Plan, name: &str| plan.verdicts.iter().any(|verdict| verdict.name == name);
+    let big = planned("model = 'big-70b'\ntps = 1.0\nttft_s = 600.0");
+    for alone in ["Test Card 24", "this machine: gpu0"] {
+        assert_eq!(lost(&big, alone).requirement, Requirement::Memory);
+    }
+    let bought = big.find("Test Card 24 + processor").expect("is there");
+    let forecast = bought.forecast.as_ref().expect("fits both");
+    let [card, processor] = forecast.layers[..] else {
+        panic!("two devices");
+    };
+    assert!(card > 20 && processor > 10 && card + processor == 80);
+    assert_eq!(
+        bought.outlay.as_ref().map(|outlay| outlay.usd),
+        big.find("Test Card 24")
+            .ok()
+            .and_then(|alone| alone.outlay.as_ref())
+            .map(|outlay| outlay.usd),
+        "the processor is in the computer already"
+    );
+    let small = planned("model = 'llama-3.1-8b'");
+    for idle in ["Test Card 24 + processor", "this machine: gpu0 + cpu0"] {
+        assert!(!has(&small, idle), "{idle}");
+    }
+    assert!(has(
+        &planned("model = 'mix-30b-a3b'\ntps = 1.0"),
+        "this machine: gpu0 + cpu0"
+    ));
+}
+
+#[test]
+fn what_is_described_is_a_candidate_at_hand_or_for_its_price() {
+    let catalogue = catalogue();
+    let workload = workload(CHAT_8B);
+    let profile = catalogue::profile(
+        catalogue.chip("Test Card 24").expect("is there").row,
+        catalogue::Block::Gpu,
+        None,
+    );
+    for (usd, place) in [(None, Place::Here), (Some(900.0), Place::Buy)] {
+        let described = Described {
+            profile: profile.clone(),
+            usd,
+        };
+        let question = Question {
+            described: Some(&described),
+            ..Question::new(&workload, &catalogue, today())
+        };
+        let plan = plan(&question).expect("is a plan");
+        let verdict = plan.find("Test Card 24 (described)").expect("is there");
+        assert_eq!(verdict.place, place);
+        assert!(verdict.meets, "{:?}", verdict.lost);
+        assert_eq!(verdict.purchase_usd(), Some(usd.unwrap_or(0.0)));
+        let known = plan.find("Test Card 24").expect("is there");
+        assert_eq!(
+            verdict.tps(),
+            known.tps(),
+            "the same figures, the same speed"
+        );
+    }
+}
+
+#[test]
+fn expenses_are_in_the_bill_of_whom_they_concern() {
+    let text = "model = 'llama-3.1-8b'\n[expenses]\negress_gb_month = 1000.0\nstaff_hours_month = 2.0\n\
+                staff_usd_hour = 50.0\npue = 1.5\ntraining_usd = 480.0\ntraining_months = 48.0";
+    let more = "[[egress]]\nprovider = 'cloudy'\ndestination = 'internet'\nfree_gb_month = 100.0\ntiers = [ { usd_gb = 0.1 } ]\nSOURCE\n";
+    let workload = workload(text);
+    let here = here();
+    let with = |catalogue: &Catalogue| {
+        let question = Question {
+            here: Some(&here),
+            ..Question::new(&workload, catalogue, today())
+        };
+        plan(&question).expect("is a plan")
+    };
+    let told = with(&testing::catalogue_with(more));
+    let bill = |plan: &Plan, name: &str| {
+        let verdict = plan.verdicts.iter().find(|verdict| verdict.name == name);
+        verdict
+            .and_then(|verdict| verdict.bill.clone())
+            .expect(name)
+    };
+    let rented = bill(&told, "cloudy one eu");
+    assert!((rented.egress.value - 90.0).abs() < 1e-9, "{rented:#?}");
+    assert_eq!((rented.staff.value, rented.capital.value), (0.0, 10.0));
+    let own = bill(&told, "this machine: gpu0");
+    assert_eq!((own.egress.value, own.staff.value), (0.0, 100.0));
+    let plain = bill(&planned(CHAT_8B), "this machine: gpu0");
+    assert!((own.kwh.value / plain.kwh.value - 1.5).abs() < 1e-9);
+    let start = told
+        .find("this machine: gpu0")
+        .expect("is there")
+        .start_usd();
+    assert_eq!(start, Some(480.0));
+    // Where nobody says what data out costs, that is said.
+    let untold = with(&catalogue());
+    let verdict = untold
+        .verdicts
+        .iter()
+        .find(|verdict| verdict.name == "cloudy one eu");
+    let risks = &verdict.expect("is there").risks;
+    assert!(
+        risks
+            .iter()
+            .any(|risk| risk.what.contains("1000 GB a month are not in the bill"))
+    );
+}
+
+#[test]
+fn what_would_turn_the_answer_is_told_where_the_answer_goes_by_cost() {
+    let text = "model = 'big-70b'\ntps = 5.0\nttft_s = 30.0\nhours_per_day = 2.0\nrequests_per_day = 20.0\n";
+    let plan = planned(text);
+    let best = plan.winners().next().expect("somebody wins");
+    assert!(!plan.turns.is_empty());
+    for turn in &plan.turns {
+        assert_ne!(turn.place, best.place);
+        let other = plan.find(&turn.against).expect("is there");
+        assert!(other.meets, "{}", turn.against);
+        let usd = |verdict: &Verdict| verdict.usd_month().expect("has a bill").value;
+        assert!(usd(best) <= usd(other));
+        assert!(
+            turn.flips
+                .windows(2)
+                .all(|pair| pair[0].moved <= pair[1].moved)
+        );
+    }
+    let hours = plan.turns.iter().flat_map(|turn| &turn.flips);
+    assert!(
+        hours.clone().any(|flip| flip.input == "hours a day"),
+        "{:#?}",
+        plan.turns
+    );
+    let fast = planned(&format!("{text}prefer = 'speed'"));
+    assert_eq!(fast.turns, []);
 }
 
 /// A plan over everything that is built in. 200 ms are promised of a release build; unoptimised takes some ten times as long.

@@ -7,8 +7,8 @@ use troika_planner::plan::verdict::Verdict;
 use troika_planner::plan::workload::{Acquire, Form};
 use troika_planner::plan::{self, Question};
 
-use super::{Desk, wrong_use};
 use super::text::spread;
+use super::{Desk, wrong_use};
 use crate::exit::WrongUse;
 use crate::output::{self, Align, Console, number, table};
 

@@ -16,22 +16,53 @@ pub(super) struct DeviceArgs {
     #[arg(long, value_name = "NAME", requires_all = ["bandwidth", "memory_gb"])]
     device_name: Option<String>,
     /// What it is
-    #[arg(long, value_enum, value_name = "KIND", default_value = "gpu", requires = "device_name")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "KIND",
+        default_value = "gpu",
+        requires = "device_name"
+    )]
     device_kind: Kind,
     /// Its memory, in GB
-    #[arg(long, value_name = "GB", requires = "device_name", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "GB",
+        requires = "device_name",
+        allow_negative_numbers = true
+    )]
     memory_gb: Option<f64>,
     /// Watts that its maker allows; without them, electricity is left out
-    #[arg(long, value_name = "W", requires = "device_name", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "W",
+        requires = "device_name",
+        allow_negative_numbers = true
+    )]
     tdp: Option<f64>,
     /// 10¹² dense INT8 operations a second; without a rate, reading a prompt has no estimate
-    #[arg(long, value_name = "TOPS", requires = "device_name", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "TOPS",
+        requires = "device_name",
+        allow_negative_numbers = true
+    )]
     int8_tops: Option<f64>,
     /// 10¹² dense FP16 operations a second
-    #[arg(long, value_name = "TFLOPS", requires = "device_name", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "TFLOPS",
+        requires = "device_name",
+        allow_negative_numbers = true
+    )]
     fp16_tflops: Option<f64>,
     /// Its price, in US dollars [default: it is at hand already]
-    #[arg(long, value_name = "USD", requires = "device_name", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "USD",
+        requires = "device_name",
+        allow_negative_numbers = true
+    )]
     device_usd: Option<f64>,
 }
 
@@ -47,7 +78,10 @@ impl DeviceArgs {
     ///
     /// # Errors
     /// If a number is none that a device has.
-    pub(super) fn described(&self, bandwidth_gbs: Option<f64>) -> anyhow::Result<Option<Described>> {
+    pub(super) fn described(
+        &self,
+        bandwidth_gbs: Option<f64>,
+    ) -> anyhow::Result<Option<Described>> {
         for (flag, value) in [
             ("--memory-gb", self.memory_gb),
             ("--tdp", self.tdp),

@@ -34,7 +34,10 @@ pub(super) fn known(
         }
     };
     let mut files = Files::default();
-    for measured in machine.into_iter().flat_map(|machine| &machine.measurements) {
+    for measured in machine
+        .into_iter()
+        .flat_map(|machine| &machine.measurements)
+    {
         if let Some((measurement, run)) = machine.and_then(|machine| of_run(machine, measured)) {
             files.add(&measurement, run);
             measurements.push(measurement);

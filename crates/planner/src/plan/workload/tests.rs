@@ -26,7 +26,8 @@ fn a_task_fills_in_what_is_not_said() {
 #[test]
 fn what_is_printed_can_be_read_again() {
     let workload =
-        complete("task = 'rag'\nsupply = 'battery'\necosystem = 'openvino'").expect("is complete");
+        complete("task = 'rag'\nsupply = 'battery'\necosystem = 'openvino'\n[expenses]\negress_gb_month = 5.0\negress_to = 'region'")
+            .expect("is complete");
     let text = toml::to_string(&workload).expect("is TOML");
     assert_eq!(complete(&text).expect("is complete"), workload, "{text}");
 }
@@ -88,4 +89,42 @@ fn contradictions_name_the_pair() {
         let message = complete(text).expect_err(text).to_string();
         assert!(pair.iter().all(|part| message.contains(part)), "{message}");
     }
+}
+
+#[test]
+fn expenses_are_checked_one_by_one_and_in_pairs() {
+    for (text, part) in [
+        ("pue = 0.9", "`pue` is 0.9"),
+        ("egress_gb_month = nan", "`egress_gb_month` is NaN"),
+        ("training_usd = -1.0", "`training_usd` is -1"),
+        (
+            "training_usd = 9.0\ntraining_months = 0.0",
+            "`training_months` is 0",
+        ),
+        ("staff_hours_month = 2.0", "without `staff_usd_hour`"),
+        ("staff_usd_hour = 50.0", "without `staff_hours_month`"),
+        ("training_months = 6.0", "without `training_usd`"),
+        ("egress_to = 'zone'", "without `egress_gb_month`"),
+    ] {
+        let error = complete(&format!("[expenses]\n{text}")).expect_err(text);
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    let error = toml::from_str::<Form>("[expenses]\nrent = 5.0").expect_err("is unknown");
+    assert!(error.to_string().contains("rent"), "{error}");
+}
+
+#[test]
+fn flags_win_over_a_file_expense_by_expense() {
+    let flags = Expenses {
+        pue: Some(1.4),
+        ..Expenses::default()
+    };
+    let file: Form =
+        toml::from_str("[expenses]\npue = 1.2\negress_gb_month = 7.0").expect("parses");
+    let form = Form {
+        expenses: flags,
+        ..Form::default()
+    };
+    let both = form.or(file).expenses;
+    assert_eq!((both.pue, both.egress_gb_month), (Some(1.4), Some(7.0)));
 }
