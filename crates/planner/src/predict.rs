@@ -239,8 +239,14 @@ fn device(
             "{count} devices are more than the {DEVICES_MAX} that are computed"
         ));
     }
+    // Tables say which part of a chip ran the model: `Core Ultra 7 258V NPU`.
+    let whole = [" NPU", " GPU", " CPU", " iGPU"]
+        .into_iter()
+        .find_map(|part| plain.strip_suffix(part))
+        .unwrap_or(plain);
     let found = catalogue
         .chip(plain)
+        .or_else(|unknown| catalogue.chip(whole).map_err(|_| unknown))
         .map_err(|unknown| unknown.to_string())?;
     let block = block(found.row, plain, backend)?;
     Ok((count, profile(found.row, block, found.memory_gb)))
@@ -380,6 +386,7 @@ mod tests {
                 "vulkan",
             ),
             ("Ryzen 9 7950X", "llama-3.1-8b", "Q4_0", "cpu"),
+            ("Core Ultra 7 258V NPU", "llama-3.1-8b", "INT4", "openvino"),
         ] {
             let mut row = row(device, model, quant);
             row.backend = backend.split(',').next().unwrap_or_default().into();
