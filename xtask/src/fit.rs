@@ -20,7 +20,7 @@ pub(crate) struct Args {
     /// Compare the file that is there with a new fit instead of writing it
     #[arg(long)]
     check: bool,
-    /// Leave out the devices one by one: minutes, and the only error worth telling
+    /// Only fit: do not leave out the devices one by one, which takes minutes, and write nothing
     #[arg(long)]
     quick: bool,
 }
