@@ -34,6 +34,9 @@ pub struct Expenses {
     pub training_months: Option<f64>,
 }
 
+/// Whether a number is in its range.
+type Holds = fn(f64) -> bool;
+
 impl Expenses {
     /// Whether none is named.
     pub fn is_empty(&self) -> bool {
@@ -63,7 +66,7 @@ impl Expenses {
         const POSITIVE: &str = "it has to be a number above 0";
         let from_zero = |value: f64| value.is_finite() && value >= 0.0;
         let positive = |value: f64| value.is_finite() && value > 0.0;
-        let ranges: [(_, _, fn(f64) -> bool, _); 6] = [
+        let ranges: [(&str, Option<f64>, Holds, &str); 6] = [
             (
                 "egress_gb_month",
                 self.egress_gb_month,
