@@ -377,7 +377,7 @@ fn pages_of_text_are_no_wider_than_a_screen() {
 
 #[test]
 fn a_workload_that_is_no_file_of_one_is_refused_in_a_line() {
-    let directory = directory("plan-workload");
+    let directory = directory("plan-no-workload");
     let cases = [
         ("broken", "task = \"chat".to_owned(), "line 1"),
         (

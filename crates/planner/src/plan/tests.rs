@@ -565,13 +565,8 @@ fn an_npu_reads_for_a_gpu_only_where_software_does_it() {
         "[[support]]\nfamilies = ['xdna2']\nruntime = 'vitisai'\nphases = true\nSOURCE\n\
          jobs = { llm = 'partial', embed = 'none', asr = 'none', vision = 'none', train = 'none' }\n",
     );
-    let plan = super::plan(&Question {
-        workload: &workload(CHAT_8B),
-        catalogue: &catalogue,
-        here: None,
-        model: None,
-        today: today(),
-    });
+    let workload = workload(CHAT_8B);
+    let plan = super::plan(&Question::new(&workload, &catalogue, today()));
     let plan = plan.expect("is a plan");
     let verdict = plan.find(name).expect("is there");
     let stage = verdict.lost.as_ref().map(|lost| lost.requirement);

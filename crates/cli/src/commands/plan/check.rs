@@ -86,9 +86,7 @@ fn this_machine(args: &CheckArgs, desk: &Desk, console: &Console) -> Label {
             .unwrap_or_else(|| "this machine".to_owned()),
         chip: npu.and(chip),
         npu: npu.map(|npu| &npu.profile),
-        memory_gb: args
-            .memory_gb
-            .or(Some(machine.memory.total_bytes as f64 / f64::from(1 << 30))),
+        memory_gb: args.memory_gb.or(Some(machine.memory_gb_sold() as f64)),
         storage_gb: args.storage_gb,
     };
     copilot_plus(&subject, desk.catalogue.thresholds())

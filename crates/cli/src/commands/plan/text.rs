@@ -15,7 +15,7 @@ const COMPARED: usize = 5;
 /// Inputs that are named for each other way.
 const FLIPS: usize = 3;
 /// Width at which names are cut.
-const NAME_WIDTH: usize = 39;
+const NAME_WIDTH: usize = 40;
 /// Losers that are named with one reason.
 const NAMES_MAX: usize = 4;
 /// Width of a page.
@@ -76,10 +76,10 @@ fn overview(verdicts: &[&Verdict]) -> String {
         "tok/s",
         "TTFT s",
         "W",
-        "J/token",
+        "J/tok",
         "USD now",
         "USD/month",
-        "USD/M tokens",
+        "USD/Mtok",
     ];
     // What all of them run stands in the sentence above.
     let runs = |verdict: &Verdict| (verdict.model.clone(), verdict.quantization.clone());
