@@ -146,18 +146,26 @@ impl fmt::Display for Unknown {
         let Self { what, name, .. } = self;
         let closest = self.closest.join(", ");
         match (self.is_ambiguous, closest.is_empty()) {
-            (true, _) => write!(
-                f,
-                "more than one {what} goes by {name:?}: {closest}; say which"
-            ),
+            (true, _) => {
+                return write!(
+                    f,
+                    "more than one {what} goes by {name:?}: {closest}; say which"
+                );
+            }
             (false, false) => write!(
                 f,
                 "the catalogue has no {what} {name:?}; closest: {closest}"
-            ),
+            )?,
             (false, true) => write!(
                 f,
                 "the catalogue has no {what} {name:?}, nor anything like it"
+            )?,
+        }
+        match *what {
+            "chip" => f.write_str(
+                "; `troika catalogue add --name … --memory … --bandwidth …` describes a new one",
             ),
+            _ => Ok(()),
         }
     }
 }
@@ -177,7 +185,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// It does not have the form of a catalogue's file.
-    #[error("{path} is no file of a catalogue: {source}")]
+    #[error("{path} is no file of a catalogue")]
     Form {
         /// Which.
         path: PathBuf,
