@@ -446,7 +446,7 @@ mod tests {
             decode_tps: Some(100.0),
             ..row("RTX 4070", "llama 7B", "Q4_0")
         };
-        let factors = calibrate(&[measured.clone()], Catalogue::builtin(), &[]);
+        let factors = calibrate(std::slice::from_ref(&measured), Catalogue::builtin(), &[]);
         let got = predict(&measured, Catalogue::builtin(), &[], |device| {
             factors
                 .iter()

@@ -15,7 +15,7 @@ const COMPARED: usize = 5;
 /// Inputs that are named for each other way.
 const FLIPS: usize = 3;
 /// Width at which names are cut.
-const NAME_WIDTH: usize = 40;
+const NAME_WIDTH: usize = 36;
 /// Losers that are named with one reason.
 const NAMES_MAX: usize = 4;
 /// Width of a page.
