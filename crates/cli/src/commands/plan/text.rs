@@ -15,7 +15,7 @@ const COMPARED: usize = 5;
 /// Inputs that are named for each other way.
 const FLIPS: usize = 3;
 /// Width at which names are cut.
-const NAME_WIDTH: usize = 36;
+const NAME_WIDTH: usize = 34;
 /// Losers that are named with one reason.
 const NAMES_MAX: usize = 4;
 /// Width of a page.
@@ -175,10 +175,11 @@ fn turns(plan: &Plan) -> String {
     for turn in &plan.turns {
         let against = output::line(&turn.against, NAME_WIDTH);
         let flips: Vec<_> = turn.flips.iter().take(FLIPS).map(flip).collect();
-        let _ = match flips.is_empty() {
-            true => writeln!(out, "  {against}: nothing in its plausible range"),
-            false => writeln!(out, "  {against}: {}", flips.join(", ")),
+        let what = match flips.is_empty() {
+            true => "nothing in its plausible range".to_owned(),
+            false => flips.join(", "),
         };
+        out.push_str(&output::wrapped(&format!("{against}: {what}"), 2, WIDTH));
     }
     match out.is_empty() {
         true => out,
