@@ -61,9 +61,10 @@ impl Expenses {
     pub(super) fn check(&self) -> Result<(), WorkloadError> {
         const NOT_NEGATIVE: &str = "it has to be a number from 0 up";
         const POSITIVE: &str = "it has to be a number above 0";
+        type Holds = fn(f64) -> bool;
         let from_zero = |value: f64| value.is_finite() && value >= 0.0;
         let positive = |value: f64| value.is_finite() && value > 0.0;
-        let ranges: [(_, _, fn(f64) -> bool, _); 6] = [
+        let ranges: [(_, _, Holds, _); 6] = [
             (
                 "egress_gb_month",
                 self.egress_gb_month,
