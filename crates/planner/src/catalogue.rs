@@ -64,6 +64,8 @@ pub struct Catalogue {
     decided: Thresholds,
     chip_names: Names,
     model_names: Names,
+    /// Prices by the strict name of what they are for.
+    price_names: HashMap<String, Vec<usize>>,
 }
 
 /// Rows of a kind, each with the file it stands in.
@@ -263,6 +265,7 @@ impl Catalogue {
             thresholds,
             chip_names: Names::default(),
             model_names: Names::default(),
+            price_names: HashMap::new(),
         };
         for (name, file) in files {
             catalogue.extend(file, &name, false)?;
@@ -307,6 +310,11 @@ impl Catalogue {
             for name in std::iter::once(&model.name).chain(&model.aliases) {
                 self.model_names.add(at, name, names::model_key(name));
             }
+        }
+        self.price_names = HashMap::new();
+        for (at, price) in self.prices.rows.iter().enumerate() {
+            let rows = self.price_names.entry(strict(&price.item)).or_default();
+            rows.push(at);
         }
     }
 
@@ -454,9 +462,8 @@ impl Catalogue {
 
     /// What is known of the price of a chip or a part, new ones first.
     pub fn prices_of(&self, item: &str) -> Vec<&Price> {
-        let key = strict(item);
-        let rows = self.prices.rows.iter();
-        let mut rows: Vec<_> = rows.filter(|row| strict(&row.item) == key).collect();
+        let rows = self.price_names.get(&strict(item)).into_iter().flatten();
+        let mut rows: Vec<_> = rows.map(|&at| &self.prices.rows[at]).collect();
         rows.sort_by_key(|row| row.kind);
         rows
     }

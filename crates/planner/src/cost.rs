@@ -224,6 +224,20 @@ pub fn forecast(
     forecast_with(&FIT, setup, model, quantization, work, calibration)
 }
 
+/// The same numbers as [`forecast`], without the terms that explain them: for those who compare hundreds and show one.
+///
+/// # Errors
+/// As [`forecast`].
+pub fn outlook(
+    setup: &Setup<'_>,
+    model: &ModelShape,
+    quantization: &Quantization,
+    work: &Work,
+    calibration: Option<&Calibration>,
+) -> Result<Forecast, Refusal> {
+    reckon(&FIT, setup, model, quantization, work, (calibration, false))
+}
+
 /// Seconds of one step of all sequences, and nothing else: for those who ask thousands of times.
 ///
 /// `layers` are those of each slot, as a [`Forecast`] gives them out.
@@ -267,14 +281,29 @@ pub fn forecast_with(
     work: &Work,
     calibration: Option<&Calibration>,
 ) -> Result<Forecast, Refusal> {
+    reckon(fit, setup, model, quantization, work, (calibration, true))
+}
+
+/// The numbers, and their terms if it is to be explained.
+fn reckon(
+    fit: &Fit,
+    setup: &Setup<'_>,
+    model: &ModelShape,
+    quantization: &Quantization,
+    work: &Work,
+    (calibration, explains): (Option<&Calibration>, bool),
+) -> Result<Forecast, Refusal> {
     let weights = model.weights(quantization);
     let layout = memory::lay_out(setup, model, &weights, work)?;
-    let mut terms = memory::terms(&layout.need, model, quantization, work);
+    let mut terms = Vec::new();
     let mut notes = layout.notes;
 
     let decode = Decode::new(fit, setup, model, &weights, work, &layout.layers)?;
     let step_s = decode.step_seconds();
-    terms.extend(decode.terms());
+    if explains {
+        terms.extend(memory::terms(&layout.need, model, quantization, work));
+        terms.extend(decode.terms());
+    }
     let factor = calibration.and_then(|calibration| calibration.decode);
     let spread = decode.spread().calibrated(factor);
     let tps = work.tokens_per_step / step_s * factor.unwrap_or(1.0);
@@ -291,7 +320,9 @@ pub fn forecast_with(
     );
     let prefill_tps = match &prefill {
         Ok(prefill) if work.prompt_tokens > 0 => {
-            terms.extend(prefill.terms());
+            if explains {
+                terms.extend(prefill.terms());
+            }
             let factor = calibration.and_then(|calibration| calibration.prefill);
             let tps = f64::from(work.prompt_tokens) * f64::from(work.batch) / prefill.seconds();
             Some(
@@ -312,7 +343,9 @@ pub fn forecast_with(
     let batch = f64::from(work.batch);
     let ttft_s = prefill_tps.map(|tps| tps.map_inverse(|tps| prompt * batch / tps).plus(one_step));
     let watts = power::watts(setup, &layout.layers);
-    terms.extend(watts.terms);
+    if explains {
+        terms.extend(power::terms(setup, &layout.layers));
+    }
     let joules_per_token = watts.decode.map(|watts| Estimate {
         value: watts.value / (decode_tps.value * batch),
         low: watts.low / (decode_tps.high * batch),

@@ -28,6 +28,7 @@ pub mod chip {
 mod hybrid;
 mod judge;
 mod money;
+mod pick;
 mod rank;
 
 #[cfg(test)]
@@ -209,23 +210,34 @@ pub fn plan(question: &Question<'_>) -> Result<Plan, PlanError> {
         }
         _ => choose::quantizations(&workload.quantization)?,
     };
-    let court = |models| Court {
+    let court = |models, weights_bytes| Court {
         workload,
         catalogue,
         country,
         today,
         models,
         quantizations: &quantizations,
+        weights_bytes,
     };
-    let models = models(question, &mut notes)?;
-    let models = match (models.len() > 1 && !has_budget(workload), here) {
-        (true, Some(here)) => vec![best_here(here, &field, &court(&models), &mut notes)?],
-        _ => models,
+    let all = models(question, &mut notes)?;
+    let all_bytes = judge::weights_bytes(&all, &quantizations);
+    let best = match here.filter(|_| all.len() > 1 && !has_budget(workload)) {
+        Some(here) => {
+            let court = court(&all, &all_bytes);
+            Some(vec![best_here(here, &field, &court, &mut notes)?])
+        }
+        None => None,
     };
-    let court = court(&models);
-    let picks = judge::picks(&field.rigs, &court);
+    let best_bytes = best
+        .as_ref()
+        .map(|best| judge::weights_bytes(best, &quantizations));
+    let court = court(
+        best.as_ref().unwrap_or(&all),
+        best_bytes.as_ref().unwrap_or(&all_bytes),
+    );
+    let picks = pick::picks(&field.rigs, &court);
     field.candidates.retain(|candidate| {
-        !judge::is_idle(&field.rigs[candidate.rig], &picks[candidate.rig], &picks)
+        !pick::is_idle(&field.rigs[candidate.rig], &picks[candidate.rig], &picks)
     });
     let mut sides: Vec<(Verdict, Option<Side>)> = field
         .candidates
@@ -331,7 +343,7 @@ fn best_here(
     let picks: Vec<_> = own
         .map(|candidate| {
             let rig = &field.rigs[candidate.rig];
-            let pick = judge::pick(rig, court);
+            let pick = pick::pick(rig, court);
             (pick.meets(rig, court), pick)
         })
         .collect();

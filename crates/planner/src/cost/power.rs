@@ -8,7 +8,6 @@ pub(super) struct Watts {
     pub(super) prefill: Option<Estimate>,
     pub(super) decode: Option<Estimate>,
     pub(super) idle: Option<Estimate>,
-    pub(super) terms: Vec<Term>,
 }
 
 /// Share of the power limit that a phase draws: middle, low, high.
@@ -23,17 +22,18 @@ const PREFILL_PACKAGE: Share = (0.8, 0.5, 1.1);
 /// NPUs draw a few watts of the package's.
 const NPU: Share = (0.18, 0.08, 0.4);
 
-pub(super) fn watts(setup: &Setup<'_>, layers: &[u32]) -> Watts {
-    let used: Vec<&DeviceProfile> = setup
-        .slots
-        .iter()
-        .zip(layers)
+/// The devices that hold layers.
+fn used<'a>(setup: &Setup<'a>, layers: &[u32]) -> impl Iterator<Item = &'a DeviceProfile> {
+    let slots = setup.slots.iter().zip(layers);
+    slots
         .filter(|(_, layers)| **layers > 0)
         .map(|(slot, _)| slot.device)
-        .collect();
+}
+
+pub(super) fn watts(setup: &Setup<'_>, layers: &[u32]) -> Watts {
     let sum = |each: &dyn Fn(&DeviceProfile) -> Option<Estimate>| {
-        used.iter()
-            .map(|device| each(device))
+        used(setup, layers)
+            .map(each)
             .try_fold(Estimate::exact(0.0), |sum, watts| Some(sum.plus(watts?)))
     };
     // Layers that wait for other layers' devices draw no more than at rest; tensors work all at once. The estimate takes the
@@ -50,9 +50,15 @@ pub(super) fn watts(setup: &Setup<'_>, layers: &[u32]) -> Watts {
             |kind| if kind { PREFILL_PACKAGE } else { PREFILL_CARD },
         )
     });
-    let idle = sum(&|device| device.watts_idle.map(Estimate::exact));
-    let terms = used
-        .iter()
+    Watts {
+        prefill,
+        decode,
+        idle: sum(&|device| device.watts_idle.map(Estimate::exact)),
+    }
+}
+
+pub(super) fn terms(setup: &Setup<'_>, layers: &[u32]) -> Vec<Term> {
+    used(setup, layers)
         .filter_map(|device| {
             let (formula, value, source) = match (device.watts_busy, device.watts_limit) {
                 (Some(busy), _) => (format!("{busy:.1} W under load"), busy, "measured"),
@@ -71,13 +77,7 @@ pub(super) fn watts(setup: &Setup<'_>, layers: &[u32]) -> Watts {
                 source: source.into(),
             })
         })
-        .collect();
-    Watts {
-        prefill,
-        decode,
-        idle,
-        terms,
-    }
+        .collect()
 }
 
 fn phase(device: &DeviceProfile, share: impl Fn(bool) -> Share) -> Option<Estimate> {

@@ -52,20 +52,6 @@ pub fn named(name: &str, catalogue: &Catalogue) -> Result<ModelShape, Unknown> {
     Ok(shape(catalogue.model(name)?.row))
 }
 
-/// Bits of a weight, at the very least, by a format's name: `Q4_K_M` has 4 and something. To rule out quickly what cannot fit.
-pub(super) fn bits_floor(quantization: &str) -> f64 {
-    let digits = quantization
-        .chars()
-        .skip_while(|c| !c.is_ascii_digit())
-        .take_while(char::is_ascii_digit);
-    let bits: u32 = digits.fold(0, |bits, digit| bits * 10 + digit.to_digit(10).unwrap_or(0));
-    match bits {
-        // Names such as `IQ1_S` mean a little more than their digit; nothing is stored in less than a bit.
-        1..=32 => f64::from(bits),
-        _ => 1.0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,18 +75,5 @@ mod tests {
             .expect_err("is none")
             .to_string();
         assert!(message.contains("llama-3.1-8b"), "{message}");
-    }
-
-    #[test]
-    fn bits_are_never_overstated() {
-        for (name, bits) in [
-            ("Q4_K_M", 4.0),
-            ("IQ3_XXS", 3.0),
-            ("MXFP4", 4.0),
-            ("F16", 16.0),
-            ("AWQ", 1.0),
-        ] {
-            assert_eq!(bits_floor(name), bits, "{name}");
-        }
     }
 }

@@ -5,8 +5,9 @@
 
 use super::candidate::Place;
 use super::field::Field;
-use super::judge::{self, Court, Pick};
+use super::judge::{self, Court};
 use super::money::{self, Side};
+use super::pick::{self, Pick};
 use super::verdict::{Requirement, Verdict};
 use super::workload::{Privacy, Workload};
 use crate::plan::workload::Acquire;
@@ -48,7 +49,7 @@ pub(super) fn hybrids(
             let rig = &field.rigs[candidate.rig];
             let before = &picks[candidate.rig];
             let pick = Pick {
-                outcome: judge::forecast(
+                outcome: pick::forecast(
                     rig,
                     &court.models[before.model],
                     &court.quantizations[before.quantization],

@@ -1,18 +1,16 @@
 //! One candidate before the requirements: what it would do, what it would cost, and the first thing that it fails.
 
-use std::ops::Range;
-
-use troika_base::{Bytes, DeviceKind, Estimate};
+use troika_base::{DeviceKind, Estimate};
 
 use super::candidate::{Candidate, Place};
-use super::choose;
 use super::money::{self, Side};
+use super::pick::Pick;
 use super::rig::{Rig, Sharing};
 use super::risk;
 use super::verdict::{Lost, Requirement, Verdict};
 use super::workload::{Acquire, Privacy, Supply, Workload};
 use crate::catalogue::{self, Catalogue, Country, Date};
-use crate::cost::{self, Forecast, MemoryNeed, Refusal, Work};
+use crate::cost::{Forecast, Refusal};
 use crate::model::ModelShape;
 use crate::quantization::Quantization;
 use crate::tco::Bill;
@@ -27,145 +25,24 @@ pub(super) struct Court<'a> {
     pub(super) models: &'a [ModelShape],
     /// Forms of their weights, the most precise first.
     pub(super) quantizations: &'a [Quantization],
+    /// Bytes of each model in each form: those of the first model, then those of the second.
+    pub(super) weights_bytes: &'a [f64],
 }
 
-/// What a rig would run, and how.
-#[derive(Clone)]
-pub(super) struct Pick {
-    /// Number of the model.
-    pub(super) model: usize,
-    /// Number of the form of its weights.
-    pub(super) quantization: usize,
-    pub(super) outcome: Result<Forecast, Refusal>,
-}
-
-impl Pick {
-    pub(super) fn meets(&self, rig: &Rig, court: &Court<'_>) -> bool {
-        let Ok(forecast) = &self.outcome else {
-            return false;
-        };
-        let model = &court.models[self.model];
-        npu_holds(rig, forecast, model).is_ok()
-            && ttft(forecast, model, court.workload, None).is_ok()
-            && speed(forecast, court.workload).is_ok()
+impl Court<'_> {
+    /// Bytes of a model in a form.
+    pub(super) fn bytes(&self, model: usize, quantization: usize) -> f64 {
+        self.weights_bytes[model * self.quantizations.len() + quantization]
     }
 }
 
-/// What a rig does with a model.
-pub(super) fn forecast(
-    rig: &Rig,
-    model: &ModelShape,
-    quantization: &Quantization,
-    work: &Work,
-    workload: &Workload,
-) -> Result<Forecast, Refusal> {
-    let run = |members: Range<usize>| {
-        let setup = rig.setup(members.clone(), workload.ecosystem);
-        let calibrated = rig.calibrated(members.clone());
-        let factors = calibrated.map(|calibrated| &calibrated.factors);
-        let mut forecast = cost::forecast(&setup, model, quantization, work, factors)?;
-        if let Some(calibrated) = calibrated {
-            let name = &rig.members[members.start].device.name;
-            forecast.terms.extend(calibrated.terms(name));
-        }
-        Ok(forecast)
+/// Bytes of each model in each form, as a court has them.
+pub(super) fn weights_bytes(models: &[ModelShape], forms: &[Quantization]) -> Vec<f64> {
+    let of = |model: &ModelShape| {
+        let each = forms.iter().map(|form| model.weights(form).total());
+        each.collect::<Vec<_>>()
     };
-    if rig.sharing != Sharing::Phases {
-        return run(0..rig.members.len());
-    }
-    let (reads, writes) = (run(0..1)?, run(1..2)?);
-    let memory = MemoryNeed {
-        weights: reads.memory.weights + writes.memory.weights,
-        cache: reads.memory.cache.max(writes.memory.cache),
-        scratch: reads.memory.scratch + writes.memory.scratch,
-        runtime: reads.memory.runtime + writes.memory.runtime,
-    };
-    if let Some(Bytes(has)) = rig.pool.filter(|pool| pool.0 < memory.total()) {
-        let needs = memory.total();
-        return Err(Refusal::DoesNotFit { needs, has });
-    }
-    let terms = reads.terms.into_iter().chain(writes.terms).collect();
-    let mut notes = reads.notes;
-    notes.extend(writes.notes);
-    notes.push("each block holds the weights in its own form; the time to hand the cache over is not counted".to_owned());
-    Ok(Forecast {
-        memory,
-        prefill_tps: reads.prefill_tps,
-        ttft_s: reads.ttft_s,
-        watts_prefill: reads.watts_prefill,
-        terms,
-        notes,
-        ..writes
-    })
-}
-
-/// What each rig runs.
-///
-/// A rig with a processor for what does not fit runs what its cards run alone, wherever there is no other choice and it fits.
-pub(super) fn picks(rigs: &[Rig], court: &Court<'_>) -> Vec<Pick> {
-    let has_choice = court.models.len() * court.quantizations.len() > 1;
-    let mut picks: Vec<Pick> = Vec::with_capacity(rigs.len());
-    for rig in rigs {
-        let alone = rig.alone.map(|at| &picks[at]);
-        let alone = alone.filter(|pick| !has_choice && pick.outcome.is_ok());
-        let pick = alone.cloned().unwrap_or_else(|| pick(rig, court));
-        picks.push(pick);
-    }
-    picks
-}
-
-/// Whether a rig's processor has nothing to do: its cards run the same alone.
-pub(super) fn is_idle(rig: &Rig, pick: &Pick, picks: &[Pick]) -> bool {
-    let alone = rig.alone.map(|at| &picks[at]);
-    alone.is_some_and(|alone| {
-        let same = (alone.model, alone.quantization) == (pick.model, pick.quantization);
-        same && alone.outcome.is_ok()
-    })
-}
-
-/// The best that a rig can run: the first model and form that fit and are fast enough, else the first that fit.
-pub(super) fn pick(rig: &Rig, court: &Court<'_>) -> Pick {
-    let work = court.workload.work(court.workload.users);
-    let has: u64 = rig
-        .devices()
-        .filter_map(|device| Some(device.memory?.0))
-        .sum();
-    let reads_gbs: f64 = rig
-        .devices()
-        .filter_map(|device| device.bandwidth_peak_gbs)
-        .sum();
-    let many = court.models.len() * court.quantizations.len() > 1;
-    let mut fallback: Option<Pick> = None;
-    for (model, shape) in court.models.iter().enumerate() {
-        for (quantization, form) in court.quantizations.iter().enumerate() {
-            let is_last =
-                model + 1 == court.models.len() && quantization + 1 == court.quantizations.len();
-            let bytes = choose::bits_floor(&form.name) / 8.0;
-            let too_big = shape.params as f64 * bytes > has as f64;
-            let wanted = court.workload.tps.unwrap_or(0.0);
-            let too_slow = fallback.as_ref().is_some_and(|pick| pick.outcome.is_ok())
-                && shape.params_active as f64 * bytes * wanted > reads_gbs * 1e9;
-            // Whoever has a choice passes over what cannot be, at no cost; the last one is asked for the reason.
-            if many && !is_last && (too_big || too_slow) {
-                continue;
-            }
-            let pick = Pick {
-                model,
-                quantization,
-                outcome: forecast(rig, shape, form, &work, court.workload),
-            };
-            if pick.meets(rig, court) {
-                return pick;
-            }
-            if fallback
-                .as_ref()
-                .is_none_or(|fallback| fallback.outcome.is_err())
-            {
-                fallback = Some(pick);
-            }
-        }
-    }
-    fallback.expect("there is a model and a form. This is a bug.")
+    models.iter().flat_map(of).collect()
 }
 
 /// What is said of a candidate.
@@ -218,7 +95,7 @@ pub(super) fn judge(
         .and_then(|()| pick.outcome.as_ref().map_err(refused))
         .and_then(|forecast| npu_holds(rig, forecast, model).map(|()| forecast))
         .and_then(|forecast| {
-            ttft(forecast, model, workload, Some(rig))?;
+            ttft(forecast, model, workload, rig)?;
             speed(forecast, workload)
         })
         .and_then(|()| affordable(&verdict, workload))
@@ -302,7 +179,7 @@ fn refused(refusal: &Refusal) -> Lost {
 const NPU_PARAMS_MAX: f64 = 21.5e9;
 
 /// Whether a model is one that software for NPUs is known to run.
-fn npu_holds(rig: &Rig, forecast: &Forecast, model: &ModelShape) -> Result<(), Lost> {
+pub(super) fn npu_holds(rig: &Rig, forecast: &Forecast, model: &ModelShape) -> Result<(), Lost> {
     let is_npu = rig.devices().any(|device| device.kind == DeviceKind::Npu);
     if !is_npu || model.params as f64 <= NPU_PARAMS_MAX {
         return Ok(());
@@ -315,27 +192,42 @@ fn npu_holds(rig: &Rig, forecast: &Forecast, model: &ModelShape) -> Result<(), L
     Err(lost(Requirement::Software, reason))
 }
 
+/// Whether the first token comes as soon as is wanted.
+pub(super) fn is_soon(forecast: &Forecast, workload: &Workload) -> bool {
+    let ttft = forecast.ttft_s;
+    workload
+        .ttft_s
+        .is_none_or(|want| ttft.is_some_and(|ttft| ttft.value <= want))
+}
+
+/// Whether the answer comes as fast as is wanted.
+pub(super) fn is_fast(forecast: &Forecast, workload: &Workload) -> bool {
+    workload
+        .tps
+        .is_none_or(|want| forecast.decode_tps.value >= want)
+}
+
 /// Whether the first token comes soon enough. With a rig, the reason says what the chip's peak rate would allow.
 fn ttft(
     forecast: &Forecast,
     model: &ModelShape,
     workload: &Workload,
-    rig: Option<&Rig>,
+    rig: &Rig,
 ) -> Result<(), Lost> {
     let Some(want) = workload.ttft_s else {
         return Ok(());
     };
+    if is_soon(forecast, workload) {
+        return Ok(());
+    }
     let Some(ttft) = forecast.ttft_s else {
         let reason = format!(
             "its time to the first token cannot be told (no rate is known); {want} s wanted"
         );
         return Err(lost(Requirement::Ttft, reason));
     };
-    if ttft.value <= want {
-        return Ok(());
-    }
     let mut reason = format!("first token after {} s, {want} s wanted", spread(ttft));
-    let floor = rig.and_then(|rig| ttft_floor_s(rig, model, workload));
+    let floor = ttft_floor_s(rig, model, workload);
     if let Some(floor) = floor.filter(|&floor| floor > want) {
         reason.push_str(&format!(
             "; the prompt alone takes {floor:.2} s at its peak rate"
@@ -359,7 +251,7 @@ fn ttft_floor_s(rig: &Rig, model: &ModelShape, workload: &Workload) -> Option<f6
 
 fn speed(forecast: &Forecast, workload: &Workload) -> Result<(), Lost> {
     match workload.tps {
-        Some(want) if forecast.decode_tps.value < want => {
+        Some(want) if !is_fast(forecast, workload) => {
             let users = match workload.users {
                 1 => String::new(),
                 users => format!(" for each of {users} users"),

@@ -34,9 +34,6 @@ pub struct Expenses {
     pub training_months: Option<f64>,
 }
 
-/// Whether a number is in its range.
-type Holds = fn(f64) -> bool;
-
 impl Expenses {
     /// Whether none is named.
     pub fn is_empty(&self) -> bool {
@@ -64,9 +61,10 @@ impl Expenses {
     pub(super) fn check(&self) -> Result<(), WorkloadError> {
         const NOT_NEGATIVE: &str = "it has to be a number from 0 up";
         const POSITIVE: &str = "it has to be a number above 0";
+        type Holds = fn(f64) -> bool;
         let from_zero = |value: f64| value.is_finite() && value >= 0.0;
         let positive = |value: f64| value.is_finite() && value > 0.0;
-        let ranges: [(&str, Option<f64>, Holds, &str); 6] = [
+        let ranges: [(_, _, Holds, _); 6] = [
             (
                 "egress_gb_month",
                 self.egress_gb_month,
