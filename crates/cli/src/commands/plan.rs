@@ -42,7 +42,7 @@ const EXAMPLES: &str = "\
 Examples:
   troika plan                                              six questions, then the plan
   troika plan --model llama-3.1-8b --users 4 --tps 15      what does it, here, bought or rented
-  troika plan --task agent --budget 2500 --explain 3090    every number of one candidate
+  troika plan --budget 2500 --explain \"rtx 3090\"           every number of one candidate
   troika plan --workload office.toml --html plan.html      a page to pass on
   troika plan --model llama-3.1-8b --device-name Newcomer --bandwidth 640 --memory-gb 16 --int8-tops 300
                                                            a device that the catalogue lacks, beside all others

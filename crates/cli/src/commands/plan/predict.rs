@@ -136,12 +136,11 @@ fn table(answers: &[Answer<'_>]) -> anyhow::Result<String> {
         record.push(predicted.reason.clone());
         writer.write_record(record)?;
     }
-    let text = String::from_utf8(
+    Ok(String::from_utf8(
         writer
             .into_inner()
             .context("the table could not be written")?,
-    )?;
-    Ok(text.trim_end().to_owned())
+    )?)
 }
 
 /// Value, low, high with four figures; empty where there is no estimate.
