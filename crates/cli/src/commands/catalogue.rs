@@ -96,10 +96,10 @@ struct AddArgs {
     tdp: Option<f64>,
     /// Dense rate on fp16 of what reads prompts on it; no time to the first token can be told without a rate
     #[arg(long, value_name = "TFLOPS", allow_negative_numbers = true)]
-    fp16: Option<f64>,
+    fp16_tflops: Option<f64>,
     /// Dense rate on int8
     #[arg(long, value_name = "TOPS", allow_negative_numbers = true)]
-    int8: Option<f64>,
+    int8_tops: Option<f64>,
     /// Where this is from
     #[arg(long, default_value = "stated by the user")]
     source: String,
@@ -196,9 +196,10 @@ impl AddArgs {
         if self.memory.is_none() || self.bandwidth.is_none() {
             return Some("without --memory and --bandwidth, nothing can be forecast of it");
         }
-        let has_rate = self.fp16.is_some() || self.int8.is_some();
-        (!has_rate)
-            .then_some("without --fp16 or --int8, its time to the first token cannot be forecast")
+        let has_rate = self.fp16_tflops.is_some() || self.int8_tops.is_some();
+        (!has_rate).then_some(
+            "without --fp16-tflops or --int8-tops, its time to the first token cannot be forecast",
+        )
     }
 
     /// The row that the flags describe.
@@ -207,8 +208,8 @@ impl AddArgs {
             ("--memory", self.memory),
             ("--bandwidth", self.bandwidth),
             ("--tdp", self.tdp),
-            ("--fp16", self.fp16),
-            ("--int8", self.int8),
+            ("--fp16-tflops", self.fp16_tflops),
+            ("--int8-tops", self.int8_tops),
         ] {
             if value.is_some_and(|value| !(value > 0.0 && value.is_finite())) {
                 return Err(WrongUse(format!("{flag} has to be above zero")));
@@ -227,7 +228,10 @@ impl AddArgs {
         } else {
             Unit::Matrix
         };
-        let rates = [(Format::Fp16, self.fp16), (Format::Int8, self.int8)];
+        let rates = [
+            (Format::Fp16, self.fp16_tflops),
+            (Format::Int8, self.int8_tops),
+        ];
         let rates = rates.into_iter().filter_map(|(format, dense)| {
             let dense = Some(dense?);
             Some(Rate {
@@ -387,7 +391,7 @@ mod tests {
         let chip = added(&flags).chip("My Box").expect("is a chip");
         assert_eq!((chip.memory, chip.memory_gb), (Memory::Shared, None));
         assert!(chip.has_memory(64.0) && chip.rates.is_empty());
-        let rates = [&flags[..], &["--fp16", "50", "--int8=100"]].concat();
+        let rates = [&flags[..], &["--fp16-tflops", "50", "--int8-tops=100"]].concat();
         let rated = added(&rates).chip("My Box").expect("is a chip");
         let dense = |rate: &Rate| (rate.block, rate.format, rate.dense);
         assert_eq!(

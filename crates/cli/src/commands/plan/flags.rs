@@ -95,35 +95,25 @@ pub(super) struct LimitArgs {
 #[command(next_help_heading = "Expenses")]
 pub(super) struct ExpenseArgs {
     /// GB a month that leave the cloud, where one is rented
-    #[arg(long, value_name = "GB", allow_negative_numbers = true, global = true)]
+    #[arg(long, value_name = "GB", allow_negative_numbers = true)]
     egress_gb: Option<f64>,
     /// Where they go [default: internet]
-    #[arg(long, value_enum, value_name = "WHERE", global = true)]
+    #[arg(long, value_enum, value_name = "WHERE")]
     egress_to: Option<Word<Destination>>,
     /// Hours a month that people spend on hardware of your own
-    #[arg(
-        long,
-        value_name = "HOURS",
-        allow_negative_numbers = true,
-        global = true
-    )]
+    #[arg(long, value_name = "HOURS", allow_negative_numbers = true)]
     staff_hours: Option<f64>,
     /// US dollars that such an hour costs
-    #[arg(long, value_name = "USD", allow_negative_numbers = true, global = true)]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     staff_usd_hour: Option<f64>,
     /// What the place of your hardware draws for each watt of it: 1.3 to 1.5 in many data centres [default: 1]
-    #[arg(
-        long,
-        value_name = "RATIO",
-        allow_negative_numbers = true,
-        global = true
-    )]
+    #[arg(long, value_name = "RATIO", allow_negative_numbers = true)]
     pue: Option<f64>,
     /// US dollars of a training that comes before, wherever the model runs then
-    #[arg(long, value_name = "USD", allow_negative_numbers = true, global = true)]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     training_usd: Option<f64>,
     /// Months until it is done again [default: never]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, global = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     training_months: Option<f64>,
 }
 
