@@ -28,7 +28,7 @@ FORMAT = (
     r"[34568]bit|mxfp8)"
 )
 QUANTIZATION_AT_END = re.compile(rf"(?:[-_. ](?:UD|i1))?[-_.: ]({FORMAT})(?:[-_.]?gguf)?$", re.I)
-KNOWN = re.compile(rf"^(?:{FORMAT}|fp16|AWQ|GPTQ|INT4|W4A16|MLX-[48]bit)$", re.I)
+KNOWN = re.compile(rf"^(?:{FORMAT}|fp16|AWQ|MLX-[48]bit)$", re.I)
 
 
 def split_quantization(name):
@@ -82,8 +82,8 @@ TAGS = {
 TIED = re.compile(
     r"gemma|lfm2|smollm|llama-3\.2|qwen3-[014]|qwen2\.5-(?:0|1|3)|qwen3\.5-[024]|granite|phi-4-mini|command|aya", re.I
 )
-# Layers of these are unlike those of any architecture that the shape can tell.
-UNCLEAR = ("nemotron_h", "jamba", "mamba", "rwkv", "falcon_h1")
+# Layers of these are unlike what the columns can tell: state spaces, and latent attention whose ranks are not given.
+UNCLEAR = ("nemotron_h", "jamba", "mamba", "rwkv", "falcon_h1", "deepseek_v")
 # Parameters that a token uses, where the file has more: tables by layer that are looked up.
 ACTIVE = {"gemma-4-e2b": 2.3e9, "gemma-4-e4b": 4.5e9, "gemma-3n-e2b": 1.9e9, "gemma-3n-e4b": 3.8e9}
 

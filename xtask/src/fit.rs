@@ -20,7 +20,7 @@ pub(crate) struct Args {
     /// Compare the file that is there with a new fit instead of writing it
     #[arg(long)]
     check: bool,
-    /// Leave out the devices one by one: minutes, and the only error worth telling
+    /// Only fit: do not leave out the devices one by one, which takes minutes, and write nothing
     #[arg(long)]
     quick: bool,
 }
@@ -40,6 +40,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let all = problem.fit(None, &problem.start(), search::PASSES);
     report::constants(&all);
     report::within(&rows.used, &problem, &all);
+    report::structure(&rows.used, &problem, &all);
     if args.quick {
         return Ok(());
     }

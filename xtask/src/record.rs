@@ -31,6 +31,10 @@ pub(crate) struct Args {
     #[arg(long = "as", value_name = "LINE")]
     typed: Option<String>,
 
+    /// Characters in a row; longer lines are broken between words
+    #[arg(long, value_name = "N", default_value_t = 88, value_parser = clap::value_parser!(u16).range(20..=200))]
+    columns: u16,
+
     /// The command and its arguments
     #[arg(last = true, required = true)]
     command: Vec<OsString>,
@@ -43,7 +47,7 @@ const GRACE: Duration = Duration::from_millis(3);
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let typed = args.typed.clone().unwrap_or_else(|| line(&args.command));
-    let film = Film::new(&typed, &capture(&args.command)?);
+    let film = Film::new(&typed, &capture(&args.command)?, args.columns.into());
     let svg = film.svg(&args.title);
     let (kib, path) = (svg.len().div_ceil(1024), args.output.display());
     ensure!(

@@ -10,6 +10,9 @@ use std::io::{self, IsTerminal as _, Write};
 use anyhow::Context as _;
 use serde::Serialize;
 
+/// Characters of a line of an error that are shown: long enough for any that we write.
+const MESSAGE_WIDTH: usize = 2000;
+
 /// What the user wants to hear, and in which form.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Console {
@@ -53,11 +56,21 @@ pub(crate) fn error(error: &anyhow::Error) {
 
 /// An error and its causes.
 pub(crate) fn error_to(to: &mut dyn Write, error: &anyhow::Error) {
-    // There is nobody left to tell when stderr is gone.
-    let _ = writeln!(to, "error: {error}");
+    // They quote files and arguments. There is nobody left to tell when stderr is gone.
+    let _ = writeln!(to, "error: {}", quoted(&error.to_string()));
     for cause in error.chain().skip(1) {
-        let _ = writeln!(to, "  because: {cause}");
+        let _ = writeln!(to, "  because: {}", quoted(&cause.to_string()));
     }
+}
+
+/// Lines of a message, harmless and each of bearable length.
+fn quoted(message: &str) -> String {
+    let lines: Vec<_> = message
+        .trim_end()
+        .lines()
+        .map(|text| line(text, MESSAGE_WIDTH))
+        .collect();
+    lines.join("\n")
 }
 
 /// Writes an answer to stdout.
@@ -159,6 +172,67 @@ pub(crate) fn line(text: &str, width: usize) -> String {
     out
 }
 
+/// The text on one line of at most `width` characters, cut in the middle: names differ at both ends.
+pub(crate) fn ends(text: &str, width: usize) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    if chars.len() <= width {
+        return line(text, width);
+    }
+    let tail = width * 3 / 5;
+    let head = width.saturating_sub(tail + 1);
+    let cut: String = chars[..head]
+        .iter()
+        .chain(&['…'])
+        .chain(&chars[chars.len() - tail..])
+        .collect();
+    line(&cut, width)
+}
+
+/// The text in lines of at most `width` characters, broken at spaces, each after `indent` spaces and ended.
+pub(crate) fn wrapped(text: &str, indent: usize, width: usize) -> String {
+    let text = line(text, usize::MAX);
+    let mut out = String::new();
+    let mut column = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if column > 0 && column + 1 + length > width {
+            out.push('\n');
+            column = 0;
+        }
+        if column == 0 {
+            out.extend(std::iter::repeat_n(' ', indent));
+            column = indent;
+        } else {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += length;
+    }
+    out.push('\n');
+    out
+}
+
+/// What is wrong with a TOML text, and in which line: the whole line may be too long to show, and hold anything.
+pub(crate) fn toml_error(error: &toml::de::Error, text: &str) -> String {
+    let message = line(error.message(), 400);
+    match error.span() {
+        Some(span) => {
+            let before = text.get(..span.start).unwrap_or(text);
+            let (number, start) = (
+                before.matches('\n').count() + 1,
+                before.rfind('\n').map_or(0, |at| at + 1),
+            );
+            let shown = text[start..].lines().next().unwrap_or_default().trim();
+            match shown {
+                "" => format!("line {number}: {message}"),
+                _ => format!("line {number}, `{}`: {message}", line(shown, 60)),
+            }
+        }
+        None => message,
+    }
+}
+
 /// How the cells of a column stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Align {
@@ -166,14 +240,15 @@ pub(crate) enum Align {
     Right,
 }
 
-/// Rows in columns, two spaces apart, each line ended.
+/// Rows in columns, two spaces apart, each line ended. A column without a word takes no room.
 pub(crate) fn table<const N: usize>(align: [Align; N], rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
     let widths: [usize; N] = std::array::from_fn(|column| width(column).unwrap_or(0));
     let mut out = String::new();
     for row in rows {
         let mut text = String::new();
-        for ((cell, &align), &width) in row.iter().zip(&align).zip(&widths) {
+        let cells = row.iter().zip(&align).zip(&widths);
+        for ((cell, &align), &width) in cells.filter(|&(_, &width)| width > 0) {
             text.push_str(&match align {
                 Align::Left => format!("{cell:<width$}  "),
                 Align::Right => format!("{cell:>width$}  "),
@@ -223,6 +298,24 @@ mod tests {
     }
 
     #[test]
+    fn errors_are_harmless_too() {
+        let error =
+            anyhow::anyhow!("row \u{1b}[2J{}\n  second", "x".repeat(1 << 20)).context("out\rer");
+        let mut out = Vec::new();
+        error_to(&mut out, &error);
+        let text = String::from_utf8(out).expect("is text");
+        assert!(
+            text.starts_with("error: out\u{fffd}er\n  because: row \u{fffd}[2Jxx"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("…\n  second\n") && text.len() < 3000,
+            "{}",
+            text.len()
+        );
+    }
+
+    #[test]
     fn text_flows_and_ends_with_its_line() {
         for (opening, pieces, want) in [
             (
@@ -245,6 +338,33 @@ mod tests {
     }
 
     #[test]
+    fn long_texts_keep_both_ends_or_are_broken_at_spaces() {
+        assert_eq!(ends("a long name, NPU", 10), "a l…e, NPU");
+        assert_eq!(ends("short\u{7}", 10), "short\u{fffd}");
+        assert_eq!(wrapped("one two three", 2, 9), "  one two\n  three\n");
+        assert_eq!(wrapped("aVeryLongWord b", 1, 4), " aVeryLongWord\n b\n");
+    }
+
+    #[test]
+    fn what_is_wrong_with_toml_is_short_and_harmless() {
+        let shown = |text: &str| {
+            let error = toml::from_str::<toml::Table>(text).expect_err("is wrong");
+            toml_error(&error, text)
+        };
+        let broken = shown("a = 1\nb = \u{1b}[31m\n");
+        assert!(
+            broken.starts_with("line 2, `b = \u{fffd}[31m`: "),
+            "{broken}"
+        );
+        for text in [
+            format!("a = {}", "[".repeat(90_000)),
+            "a = \"".to_owned() + &"ä".repeat(90_000),
+        ] {
+            assert!(shown(&text).chars().count() < 600);
+        }
+    }
+
+    #[test]
     fn columns_stand_below_each_other() {
         let row = |a: &str, b: &str| [a.to_owned(), b.to_owned()];
         let rows = [row("größe", "1"), row("n", "1000")];
@@ -252,6 +372,8 @@ mod tests {
             table([Align::Left, Align::Right], &rows),
             "größe     1\nn      1000\n"
         );
+        let rows = [row("", "1"), row("", "1000")];
+        assert_eq!(table([Align::Left, Align::Right], &rows), "   1\n1000\n");
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use chip::{
 };
 pub use model::{Experts, Latent, Linear, Model, Task, Window};
 pub use names::{split_count, split_quantization, strict};
-pub(crate) use profile::{GB_SOLD, class_name};
+pub(crate) use profile::{GB_SOLD, class_name, joined_gbs};
 pub use profile::{blocks, link_gbs, profile};
 pub use shape::shape;
 pub use source::{Date, Source};
@@ -153,18 +153,26 @@ impl fmt::Display for Unknown {
         let Self { what, name, .. } = self;
         let closest = self.closest.join(", ");
         match (self.is_ambiguous, closest.is_empty()) {
-            (true, _) => write!(
-                f,
-                "more than one {what} goes by {name:?}: {closest}; say which"
-            ),
+            (true, _) => {
+                return write!(
+                    f,
+                    "more than one {what} goes by {name:?}: {closest}; say which"
+                );
+            }
             (false, false) => write!(
                 f,
                 "the catalogue has no {what} {name:?}; closest: {closest}"
-            ),
+            )?,
             (false, true) => write!(
                 f,
                 "the catalogue has no {what} {name:?}, nor anything like it"
+            )?,
+        }
+        match *what {
+            "chip" => f.write_str(
+                "; `troika catalogue add --name … --memory … --bandwidth …` describes a new one",
             ),
+            _ => Ok(()),
         }
     }
 }
@@ -184,7 +192,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// It does not have the form of a catalogue's file.
-    #[error("{path} is no file of a catalogue: {source}")]
+    #[error("{path} is no file of a catalogue")]
     Form {
         /// Which.
         path: PathBuf,

@@ -176,8 +176,14 @@ impl Plan {
             .iter()
             .filter(|verdict| verdict.name.to_lowercase().contains(&key))
             .collect();
-        match *having.as_slice() {
-            [only] => Ok(only),
+        // Of `RTX 3090`, `2 × RTX 3090` and `RTX 3090 Ti`, who says `3090` means the one that is in all of their names.
+        let names_all = |verdict: &&&Verdict| {
+            having
+                .iter()
+                .all(|other| other.name.contains(&verdict.name))
+        };
+        match having.iter().find(names_all) {
+            Some(meant) if !key.is_empty() => Ok(meant),
             _ => Err(having.iter().map(|verdict| verdict.name.as_str()).collect()),
         }
     }

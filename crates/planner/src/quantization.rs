@@ -81,7 +81,18 @@ impl Quantization {
     /// # Errors
     /// If the name is none that is known.
     pub fn parse(name: &str) -> Result<Self, UnknownQuantization> {
-        let plain = name.trim().to_uppercase().replace(['-', ' ', '.'], "_");
+        // llama-bench writes `Q4_K - Medium`.
+        let mut plain = name.trim().to_uppercase();
+        for (long, short) in [
+            (" - MEDIUM", "_M"),
+            (" - SMALL", "_S"),
+            (" - LARGE", "_L"),
+            ("ALL ", ""),
+            (" MOE", ""),
+        ] {
+            plain = plain.replace(long, short);
+        }
+        let plain = plain.replace(['-', ' ', '.'], "_");
         let plain = plain
             .trim_start_matches("UD_")
             .trim_start_matches("UNSLOTH_DYNAMIC_")

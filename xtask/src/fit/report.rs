@@ -11,6 +11,8 @@ pub(super) struct Errors {
     pub(super) rows: usize,
     /// Median of the absolute relative error.
     pub(super) median: f64,
+    /// Median of predicted over measured time, less one: above zero, the prediction is too slow.
+    bias: f64,
     within_quarter: f64,
     pub(super) within_factor_2: f64,
 }
@@ -23,6 +25,8 @@ impl Errors {
             .map(|residual| (residual.exp() - 1.0).abs())
             .collect();
         errors.sort_unstable_by(f64::total_cmp);
+        let mut signed = residuals.to_vec();
+        signed.sort_unstable_by(f64::total_cmp);
         let share = |keep: &dyn Fn(f64) -> bool| {
             residuals.iter().filter(|residual| keep(**residual)).count() as f64
                 / residuals.len().max(1) as f64
@@ -30,6 +34,7 @@ impl Errors {
         Self {
             rows: residuals.len(),
             median: quantile(&errors, 0.5),
+            bias: quantile(&signed, 0.5).exp() - 1.0,
             within_quarter: share(&|residual| (residual.exp() - 1.0).abs() <= 0.25),
             within_factor_2: share(&|residual| residual.abs() <= 2f64.ln()),
         }
@@ -37,9 +42,10 @@ impl Errors {
 
     fn print(&self, name: &str) {
         println!(
-            "  {name:44} {:4} rows  median error {:5.1} %  within 25 %: {:3.0} %  within 2x: {:3.0} %",
+            "  {name:44} {:4} rows  median error {:5.1} %  bias {:+5.1} %  within 25 %: {:3.0} %  within 2x: {:3.0} %",
             self.rows,
             self.median * 100.0,
+            self.bias * 100.0,
             self.within_quarter * 100.0,
             self.within_factor_2 * 100.0
         );
@@ -142,18 +148,80 @@ pub(super) fn unseen(rows: &[Row], unseen: &Unseen) {
     }
 }
 
-/// Errors once one run on the same machine has been made: each row predicted from another of its machine.
+/// What is left when each machine has its own factor, by what the models are: where the formula is wrong.
+pub(super) fn structure(rows: &[Row], problem: &Problem<'_>, constants: &Constants) {
+    let mut groups = BTreeMap::<String, Vec<f64>>::new();
+    for machine in problem
+        .machines()
+        .iter()
+        .filter(|machine| machine.len() > 3)
+    {
+        let mut residuals: Vec<f64> = machine
+            .iter()
+            .map(|&index| problem.decode_residual(constants, index))
+            .collect();
+        let each = residuals.clone();
+        residuals.sort_unstable_by(f64::total_cmp);
+        let middle = quantile(&residuals, 0.5);
+        for (&index, residual) in machine.iter().zip(each) {
+            let row = &rows[index];
+            let left = residual - middle;
+            groups
+                .entry(format!("architecture {}", row.model.architecture))
+                .or_default()
+                .push(left);
+            groups
+                .entry(format!(
+                    "quantization {}",
+                    row.quantization.name.to_uppercase()
+                ))
+                .or_default()
+                .push(left);
+            groups
+                .entry(format!("{} on {}", row.engine, row.device.vendor))
+                .or_default()
+                .push(left);
+            let size = (row.weights.layers + row.weights.output_read()).log2() as u32;
+            groups
+                .entry(format!("read {:2} GB/32 (log2)", size.saturating_sub(25)))
+                .or_default()
+                .push(left);
+        }
+    }
+    println!("what the formula leaves, with each machine's own factor");
+    for (name, residuals) in groups.iter().filter(|(_, residuals)| residuals.len() > 5) {
+        Errors::of(residuals).print(name);
+    }
+}
+
+/// Errors once a model of the common kind has been run on the same machine: a dense one, of middling size for it.
 pub(super) fn calibrated(rows: &[Row], problem: &Problem<'_>, constants: &Constants) {
     let mut residuals = Vec::new();
-    for machine in problem.machines() {
-        for pair in machine.windows(2) {
-            let [measured, predicted] =
-                [pair[0], pair[1]].map(|index| problem.decode_residual(constants, index));
-            if rows[pair[0]].engine == rows[pair[1]].engine {
-                residuals.push(predicted - measured);
+    for machine in problem
+        .machines()
+        .iter()
+        .filter(|machine| machine.len() > 1)
+    {
+        let read = |index: usize| rows[index].weights.layers;
+        let mut dense: Vec<usize> = machine
+            .iter()
+            .copied()
+            .filter(|&index| rows[index].model.experts.is_none())
+            .collect();
+        dense.sort_unstable_by(|&a, &b| read(a).total_cmp(&read(b)));
+        let Some(&run) = dense.get(dense.len() / 2) else {
+            continue;
+        };
+        let measured = problem.decode_residual(constants, run);
+        for &index in machine
+            .iter()
+            .filter(|&&index| rows[index].model.name != rows[run].model.name)
+        {
+            if rows[index].engine == rows[run].engine {
+                residuals.push(problem.decode_residual(constants, index) - measured);
             }
         }
     }
-    println!("after one run on the same machine (another model each time): decode");
+    println!("after one run of a dense model on the same machine: other models' decode");
     Errors::of(&residuals).print("all");
 }

@@ -17,8 +17,10 @@ pub(super) const PASSES_AGAIN: usize = 12;
 
 /// Residuals around this size still count in full.
 const SCALE: f64 = 0.12;
-/// Machines are this far from the constants, commonly.
-const MACHINE_SCALE: f64 = 0.15;
+/// Machines are this much slower than the constants say, commonly, and this much faster: limits on power, other programs and old
+/// engines slow a machine down, and nothing makes it faster than its memory.
+const MACHINE_SLOWER: f64 = 0.25;
+const MACHINE_FASTER: f64 = 0.08;
 /// What it costs to move a machine's factor, against the residuals of its rows.
 const MACHINE_WEIGHT: f64 = 10.0;
 /// A device counts as this many rows at most.
@@ -156,7 +158,7 @@ impl<'a> Problem<'a> {
                 knob.hold * moved * moved
             })
             .sum();
-        sum + held
+        sum + held + beyond_memory(fit)
     }
 
     /// Logarithm of predicted over measured time of a token.
@@ -175,6 +177,26 @@ impl<'a> Problem<'a> {
     }
 }
 
+/// No reading loop gets more than this of a memory's peak: refresh and turns of the bus take the rest.
+const SHARE_MAX: f64 = 0.93;
+
+/// What it costs to claim more of the memory than there is.
+fn beyond_memory(fit: &Fit) -> f64 {
+    fit.families
+        .iter()
+        .filter_map(|family| {
+            let class = fit
+                .classes
+                .iter()
+                .find(|class| class.name == family.class)?;
+            let beyond = (class.bandwidth_share * family.bandwidth_factor / SHARE_MAX)
+                .ln()
+                .max(0.0);
+            Some(2e4 * beyond * beyond)
+        })
+        .sum()
+}
+
 /// The loss of one machine's rows under the factor that suits them best.
 fn machine_loss(residuals: &[(f64, f64)]) -> f64 {
     if residuals.is_empty() {
@@ -188,9 +210,14 @@ fn machine_loss(residuals: &[(f64, f64)]) -> f64 {
                 .iter()
                 .map(|(residual, weight)| weight * robust(residual + factor, SCALE))
                 .sum();
+            let scale = if factor > 0.0 {
+                MACHINE_SLOWER
+            } else {
+                MACHINE_FASTER
+            };
             // A machine with few rows could explain them away for nothing.
             let count: f64 = residuals.iter().map(|(_, weight)| weight).sum();
-            rows + robust(factor, MACHINE_SCALE) * count.min(MACHINE_WEIGHT) * 0.5
+            rows + robust(factor, scale) * count.min(MACHINE_WEIGHT) * 0.5
         })
         .fold(f64::INFINITY, f64::min)
 }

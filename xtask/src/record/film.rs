@@ -5,8 +5,6 @@
 
 use super::{Kind, Piece};
 
-const COLUMNS: usize = 88;
-
 /// The loop begins with the whole text, so that a paused picture shows it.
 const HOLD_S: f64 = 4.0;
 const TYPING_S_MAX: f64 = 1.5;
@@ -35,6 +33,8 @@ struct Cell {
 /// Text in rows and in time.
 pub(super) struct Film {
     cells: Vec<Cell>,
+    /// The window's width, in characters.
+    columns: usize,
     /// The loop's length.
     total_s: f64,
     /// Seconds on the screen for a second of the real run; 1 when there is no output.
@@ -43,9 +43,10 @@ pub(super) struct Film {
 
 impl Film {
     /// The line is typed at a pace of our own; the output keeps its proportions.
-    pub(super) fn new(typed: &str, pieces: &[Piece]) -> Self {
+    pub(super) fn new(typed: &str, pieces: &[Piece], columns: usize) -> Self {
         let mut film = Self {
             cells: Vec::new(),
+            columns,
             total_s: HOLD_S,
             slowdown: 1.0,
         };
@@ -100,9 +101,11 @@ impl Film {
     fn rows(&self) -> Vec<&[Cell]> {
         let mut rows = Vec::new();
         for mut line in self.cells.split(|cell| cell.char == '\n') {
-            while line.len() > COLUMNS {
-                let space = line[..=COLUMNS].iter().rposition(|cell| cell.char == ' ');
-                let end = space.filter(|&index| index > 0).unwrap_or(COLUMNS);
+            while line.len() > self.columns {
+                let space = line[..=self.columns]
+                    .iter()
+                    .rposition(|cell| cell.char == ' ');
+                let end = space.filter(|&index| index > 0).unwrap_or(self.columns);
                 rows.push(&line[..end]);
                 line = &line[end + usize::from(line[end].char == ' ')..];
             }
@@ -114,7 +117,7 @@ impl Film {
     /// The picture. In its text no character is missing; all motion is in the style sheet.
     pub(super) fn svg(&self, title: &str) -> String {
         let rows = self.rows();
-        let (columns, lines) = (COLUMNS as f64 * COLUMN + SLACK, rows.len() * ROW);
+        let (columns, lines) = (self.columns as f64 * COLUMN + SLACK, rows.len() * ROW);
         let (width, height) = (columns as usize + 2 * PAD, BAR + lines + PAD);
         let (mut style, mut texts, mut covers) = (String::new(), String::new(), String::new());
         for (i, row) in rows.iter().enumerate().filter(|(_, row)| !row.is_empty()) {
@@ -204,6 +207,8 @@ mod tests {
 
     use super::*;
 
+    const COLUMNS: usize = 88;
+
     fn piece(at_ms: u64, kind: Kind, text: &str) -> Piece {
         Piece {
             at: Duration::from_millis(at_ms),
@@ -213,7 +218,7 @@ mod tests {
     }
 
     fn rows(output: &str) -> Vec<String> {
-        let film = Film::new("x", &[piece(1, Kind::Stdout, output)]);
+        let film = Film::new("x", &[piece(1, Kind::Stdout, output)], COLUMNS);
         let rows = film.rows();
         let text = |row: &[Cell]| row.iter().map(|cell| cell.char).collect();
         rows.into_iter().map(text).collect()
@@ -247,7 +252,7 @@ mod tests {
         for (end_ms, factor) in [(5_000, 1.0), (50, 40.0), (1_000, 4.0), (60_000, 0.1)] {
             let at = [end_ms / 10, end_ms / 2, end_ms];
             let pieces = at.map(|at| piece(at, Kind::Stdout, "x"));
-            let film = Film::new("command", &pieces);
+            let film = Film::new("command", &pieces, COLUMNS);
             let expect = at.map(|at_ms| (at_ms - at[0]) as f64 / 1e3 * factor);
             for (have, want) in output_s(&film).iter().zip(expect) {
                 assert!((have - want).abs() < 1e-6, "{end_ms} ms: {have}, {want}");
@@ -264,7 +269,7 @@ mod tests {
             piece(10, Kind::Stdout, "1 < 2 && \"three\"\n"),
             piece(20, Kind::Stderr, "done"),
         ];
-        let svg = Film::new("say <this>", &pieces).svg("a & b");
+        let svg = Film::new("say <this>", &pieces, COLUMNS).svg("a & b");
         for part in [
             "<title>a &amp; b</title>",
             "$ say &lt;this&gt;</tspan>",
@@ -286,7 +291,7 @@ mod tests {
 
     #[test]
     fn nothing_written_is_a_picture_too() {
-        let film = Film::new("", &[]);
+        let film = Film::new("", &[], COLUMNS);
         assert_eq!(film.rows().len(), 2);
         assert!(film.svg("").ends_with("</svg>\n"));
         assert!(film.cells.iter().all(|cell| cell.at_s.is_finite()));

@@ -51,7 +51,9 @@ pub(crate) fn run(args: &CalcArgs, console: &Console) -> anyhow::Result<()> {
 /// Parses an amount that is exact and not negative.
 fn amount(text: &str) -> Result<Decimal, String> {
     let value = Decimal::from_str_exact(text).map_err(|_| {
-        format!("{text:?} is not a number; write it in digits, with a point for decimals")
+        format!(
+            "{text:?} is not a number of 28 digits at most; write it without an exponent, with a point for decimals"
+        )
     })?;
     match value.is_sign_negative() && !value.is_zero() {
         true => Err("it cannot be below zero".to_owned()),
@@ -70,7 +72,8 @@ fn amount_up_to(text: &str, max: u32) -> Result<Decimal, String> {
 
 /// Parses a positive number, with K, M, B or T for its thousands.
 fn count(text: &str) -> Result<f64, String> {
-    let wrong = || format!("{text:?} is not a number above zero, such as 8.03B or 12288");
+    let wrong =
+        || format!("{text:?} is not a number above zero and below 1e16, such as 8.03B or 12288");
     let trimmed = text.trim();
     let (number, exponent) = match trimmed.char_indices().last() {
         Some((at, 'k' | 'K')) => (&trimmed[..at], "e3"),

@@ -3,13 +3,16 @@
 mod found;
 mod show;
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use troika_planner::catalogue::{
-    Catalogue, Chip, Class, Date, Defect, Kind, Memory, Source, add, chip_text, validate,
+    Block, Catalogue, Chip, Class, Date, Defect, Format, Kind, Memory, Rate, Source, Unit, add,
+    chip_text, validate,
 };
 
 use self::found::Found;
@@ -37,6 +40,9 @@ enum Verb {
     /// Check all rows, yours too: units, ranges, names, sources, references
     Check,
 }
+
+/// A file of rows is some kilobytes.
+const ROWS_BYTES_MAX: u64 = 16 << 20;
 
 #[derive(Debug, Args)]
 struct SearchArgs {
@@ -80,14 +86,20 @@ struct AddArgs {
     #[arg(long, default_value = "unknown")]
     family: String,
     /// Memory; of a soc, the size that yours has
-    #[arg(long, value_name = "GB")]
+    #[arg(long, value_name = "GB", allow_negative_numbers = true)]
     memory: Option<f64>,
     /// Bandwidth of its memory
-    #[arg(long, value_name = "GB/S")]
+    #[arg(long, value_name = "GB/S", allow_negative_numbers = true)]
     bandwidth: Option<f64>,
     /// Power limit
-    #[arg(long, value_name = "WATTS")]
+    #[arg(long, value_name = "WATTS", allow_negative_numbers = true)]
     tdp: Option<f64>,
+    /// Dense rate on fp16 of what reads prompts on it; no time to the first token can be told without a rate
+    #[arg(long, value_name = "TFLOPS", allow_negative_numbers = true)]
+    fp16: Option<f64>,
+    /// Dense rate on int8
+    #[arg(long, value_name = "TOPS", allow_negative_numbers = true)]
+    int8: Option<f64>,
     /// Where this is from
     #[arg(long, default_value = "stated by the user")]
     source: String,
@@ -149,23 +161,54 @@ fn search(args: &SearchArgs, catalogue: &Catalogue, console: &Console) -> anyhow
 
 fn add_rows(args: &AddArgs, directory: &Path, console: &Console) -> anyhow::Result<()> {
     let text = match (&args.file, &args.name) {
-        (Some(file), _) => std::fs::read_to_string(file)
-            .with_context(|| format!("cannot read {}", file.display()))?,
+        (Some(file), _) => read(file).with_context(|| format!("cannot read {}", file.display()))?,
         (None, Some(name)) => chip_text(&args.chip(name)?),
         (None, None) => unreachable!("one of them is required"),
     };
     let file = add(directory, &text, Date::today())?;
     console.note(format_args!("added to {}", file.display()));
-    Ok(())
+    if let Some(lacking) = args.lacking() {
+        console.note(lacking);
+    }
+    match console.json {
+        true => output::json(&serde_json::json!({ "file": file })),
+        false => Ok(()),
+    }
+}
+
+/// A file of rows; an endless one is not read to its end.
+fn read(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let mut file = File::open(path)?.take(ROWS_BYTES_MAX + 1);
+    file.read_to_string(&mut text)?;
+    match text.len() as u64 > ROWS_BYTES_MAX {
+        true => Err(std::io::Error::other(format!(
+            "it has more than {ROWS_BYTES_MAX} bytes"
+        ))),
+        false => Ok(text),
+    }
 }
 
 impl AddArgs {
+    /// What the plan will not be able to tell of the chip.
+    fn lacking(&self) -> Option<&'static str> {
+        self.name.as_ref()?;
+        if self.memory.is_none() || self.bandwidth.is_none() {
+            return Some("without --memory and --bandwidth, nothing can be forecast of it");
+        }
+        let has_rate = self.fp16.is_some() || self.int8.is_some();
+        (!has_rate)
+            .then_some("without --fp16 or --int8, its time to the first token cannot be forecast")
+    }
+
     /// The row that the flags describe.
     fn chip(&self, name: &str) -> Result<Chip, WrongUse> {
         for (flag, value) in [
             ("--memory", self.memory),
             ("--bandwidth", self.bandwidth),
             ("--tdp", self.tdp),
+            ("--fp16", self.fp16),
+            ("--int8", self.int8),
         ] {
             if value.is_some_and(|value| !(value > 0.0 && value.is_finite())) {
                 return Err(WrongUse(format!("{flag} has to be above zero")));
@@ -174,6 +217,28 @@ impl AddArgs {
         let kind = self.kind.into();
         let is_soc = kind == Kind::Soc;
         let shares = is_soc || kind == Kind::Cpu;
+        let block = match kind {
+            Kind::Cpu => Block::Cpu,
+            Kind::Npu => Block::Npu,
+            Kind::Gpu | Kind::Soc | Kind::Accelerator => Block::Gpu,
+        };
+        let unit = if kind == Kind::Cpu {
+            Unit::Vector
+        } else {
+            Unit::Matrix
+        };
+        let rates = [(Format::Fp16, self.fp16), (Format::Int8, self.int8)];
+        let rates = rates.into_iter().filter_map(|(format, dense)| {
+            let dense = Some(dense?);
+            Some(Rate {
+                block,
+                unit,
+                format,
+                dense,
+                sparse: None,
+                basis: None,
+            })
+        });
         Ok(Chip {
             name: name.to_owned(),
             aliases: self.alias.clone(),
@@ -196,7 +261,7 @@ impl AddArgs {
             cores: None,
             boost_mhz: None,
             link: None,
-            rates: Vec::new(),
+            rates: rates.collect(),
             source: Source {
                 url: self.source.clone(),
                 date: Date::today(),
@@ -321,7 +386,17 @@ mod tests {
         ];
         let chip = added(&flags).chip("My Box").expect("is a chip");
         assert_eq!((chip.memory, chip.memory_gb), (Memory::Shared, None));
-        assert!(chip.has_memory(64.0));
+        assert!(chip.has_memory(64.0) && chip.rates.is_empty());
+        let rates = [&flags[..], &["--fp16", "50", "--int8=100"]].concat();
+        let rated = added(&rates).chip("My Box").expect("is a chip");
+        let dense = |rate: &Rate| (rate.block, rate.format, rate.dense);
+        assert_eq!(
+            rated.rates.iter().map(dense).collect::<Vec<_>>(),
+            [
+                (Block::Gpu, Format::Fp16, Some(50.0)),
+                (Block::Gpu, Format::Int8, Some(100.0))
+            ]
+        );
         let directory = tempfile::tempdir().expect("a place to write");
         add(directory.path(), &chip_text(&chip), Date::today()).expect("is added");
         let catalogue = Catalogue::with_user_rows(directory.path()).expect("is read");

@@ -50,7 +50,10 @@ pub(crate) fn known(home: &Home, console: &Console) -> Machine {
         Ok(Some(earlier)) => machine.keep_measurements(&earlier),
         Ok(None) => {}
         // What the machine is can be shown without what was once measured of it.
-        Err(error) => console.note(format_args!("nothing measured is used: {error}")),
+        Err(error) => console.note(format_args!(
+            "nothing measured is used: {:#}",
+            anyhow::Error::new(error)
+        )),
     }
     machine
 }
@@ -62,7 +65,8 @@ pub(crate) fn described(home: &Home, console: &Console) -> Machine {
         Ok(catalogue) => catalogue,
         Err(error) => {
             console.note(format_args!(
-                "your rows of the catalogue are passed over: {error}"
+                "your rows of the catalogue are passed over: {:#}",
+                anyhow::Error::new(error)
             ));
             Catalogue::builtin().clone()
         }

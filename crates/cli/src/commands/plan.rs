@@ -10,13 +10,16 @@ mod here;
 mod import;
 mod measurements;
 mod page;
+mod predict;
 mod speeds;
 mod text;
 mod train;
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Subcommand;
 use troika_planner::catalogue::{Catalogue, Date};
 use troika_planner::model::{ModelShape, read_file};
@@ -32,6 +35,8 @@ use crate::output::{self, Console};
 
 /// Candidates that are shown where not all are asked for.
 const SHOWN: usize = 10;
+/// A workload has some dozen lines.
+const WORKLOAD_BYTES_MAX: u64 = 64 << 10;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -47,10 +52,19 @@ Examples:
 
 /// Plan what to run a workload on: here, bought or rented, with the reasons
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = false)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct PlanArgs {
     #[command(subcommand)]
     verb: Option<Verb>,
+    #[command(flatten)]
+    asked: AskedArgs,
+    #[command(flatten)]
+    answer: AnswerArgs,
+}
+
+/// What a plan is made for and from; the same flags for every verb that makes one.
+#[derive(Debug, Default, clap::Args)]
+struct AskedArgs {
     #[command(flatten)]
     workload: flags::WorkloadArgs,
     #[command(flatten)]
@@ -61,25 +75,23 @@ pub(crate) struct PlanArgs {
     input: InputArgs,
     #[command(flatten)]
     device: described::DeviceArgs,
-    #[command(flatten)]
-    answer: AnswerArgs,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(PartialEq, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Input")]
 struct InputArgs {
     /// Workload from a TOML file; flags win over it
-    #[arg(long = "workload", value_name = "FILE", global = true)]
+    #[arg(long = "workload", value_name = "FILE")]
     file: Option<PathBuf>,
     /// Leave this machine out
-    #[arg(long, global = true)]
+    #[arg(long)]
     elsewhere: bool,
     /// Memory bandwidth in GB/s: of --device-name, else of this machine's processor where it was not measured
-    #[arg(long, value_name = "GBS", allow_negative_numbers = true, global = true)]
+    #[arg(long, value_name = "GBS", allow_negative_numbers = true)]
     bandwidth: Option<f64>,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(PartialEq, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Answer")]
 struct AnswerArgs {
     /// Show every candidate, and the reason of every loser
@@ -91,9 +103,15 @@ struct AnswerArgs {
     /// Write one page with plots, which needs nothing else
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Print the workload as TOML, and plan nothing
+    /// Print the workload as TOML (with --json, as JSON), and plan nothing
     #[arg(long)]
     print_workload: bool,
+    /// Predict the runs of a CSV table: device, engine, backend, model, quant, prompt_tokens, gen_tokens, depth, batch
+    #[arg(long, value_name = "FILE")]
+    predict: Option<PathBuf>,
+    /// Rows of the same form with decode_tps or prefill_tps measured, which set the predictions right
+    #[arg(long, value_name = "FILE", requires = "predict")]
+    calibrate: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -107,20 +125,40 @@ enum Verb {
 }
 
 pub(crate) fn run(args: &PlanArgs, console: &Console) -> anyhow::Result<()> {
-    // These need nothing of what plans are made from.
-    match &args.verb {
-        Some(Verb::Import(own)) => return import::run(own, console),
-        Some(Verb::Measurements(own)) => return measurements::run(own, console),
-        _ => {}
+    if let Some(verb) = &args.verb {
+        args.only_a_verb()?;
+        let desk = |asked: &AskedArgs| Desk::new(asked, console);
+        return match verb {
+            Verb::Build(own) => build::run(own, &desk(&own.asked)?, console),
+            Verb::Fleet(own) => fleet::run(own, &desk(&own.asked)?, console),
+            Verb::Train(own) => train::run(own, &desk(&own.asked)?, console),
+            Verb::Check(own) => check::run(own, &desk(&AskedArgs::default())?, console),
+            Verb::Import(own) => import::run(own, console),
+            Verb::Measurements(own) => measurements::run(own, console),
+        };
     }
-    let desk = Desk::new(args, console)?;
-    match &args.verb {
+    let desk = Desk::new(&args.asked, console)?;
+    match &args.answer.predict {
+        Some(file) => predict::run(file, args.answer.calibrate.as_deref(), &desk, console),
         None => plan_it(args, &desk, console),
-        Some(Verb::Build(own)) => build::run(own, &desk, console),
-        Some(Verb::Fleet(own)) => fleet::run(own, &desk, console),
-        Some(Verb::Train(own)) => train::run(own, &desk, console),
-        Some(Verb::Check(own)) => check::run(own, &desk, console),
-        Some(Verb::Import(_) | Verb::Measurements(_)) => Ok(()),
+    }
+}
+
+impl PlanArgs {
+    /// A flag before a verb would be passed over in silence.
+    fn only_a_verb(&self) -> Result<(), WrongUse> {
+        let asked = &self.asked;
+        let is_plain = flags::form(&asked.workload, &asked.limits, &asked.expenses)
+            == Form::default()
+            && asked.input == InputArgs::default()
+            && asked.device == described::DeviceArgs::default()
+            && self.answer == AnswerArgs::default();
+        match is_plain {
+            true => Ok(()),
+            false => Err(WrongUse(
+                "what is asked of a verb stands after it: `troika plan build --users 4`".to_owned(),
+            )),
+        }
     }
 }
 
@@ -140,7 +178,7 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(args: &PlanArgs, console: &Console) -> anyhow::Result<Self> {
+    fn new(args: &AskedArgs, console: &Console) -> anyhow::Result<Self> {
         if let Some(gbs) = args
             .input
             .bandwidth
@@ -229,24 +267,42 @@ fn wrong_use(error: PlanError) -> anyhow::Error {
 }
 
 fn read_form(path: &Path) -> anyhow::Result<Form> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the workload {}", path.display()))?;
+    let cannot = || format!("cannot read the workload {}", path.display());
+    let mut text = String::new();
+    // An endless file is not read to its end.
+    let mut file = File::open(path)
+        .with_context(cannot)?
+        .take(WORKLOAD_BYTES_MAX + 1);
+    file.read_to_string(&mut text).with_context(cannot)?;
+    if text.len() as u64 > WORKLOAD_BYTES_MAX {
+        bail!(
+            "{} is no workload: it has more than {WORKLOAD_BYTES_MAX} bytes",
+            path.display()
+        );
+    }
     toml::from_str(&text).map_err(|error| {
         anyhow!(
             "{} is no workload: {}",
             path.display(),
-            error.to_string().trim_end()
+            output::toml_error(&error, &text)
         )
     })
 }
 
 fn plan_it(args: &PlanArgs, desk: &Desk, console: &Console) -> anyhow::Result<()> {
     let mut form = desk.form.clone();
-    if form == Form::default() && args.input.file.is_none() && !console.json && ask::is_possible() {
+    if form == Form::default()
+        && args.asked.input.file.is_none()
+        && !console.json
+        && ask::is_possible()
+    {
         form = ask::questions(&desk.catalogue)?;
     }
     let asked = desk.asked(form)?;
     let answer = &args.answer;
+    if answer.print_workload && console.json {
+        return output::json(&asked.workload);
+    }
     if answer.print_workload {
         let text = toml::to_string(&asked.workload).context("cannot write the workload")?;
         return output::answer(text);

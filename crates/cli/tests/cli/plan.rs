@@ -54,7 +54,7 @@ fn one_candidate_is_explained_number_by_number() {
     let output = elsewhere(&["--explain", &name]);
     let text = stdout(&output);
     assert!(
-        text.contains("formula") && text.contains("source"),
+        text.contains("\n    = ") && text.contains("\n[1] "),
         "{text}"
     );
     let output = elsewhere(&["--explain", &name, "--json"]);
@@ -359,4 +359,52 @@ fn fleets_and_labels_answer() {
     );
     let output = troika(&["plan", "check", "copilot-plus", "--chip", "Abacus 3000"]);
     assert_eq!(code(&output), Some(2), "{}", stderr(&output));
+}
+
+#[test]
+fn pages_of_text_are_no_wider_than_a_screen() {
+    for flags in [
+        &[][..],
+        &["--users", "4"],
+        &["--explain", "NVIDIA GeForce RTX 3090"],
+    ] {
+        let text = stdout(&elsewhere(flags));
+        for line in text.lines().filter(|line| !line.starts_with('[')) {
+            assert!(line.chars().count() <= 121, "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_workload_that_is_no_file_of_one_is_refused_in_a_line() {
+    let directory = directory("plan-no-workload");
+    let cases = [
+        ("broken", "task = \"chat".to_owned(), "line 1"),
+        (
+            "unknown",
+            "users = 1\nfoo = 2".to_owned(),
+            "line 2, `foo = 2`: unknown field `foo`",
+        ),
+        ("deep", format!("a = {}", "[".repeat(60_000)), "line 1"),
+        (
+            "huge",
+            format!("model = \"{}\"", "x".repeat(1 << 20)),
+            "more than",
+        ),
+    ];
+    for (name, text, want) in cases {
+        let path = directory.join(name);
+        std::fs::write(&path, text).expect("can be written");
+        let output = troika(&["plan", "--workload", &path.to_string_lossy()]);
+        let said = stderr(&output);
+        assert_eq!(code(&output), Some(1), "{name}: {said}");
+        assert!(said.contains(want) && said.len() < 1000, "{name}: {said}");
+    }
+}
+
+#[test]
+fn flags_before_a_verb_are_not_passed_over() {
+    let output = troika(&["plan", "--users", "4", "build"]);
+    assert_eq!(code(&output), Some(2));
+    assert!(stderr(&output).contains("after it"), "{}", stderr(&output));
 }

@@ -86,6 +86,8 @@ impl Report {
                 let mut row = self.of(file, name);
                 if key.is_empty() {
                     row.say(format!("{alias:?} has neither letter nor digit"));
+                } else if alias.contains(char::is_control) {
+                    row.say(format!("{alias:?} has a control character"));
                 } else if let Some(other) = owners.insert(key, name) {
                     row.say(format!("its name {alias:?} is a name of {other} too"));
                 }
@@ -127,6 +129,12 @@ impl OfRow<'_> {
     fn range(&mut self, field: &str, value: impl Into<Option<f64>>, min: f64, max: f64) {
         if let Some(value) = value.into() {
             self.expect((min..=max).contains(&value), || {
+                // In digits, 1e300 is three hundred of them.
+                let value = if value.abs() < 1e15 {
+                    value.to_string()
+                } else {
+                    format!("{value:e}")
+                };
                 format!("{field} = {value} is not between {min} and {max}")
             });
         }

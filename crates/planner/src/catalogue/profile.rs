@@ -139,25 +139,63 @@ fn rate(rate: &chip::Rate) -> Rate {
 /// Lanes carry 0.985, 1.969, 3.938 and 7.563 GB/s from PCIe 3 to 6, coding subtracted. Of other links the catalogue has no
 /// speed, so none is told.
 pub fn link_gbs(link: &str) -> Option<f64> {
+    let (generation, lanes) = link_parts(link)?;
+    Some(lane_gbs(generation)? * f64::from(lanes))
+}
+
+/// 10⁹ bytes a second between a slot and a card in it: both run at the lower generation, over the fewer lanes.
+pub(crate) fn joined_gbs(slot: &str, card: &str) -> Option<f64> {
+    let (slot, card) = (link_parts(slot)?, link_parts(card)?);
+    Some(lane_gbs(slot.0.min(card.0))? * f64::from(slot.1.min(card.1)))
+}
+
+/// Generation and lanes of a PCIe link.
+fn link_parts(link: &str) -> Option<(u32, u32)> {
     let (generation, lanes) = link.strip_prefix("pcie")?.split_once('x')?;
-    let per_lane = match generation {
-        "3" => 0.985,
-        "4" => 1.969,
-        "5" => 3.938,
-        "6" => 7.563,
-        _ => return None,
-    };
-    let lanes: u32 = lanes
-        .parse()
-        .ok()
-        .filter(|lanes| (1..=16).contains(lanes))?;
-    Some(per_lane * f64::from(lanes))
+    let lanes = lanes.parse().ok();
+    let lanes = lanes.filter(|lanes| (1..=16).contains(lanes))?;
+    Some((generation.parse().ok()?, lanes))
+}
+
+fn lane_gbs(generation: u32) -> Option<f64> {
+    match generation {
+        3 => Some(0.985),
+        4 => Some(1.969),
+        5 => Some(3.938),
+        6 => Some(7.563),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::plan::testing::catalogue;
+
+    #[test]
+    fn a_slot_and_a_card_meet_at_the_lower_generation_and_the_fewer_lanes() {
+        let near = |a: Option<f64>, b: f64| a.is_some_and(|a| (a - b).abs() < 0.01);
+        assert!(near(link_gbs("pcie4x8"), 15.75));
+        for (slot, card, gbs) in [
+            ("pcie4x16", "pcie5x8", 15.75),
+            ("pcie5x8", "pcie4x16", 15.75),
+            ("pcie4x16", "pcie4x16", 31.5),
+            ("pcie3x4", "pcie5x16", 3.94),
+        ] {
+            assert!(near(joined_gbs(slot, card), gbs), "{slot} {card}");
+        }
+        assert_eq!(joined_gbs("pcie4x16", "sxm"), None);
+        for link in [
+            "pcie4x0",
+            "pcie9x4",
+            "pcie4x17",
+            "pciex",
+            "x16",
+            "pcie-4x16",
+        ] {
+            assert_eq!(link_gbs(link), None, "{link}");
+        }
+    }
 
     #[test]
     fn blocks_have_their_own_rates_and_shares() {

@@ -14,6 +14,9 @@ pub struct Support {
     pub runtime: String,
     /// What it does there.
     pub jobs: Jobs,
+    /// Whether it lets an NPU of these families read the prompt for the GPU beside it, which then writes.
+    #[serde(default)]
+    pub phases: bool,
     /// What one has to know of it.
     pub note: Option<String>,
     /// Where this is from.

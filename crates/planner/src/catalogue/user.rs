@@ -58,7 +58,7 @@ pub(super) fn read(path: &Path) -> Result<String, Error> {
 #[non_exhaustive]
 pub enum AddError {
     /// The text has not the form of rows.
-    #[error("these are no rows of a catalogue: {0}")]
+    #[error("these are no rows of a catalogue")]
     Form(#[source] Box<toml::de::Error>),
     /// There is nothing in it.
     #[error("there is no row to add")]

@@ -4,7 +4,7 @@ use super::software::{Fit, Software, Spread};
 use super::{Setup, Split, Term, Work};
 use crate::model::{ModelShape, WeightBytes};
 use crate::quantization::{Numbers, Quantization};
-use troika_base::DeviceProfile;
+use troika_base::{DeviceKind, DeviceProfile};
 
 /// Tokens that engines read in one pass.
 const PASS_TOKENS: f64 = 512.0;
@@ -87,7 +87,7 @@ impl<'a> Prefill<'a> {
                 device: slot.device,
                 multiply_s: 2.0 * layer_parameters(model) * share * tokens / (rate * 1e12),
                 attention_s: attention_operations(model, work) * share
-                    / (attention_rate * 0.5 * 1e12),
+                    / (attention_rate * attention_share(slot.device) * 1e12),
                 read_s: bandwidth.map_or(0.0, |gbs| {
                     (weights.layers + experts) * share * passes / (gbs * 1e9)
                 }),
@@ -163,6 +163,15 @@ impl<'a> Prefill<'a> {
 impl Part<'_> {
     fn seconds(&self) -> f64 {
         self.multiply_s.max(self.read_s) + self.attention_s + self.layers_s
+    }
+}
+
+/// The share of the rate for 16-bit weights that attention reaches: softmax stands between its two products. On a processor the
+/// products are what takes the time.
+fn attention_share(device: &DeviceProfile) -> f64 {
+    match device.kind {
+        DeviceKind::Cpu => 0.95,
+        _ => 0.5,
     }
 }
 

@@ -162,7 +162,9 @@ impl Software {
             _ => self.class.blocks_share,
         };
         let half = rate(Matrix, Fp16).or_else(|| rate(Matrix, Bf16));
-        let wide = rate(Vector, Fp16).or_else(|| rate(Vector, Fp32));
+        // Some chips have 16-bit lanes for show: a few for each multiprocessor.
+        let lanes = [rate(Vector, Fp16), rate(Vector, Fp32)];
+        let wide = lanes.into_iter().flatten().reduce(f64::max);
         let blocks_as_integers =
             !matches!(device.vendor.as_str(), "apple" | "amd") || device.kind != DeviceKind::Gpu;
         let found = match numbers {

@@ -1,3 +1,5 @@
+//! The model against what is known of it by hand: sizes, intervals, and how speeds move with their causes.
+
 use super::*;
 use crate::model::Experts;
 use crate::model::tests::llama_8b;

@@ -359,7 +359,6 @@ fn links(outlay: &mut Outlay, card: &Chip, count: usize, board: Option<&Part>) {
     let Some(board) = board else {
         return;
     };
-    let own = card.link.as_deref().and_then(catalogue::link_gbs);
     let mut slots: Vec<_> = board
         .slots
         .iter()
@@ -367,7 +366,11 @@ fn links(outlay: &mut Outlay, card: &Chip, count: usize, board: Option<&Part>) {
         .collect();
     slots.sort_by(|(_, a), (_, b)| b.total_cmp(a));
     for (number, (slot, slot_gbs)) in (1..).zip(slots.iter().take(count)) {
-        let gbs = own.map_or(*slot_gbs, |own| own.min(*slot_gbs));
+        let joined = card
+            .link
+            .as_deref()
+            .and_then(|own| catalogue::joined_gbs(slot, own));
+        let gbs = joined.unwrap_or(*slot_gbs);
         if count > 1 {
             outlay.link_gbs = Some(outlay.link_gbs.map_or(gbs, |least| least.min(gbs)));
         }

@@ -98,7 +98,7 @@ fn npu(subject: &Subject<'_>, wanted: f64) -> Line {
             .reduce(f64::max)
     });
     Line {
-        what: "npu",
+        what: "NPU",
         wanted: format!("{wanted} TOPS, INT8, dense"),
         stated,
         normalised,
@@ -118,7 +118,7 @@ fn stated(chip: &Chip) -> (String, Option<f64>, String) {
         let block = format!("{:?}", rate.block).to_lowercase();
         let format = format!("{:?}", rate.format).to_uppercase();
         let unclear = if rate.basis.is_some() {
-            ", basis unstated"
+            ", format or density not stated"
         } else {
             ""
         };
@@ -133,7 +133,7 @@ fn stated(chip: &Chip) -> (String, Option<f64>, String) {
     let stated = if words.is_empty() {
         "nothing".to_owned()
     } else {
-        words.join(", ")
+        words.join("; ")
     };
     let int8 = told
         .iter()
@@ -149,7 +149,10 @@ fn stated(chip: &Chip) -> (String, Option<f64>, String) {
             "no INT8 figure of the NPU alone is stated; other formats and sums do not convert"
                 .to_owned(),
         ),
-        _ => (None, "the catalogue knows of no NPU in it".to_owned()),
+        _ => (
+            None,
+            "the catalogue knows of no NPU in it; the label is for whole computers, by their processor".to_owned(),
+        ),
     };
     (stated, normalised, note)
 }

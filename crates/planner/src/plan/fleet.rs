@@ -150,7 +150,12 @@ fn option(verdict: &Verdict, count: u32, is_central: bool) -> FleetOption {
             _ => verdict.purchase_usd().map(|usd| usd * n),
         },
         usd_month: verdict.usd_month().map(times),
-        kwh_month: verdict.bill.as_ref().map(|bill| times(bill.kwh)),
+        // None are billed where a rent includes them, or where watts are not known; that is not to say that none are used.
+        kwh_month: verdict
+            .bill
+            .as_ref()
+            .map(|bill| times(bill.kwh))
+            .filter(|kwh| kwh.value > 0.0),
     }
 }
 

@@ -88,6 +88,10 @@ pub(super) fn judge(
     };
     verdict.lost = allowed(candidate, workload)
         .and_then(|()| risk::software(candidate, workload, court.catalogue))
+        .and_then(|()| match rig.sharing {
+            Sharing::Phases => risk::phases(candidate, court.catalogue),
+            _ => Ok(()),
+        })
         .and_then(|()| pick.outcome.as_ref().map_err(refused))
         .and_then(|forecast| npu_holds(rig, forecast, model).map(|()| forecast))
         .and_then(|forecast| {

@@ -79,15 +79,18 @@ fn by_preference(a: &[f64; 5], b: &[f64; 5], prefer: Prefer) -> Ordering {
         .unwrap_or(Ordering::Equal)
 }
 
-/// `no better than NAME in anything: 120 to 90 tok/s, 12.00 to 15.00 USD a month`.
+/// `nowhere better than NAME: 90 tok/s against 120, 15.00 USD a month against 12.00`.
 fn compared(winner: &Verdict, loser: &Verdict) -> String {
     let mut parts = Vec::new();
     if winner.model != loser.model || winner.quantization != loser.quantization {
-        parts.push(format!("runs {} {}", winner.model, winner.quantization));
+        parts.push(format!(
+            "{} {} against {} {}",
+            loser.model, loser.quantization, winner.model, winner.quantization
+        ));
     }
     let mut pair = |a: Option<f64>, b: Option<f64>, unit: &str, decimals: usize| {
         if let (Some(a), Some(b)) = (a, b) {
-            parts.push(format!("{a:.decimals$} to {b:.decimals$} {unit}"));
+            parts.push(format!("{b:.decimals$} {unit} against {a:.decimals$}"));
         }
     };
     let value = |estimate: Option<troika_base::Estimate>| estimate.map(|estimate| estimate.value);
@@ -95,7 +98,7 @@ fn compared(winner: &Verdict, loser: &Verdict) -> String {
     pair(
         value(winner.ttft_s()),
         value(loser.ttft_s()),
-        "s to the first",
+        "s to the first token",
         2,
     );
     pair(
@@ -105,11 +108,7 @@ fn compared(winner: &Verdict, loser: &Verdict) -> String {
         2,
     );
     pair(value(winner.watts()), value(loser.watts()), "W", 0);
-    format!(
-        "in nothing better than {}: {}",
-        winner.name,
-        parts.join(", ")
-    )
+    format!("nowhere better than {}: {}", winner.name, parts.join(", "))
 }
 
 #[cfg(test)]

@@ -99,6 +99,29 @@ pub(super) fn software(
     Ok(())
 }
 
+/// Whether there is software that lets the candidate's NPU read for its GPU.
+pub(super) fn phases(candidate: &Candidate<'_>, catalogue: &Catalogue) -> Result<(), Lost> {
+    let npu = candidate
+        .blocks
+        .iter()
+        .find(|(_, block)| *block == Block::Npu);
+    let hands_over = |chip| {
+        rows(catalogue, chip, Block::Npu)
+            .iter()
+            .any(|row| row.phases)
+    };
+    match npu {
+        Some(&(chip, _)) if !hands_over(chip) => Err(Lost {
+            requirement: Requirement::Software,
+            reason: format!(
+                "no software is known that reads on an NPU of the family {} and writes on the GPU",
+                families(chip, Block::Npu).join(", ")
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// All that a buyer should know of a candidate.
 pub(super) fn risks(
     candidate: &Candidate<'_>,

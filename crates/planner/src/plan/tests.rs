@@ -536,3 +536,38 @@ fn the_whole_catalogue_is_judged_quickly() {
         assert!(elapsed.as_millis() < 4000, "{elapsed:?}: {text:?}");
     }
 }
+
+#[test]
+fn a_name_that_is_in_all_that_have_it_is_meant() {
+    let plan = planned("model = 'small-1b'");
+    assert_eq!(
+        plan.find("card 24").map(|verdict| verdict.name.as_str()),
+        Ok("Test Card 24")
+    );
+    assert!(plan.find("test").is_err_and(|names| names.len() > 1));
+    assert_eq!(plan.find("nothing of the kind"), Err(Vec::new()));
+    assert!(plan.find("").is_err());
+}
+
+#[test]
+fn an_npu_reads_for_a_gpu_only_where_software_does_it() {
+    let name = "Test Mini, NPU reads and GPU writes";
+    let plan = planned(CHAT_8B);
+    let reason = lost(&plan, name);
+    assert_eq!(
+        reason.requirement,
+        Requirement::Software,
+        "{}",
+        reason.reason
+    );
+    let catalogue = super::testing::catalogue_with(
+        "[[support]]\nfamilies = ['xdna2']\nruntime = 'vitisai'\nphases = true\nSOURCE\n\
+         jobs = { llm = 'partial', embed = 'none', asr = 'none', vision = 'none', train = 'none' }\n",
+    );
+    let workload = workload(CHAT_8B);
+    let plan = super::plan(&Question::new(&workload, &catalogue, today()));
+    let plan = plan.expect("is a plan");
+    let verdict = plan.find(name).expect("is there");
+    let stage = verdict.lost.as_ref().map(|lost| lost.requirement);
+    assert_ne!(stage, Some(Requirement::Software));
+}

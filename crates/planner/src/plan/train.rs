@@ -397,7 +397,7 @@ fn cost(
     if let Some(limits) = limits {
         let watts = limits.iter().sum::<f64>() * POWER_SHARE;
         let kwh = hours.map(|hours| hours * watts / 1e3);
-        let formula = format!("{watts:.0} W × {:.1} h", hours.value);
+        let formula = format!("{watts:.0} W × {:.2} h", hours.value);
         verdict.terms.push(term(
             "energy",
             formula,
@@ -416,18 +416,12 @@ fn cost(
             let unit_h = offer.billing.seconds() / 3600.0;
             let least_h = offer.minimum_s.unwrap_or(0.0) / 3600.0;
             let usd = hours.map(|hours| ((hours / unit_h).ceil() * unit_h).max(least_h) * usd_hour);
-            let formula = format!(
-                "{:.1} h × {usd_hour} USD, by the {:?}",
-                hours.value, offer.billing
-            );
+            let unit = format!("{:?}", offer.billing).to_lowercase();
+            let formula = format!("{:.2} h × {usd_hour} USD, by the {unit}", hours.value);
             let source = format!("{}, {}", offer.provider, offer.source.date);
-            verdict.terms.push(term(
-                "rent",
-                formula.to_lowercase(),
-                usd.value,
-                "USD",
-                &source,
-            ));
+            verdict
+                .terms
+                .push(term("rent", formula, usd.value, "USD", &source));
             Some(usd)
         }
         None => verdict.kwh.map(|kwh| kwh.map(|kwh| kwh * country.usd_kwh)),

@@ -162,10 +162,10 @@ impl Verdict {
             .as_ref()
             .map_or_else(Vec::new, |forecast| forecast.terms.clone());
         for line in self.outlay.iter().flat_map(|outlay| &outlay.lines) {
+            let condition = format!("{:?}", line.condition).to_lowercase();
             terms.push(Term {
                 name: line.what.clone(),
-                formula: format!("{} × {} USD, {:?}", line.count, line.usd, line.condition)
-                    .to_lowercase(),
+                formula: format!("{} × {} USD, {condition}", line.count, line.usd),
                 value: f64::from(line.count) * line.usd,
                 unit: "USD",
                 source: format!("price of {}", line.date),

@@ -62,20 +62,26 @@ impl EgressArgs {
         let provider = self.provider.as_deref().unwrap_or_default().to_lowercase();
         let home = Home::from_env()?;
         let catalogue = Catalogue::with_user_rows(&home.path().join("catalogue"))?;
-        let Some(row) = catalogue.egress_of(&provider, self.to.into()) else {
-            let mut known: Vec<_> = catalogue
-                .egress()
-                .iter()
+        let to = Destination::from(self.to);
+        let Some(row) = catalogue.egress_of(&provider, to) else {
+            let rows = catalogue.egress().iter();
+            let mut known: Vec<_> = rows
+                .filter(|row| row.destination == to)
                 .map(|row| &*row.provider)
                 .collect();
             known.sort_unstable();
             known.dedup();
             let known = match known.is_empty() {
-                true => "no prices yet".to_owned(),
-                false => format!("prices of {}", known.join(", ")),
+                true => "no such prices".to_owned(),
+                false => format!("those of {}", known.join(", ")),
+            };
+            let to = match to {
+                Destination::Internet => "to the internet",
+                Destination::Region => "to another region",
+                Destination::Zone => "to another zone",
             };
             bail!(
-                "no price of data out of {provider:?} to this destination is known; the catalogue has {known}. \
+                "what data out of {provider:?} {to} costs is not known; the catalogue has {known}. \
                  Give your own with --tiers"
             );
         };

@@ -1,7 +1,7 @@
 //! What a search of the catalogue found, in tables.
 
 use serde::Serialize;
-use troika_planner::catalogue::{Catalogue, Chip, Model, Offer, Part, strict};
+use troika_planner::catalogue::{Catalogue, Chip, Model, Offer, Part, PartKind, strict};
 
 use crate::output::{self, Align};
 
@@ -132,7 +132,7 @@ impl<'c> Found<'c> {
                 |part| {
                     [
                         output::line(&part.name, 60),
-                        format!("{:?}", part.kind).to_lowercase(),
+                        kind(part.kind).to_owned(),
                         format!("{:.0}", part.usd),
                         part.source.date.to_string(),
                     ]
@@ -160,6 +160,24 @@ impl<'c> Found<'c> {
             .filter(|table| !table.is_empty())
             .collect();
         tables.join("\n")
+    }
+}
+
+/// A part's kind in words.
+fn kind(kind: PartKind) -> &'static str {
+    match kind {
+        PartKind::PowerSupply => "power supply",
+        PartKind::Board => "board",
+        PartKind::Processor => "processor",
+        PartKind::Cooler => "cooler",
+        PartKind::Memory => "memory",
+        PartKind::Storage => "storage",
+        PartKind::Case => "case",
+        PartKind::Cable => "cable",
+        PartKind::MiniPc => "mini PC",
+        PartKind::Laptop => "laptop",
+        PartKind::Desktop => "desktop",
+        PartKind::BoardComputer => "single-board computer",
     }
 }
 

@@ -69,7 +69,7 @@ pub(super) fn run(
     }
     let interrupt = Interrupt::install()?;
     measure_all(args, machine, console, &interrupt)?;
-    machine.save(&path)?;
+    let mut kept = machine.save(&path);
     if let Some(source) = source {
         let rounds = if args.quick { ROUNDS_QUICK } else { ROUNDS };
         let rows = bench::usual(&source, rounds, console, &interrupt)?;
@@ -80,13 +80,15 @@ pub(super) fn run(
                 .collect(),
             unknown: Vec::new(),
         });
-        machine.save(&path)?;
+        kept = machine.save(&path);
     }
+    // Half a minute's work is shown, even where it cannot be kept.
     if console.json {
         output::json(machine)?;
     } else {
         output::answer(text(machine))?;
     }
+    kept?;
     console.note(format_args!("kept in {}", path.display()));
     Ok(())
 }

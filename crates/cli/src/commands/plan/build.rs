@@ -20,6 +20,8 @@ const BUDGETS_USD: [f64; 3] = [800.0, 2500.0, 4000.0];
 /// `--budget` says how much; without it, lists for 800, 2500 and 4000 USD.
 #[derive(Debug, clap::Args)]
 pub(super) struct BuildArgs {
+    #[command(flatten)]
+    pub(super) asked: super::AskedArgs,
     /// Lists of each kind that are shown
     #[arg(long, value_name = "N", default_value_t = 1)]
     each: usize,
@@ -118,7 +120,7 @@ fn text(build: &Build) -> String {
         );
     }
     for risk in &verdict.risks {
-        let _ = writeln!(out, "  - {}", output::line(&risk.what, 160));
+        out.push_str(&super::text::item(&risk.what));
     }
     out
 }

@@ -86,9 +86,7 @@ fn this_machine(args: &CheckArgs, desk: &Desk, console: &Console) -> Label {
             .unwrap_or_else(|| "this machine".to_owned()),
         chip: npu.and(chip),
         npu: npu.map(|npu| &npu.profile),
-        memory_gb: args
-            .memory_gb
-            .or(Some(machine.memory.total_bytes as f64 / f64::from(1 << 30))),
+        memory_gb: args.memory_gb.or(Some(machine.memory_gb_sold() as f64)),
         storage_gb: args.storage_gb,
     };
     copilot_plus(&subject, desk.catalogue.thresholds())
@@ -100,15 +98,7 @@ fn text(label: &Label) -> String {
         Some(false) => "no",
         None => "not known",
     };
-    let heading = [
-        "",
-        "wanted",
-        "stated",
-        "normalised",
-        "measured",
-        "enough",
-        "",
-    ];
+    let heading = ["", "wanted", "stated", "normalised", "measured", "enough"];
     let mut rows = vec![heading.map(str::to_owned)];
     let figure = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), number);
     for line in &label.lines {
@@ -117,17 +107,30 @@ fn text(label: &Label) -> String {
             Some(false) => "no",
             None => "not known",
         };
+        let mut stated = line.stated.split("; ");
         rows.push([
             line.what.to_owned(),
             line.wanted.clone(),
-            output::line(&line.stated, 90),
+            output::line(stated.next().unwrap_or_default(), 60),
             figure(line.normalised),
             figure(line.measured),
             enough.to_owned(),
-            line.note.clone(),
         ]);
+        rows.extend(stated.map(|more| {
+            let mut row: [String; 6] = Default::default();
+            row[2] = output::line(more, 60);
+            row
+        }));
     }
     use Align::{Left, Right};
-    let table = table([Left, Left, Left, Right, Right, Left, Left], &rows);
-    format!("{}: {answer}\n\n{table}", label.name)
+    let mut out = format!(
+        "{}: {answer}\n\n{}",
+        output::line(&label.name, 100),
+        table([Left, Left, Left, Right, Right, Left], &rows)
+    );
+    for line in label.lines.iter().filter(|line| !line.note.is_empty()) {
+        out.push_str(&format!("\n{}: {}", line.what, line.note));
+    }
+    out.push('\n');
+    out
 }

@@ -9,7 +9,7 @@ use crate::exit::WrongUse;
 const GB_SOLD: f64 = (1u64 << 30) as f64;
 
 /// What is known of the device; its bandwidth is `--bandwidth`.
-#[derive(Debug, clap::Args)]
+#[derive(PartialEq, Debug, Default, clap::Args)]
 #[command(next_help_heading = "A device that the catalogue lacks")]
 pub(super) struct DeviceArgs {
     /// What to call it; with it, --bandwidth is its own
@@ -66,9 +66,10 @@ pub(super) struct DeviceArgs {
     device_usd: Option<f64>,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Debug, Default, clap::ValueEnum)]
 enum Kind {
     Cpu,
+    #[default]
     Gpu,
     Npu,
 }

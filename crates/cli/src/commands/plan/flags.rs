@@ -11,31 +11,31 @@ use troika_planner::plan::workload::{Acquire, Expenses, Form, Prefer, Privacy, S
 #[command(next_help_heading = "Workload")]
 pub(super) struct WorkloadArgs {
     /// What the model is for [default: chat]
-    #[arg(long, value_enum, value_name = "TASK", global = true)]
+    #[arg(long, value_enum, value_name = "TASK")]
     task: Option<Word<Task>>,
     /// A name from the catalogue, an installed model, a .gguf file, or `best` [default: best]
-    #[arg(short, long, value_name = "MODEL", global = true)]
+    #[arg(short, long, value_name = "MODEL")]
     pub(super) model: Option<String>,
     /// How weights are stored, such as Q4_K_M, or `best`: the most precise that is fast enough [default: Q4_K_M]
-    #[arg(long, value_name = "NAME", global = true)]
+    #[arg(long, value_name = "NAME")]
     quantization: Option<String>,
     /// Tokens of context for each user [default: what prompt and answer take, at least 4096]
-    #[arg(long, value_name = "N", global = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     ctx: Option<u32>,
     /// Bits of a value in the KV cache [default: 16]
-    #[arg(long, value_name = "BITS", global = true)]
+    #[arg(long, value_name = "BITS", allow_negative_numbers = true)]
     kv_bits: Option<f64>,
     /// Requests that run side by side [default: 1]
-    #[arg(long, value_name = "N", global = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     users: Option<u32>,
     /// Requests of all users in a day [default: 100 for each user]
-    #[arg(long, value_name = "N", global = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     requests_per_day: Option<f64>,
     /// Tokens of a prompt [default: by task]
-    #[arg(long, value_name = "N", global = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     prompt_tokens: Option<u32>,
     /// Tokens of an answer [default: by task]
-    #[arg(long, value_name = "N", global = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     gen_tokens: Option<u32>,
 }
 
@@ -44,69 +44,49 @@ pub(super) struct WorkloadArgs {
 #[command(next_help_heading = "Wants and limits")]
 pub(super) struct LimitArgs {
     /// Seconds to the first token, at most [default: by task]
-    #[arg(
-        long,
-        value_name = "SECONDS",
-        allow_negative_numbers = true,
-        global = true
-    )]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     ttft: Option<f64>,
     /// Answer tokens a second for each user, at least [default: by task]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, global = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     tps: Option<f64>,
     /// Where the work may be done [default: any]
-    #[arg(long, value_enum, value_name = "WHERE", global = true)]
+    #[arg(long, value_enum, value_name = "WHERE")]
     privacy: Option<Word<Privacy>>,
     /// Where the power comes from [default: mains]
-    #[arg(long, value_enum, value_name = "SUPPLY", global = true)]
+    #[arg(long, value_enum, value_name = "SUPPLY")]
     power: Option<Word<Supply>>,
     /// Watts at work, at most
-    #[arg(long, value_name = "W", allow_negative_numbers = true, global = true)]
+    #[arg(long, value_name = "W", allow_negative_numbers = true)]
     watts_max: Option<f64>,
     /// How hardware may be come by [default: any]
-    #[arg(long, value_enum, value_name = "HOW", global = true)]
+    #[arg(long, value_enum, value_name = "HOW")]
     acquire: Option<Word<Acquire>>,
     /// US dollars to spend at once, at most
-    #[arg(long, value_name = "USD", allow_negative_numbers = true, global = true)]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     budget: Option<f64>,
     /// US dollars a month, at most
-    #[arg(long, value_name = "USD", allow_negative_numbers = true, global = true)]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     budget_month: Option<f64>,
     /// Months until what is bought is replaced [default: 48]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, global = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     lifetime_months: Option<f64>,
     /// Share of its price that it is sold for then [default: 0]
-    #[arg(
-        long,
-        value_name = "SHARE",
-        allow_negative_numbers = true,
-        global = true
-    )]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     residual: Option<f64>,
     /// Hours a day in which it is at hand [default: 8]
-    #[arg(
-        long,
-        value_name = "HOURS",
-        allow_negative_numbers = true,
-        global = true
-    )]
+    #[arg(long, value_name = "HOURS", allow_negative_numbers = true)]
     hours_per_day: Option<f64>,
     /// Hours a day in which all users come at once; in the others, half [default: a quarter of the hours]
-    #[arg(
-        long,
-        value_name = "HOURS",
-        allow_negative_numbers = true,
-        global = true
-    )]
+    #[arg(long, value_name = "HOURS", allow_negative_numbers = true)]
     peak_hours: Option<f64>,
     /// Country whose electricity is used, by name or code [default: US]
-    #[arg(long, value_name = "COUNTRY", global = true)]
+    #[arg(long, value_name = "COUNTRY")]
     country: Option<String>,
     /// Software that it has to run on
-    #[arg(long, value_enum, value_name = "NAME", global = true)]
+    #[arg(long, value_enum, value_name = "NAME")]
     ecosystem: Option<Word<Backend>>,
     /// What decides between those that do all that is wanted [default: cost]
-    #[arg(long, value_enum, value_name = "WHAT", global = true)]
+    #[arg(long, value_enum, value_name = "WHAT")]
     prefer: Option<Word<Prefer>>,
 }
 

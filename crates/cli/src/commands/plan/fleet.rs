@@ -10,6 +10,8 @@ use crate::output::{self, Align, Console, table};
 /// What N devices cost, each with its own model, beside one place that serves them all
 #[derive(Debug, clap::Args)]
 pub(super) struct FleetArgs {
+    #[command(flatten)]
+    pub(super) asked: super::AskedArgs,
     /// Devices
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     devices: u32,
@@ -61,7 +63,7 @@ fn text(fleet: &Fleet) -> String {
         };
         rows.push([
             whose,
-            output::line(&option.name, 46),
+            output::ends(&option.name, 46),
             option.model.clone(),
             option.tps.map_or_else(dash, spread),
             option

@@ -20,11 +20,12 @@ const LOSERS_SHOWN: usize = 60;
 const STYLE: &str = "\
 :root { color-scheme: light dark; --ink: #1a1c20; --paper: #fdfdfc; --line: #d4d6da; --soft: #5d636e; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e7ea; --paper: #15171b; --line: #363a42; --soft: #9aa1ac; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto; max-width: 70rem; padding: 0 1rem; }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto; max-width: 78rem; padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.name { min-width: 15rem; }
 svg { width: 100%; height: auto; color: var(--ink); } .soft { color: var(--soft); } details { margin: .5rem 0; } .key { white-space: nowrap; margin-right: 1rem; }";
 
 /// The page.
@@ -63,10 +64,13 @@ fn head(out: &mut String, plan: &Plan) {
     let workload = &plan.workload;
     let _ = write!(
         out,
-        "<h1>Plan for {}</h1>\n<p class=\"soft\">{}: {} users at once, {} requests a day of {} + {} tokens. {} candidates, {}.</p>\n",
+        "<h1>Plan for {}</h1>\n<p class=\"soft\">{}: {} at once, {} requests a day of {} + {} tokens. {} candidates, {}.</p>\n",
         escape(workload.task.name()),
         escape(&workload.model),
-        workload.users,
+        match workload.users {
+            1 => "1 user".to_owned(),
+            users => format!("{users} users"),
+        },
         workload.requests_per_day,
         workload.prompt_tokens,
         workload.gen_tokens,
@@ -80,9 +84,9 @@ fn head(out: &mut String, plan: &Plan) {
 
 fn table(out: &mut String, winners: &[&Verdict]) {
     out.push_str(
-        "<div class=\"scroll\"><table>\n<tr><th></th><th>Candidate</th><th></th><th>Model</th><th class=\"n\">tok/s</th>\
+        "<div class=\"scroll\"><table>\n<tr><th></th><th class=\"name\">Candidate</th><th></th><th>Model</th><th class=\"n\">tok/s</th>\
          <th class=\"n\">first token, s</th><th class=\"n\">W</th><th class=\"n\">J/token</th><th class=\"n\">USD now</th>\
-         <th class=\"n\">USD a month</th><th class=\"n\">USD per million tokens</th></tr>\n",
+         <th class=\"n\">USD a month</th><th class=\"n\">USD/M tokens</th></tr>\n",
     );
     for (rank, verdict) in (1..).zip(winners) {
         let dash = || "–".to_owned();

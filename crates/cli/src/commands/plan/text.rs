@@ -1,10 +1,11 @@
 //! A plan for people: the table, the reasons of the losers, every number of one candidate.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use troika_base::Estimate;
 use troika_planner::cost::Term;
-use troika_planner::plan::{BreakEven, Plan, Verdict};
+use troika_planner::plan::{BreakEven, Place, Plan, Verdict};
 use troika_planner::tco::{Flip, Side};
 
 use crate::output::{self, Align, number, table};
@@ -14,7 +15,11 @@ const COMPARED: usize = 5;
 /// Inputs that are named for each other way.
 const FLIPS: usize = 3;
 /// Width at which names are cut.
-const NAME_WIDTH: usize = 46;
+const NAME_WIDTH: usize = 34;
+/// Losers that are named with one reason.
+const NAMES_MAX: usize = 4;
+/// Width of a page.
+const WIDTH: usize = 100;
 
 /// The answer: who is left, in order, and why the others lost.
 pub(super) fn answer(plan: &Plan, shown: usize) -> String {
@@ -22,7 +27,8 @@ pub(super) fn answer(plan: &Plan, shown: usize) -> String {
     let mut out = String::new();
     match winners.first() {
         Some(best) => {
-            let _ = writeln!(out, "{}\n", sentence(best));
+            out.push_str(&output::wrapped(&sentence(best), 0, WIDTH));
+            out.push('\n');
             out.push_str(&overview(&winners[..winners.len().min(shown)]));
             if winners.len() > shown {
                 let _ = writeln!(out, "… and {} more: `--all`", winners.len() - shown);
@@ -42,10 +48,10 @@ pub(super) fn answer(plan: &Plan, shown: usize) -> String {
 /// The answer in one sentence.
 fn sentence(best: &Verdict) -> String {
     let way = match best.place {
-        troika_planner::plan::Place::Here => "Stay with",
-        troika_planner::plan::Place::Buy => "Buy",
-        troika_planner::plan::Place::Rent => "Rent",
-        troika_planner::plan::Place::BuyAndRent => "Combine",
+        Place::Here => "Stay with",
+        Place::Buy => "Buy",
+        Place::Rent => "Rent",
+        Place::BuyAndRent => "Combine",
     };
     let speed = best
         .tps()
@@ -60,67 +66,71 @@ fn sentence(best: &Verdict) -> String {
 }
 
 /// One row for each.
-pub(super) fn overview(verdicts: &[&Verdict]) -> String {
+fn overview(verdicts: &[&Verdict]) -> String {
     let heading = [
+        "",
         "",
         "candidate",
         "model",
-        "memory GB",
+        "GB",
         "tok/s",
         "TTFT s",
         "W",
-        "J/token",
+        "J/tok",
         "USD now",
         "USD/month",
-        "USD/M tokens",
+        "USD/Mtok",
     ];
+    // What all of them run stands in the sentence above.
+    let runs = |verdict: &Verdict| (verdict.model.clone(), verdict.quantization.clone());
+    let alike = verdicts
+        .windows(2)
+        .all(|pair| runs(pair[0]) == runs(pair[1]));
     let mut rows = vec![heading.map(str::to_owned)];
     rows.extend(
         (1..)
             .zip(verdicts)
             .map(|(rank, verdict)| row(rank, verdict)),
     );
+    if alike {
+        for row in &mut rows {
+            row[3].clear();
+        }
+    }
     use Align::{Left, Right};
     table(
         [
-            Right, Left, Left, Right, Right, Right, Right, Right, Right, Right, Right,
+            Right, Left, Left, Left, Right, Right, Right, Right, Right, Right, Right, Right,
         ],
         &rows,
     )
 }
 
-fn row(rank: usize, verdict: &Verdict) -> [String; 11] {
+/// Numbers without their intervals, but for the speed: `--explain` has them all.
+fn row(rank: usize, verdict: &Verdict) -> [String; 12] {
     let dash = || "-".to_owned();
     let value =
         |estimate: Option<Estimate>| estimate.map_or_else(dash, |estimate| number(estimate.value));
-    let range = |estimate: Option<Estimate>| estimate.map_or_else(dash, spread);
-    let memory = verdict
-        .forecast
-        .as_ref()
-        .map(|forecast| forecast.memory.total());
-    let of = |bytes: Option<u64>| bytes.map_or_else(dash, |bytes| number(bytes as f64 / 1e9));
+    let forecast = verdict.forecast.as_ref();
+    let memory = forecast.map(|forecast| forecast.memory.total() as f64 / 1e9);
     [
         rank.to_string(),
-        output::line(&verdict.name, NAME_WIDTH),
+        verdict.place.name().to_owned(),
+        output::ends(&verdict.name, NAME_WIDTH),
         format!(
             "{} {}",
             output::line(&verdict.model, 24),
             verdict.quantization
         ),
-        format!("{} of {}", of(memory), of(verdict.memory_bytes)),
-        range(verdict.tps()),
-        range(verdict.ttft_s()),
+        memory.map_or_else(dash, number),
+        verdict.tps().map_or_else(dash, spread),
+        value(verdict.ttft_s()),
         value(verdict.watts()),
-        value(
-            verdict
-                .forecast
-                .as_ref()
-                .and_then(|forecast| forecast.joules_per_token),
-        ),
+        value(forecast.and_then(|forecast| forecast.joules_per_token)),
         verdict
             .start_usd()
             .map_or_else(dash, |usd| format!("{usd:.0}")),
-        range(verdict.usd_month()),
+        value(verdict.usd_month()),
         value(verdict.usd_per_million()),
     ]
 }
@@ -133,7 +143,7 @@ fn comparison(best: &Verdict, winners: &[&Verdict]) -> String {
             .break_even
             .iter()
             .find(|theirs| theirs.against == best.name);
-        let name = output::line(&other.name, NAME_WIDTH);
+        let name = output::ends(&other.name, NAME_WIDTH);
         let catches_up = theirs
             .and_then(|theirs| theirs.time.month)
             .filter(|&month| month > 0.0);
@@ -154,7 +164,7 @@ fn comparison(best: &Verdict, winners: &[&Verdict]) -> String {
         true => out,
         false => format!(
             "\nAgainst the others, {}\n{out}",
-            output::line(&best.name, NAME_WIDTH)
+            output::ends(&best.name, NAME_WIDTH)
         ),
     }
 }
@@ -165,10 +175,11 @@ fn turns(plan: &Plan) -> String {
     for turn in &plan.turns {
         let against = output::line(&turn.against, NAME_WIDTH);
         let flips: Vec<_> = turn.flips.iter().take(FLIPS).map(flip).collect();
-        let _ = match flips.is_empty() {
-            true => writeln!(out, "  {against}: nothing in its plausible range"),
-            false => writeln!(out, "  {against}: {}", flips.join(", ")),
+        let what = match flips.is_empty() {
+            true => "nothing in its plausible range".to_owned(),
+            false => flips.join(", "),
         };
+        out.push_str(&output::wrapped(&format!("{against}: {what}"), 2, WIDTH));
     }
     match out.is_empty() {
         true => out,
@@ -209,31 +220,70 @@ fn risks(verdict: &Verdict) -> String {
         out.push_str("\nKnow before you decide:\n");
     }
     for risk in &verdict.risks {
-        let _ = writeln!(out, "  - {}", output::line(&risk.what, 160));
+        out.push_str(&item(&risk.what));
     }
     out
 }
 
+/// `  - text`, in as many lines as it takes.
+pub(super) fn item(text: &str) -> String {
+    let mut lines = output::wrapped(text, 4, WIDTH);
+    lines.replace_range(2..3, "-");
+    lines
+}
+
+/// Losers with their reasons, this machine's first. Those that lost for the same reason stand together.
 fn losers(out: &mut String, plan: &Plan, shown: usize) {
-    let count = plan.losers().count();
-    if count == 0 {
-        return;
-    }
-    out.push_str("\nLost:\n");
-    let rows: Vec<_> = plan
+    let (here, others): (Vec<_>, Vec<_>) = plan
         .losers()
-        .take(shown)
-        .map(|(verdict, lost)| {
-            [
-                format!("  {}", output::line(&verdict.name, NAME_WIDTH)),
-                output::line(&lost.reason, 160),
-            ]
-        })
-        .collect();
-    out.push_str(&table([Align::Left, Align::Left], &rows));
-    if count > shown {
-        let _ = writeln!(out, "  … and {} more: `--all`", count - shown);
+        .partition(|(verdict, _)| verdict.place == Place::Here);
+    let all = here.iter().chain(&others);
+    out.push_str(&reasons(
+        all.map(|(verdict, lost)| (verdict.name.as_str(), lost.reason.as_str())),
+        shown,
+    ));
+}
+
+/// Names by reason, in the order in which they come, `shown` reasons at most.
+pub(super) fn reasons<'n>(
+    losers: impl Iterator<Item = (&'n str, &'n str)>,
+    shown: usize,
+) -> String {
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut place = HashMap::new();
+    for (name, reason) in losers {
+        let at = *place.entry(reason).or_insert(groups.len());
+        if at == groups.len() {
+            groups.push((reason, Vec::new()));
+        }
+        groups[at].1.push(name);
     }
+    let mut out = String::new();
+    if !groups.is_empty() {
+        out.push_str("\nLost:\n");
+    }
+    for (reason, names) in groups.iter().take(shown) {
+        let most = if shown == usize::MAX {
+            shown
+        } else {
+            NAMES_MAX
+        };
+        let mut who = names[..names.len().min(most)].join("; ");
+        if names.len() > most {
+            let _ = write!(who, "; and {} more", names.len() - most);
+        }
+        out.push_str(&output::wrapped(&who, 2, WIDTH));
+        out.push_str(&output::wrapped(reason, 6, WIDTH));
+    }
+    let rest: usize = groups
+        .iter()
+        .skip(shown)
+        .map(|(_, names)| names.len())
+        .sum();
+    if rest > 0 {
+        let _ = writeln!(out, "  … and {rest} more");
+    }
+    out
 }
 
 /// Every number of a candidate.
@@ -243,7 +293,11 @@ pub(super) fn explanation(verdict: &Verdict) -> String {
         verdict.name, verdict.model, verdict.quantization
     );
     match &verdict.lost {
-        Some(lost) => drop(writeln!(out, "lost: {}", lost.reason)),
+        Some(lost) => out.push_str(&output::wrapped(
+            &format!("lost: {}", lost.reason),
+            0,
+            WIDTH,
+        )),
         None => out.push_str("does all that is wanted\n"),
     }
     if let Some(source) = &verdict.calibrated {
@@ -260,28 +314,45 @@ pub(super) fn explanation(verdict: &Verdict) -> String {
         out.push_str("\nChecks:\n");
         out.push_str(&super::build::checks(outlay));
     }
-    out.push_str(&risks(verdict));
+    if !verdict.risks.is_empty() {
+        out.push_str("\nKnow before you decide:\n");
+    }
     for risk in &verdict.risks {
-        let _ = writeln!(out, "    {}", output::line(&risk.source, 120));
+        out.push_str(&item(&format!("{} ({})", risk.what, risk.source)));
     }
     out
 }
 
-/// Terms in columns.
+/// Terms, each with its formula below it; sources by number, since many come from one.
 pub(super) fn terms(terms: &[Term]) -> String {
-    let heading = ["number", "value", "unit", "formula", "source"];
-    let mut rows = vec![heading.map(str::to_owned)];
-    rows.extend(terms.iter().map(|term| {
-        [
-            output::line(&term.name, 36),
+    let mut sources: Vec<&str> = Vec::new();
+    let mut rows = vec![["number", "value", "unit", "source"].map(str::to_owned)];
+    for term in terms {
+        let known = sources.iter().position(|source| *source == term.source);
+        let at = known.unwrap_or_else(|| {
+            sources.push(&term.source);
+            sources.len() - 1
+        });
+        rows.push([
+            output::line(&term.name, 60),
             number(term.value),
             term.unit.to_owned(),
-            output::line(&term.formula, 100),
-            output::line(&term.source, 80),
-        ]
-    }));
+            format!("[{}]", at + 1),
+        ]);
+    }
     use Align::{Left, Right};
-    table([Left, Right, Left, Left, Left], &rows)
+    let heads = table([Left, Right, Left, Left], &rows);
+    let mut heads = heads.lines();
+    let mut out = format!("{}\n", heads.next().unwrap_or_default());
+    for (head, term) in heads.zip(terms) {
+        let _ = writeln!(out, "{head}");
+        out.push_str(&output::wrapped(&format!("= {}", term.formula), 4, WIDTH));
+    }
+    out.push('\n');
+    for (at, source) in (1..).zip(sources) {
+        let _ = writeln!(out, "[{at}] {}", output::line(source, 160));
+    }
+    out
 }
 
 /// `12.3 (9.8–15.1)`.
@@ -294,5 +365,43 @@ pub(super) fn spread(estimate: Estimate) -> String {
             number(estimate.low),
             number(estimate.high)
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losers_of_one_reason_stand_together() {
+        let names: Vec<_> = (0..6).map(|n| format!("n{n}")).collect();
+        let mut losers: Vec<_> = names
+            .iter()
+            .map(|name| (name.as_str(), "is rented"))
+            .collect();
+        losers.insert(1, ("late", "is slow"));
+        losers.push(("last", "is dear"));
+        assert_eq!(
+            reasons(losers.iter().copied(), 2),
+            "\nLost:\n  n0; n1; n2; n3; and 2 more\n      is rented\n  late\n      is slow\n  … and 1 more\n"
+        );
+        assert_eq!(reasons(std::iter::empty(), 2), "");
+    }
+
+    #[test]
+    fn a_source_is_told_once() {
+        let term = |name: &str, source: &str| Term {
+            name: name.to_owned(),
+            value: 1.5,
+            unit: "GB",
+            formula: "3 / 2".to_owned(),
+            source: source.to_owned(),
+        };
+        let text = terms(&[term("a", "x"), term("b", "y"), term("c", "x")]);
+        assert!(
+            text.contains("c        1.50  GB    [1]\n    = 3 / 2\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("\n[1] x\n[2] y\n"), "{text}");
     }
 }

@@ -9,7 +9,7 @@ use troika_planner::plan::train::{self, Method, Run, TrainPlan, TrainVerdict};
 use troika_planner::plan::workload::{BEST, Form, Task};
 
 use super::Desk;
-use super::text::{spread, terms};
+use super::text::{reasons, spread, terms};
 use crate::exit::WrongUse;
 use crate::output::{self, Align, Console, number, table};
 
@@ -30,6 +30,8 @@ enum Way {
 /// Fine-tune a model: memory, hours, joules, and whether to rent or to buy for it
 #[derive(Debug, clap::Args)]
 pub(super) struct TrainArgs {
+    #[command(flatten)]
+    pub(super) asked: super::AskedArgs,
     /// What is trained
     #[arg(long, value_enum, value_name = "WAY", default_value = "lora")]
     method: Way,
@@ -122,30 +124,23 @@ fn text(plan: &TrainPlan) -> String {
         let _ = writeln!(out, "{}:", first.name);
         out.push_str(&terms(&first.terms));
     }
-    let lost = plan
-        .verdicts
-        .iter()
-        .filter_map(|verdict| Some((verdict, verdict.lost.as_ref()?)));
-    let lost: Vec<_> = lost
-        .take(SHOWN)
-        .map(|(verdict, lost)| {
-            [
-                format!("  {}", output::line(&verdict.name, 46)),
-                output::line(&lost.reason, 120),
-            ]
-        })
-        .collect();
-    if !lost.is_empty() {
-        out.push_str("\nLost:\n");
-        out.push_str(&table([Align::Left, Align::Left], &lost));
-    }
+    let lost = plan.verdicts.iter().filter_map(|verdict| {
+        Some((
+            verdict.name.as_str(),
+            verdict.lost.as_ref()?.reason.as_str(),
+        ))
+    });
+    // What no price or memory would change is told first.
+    let (by_kind, others): (Vec<_>, Vec<_>) =
+        lost.partition(|(_, reason)| *reason == train::NPU_REASON);
+    out.push_str(&reasons(by_kind.into_iter().chain(others), SHOWN));
     out
 }
 
 fn rows(verdicts: &[&TrainVerdict]) -> String {
     let heading = [
         "candidate",
-        "",
+        "how",
         "hours",
         "kWh",
         "USD now",
@@ -156,7 +151,7 @@ fn rows(verdicts: &[&TrainVerdict]) -> String {
     let dash = || "-".to_owned();
     for verdict in verdicts {
         rows.push([
-            output::line(&verdict.name, 46),
+            output::ends(&verdict.name, 46),
             verdict.place.name().to_owned(),
             verdict.hours.map_or_else(dash, spread),
             verdict.kwh.map_or_else(dash, |kwh| number(kwh.value)),
