@@ -44,8 +44,7 @@ Examples:
   troika plan --model llama-3.1-8b --users 4 --tps 15      what does it, here, bought or rented
   troika plan --budget 2500 --explain \"rtx 3090\"           every number of one candidate
   troika plan --workload office.toml --html plan.html      a page to pass on
-  troika plan --model llama-3.1-8b --device-name Newcomer --bandwidth 640 --memory-gb 16 --int8-tops 300
-                                                           a device that the catalogue lacks, beside all others
+  troika plan --device-name X1 --bandwidth 640 --memory-gb 16  a device that the catalogue lacks
   troika plan build --budget 2500                          parts lists
   troika plan train --model llama-3.1-8b --tokens 10000000 fine-tuning: memory, hours, joules, money
   troika plan fleet --devices 200 --budget 800             many machines alike
