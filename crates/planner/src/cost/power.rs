@@ -19,6 +19,8 @@ const PREFILL_CARD: Share = (0.92, 0.72, 1.0);
 /// A package's limit covers the processor, the GPU and the NPU; one of them seldom takes all.
 const DECODE_PACKAGE: Share = (0.6, 0.35, 0.95);
 const PREFILL_PACKAGE: Share = (0.8, 0.5, 1.1);
+/// At rest, chips keep their memory and a display alive. Left out, machines whose rest nobody measured would look cheaper.
+const IDLE: Share = (0.06, 0.02, 0.12);
 /// NPUs draw a few watts of the package's.
 const NPU: Share = (0.18, 0.08, 0.4);
 
@@ -53,7 +55,7 @@ pub(super) fn watts(setup: &Setup<'_>, layers: &[u32]) -> Watts {
     Watts {
         prefill,
         decode,
-        idle: sum(&|device| device.watts_idle.map(Estimate::exact)),
+        idle: sum(&idle),
     }
 }
 
@@ -80,20 +82,29 @@ pub(super) fn terms(setup: &Setup<'_>, layers: &[u32]) -> Vec<Term> {
         .collect()
 }
 
+fn idle(device: &DeviceProfile) -> Option<Estimate> {
+    let of_limit = || device.watts_limit.map(|limit| of(limit, IDLE));
+    device.watts_idle.map(Estimate::exact).or_else(of_limit)
+}
+
+fn of(limit: f64, (middle, low, high): Share) -> Estimate {
+    Estimate {
+        value: limit * middle,
+        low: limit * low,
+        high: limit * high,
+    }
+}
+
 fn phase(device: &DeviceProfile, share: impl Fn(bool) -> Share) -> Option<Estimate> {
     if let Some(busy) = device.watts_busy {
         return Some(Estimate::within(busy, 1.1));
     }
     let limit = device.watts_limit?;
     let in_package = device.kind == DeviceKind::Cpu || device.link.as_deref() == Some("soc");
-    let (middle, low, high) = if device.kind == DeviceKind::Npu {
+    let share = if device.kind == DeviceKind::Npu {
         NPU
     } else {
         share(in_package)
     };
-    Some(Estimate {
-        value: limit * middle,
-        low: limit * low,
-        high: limit * high,
-    })
+    Some(of(limit, share))
 }

@@ -88,6 +88,11 @@ fn a_fast_card_is_as_fast_as_such_cards_are() {
     assert!(got.ttft_s.expect("known").value < 0.2);
     let watts = got.watts_decode.expect("a limit is known");
     assert!(watts.low < watts.value && watts.high <= 450.0);
+    let idle = got.watts_idle.expect("a limit is known");
+    assert!(
+        0.0 < idle.low && idle.high < watts.low,
+        "{idle:?} at rest, {watts:?} at work"
+    );
 }
 
 #[test]
