@@ -408,3 +408,16 @@ fn flags_before_a_verb_are_not_passed_over() {
     assert_eq!(code(&output), Some(2));
     assert!(stderr(&output).contains("after it"), "{}", stderr(&output));
 }
+
+#[test]
+fn a_computer_around_a_card_holds_its_model_on_the_card() {
+    let output = troika(&["plan", "build", "--budget", "2500", "--json"]);
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let builds = json(&output);
+    let builds = builds.as_array().expect("is a list");
+    assert!(builds.len() > 2, "{} lists", builds.len());
+    for build in builds {
+        let name = build["verdict"]["name"].as_str().expect("has a name");
+        assert!(!name.ends_with("+ processor"), "{name}");
+    }
+}

@@ -308,7 +308,7 @@ impl<'c> Field<'c> {
 
     /// The same cards, with a processor for what does not fit them.
     fn add_spilling(&mut self, cards: &Candidate<'c>, host: &DeviceProfile) {
-        let name = format!("{} + processor", cards.name);
+        let name = format!("{}{WITH_PROCESSOR}", cards.name);
         let rig = self.rig(&name, |field| {
             let alone = &field.rigs[cards.rig];
             let mut rig = Rig {
@@ -384,6 +384,9 @@ impl<'c> Field<'c> {
         Rig::split(name, vec![member; count], split, link_gbs)
     }
 }
+
+/// The end of the name of cards whose model spills to the processor beside them.
+pub(super) const WITH_PROCESSOR: &str = " + processor";
 
 /// What some devices of this machine are called together.
 fn here_name(devices: &[&HereDevice], sharing: Sharing) -> String {

@@ -111,6 +111,11 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// Whether the cards alone do not hold the model, so that the processor computes some of its layers.
+    pub fn spills(&self) -> bool {
+        self.name.ends_with(super::field::WITH_PROCESSOR)
+    }
+
     /// US dollars to spend before the first day: hardware and training.
     pub fn start_usd(&self) -> Option<f64> {
         Some(self.purchase_usd()? + self.training_usd.unwrap_or(0.0))

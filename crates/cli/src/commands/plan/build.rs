@@ -76,7 +76,10 @@ fn of_budget(args: &BuildArgs, desk: &Desk, budget: f64) -> anyhow::Result<Vec<B
     let plan = plan::plan(&question).map_err(wrong_use)?;
     let mut builds: Vec<Build> = Vec::new();
     // All that meet the wants, in the plan's order: another kind of machine may be wanted for other reasons than the wants.
-    for verdict in plan.verdicts.into_iter().filter(|verdict| verdict.meets) {
+    let meeting = plan.verdicts.into_iter().filter(|verdict| verdict.meets);
+    // Who builds a computer around a card wants the card to hold the model.
+    let (spilling, whole): (Vec<_>, Vec<_>) = meeting.partition(Verdict::spills);
+    for verdict in whole.into_iter().chain(spilling) {
         let Some(sort) = verdict.outlay.as_ref().map(|outlay| outlay.sort) else {
             continue;
         };
