@@ -290,30 +290,30 @@ impl ModelShape {
     }
 }
 
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// Llama 3.1 8B.
-    pub(crate) fn llama_8b() -> ModelShape {
-        ModelShape {
-            name: "llama-3.1-8b".into(),
-            architecture: "llama".into(),
-            params: 8_030_261_248,
-            params_active: 8_030_261_248,
-            n_layer: 32,
-            n_embd: 4096,
-            n_head: 32,
-            n_head_kv: 8,
-            head_dim: 128,
-            n_ff: 14_336,
-            n_vocab: 128_256,
-            n_ctx: 131_072,
-            tied: false,
-            experts: None,
-            memory: Memory::Full,
-        }
+/// Llama 3.1 8B, whose proportions are those of most dense models.
+pub(crate) fn llama_8b() -> ModelShape {
+    ModelShape {
+        name: "llama-3.1-8b".into(),
+        architecture: "llama".into(),
+        params: 8_030_261_248,
+        params_active: 8_030_261_248,
+        n_layer: 32,
+        n_embd: 4096,
+        n_head: 32,
+        n_head_kv: 8,
+        head_dim: 128,
+        n_ff: 14_336,
+        n_vocab: 128_256,
+        n_ctx: 131_072,
+        tied: false,
+        experts: None,
+        memory: Memory::Full,
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn sizes_are_those_of_published_files() {

@@ -20,11 +20,6 @@ pub mod turn;
 pub mod verdict;
 pub mod workload;
 
-/// The way from the catalogue's chips to devices, which is the catalogue's.
-pub mod chip {
-    pub use crate::catalogue::{blocks, link_gbs, profile};
-}
-
 mod hybrid;
 mod judge;
 mod money;

@@ -5,10 +5,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 use troika_base::{DeviceKind, DeviceProfile};
-use troika_planner::catalogue::{Block, Catalogue};
+use troika_planner::catalogue::{Block, Catalogue, profile};
 use troika_planner::cost::{self, Backend, Setup, Slot, Split, Work};
 use troika_planner::model::{Experts, Memory, ModelShape, WeightBytes};
-use troika_planner::plan::chip;
 use troika_planner::quantization::Quantization;
 
 /// A prompt shorter than this says nothing of the speed of reading.
@@ -108,7 +107,7 @@ fn row(line: Line) -> Result<Row, &'static str> {
         .chip(&line.device)
         .map_err(|_| "the catalogue does not know the chip")?
         .row;
-    let device = chip::profile(chip, Block::Gpu, None);
+    let device = profile(chip, Block::Gpu, None);
     if device.kind != DeviceKind::Gpu {
         return Err("not a GPU");
     }

@@ -3,7 +3,7 @@
 use troika_base::{DeviceKind, DeviceProfile};
 
 use crate::cost::{MemoryNeed, Setup, Slot, Split, Work, memory_need};
-use crate::model::{Memory, ModelShape};
+use crate::model::{ModelShape, llama_8b};
 use crate::quantization::Quantization;
 
 /// What the memory is for.
@@ -84,41 +84,20 @@ pub fn described(
     cache: Option<CacheShape>,
     ask: &Ask,
 ) -> Described {
-    let usual = usual_shape();
+    let usual = llama_8b();
     let bytes = usual.weights(quantization).total() / usual.params as f64;
     let cache = cache.map(|cache| {
         let shape = ModelShape {
             n_layer: cache.n_layer,
             n_head_kv: cache.n_head_kv,
             head_dim: cache.head_dim,
-            ..usual_shape()
+            ..llama_8b()
         };
         (shape.cache_bytes(ask.context.into(), ask.kv_bits) * f64::from(ask.sequences)) as u64
     });
     Described {
         weights: (params * bytes).ceil() as u64,
         cache,
-    }
-}
-
-/// Llama 3.1 8B, whose proportions are those of most dense models.
-fn usual_shape() -> ModelShape {
-    ModelShape {
-        name: "llama-3.1-8b".to_owned(),
-        architecture: "llama".to_owned(),
-        params: 8_030_261_248,
-        params_active: 8_030_261_248,
-        n_layer: 32,
-        n_embd: 4096,
-        n_head: 32,
-        n_head_kv: 8,
-        head_dim: 128,
-        n_ff: 14_336,
-        n_vocab: 128_256,
-        n_ctx: 131_072,
-        tied: false,
-        experts: None,
-        memory: Memory::Full,
     }
 }
 
@@ -174,11 +153,11 @@ mod tests {
 
     #[test]
     fn a_known_shape_has_buffers_too() {
-        let need = known(&usual_shape(), &quantization("Q8_0"), &ask(8192, 2));
+        let need = known(&llama_8b(), &quantization("Q8_0"), &ask(8192, 2));
         assert_eq!(need.cache, 2 << 30);
         assert!(need.scratch > 0 && need.runtime > 0);
         let need_gpu = known(
-            &usual_shape(),
+            &llama_8b(),
             &quantization("Q8_0"),
             &Ask {
                 on: On::Gpu,

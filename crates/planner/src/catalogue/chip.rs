@@ -1,6 +1,7 @@
 //! A chip's row: what a GPU, an NPU, a processor or an accelerator has.
 
 use serde::{Deserialize, Serialize};
+pub use troika_base::{NumberFormat as Format, Unit};
 
 use super::source::{Date, Source};
 
@@ -130,34 +131,6 @@ pub enum Block {
     Npu,
     /// The sum that marketing prints; never computed with.
     Platform,
-}
-
-/// What in a block does the work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Unit {
-    /// Shaders, SIMD.
-    Vector,
-    /// Tensor cores, WMMA, XMX, AMX, neural engines, a whole NPU.
-    Matrix,
-}
-
-/// The numbers that are multiplied.
-#[expect(missing_docs, reason = "the names say it")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    Fp64,
-    Fp32,
-    Tf32,
-    Bf16,
-    Fp16,
-    Fp8,
-    Fp6,
-    Fp4,
-    Int8,
-    Int4,
-    Binary,
 }
 
 /// What about a rate is not stated.

@@ -3,9 +3,9 @@
 //! Figures are passed on as they stand; a rate that is only known with sparsity stays so, and the cost model passes over it.
 //! What a model's row becomes is in [`super::shape`].
 
-use troika_base::{Basis, Bytes, DeviceKind, DeviceProfile, MemoryPool, NumberFormat, Rate, Unit};
+use troika_base::{Basis, Bytes, DeviceKind, DeviceProfile, MemoryPool, Rate};
 
-use super::chip::{self, Block, Chip, Class, Format, Kind, Memory};
+use super::chip::{self, Block, Chip, Class, Kind, Memory};
 
 /// A gigabyte of memory as it is sold.
 pub(crate) const GB_SOLD: f64 = (1u64 << 30) as f64;
@@ -112,23 +112,8 @@ fn family(chip: &Chip, block: Block) -> Option<String> {
 
 fn rate(rate: &chip::Rate) -> Rate {
     Rate {
-        format: match rate.format {
-            Format::Fp64 => NumberFormat::Fp64,
-            Format::Fp32 => NumberFormat::Fp32,
-            Format::Tf32 => NumberFormat::Tf32,
-            Format::Bf16 => NumberFormat::Bf16,
-            Format::Fp16 => NumberFormat::Fp16,
-            Format::Fp8 => NumberFormat::Fp8,
-            Format::Fp6 => NumberFormat::Fp6,
-            Format::Fp4 => NumberFormat::Fp4,
-            Format::Int8 => NumberFormat::Int8,
-            Format::Int4 => NumberFormat::Int4,
-            Format::Binary => NumberFormat::Binary,
-        },
-        unit: match rate.unit {
-            chip::Unit::Vector => Unit::Vector,
-            chip::Unit::Matrix => Unit::Matrix,
-        },
+        format: rate.format,
+        unit: rate.unit,
         dense_tops: rate.dense,
         sparse_tops: rate.sparse,
     }
@@ -169,6 +154,8 @@ fn lane_gbs(generation: u32) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use troika_base::{NumberFormat, Unit};
+
     use super::*;
     use crate::plan::testing::catalogue;
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::Experts;
-use crate::model::tests::llama_8b;
+use crate::model::llama_8b;
 use troika_base::{Bytes, DeviceKind, MemoryPool, NumberFormat, Rate, Unit};
 
 fn card(bandwidth: f64, memory_gb: u64) -> DeviceProfile {
