@@ -1,126 +1,108 @@
-//! What the next step of one model computes.
+//! What the next step of one model on one device computes.
 //!
 //! Every sequence has tokens that are *known* (its prompt, and what it has written) and the first of them are *held* in
 //! the KV cache. The next token follows once all known ones are held. A sequence with one token to go decodes; one with
-//! more is still reading. Decoding comes first, in every step: an answer under way never waits for a prompt. What a
-//! step then has room for goes to prompts, and is so little that answers flow on ([`Limits::stretch`]).
+//! more is still reading.
+//!
+//! A step belongs to the most urgent class that has a sequence here: its *members* go first. Of them, those that decode do
+//! so in every step, and what a step then has room for goes to prompts, so little that answers flow on
+//! ([`Limits::stretch`]). Sequences of lower classes are *guests*: while a member reads its prompt they stay out, since
+//! somebody waits for a first token; else they come along as far as members hardly notice ([`Limits::guest_stretch`]),
+//! those that were left out longest first. A guest that waited too long is a member for one step.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::gait::{Gait, Load};
+use crate::job::SeqId;
 use crate::pace::Pace;
+use crate::{Class, Settings, Time};
 
-/// Names a sequence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SeqId(pub u64);
+mod plan;
 
-/// What a [`Batcher`] may do.
+pub use plan::{Plan, Slice};
+
+/// What a step may do.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
-    /// Sequences that wait, at most.
-    pub queue: usize,
     /// Sequences that run together, at most.
     pub running: usize,
+    /// Sequences that one step computes, at most.
+    pub sequences: usize,
     /// Tokens of prompts that one step reads when no answer is under way.
-    pub prefill_tokens: usize,
+    pub prefill_tokens: u32,
     /// How many times as long as without prompts a step may take while answers are under way. If several prompts wait, each
     /// but one counts as two answers more: where many wait, answers that flow a little slower are a fair price.
     pub stretch: f64,
+    /// How many times as long as without guests a step may take that has some.
+    pub guest_stretch: f64,
     /// Tokens of a page of the KV cache.
-    pub page_tokens: usize,
+    pub page_tokens: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            queue: 256,
             running: 64,
+            sequences: usize::MAX,
             prefill_tokens: 512,
             // A margin to the three times at which people notice that the flow falters.
             stretch: 2.4,
+            guest_stretch: 1.25,
             page_tokens: 32,
         }
-    }
-}
-
-/// Tokens of prompts that a step reads beside answers while it is not known yet how long that takes, and never less.
-const PREFILL_TOKENS_MIN: usize = 8;
-
-/// The queue has no room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{waiting} answers are waiting already")]
-pub struct QueueFull {
-    /// Sequences that wait.
-    pub waiting: usize,
-}
-
-/// What one sequence does in a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slice {
-    /// The sequence.
-    pub id: SeqId,
-    /// How many of its known tokens are computed.
-    pub n_tok: usize,
-    /// Whether all its known tokens are held then, so that the next one follows.
-    pub complete: bool,
-}
-
-/// What the next step computes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
-    /// Sequences and their tokens; those that decode first.
-    pub slices: Vec<Slice>,
-    /// Pages of the cache that this takes beyond those in use, at most.
-    pub n_page: usize,
-    /// Sequences that had to give up their pages, and wait again. The youngest go first.
-    pub preempted: Vec<SeqId>,
-}
-
-impl Plan {
-    /// Tokens of all sequences.
-    pub fn n_tok(&self) -> usize {
-        self.slices.iter().map(|slice| slice.n_tok).sum()
     }
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Sequence {
     id: SeqId,
-    known: usize,
-    held: usize,
+    class: Class,
+    known: u32,
+    held: u32,
     /// Its last page is shared, and copied when it is written to.
     shares_page: bool,
+    /// When it was computed last, or admitted.
+    served: Time,
 }
 
 impl Sequence {
-    fn pending(&self) -> usize {
+    fn pending(&self) -> u32 {
         self.known - self.held
     }
+
+    fn reads(&self) -> bool {
+        self.pending() > 1
+    }
+}
+
+/// What is most urgent of a model's sequences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Urgency {
+    /// The class, waiting counted in.
+    pub(crate) class: Class,
+    /// Whether somebody waits for a first token.
+    pub(crate) reads: bool,
 }
 
 /// Decides what the steps of one model compute.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Batcher {
     limits: Limits,
-    /// In the order of arrival.
-    waiting: VecDeque<Sequence>,
     /// In the order in which they were admitted.
     running: Vec<Sequence>,
     pace: Pace,
+    gait: Gait,
 }
 
 impl Batcher {
-    /// Without sequences.
-    pub fn new(limits: Limits) -> Self {
+    /// Without sequences. `gait` stands in until steps were seen.
+    pub fn new(limits: Limits, gait: Gait) -> Self {
         Self {
             limits,
-            ..Self::default()
+            running: Vec::new(),
+            pace: Pace::default(),
+            gait,
         }
-    }
-
-    /// Sequences that wait.
-    pub fn n_waiting(&self) -> usize {
-        self.waiting.len()
     }
 
     /// Sequences that run.
@@ -128,50 +110,35 @@ impl Batcher {
         self.running.len()
     }
 
-    /// Queues a sequence of `known` tokens, at least one.
-    ///
-    /// # Errors
-    /// [`QueueFull`]; nothing has changed then.
-    pub fn submit(&mut self, id: SeqId, known: usize) -> Result<(), QueueFull> {
-        assert!(known > 0, "a sequence has at least one token");
-        let waiting = self.waiting.len();
-        // What can run at once does not wait.
-        let free = self.limits.running.saturating_sub(self.running.len());
-        if waiting >= self.limits.queue.saturating_add(free) {
-            return Err(QueueFull { waiting });
-        }
-        self.waiting.push_back(Sequence {
-            id,
-            known,
-            held: 0,
-            shares_page: false,
-        });
-        Ok(())
+    /// Sequences of at least this class that run.
+    pub(crate) fn n_running_from(&self, class: Class) -> usize {
+        let from = self.running.iter().filter(|s| s.class >= class);
+        from.count()
     }
 
-    /// The sequence that may run next, if `free` pages hold what it knows. The caller finds out how many of its tokens
-    /// are in the cache already and calls [`Batcher::admit`].
-    pub fn next_admission(&self, free: usize) -> Option<SeqId> {
-        if self.running.len() >= self.limits.running {
-            return None;
-        }
-        let next = self.waiting.front()?;
-        // Those that run may each need a page before the next one ends; alone, a sequence runs in any case.
-        let reserve = self.running.len();
-        let fits = self.pages(next.known + 1) + reserve + self.owed() <= free;
-        (fits || self.running.is_empty()).then_some(next.id)
+    /// Whether a sequence that knows so much can run too, if `free` pages are free.
+    pub fn admits(&self, known: u32, free: u32) -> bool {
+        // Those that run may each need a page before this one ends; alone, a sequence runs in any case.
+        let reserve = self.running.len() as u32;
+        let fits = self.pages(known + 1) + reserve + self.owed() <= free;
+        self.running.is_empty() || (fits && self.running.len() < self.limits.running)
     }
 
-    /// Lets the sequence that [`Batcher::next_admission`] named run, with its first `held` tokens in the cache.
+    /// Lets a sequence run that knows so much and has the first `held` of it in the cache.
     ///
     /// # Panics
-    /// If it is not the next one, or nothing is left to compute.
-    pub fn admit(&mut self, id: SeqId, held: usize) {
-        let mut next = self.waiting.pop_front().expect("a sequence waits");
-        assert!(next.id == id && held < next.known, "admitted out of turn");
-        next.held = held;
-        next.shares_page = !held.is_multiple_of(self.limits.page_tokens);
-        self.running.push(next);
+    /// If nothing is left to compute, or it runs already.
+    pub fn admit(&mut self, id: SeqId, class: Class, known: u32, held: u32, now: Time) {
+        assert!(held < known, "nothing is left to compute. This is a bug.");
+        assert!(self.find(id).is_none(), "it runs already. This is a bug.");
+        self.running.push(Sequence {
+            id,
+            class,
+            known,
+            held,
+            shares_page: !held.is_multiple_of(self.limits.page_tokens),
+            served: now,
+        });
     }
 
     /// Adds a sequence that begins as a running one does and shares its pages: another answer to one prompt.
@@ -183,42 +150,28 @@ impl Batcher {
         self.running.push(fork);
     }
 
-    /// What the next step computes, with `free` pages that no sequence uses. `None` if nothing runs.
-    pub fn plan(&mut self, mut free: usize) -> Option<Plan> {
-        let mut preempted = Vec::new();
-        loop {
-            let slices = self.slices(free);
-            let n_page = self.pages_of(&slices);
-            if n_page <= free || self.running.len() <= 1 {
-                return (!slices.is_empty()).then_some(Plan {
-                    slices,
-                    n_page,
-                    preempted,
-                });
-            }
-            // Pages that it shares stay; the step fails then for want of them, and the caller has the next one preempted.
-            free += self.running.last().map_or(0, |last| self.pages(last.held));
-            preempted.extend(self.preempt());
-        }
+    /// The youngest sequence of the lowest class below `below` gives up its pages; without `below`, of any class, unless it
+    /// is the only one. It does not run any more.
+    pub fn preempt(&mut self, below: Option<Class>) -> Option<SeqId> {
+        self.give_way(below).map(|gone| gone.id)
     }
 
-    /// The youngest sequence gives up its pages and waits again, unless it is the only one.
-    pub fn preempt(&mut self) -> Option<SeqId> {
-        if self.running.len() <= 1 {
+    fn give_way(&mut self, below: Option<Class>) -> Option<Sequence> {
+        let may = |s: &&Sequence| below.is_none_or(|below| s.class < below);
+        if below.is_none() && self.running.len() <= 1 {
             return None;
         }
-        let mut youngest = self.running.pop()?;
-        youngest.held = 0;
-        youngest.shares_page = false;
-        self.waiting.push_front(youngest);
-        Some(youngest.id)
+        let lowest = self.running.iter().filter(may).map(|s| s.class).min()?;
+        let youngest = self.running.iter().rposition(|s| s.class == lowest)?;
+        Some(self.running.remove(youngest))
     }
 
     /// Takes note that a slice was computed.
-    pub fn computed(&mut self, slice: Slice) {
-        let sequence = self.running_mut(slice.id);
+    pub fn computed(&mut self, slice: Slice, now: Time) {
+        let sequence = self.running_mut(slice.seq);
         sequence.held += slice.n_tok;
         sequence.shares_page = false;
+        sequence.served = now;
     }
 
     /// Takes note that a sequence wrote a token.
@@ -226,117 +179,67 @@ impl Batcher {
         self.running_mut(id).known += 1;
     }
 
-    /// Forgets a sequence, wherever it is.
-    pub fn remove(&mut self, id: SeqId) {
-        self.waiting.retain(|sequence| sequence.id != id);
-        self.running.retain(|sequence| sequence.id != id);
+    /// Forgets a sequence. `false` if it does not run here.
+    pub fn remove(&mut self, id: SeqId) -> bool {
+        let found = self.running.iter().position(|s| s.id == id);
+        found.map(|at| self.running.remove(at)).is_some()
     }
 
     /// Learns how long a step of `n_tok` tokens took.
-    pub fn observe(&mut self, n_tok: usize, elapsed: Duration) {
-        self.pace.observe(n_tok, elapsed);
+    pub fn observe(&mut self, n_tok: u32, took: Duration) {
+        self.pace.observe(n_tok as usize, took);
+    }
+
+    /// What is known and held of a sequence.
+    pub(crate) fn progress(&self, id: SeqId) -> Option<(u32, u32)> {
+        self.find(id).map(|s| (s.known, s.held))
+    }
+
+    /// The most urgent of what there is to do, waiting counted in; `None` if nothing runs.
+    pub(crate) fn urgency(&self, settings: &Settings, now: Time) -> Option<Urgency> {
+        let urgency = |s: &Sequence| Urgency {
+            class: s.class.max(lifted(s, settings, now)),
+            // A lifted guest is given a step, and not the right to be read through.
+            reads: s.reads() && lifted(s, settings, now) <= s.class,
+        };
+        self.running.iter().map(urgency).max()
+    }
+
+    /// What a step of these slices has to do.
+    pub(crate) fn load(&self, slices: &[Slice]) -> Load {
+        let past = slices.iter().filter_map(|slice| self.find(slice.seq));
+        Load {
+            tokens: slices.iter().map(|slice| u64::from(slice.n_tok)).sum(),
+            past: past.map(|s| u64::from(s.held)).sum(),
+        }
+    }
+
+    fn find(&self, id: SeqId) -> Option<&Sequence> {
+        self.running.iter().find(|s| s.id == id)
     }
 
     fn running_mut(&mut self, id: SeqId) -> &mut Sequence {
-        let found = self.running.iter_mut().find(|sequence| sequence.id == id);
+        let found = self.running.iter_mut().find(|s| s.id == id);
         found.expect("the sequence runs. This is a bug.")
     }
 
-    fn slices(&self, free: usize) -> Vec<Slice> {
-        let (decoding, reading): (Vec<&Sequence>, Vec<&Sequence>) = self
-            .running
-            .iter()
-            .partition(|sequence| sequence.pending() == 1);
-        let mut slices: Vec<_> = decoding.iter().map(|s| slice(s, 1)).collect();
-        let mut pages = free.saturating_sub(self.pages_of(&slices));
-        for (sequence, share) in shares(&reading, self.prefill_budget(decoding.len())) {
-            let n_tok = share.min(self.room_in_pages(sequence, pages));
-            if n_tok > 0 {
-                pages -= self.pages_of_slice(sequence, n_tok);
-                slices.push(slice(sequence, n_tok));
-            }
-        }
-        if slices.is_empty() {
-            // No page is free for anyone: the plan asks for one all the same, and somebody gives way.
-            slices.extend(self.running.first().map(|first| slice(first, 1)));
-        }
-        slices
-    }
-
-    /// Tokens of prompts in a step in which `decoding` sequences write.
-    fn prefill_budget(&self, decoding: usize) -> usize {
-        let max = self.limits.prefill_tokens;
-        if decoding == 0 {
-            return max;
-        }
-        let unread = self.running.len() - decoding + self.waiting.len();
-        let others = unread.saturating_sub(1).min(self.limits.running);
-        let answers = decoding + 2 * others;
-        let stretched = self.pace.stretched(answers, self.limits.stretch);
-        stretched
-            .map_or(PREFILL_TOKENS_MIN, |n_tok| n_tok.saturating_sub(decoding))
-            .clamp(PREFILL_TOKENS_MIN, max)
-    }
-
-    fn pages(&self, n_tok: usize) -> usize {
+    fn pages(&self, n_tok: u32) -> u32 {
         n_tok.div_ceil(self.limits.page_tokens)
     }
 
-    /// Pages that a slice takes.
-    fn pages_of_slice(&self, sequence: &Sequence, n_tok: usize) -> usize {
-        let fresh = self.pages(sequence.held + n_tok) - self.pages(sequence.held);
-        fresh + usize::from(sequence.shares_page)
-    }
-
-    fn pages_of(&self, slices: &[Slice]) -> usize {
-        let page = |slice: &Slice| {
-            let sequence = self.running.iter().find(|s| s.id == slice.id);
-            sequence.map_or(0, |sequence| self.pages_of_slice(sequence, slice.n_tok))
-        };
-        slices.iter().map(page).sum()
-    }
-
-    /// Tokens that fit into the sequence's last page and `pages` further ones.
-    fn room_in_pages(&self, sequence: &Sequence, pages: usize) -> usize {
-        let Some(pages) = pages.checked_sub(usize::from(sequence.shares_page)) else {
-            return 0;
-        };
-        (self.pages(sequence.held) + pages) * self.limits.page_tokens - sequence.held
-    }
-
     /// Pages that those who are reading will still need for what they know.
-    fn owed(&self) -> usize {
+    fn owed(&self) -> u32 {
         let owed = |s: &Sequence| self.pages(s.known + 1) - self.pages(s.held);
         self.running.iter().map(owed).sum()
     }
 }
 
-fn slice(sequence: &Sequence, n_tok: usize) -> Slice {
-    Slice {
-        id: sequence.id,
-        n_tok,
-        complete: n_tok == sequence.pending(),
+/// The class that waiting gives a sequence.
+fn lifted(sequence: &Sequence, settings: &Settings, now: Time) -> Class {
+    match now - sequence.served > settings.ageing(sequence.class) {
+        true => Class::Interactive,
+        false => sequence.class,
     }
-}
-
-/// Shares `budget` tokens out to sequences that are reading, in order of age. Those with the least to go come first, so
-/// that a short question does not wait for a long document; but half is the oldest one's, so that a document is not
-/// overtaken for ever.
-fn shares<'s>(reading: &[&'s Sequence], mut budget: usize) -> Vec<(&'s Sequence, usize)> {
-    let Some(oldest) = reading.first() else {
-        return Vec::new();
-    };
-    let half = oldest.pending().min(budget.div_ceil(2));
-    budget -= half;
-    let mut by_length = reading.to_vec();
-    by_length.sort_by_key(|sequence| sequence.pending());
-    let shares = by_length.into_iter().map(|sequence| {
-        let have = if sequence.id == oldest.id { half } else { 0 };
-        let more = (sequence.pending() - have).min(budget);
-        budget -= more;
-        (sequence, have + more)
-    });
-    shares.collect()
 }
 
 #[cfg(test)]

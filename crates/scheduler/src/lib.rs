@@ -1,11 +1,40 @@
-//! Which job runs next: a state machine without threads or clock.
+//! Which job runs where and when: a state machine without threads or clock.
 //!
-//! [`Batcher`] decides what the next step of one model computes: which sequences write a token, and how much of whose
-//! prompt is read beside them. It knows numbers of tokens and pages, nothing of what they hold; a thin loop around it
-//! asks for a [`Plan`], runs it, and tells what came of it. So everything that can happen can be played in a test.
+//! [`Scheduler`] is told what happens ([`Event`]) and says what is to be done ([`Action`]). It knows numbers of tokens and
+//! pages, nothing of what they hold; a driver carries its actions out, on real devices in the server and on none at all in
+//! a simulation. So everything that can happen can be played in a test.
+//!
+//! One job's way: it is submitted and waits in its class's queue (`queue`); a device is chosen for it (`place`) by what
+//! the gait of its model there predicts (`gait`), if the ledger has room for the model (`ledger`); from then on the
+//! device's [`Batcher`] decides what each step computes of it.
 #![forbid(unsafe_code)]
 
+mod account;
 mod batcher;
+mod class;
+mod decision;
+mod event;
+mod facts;
+mod gait;
+mod job;
 mod pace;
+mod policy;
+mod scheduler;
+mod settings;
+pub mod single;
+mod snapshot;
+mod time;
 
-pub use batcher::{Batcher, Limits, Plan, QueueFull, SeqId, Slice};
+pub use account::{Account, JoulesSource, Phase, Span};
+pub use batcher::{Batcher, Limits, Plan, Slice};
+pub use class::{Class, UnknownName};
+pub use decision::{Candidate, Cause, Decision, JobForecast, Lost};
+pub use event::{Action, Event, Refusal, StepReport};
+pub use facts::{DeviceFacts, Form, Heat, ModelFacts, PoolFacts, Power};
+pub use gait::{Correction, Gait, Load};
+pub use job::{DeviceId, JobId, JobSpec, KeepAlive, ModelId, OwnerId, PoolId, SeqId, Work};
+pub use policy::{Goal, Policy};
+pub use scheduler::{Schedule, Scheduler};
+pub use settings::Settings;
+pub use snapshot::{BudgetView, DeviceView, JobView, PoolView, QueueView, ResidentView, Snapshot};
+pub use time::Time;

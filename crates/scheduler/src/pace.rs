@@ -38,6 +38,12 @@ impl Pace {
         Some(((budget - fixed) / per_token) as usize)
     }
 
+    /// Tokens that fit into a step of so many seconds. `None` until steps of different sizes were seen.
+    pub(crate) fn within(&self, seconds: f64) -> Option<usize> {
+        let (fixed, per_token) = self.line()?;
+        Some(((seconds - fixed) / per_token) as usize)
+    }
+
     fn line(&self) -> Option<(f64, f64)> {
         let spread = self.weight * self.nn - self.n * self.n;
         // Steps that are all of one size tell nothing of another.

@@ -2,12 +2,15 @@
 //!
 //! [`Host`](crate::Host) is the real one; tests of the interfaces script their own.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use serde::Serialize;
 use tokio::sync::mpsc;
 use troika_library::{Library, Manifest};
+use troika_scheduler::{Account, Decision, Policy, Snapshot};
 
 use crate::job::{
     Caller, ChatPrompt, Choice, Completed, Delta, EmbedJob, Embedded, Event, FinishReason, Job,
@@ -90,6 +93,44 @@ pub trait Backend: Send + Sync {
 
     /// Where files go that are uploaded; `None` if none are taken.
     fn library(&self) -> Option<Arc<Library>>;
+
+    /// What every device and every queue is doing; `None` where nothing is scheduled.
+    fn state(&self) -> Option<State> {
+        None
+    }
+
+    /// How the jobs of a request were placed, by the request's number; those of the last requests are known.
+    fn placements(&self, _request_id: &str) -> Option<Vec<Placement>> {
+        None
+    }
+
+    /// Sets what the owner wants of the machine. `false` where nothing is scheduled.
+    fn set_policy(&self, _policy: Policy) -> bool {
+        false
+    }
+}
+
+/// What every device and every queue is doing.
+#[derive(Clone, Debug, Serialize)]
+pub struct State {
+    /// What the scheduler says.
+    #[serde(flatten)]
+    pub snapshot: Snapshot,
+    /// The models' names by number.
+    pub models: BTreeMap<u32, String>,
+}
+
+/// How a job was placed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Placement {
+    /// The model's name.
+    pub model: String,
+    /// The names of all devices by number.
+    pub devices: Vec<String>,
+    /// The decisions, the first one first.
+    pub decisions: Vec<Decision>,
+    /// What it took, once it is done.
+    pub account: Option<Account>,
 }
 
 /// A model and all that is known of it.
@@ -177,7 +218,7 @@ impl Answer {
         };
         while let Some(event) = self.next().await {
             match event? {
-                Event::Started(_) => {}
+                Event::Placed(_) | Event::Started(_) => {}
                 Event::Delta(delta) => {
                     if let Some(slot) = choices.get_mut(delta.choice) {
                         add(slot.get_or_insert_with(blank), delta);

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 use troika_engine::chat::{ChatMessage, ToolCall};
+use troika_scheduler::{Account, Class};
 
 /// A request for text.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,6 +36,23 @@ pub struct Job {
     pub keep_alive: Option<KeepAlive>,
     /// Tokens of context that the model is loaded with, if it is not loaded yet; the server's setting if absent.
     pub n_ctx: Option<usize>,
+    /// How it is to be placed.
+    pub wishes: Wishes,
+}
+
+/// How a job is to be placed: what the request's headers and body say of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// The request's number, by which its placements are found afterwards.
+    pub request_id: String,
+    /// How urgent it is; the key's class, or else the endpoint's, if absent.
+    pub class: Option<Class>,
+    /// Time until the whole answer is worth nothing any more.
+    pub deadline: Option<Duration>,
+    /// The one device that may do it: `npu0`.
+    pub device: Option<String>,
+    /// It must not leave this machine.
+    pub local_only: bool,
 }
 
 /// What an answer follows.
@@ -148,6 +166,8 @@ pub enum KeepAlive {
 /// error; then comes [`Event::Done`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
+    /// It is known where the job will run. Comes first, and again if that changes.
+    Placed(Placed),
     /// The prompt is read; from here on comes text.
     Started(Started),
     /// More of an answer.
@@ -161,6 +181,15 @@ pub enum Event {
     },
     /// All answers are complete.
     Done(Usage),
+}
+
+/// Where a job runs, by the devices' names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placed {
+    /// Where its prompt is read.
+    pub prefill: String,
+    /// Where its answers are written.
+    pub decode: String,
 }
 
 /// What is known when the first token comes.
@@ -228,7 +257,7 @@ pub enum FinishReason {
 }
 
 /// A job's numbers, over all answers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Usage {
     /// The tokens of the prompt.
     pub prompt_tokens: usize,
@@ -246,6 +275,17 @@ pub struct Usage {
     pub prefill: Duration,
     /// Time to write the answers.
     pub decode: Duration,
+    /// Who did it, and what that took.
+    pub report: Option<Box<Report>>,
+}
+
+/// Who did a job, and what that took.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// What it took.
+    pub account: Account,
+    /// The names of the devices in `account.spans`, in their order.
+    pub devices: Vec<String>,
 }
 
 /// An answer as a whole.
@@ -285,6 +325,8 @@ pub struct EmbedJob {
     pub dimensions: Option<usize>,
     /// How long the model stays loaded afterwards.
     pub keep_alive: Option<KeepAlive>,
+    /// How it is to be placed.
+    pub wishes: Wishes,
 }
 
 /// Vectors of length 1, one for each input.
@@ -301,6 +343,8 @@ pub struct Embedded {
 pub struct Caller {
     /// The API key's name; `None` where no keys are in use. Prefixes are cached for each caller alone.
     pub key: Option<String>,
+    /// The class of its jobs, where they name none.
+    pub class: Option<Class>,
 }
 
 /// A model that is installed.

@@ -61,7 +61,7 @@ impl Meter {
             }
             // Nearly always one token; the usage at the end puts it right.
             Event::Delta(_) => self.reach(self.prompt, self.cached, self.completion + 1),
-            Event::Finished { .. } => {}
+            Event::Placed(_) | Event::Finished { .. } => {}
             Event::Done(usage) => self.reach(
                 usage.prompt_tokens,
                 usage.cached_tokens,

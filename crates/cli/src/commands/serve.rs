@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use troika_base::Bytes;
-use troika_scheduler::Limits;
+use troika_scheduler::single::Limits;
 use troika_server::keys::{KeyFile, Keys};
 use troika_server::{Backend, Drain, Host, HostSettings, Settings};
 

@@ -156,6 +156,7 @@ impl MessageStream {
 impl Narrator for MessageStream {
     fn tell(&mut self, event: Event) -> Vec<SseEvent> {
         match event {
+            Event::Placed(_) => {}
             Event::Started(started) => self.begin(&started),
             Event::Delta(delta) => {
                 self.begin(&Started::default());

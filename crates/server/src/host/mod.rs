@@ -25,7 +25,7 @@ use troika_engine::chat::{AnswerFormat, GrammarContext, RequiredCall};
 use troika_engine::constraint::{Constraint, ConstraintError, Grammar, check_schema};
 use troika_engine::sampler::{SampleError, SamplingParams};
 use troika_library::{Entry, Library, Manifest, Parameters, metadata_json};
-use troika_scheduler::Limits;
+use troika_scheduler::single::Limits;
 
 use crate::job::{
     Caller, Capabilities, ChatPrompt, EmbedJob, Embedded, Format, Job, KeepAlive, LoadedModel,

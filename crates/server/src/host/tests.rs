@@ -115,6 +115,7 @@ async fn a_prompt_that_was_read_is_not_read_again_but_for_its_owner() {
     assert_eq!(again.choices, first.choices);
     let stranger = Caller {
         key: Some("other".to_owned()),
+        ..Caller::default()
     };
     let stranger = host.submit(job(&long, 5), stranger).await.expect("queued");
     let stranger = stranger.collect().await.expect("an answer");

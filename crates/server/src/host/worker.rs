@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use troika_base::TokenId;
 use troika_device::{Output, Outputs, PAGE_TOKENS};
 use troika_engine::{Error, Model, Pooler, PrefixCache, Sequence, Step};
-use troika_scheduler::{Batcher, Limits, Plan, QueueFull, SeqId, Slice};
+use troika_scheduler::single::{Batcher, Limits, Plan, QueueFull, SeqId, Slice};
 
 use super::request::{Request, Work};
 use super::voice::Voice;

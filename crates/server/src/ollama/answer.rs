@@ -108,7 +108,7 @@ impl Lines {
                 None => next_event(&mut self.answer).await,
             };
             match event {
-                Ok(Event::Started(_)) => {}
+                Ok(Event::Placed(_) | Event::Started(_)) => {}
                 Ok(Event::Delta(delta)) => {
                     let said = Said::from(delta);
                     if !said.is_empty() {

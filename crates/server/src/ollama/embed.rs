@@ -94,6 +94,7 @@ pub(super) async fn embed(
         overflow,
         dimensions,
         keep_alive: request.keep_alive.map(Into::into),
+        ..EmbedJob::default()
     };
     let Embedded { vectors, usage } = vectors(&app, job, caller(extension)).await?;
     Ok(Json(EmbedAnswer {
@@ -120,6 +121,7 @@ pub(super) async fn embeddings(
         overflow: Overflow::Truncate,
         dimensions: None,
         keep_alive: request.keep_alive.map(Into::into),
+        ..EmbedJob::default()
     };
     let embedded = vectors(&app, job, caller(extension)).await?;
     let vector = embedded.vectors.into_iter().next().unwrap_or_default();

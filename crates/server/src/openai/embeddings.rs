@@ -80,6 +80,7 @@ pub(super) async fn embed(
         overflow: overflow(fields.truncate_prompt, fields.truncation.as_deref())?,
         dimensions,
         keep_alive: fields.keep_alive.map(Into::into),
+        ..EmbedJob::default()
     };
     let embedded = app.backend.embed(job, caller(extension)).await;
     let embedded = embedded.map_err(|error| error.renamed("prompt", "input"))?;

@@ -86,7 +86,7 @@ fn shifted(mut event: Event, skip: usize) -> Event {
     match &mut event {
         Event::Delta(delta) => delta.choice += skip,
         Event::Finished { choice, .. } => *choice += skip,
-        Event::Started(_) | Event::Done(_) => {}
+        Event::Placed(_) | Event::Started(_) | Event::Done(_) => {}
     }
     event
 }

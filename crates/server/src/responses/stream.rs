@@ -317,7 +317,7 @@ impl Narrator for ResponseStream {
     fn tell(&mut self, event: Event) -> Vec<SseEvent> {
         self.begin();
         match event {
-            Event::Started(_) => {}
+            Event::Placed(_) | Event::Started(_) => {}
             Event::Delta(delta) => self.delta(delta),
             Event::Finished { finish, .. } => self.finish(finish),
             Event::Done(usage) => {

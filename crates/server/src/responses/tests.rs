@@ -44,7 +44,10 @@ impl Server {
         let request = Request::builder().method(method).uri(path);
         let request = request.body(body).unwrap();
         let key = Some(key.to_owned());
-        let routes = self.routes.clone().layer(Extension(Caller { key }));
+        let routes = self
+            .routes
+            .clone()
+            .layer(Extension(Caller { key, class: None }));
         let response = routes.oneshot(request).await.unwrap();
         let status = response.status().as_u16();
         let body = axum::body::to_bytes(response.into_body(), usize::MAX).await;

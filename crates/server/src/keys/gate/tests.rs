@@ -154,6 +154,7 @@ async fn a_share_is_used_up() {
     assert_eq!(status(&keys, &key).await, 429);
     let caller = Caller {
         key: Some("words".to_owned()),
+        ..Caller::default()
     };
     assert_eq!(status(&keys, &words).await, 200);
     keys.charge(&caller, 150);

@@ -125,6 +125,7 @@ struct Progress {
 impl Chunks for ChatChunks {
     fn write(&mut self, event: Event) -> Vec<Value> {
         match event {
+            Event::Placed(_) => Vec::new(),
             Event::Started(_) => (0..self.choices.len())
                 .filter_map(|choice| self.role(choice))
                 .collect(),

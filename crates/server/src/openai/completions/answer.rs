@@ -142,7 +142,7 @@ struct Progress {
 impl Chunks for TextChunks {
     fn write(&mut self, event: Event) -> Vec<Value> {
         match event {
-            Event::Started(_) => Vec::new(),
+            Event::Placed(_) | Event::Started(_) => Vec::new(),
             Event::Delta(delta) => {
                 let Delta {
                     choice,

@@ -1,0 +1,265 @@
+//! How a step is put together.
+
+use super::{Batcher, Load, Sequence, lifted};
+use crate::job::SeqId;
+use crate::{Class, Settings, Time};
+
+/// Tokens of prompts that a step reads beside answers, at least.
+const PREFILL_TOKENS_MIN: u32 = 8;
+
+/// What one sequence does in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// The sequence.
+    pub seq: SeqId,
+    /// How many of its known tokens are computed.
+    pub n_tok: u32,
+    /// Whether all its known tokens are held then, so that the next one follows.
+    pub complete: bool,
+}
+
+/// What the next step computes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Sequences and their tokens; the step's members first, and of them those that decode.
+    pub slices: Vec<Slice>,
+    /// Pages of the cache that this takes beyond those in use, at most.
+    pub n_page: u32,
+    /// Sequences that had to give up their pages, and do not run any more.
+    pub preempted: Vec<SeqId>,
+}
+
+impl Plan {
+    /// Tokens of all sequences.
+    pub fn n_tok(&self) -> u32 {
+        self.slices.iter().map(|slice| slice.n_tok).sum()
+    }
+}
+
+/// A step that is being put together.
+struct Draft<'b> {
+    batcher: &'b Batcher,
+    slices: Vec<Slice>,
+    /// Pages that are left.
+    pages: u32,
+}
+
+impl Draft<'_> {
+    fn n_tok(&self) -> u32 {
+        self.slices.iter().map(|slice| slice.n_tok).sum()
+    }
+
+    fn is_full(&self) -> bool {
+        self.slices.len() >= self.batcher.limits.sequences
+    }
+
+    /// Adds up to `n_tok` tokens of a sequence, as far as there are pages for them.
+    fn add(&mut self, sequence: &Sequence, n_tok: u32) -> u32 {
+        let room = self.batcher.room_in_pages(sequence, self.pages);
+        let n_tok = n_tok.min(sequence.pending()).min(room);
+        if n_tok > 0 && !self.is_full() {
+            self.pages -= self.batcher.pages_of_slice(sequence, n_tok);
+            self.slices.push(slice(sequence, n_tok));
+            return n_tok;
+        }
+        0
+    }
+}
+
+impl Batcher {
+    /// What the next step computes, with `free` pages that no sequence uses. `None` if nothing runs.
+    pub fn plan(&mut self, mut free: u32, settings: &Settings, now: Time) -> Option<Plan> {
+        let mut preempted = Vec::new();
+        loop {
+            let slices = self.slices(free, settings, now);
+            let n_page = self.pages_of(&slices);
+            if n_page <= free || self.running.len() <= 1 {
+                return (!slices.is_empty()).then_some(Plan {
+                    slices,
+                    n_page,
+                    preempted,
+                });
+            }
+            // Pages that it shares stay; the step fails then for want of them, and the caller has the next one preempted.
+            let gone = self.give_way(None)?;
+            free += self.pages(gone.held);
+            preempted.push(gone.id);
+        }
+    }
+
+    fn slices(&self, free: u32, settings: &Settings, now: Time) -> Vec<Slice> {
+        let Some(top) = self.running.iter().map(|s| s.class).max() else {
+            return Vec::new();
+        };
+        let mut draft = Draft {
+            batcher: self,
+            slices: Vec::new(),
+            pages: free,
+        };
+        let (members, mut guests): (Vec<&Sequence>, Vec<&Sequence>) =
+            self.running.iter().partition(|s| s.class == top);
+        let (reading, mut decoding): (Vec<&Sequence>, Vec<&Sequence>) =
+            members.into_iter().partition(|s| s.reads());
+        if decoding.len() > self.limits.sequences {
+            decoding.sort_by_key(|s| s.served);
+        }
+        for sequence in &decoding {
+            draft.add(sequence, 1);
+        }
+        let n_guest_reading = guests.iter().filter(|s| s.reads()).count();
+        let unread = reading.len()
+            + if top == Class::Interactive {
+                0
+            } else {
+                n_guest_reading
+            };
+        let budget = self.prefill_budget(draft.slices.len(), unread, top, settings);
+        for (sequence, share) in shares(&reading, budget) {
+            draft.add(sequence, share);
+        }
+        guests.sort_by_key(|s| (std::cmp::Reverse(s.class), s.served));
+        self.invite(&mut draft, &guests, &reading, settings, now);
+        let mut slices = draft.slices;
+        if slices.is_empty() {
+            // No page is free for anyone: the plan asks for one all the same, and somebody gives way.
+            let first = decoding.first().or(reading.first());
+            slices.extend(first.map(|first| slice(first, 1)));
+        }
+        slices
+    }
+
+    /// Guests come along: those that waited too long in any case, the others if no member reads and as far as the members
+    /// hardly notice.
+    fn invite(
+        &self,
+        draft: &mut Draft<'_>,
+        guests: &[&Sequence],
+        reading: &[&Sequence],
+        settings: &Settings,
+        now: Time,
+    ) {
+        let (aged, patient): (Vec<&Sequence>, Vec<&Sequence>) = guests
+            .iter()
+            .partition(|s| lifted(s, settings, now) > s.class);
+        let chunk = self.within(settings.quantum.as_secs_f64());
+        for guest in aged {
+            draft.add(guest, chunk.max(PREFILL_TOKENS_MIN));
+        }
+        if !reading.is_empty() {
+            return;
+        }
+        let members = draft.n_tok();
+        let mut room = self
+            .stretched(members, self.limits.guest_stretch)
+            .saturating_sub(members);
+        let (reading, decoding): (Vec<&Sequence>, Vec<&Sequence>) =
+            patient.into_iter().partition(|s| s.reads());
+        for guest in decoding {
+            if room > 0 {
+                room -= draft.add(guest, 1);
+            }
+        }
+        // A chunk of few tokens reads all weights for little.
+        if room >= PREFILL_TOKENS_MIN {
+            for (guest, share) in shares(&reading, room.min(self.limits.prefill_tokens)) {
+                draft.add(guest, share);
+            }
+        }
+    }
+
+    /// Tokens of prompts in a step in which `decoding` sequences of class `top` write, and `unread` prompts wait.
+    fn prefill_budget(
+        &self,
+        decoding: usize,
+        unread: usize,
+        top: Class,
+        settings: &Settings,
+    ) -> u32 {
+        let mut max = self.limits.prefill_tokens;
+        if top < Class::Interactive {
+            max = max.min(self.within(settings.quantum.as_secs_f64()));
+        }
+        if decoding == 0 {
+            return max.max(PREFILL_TOKENS_MIN);
+        }
+        let others = unread.saturating_sub(1).min(self.limits.running);
+        let answers = (decoding + 2 * others) as u32;
+        self.stretched(answers, self.limits.stretch)
+            .saturating_sub(decoding as u32)
+            .clamp(PREFILL_TOKENS_MIN, max.max(PREFILL_TOKENS_MIN))
+    }
+
+    /// Tokens that fit into a step that lasts `stretch` times as long as one of `n_tok` tokens.
+    fn stretched(&self, n_tok: u32, stretch: f64) -> u32 {
+        if let Some(learned) = self.pace.stretched(n_tok as usize, stretch) {
+            return u32::try_from(learned).unwrap_or(u32::MAX);
+        }
+        let tokens = u64::from(n_tok);
+        self.within_gait(stretch * self.gait.step_s(Load { tokens, past: 0 }))
+    }
+
+    /// Tokens that fit into a step of so many seconds.
+    fn within(&self, seconds: f64) -> u32 {
+        match self.pace.within(seconds) {
+            Some(learned) => u32::try_from(learned).unwrap_or(u32::MAX),
+            None => self.within_gait(seconds),
+        }
+    }
+
+    fn within_gait(&self, seconds: f64) -> u32 {
+        // The conversion saturates: where arithmetic costs nothing, everything fits.
+        ((seconds - self.gait.launch_s) / self.gait.token_s.max(1e-12)) as u32
+    }
+
+    /// Pages that a slice takes.
+    fn pages_of_slice(&self, sequence: &Sequence, n_tok: u32) -> u32 {
+        let fresh = self.pages(sequence.held + n_tok) - self.pages(sequence.held);
+        fresh + u32::from(sequence.shares_page)
+    }
+
+    fn pages_of(&self, slices: &[Slice]) -> u32 {
+        let page = |slice: &Slice| {
+            let sequence = self.find(slice.seq);
+            sequence.map_or(0, |sequence| self.pages_of_slice(sequence, slice.n_tok))
+        };
+        slices.iter().map(page).sum()
+    }
+
+    /// Tokens that fit into the sequence's last page and `pages` further ones.
+    fn room_in_pages(&self, sequence: &Sequence, pages: u32) -> u32 {
+        let Some(pages) = pages.checked_sub(u32::from(sequence.shares_page)) else {
+            return 0;
+        };
+        let all = (self.pages(sequence.held).saturating_add(pages))
+            .saturating_mul(self.limits.page_tokens);
+        all - sequence.held
+    }
+}
+
+fn slice(sequence: &Sequence, n_tok: u32) -> Slice {
+    Slice {
+        seq: sequence.id,
+        n_tok,
+        complete: n_tok == sequence.pending(),
+    }
+}
+
+/// Shares `budget` tokens out to sequences that are reading, in order of age. Those with the least to go come first, so
+/// that a short question does not wait for a long document; but half is the oldest one's, so that a document is not
+/// overtaken for ever.
+fn shares<'s>(reading: &[&'s Sequence], mut budget: u32) -> Vec<(&'s Sequence, u32)> {
+    let Some(oldest) = reading.first() else {
+        return Vec::new();
+    };
+    let half = oldest.pending().min(budget.div_ceil(2));
+    budget -= half;
+    let mut by_length = reading.to_vec();
+    by_length.sort_by_key(|sequence| sequence.pending());
+    let shares = by_length.into_iter().map(|sequence| {
+        let have = if sequence.id == oldest.id { half } else { 0 };
+        let more = (sequence.pending() - have).min(budget);
+        budget -= more;
+        (sequence, have + more)
+    });
+    shares.collect()
+}

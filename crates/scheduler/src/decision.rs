@@ -1,0 +1,142 @@
+//! Why a job is where it is.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::job::{DeviceId, JobId};
+use crate::{Class, Policy, Time};
+
+/// A placement, with the candidates that lost and why.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Decision {
+    /// The job.
+    pub job: JobId,
+    /// When it was placed.
+    pub at: Time,
+    /// Its class then.
+    pub class: Class,
+    /// The policy then.
+    pub policy: Policy,
+    /// What led to it.
+    pub cause: Cause,
+    /// Where its prompt is read.
+    pub prefill: DeviceId,
+    /// Where its answers are written.
+    pub decode: DeviceId,
+    /// All candidates; those that were possible first, the best before the others.
+    pub candidates: Vec<Candidate>,
+}
+
+/// What led to a placement.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cause {
+    /// It is new.
+    Arrival,
+    /// Its usual device is full.
+    Spill,
+    /// Its usual device is free again.
+    Home,
+    /// Its device failed; it goes on from its tokens.
+    Replay,
+    /// Elsewhere it ends sooner, or costs less, by more than the way there.
+    Gain,
+    /// Its prompt is read; its answers are written where that goes best.
+    Handover,
+}
+
+/// A device as a place for a job.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Candidate {
+    /// Where the prompt would be read.
+    pub prefill: DeviceId,
+    /// Where answers would be written.
+    pub decode: DeviceId,
+    /// What is expected of it; absent where it is impossible.
+    pub forecast: Option<JobForecast>,
+    /// Why it was not taken; absent for the one that was.
+    pub lost: Option<Lost>,
+}
+
+/// What a job is expected to take somewhere.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
+pub struct JobForecast {
+    /// Seconds until it can begin.
+    pub wait_s: f64,
+    /// Seconds until its model is loaded.
+    pub load_s: f64,
+    /// Seconds to read the prompt.
+    pub prefill_s: f64,
+    /// Seconds to copy its cache from one device to the other.
+    pub copy_s: f64,
+    /// Seconds to write the answers.
+    pub decode_s: f64,
+    /// Joules.
+    pub joules: f64,
+    /// What the policy makes of that; less is better.
+    pub score: f64,
+    /// How far off the times may be, as a factor.
+    pub spread: f64,
+}
+
+impl JobForecast {
+    /// Seconds to the first token.
+    pub fn ttft_s(&self) -> f64 {
+        self.wait_s + self.load_s + self.prefill_s
+    }
+
+    /// Seconds to the end.
+    pub fn total_s(&self) -> f64 {
+        self.ttft_s() + self.copy_s + self.decode_s
+    }
+}
+
+/// Why a device was not taken.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "snake_case", tag = "why")]
+pub enum Lost {
+    /// Another one is required.
+    NotRequired,
+    /// It is not offered.
+    NotOffered {
+        /// Why.
+        because: String,
+    },
+    /// The model does not run on it.
+    Unsupported {
+        /// Why.
+        because: String,
+    },
+    /// Its memory does not hold the model, or the job's context.
+    TooSmall {
+        /// What is in the way.
+        because: String,
+    },
+    /// It would come after the deadline.
+    TooLate,
+    /// It is too slow for the class.
+    TooSlow,
+    /// The owner prefers another sort of device.
+    NotPreferred,
+    /// Another one is better by the policy's measure, by this factor.
+    Worse {
+        /// Its score over the winner's.
+        factor: f64,
+    },
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotRequired => write!(f, "another device is required"),
+            Self::NotOffered { because }
+            | Self::Unsupported { because }
+            | Self::TooSmall { because } => write!(f, "{because}"),
+            Self::TooLate => write!(f, "would miss the deadline"),
+            Self::TooSlow => write!(f, "too slow for its class"),
+            Self::NotPreferred => write!(f, "the policy prefers another sort of device"),
+            Self::Worse { factor } => write!(f, "{factor:.2} times the winner's cost"),
+        }
+    }
+}
