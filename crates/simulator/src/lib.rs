@@ -12,5 +12,5 @@ mod world;
 
 pub use baseline::SchedulerKind;
 pub use log::{Arrival, Log, Outcome, Span, SpanKind, State};
-pub use machine::{MachineError, QUANTIZATION, VirtualMachine};
+pub use machine::{Hardware, MachineError, QUANTIZATION, VirtualMachine};
 pub use world::{Options, SimulationError, simulate};
