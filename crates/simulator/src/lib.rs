@@ -6,11 +6,19 @@
 #![forbid(unsafe_code)]
 
 mod baseline;
+mod chance;
+mod faults;
+mod invariants;
 mod log;
 mod machine;
+mod storm;
 mod world;
 
 pub use baseline::SchedulerKind;
+pub use faults::Faults;
+pub use invariants::Violation;
 pub use log::{Arrival, Log, Outcome, Span, SpanKind, State};
 pub use machine::{Hardware, MachineError, QUANTIZATION, VirtualMachine};
-pub use world::{Options, SimulationError, simulate};
+pub use storm::{Storm, storm};
+pub use troika_scheduler::Time;
+pub use world::{Options, Seen, SimulationError, simulate, watch};

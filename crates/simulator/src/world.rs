@@ -147,7 +147,12 @@ pub fn watch(
 ) -> Result<Log, SimulationError> {
     let specs = specs(machine, models, arrivals)?;
     let scheduler = kind.build(machine, settings);
+    let has_classes = kind == SchedulerKind::Troika;
+    let checker = options
+        .checks
+        .then(|| Checker::new(machine, models, settings, has_classes));
     let mut world = World::new(machine, models, settings, arrivals, specs, options, scheduler);
+    world.checker = checker;
     let played = world.play(witness);
     played.map_err(|violation| SimulationError::Violation {
         seed: options.seed,
@@ -269,9 +274,7 @@ impl<'w> World<'w> {
         let devices = machine.devices.iter();
         Self {
             models: models.iter().map(|model| (model.id, model)).collect(),
-            checker: options
-                .checks
-                .then(|| Checker::new(machine, models, settings, options)),
+            checker: None,
             now: Time(0),
             agenda,
             inbox: models.iter().cloned().map(Event::ModelKnown).collect(),

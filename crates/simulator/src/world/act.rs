@@ -22,8 +22,8 @@ const PROBE: Duration = Duration::from_millis(200);
 const UNLOAD: Duration = Duration::from_millis(20);
 /// What a copy costs however small it is.
 const MOVE_MIN: Duration = Duration::from_millis(2);
-/// A driver that waits for a step gives up after so long.
-const WATCHDOG: Duration = Duration::from_secs(10);
+/// A driver that waits for a step gives up after so long: an attentive one, and one that leaves it to the scheduler.
+const WATCHDOG: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(600)];
 /// A model that an NPU has compiled once is loaded from its blob, at this share of the time.
 const COMPILED: f64 = 0.05;
 
@@ -210,7 +210,7 @@ impl World<'_> {
         self.later(id, took, what);
     }
 
-    /// A step does not end. Half of the drivers notice, for the other half the scheduler has to.
+    /// A step does not end. Half of the drivers notice soon.
     fn hang(&mut self, id: DeviceId) {
         if let Some(checker) = &mut self.checker {
             checker.hangs(self.now, id);
@@ -219,10 +219,9 @@ impl World<'_> {
         let device = self.device(id);
         device.n_pending += 1;
         let epoch = device.epoch;
-        if is_noticed {
-            let what = Happening::GivenUp { device: id, epoch };
-            self.agenda.plan(self.now + WATCHDOG, what);
-        }
+        let what = Happening::GivenUp { device: id, epoch };
+        let after = WATCHDOG[usize::from(!is_noticed)];
+        self.agenda.plan(self.now + after, what);
     }
 
     /// Writes down what a step takes.
