@@ -335,10 +335,9 @@ impl Scheduler {
                 continue;
             }
             let class = job.spec.class;
-            let parked = job.answers.iter_mut().enumerate();
-            let Some((choice, answer)) = parked
-                .filter(|(_, answer)| answer.is_parked && !answer.has_ended)
-                .next()
+            let mut parked = job.answers.iter_mut().enumerate();
+            let Some((choice, answer)) =
+                parked.find(|(_, answer)| answer.is_parked && !answer.has_ended)
             else {
                 continue;
             };
