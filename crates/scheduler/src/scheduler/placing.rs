@@ -263,13 +263,20 @@ impl Scheduler {
             decode: id,
             kind: device.facts.kind,
             heat: device.heat,
-            above: device.usage.above(spec.class),
+            above: self.above(id, spec.class),
             watts: (gait.watts_decode).max(gait.watts_prefill),
             backlog_s: behind as f64 * (forecast.prefill_s + each),
             tps: self.expected_left(job) / forecast.decode_s.max(1e-9),
             forecast,
             state,
         })
+    }
+
+    /// Share of a device's time lately that classes above this one took.
+    pub(super) fn above(&self, id: DeviceId, class: Class) -> f64 {
+        let workers = self.workers(id).into_iter();
+        let above = workers.map(|worker| self.device(worker).usage.above(class));
+        above.fold(0.0, f64::max)
     }
 
     /// What speaks against a device before anything is reckoned.
