@@ -150,13 +150,13 @@ impl Faults {
     /// Moments that come every so many seconds on the average.
     fn moments(&self, every_s: f64, rng: &mut Pcg64Mcg) -> Vec<Time> {
         let mut moments = Vec::new();
-        let mut at = 0.0;
-        while every_s > 0.0 {
-            at += every_s * rng.waiting();
-            if at >= self.until.seconds() {
-                break;
-            }
+        if every_s <= 0.0 {
+            return moments;
+        }
+        let mut at = every_s * rng.waiting();
+        while at < self.until.seconds() {
             moments.push(Time::from_seconds(at));
+            at += every_s * rng.waiting();
         }
         moments
     }

