@@ -6,11 +6,18 @@
 #![forbid(unsafe_code)]
 
 mod baseline;
+pub mod load;
 mod log;
 mod machine;
+mod trace;
 mod world;
 
 pub use baseline::SchedulerKind;
+pub use load::{Load, LoadError, Shape};
 pub use log::{Arrival, Log, Outcome, Span, SpanKind, State};
 pub use machine::{MachineError, QUANTIZATION, VirtualMachine};
+pub use trace::{
+    ANSWERS_MAX, TOKENS_MAX, TRACE_VERSION, Ticket, TraceError, TraceFault, TraceReader,
+    TraceWriter, write_trace,
+};
 pub use world::{Options, SimulationError, simulate};
