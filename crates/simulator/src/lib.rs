@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod baseline;
+mod figures;
 pub mod load;
 mod log;
 mod machine;
@@ -13,6 +14,9 @@ mod trace;
 mod world;
 
 pub use baseline::SchedulerKind;
+pub use figures::{
+    Against, ClassFigures, DeviceFigures, Ends, Figures, Foretold, Percentiles, Share,
+};
 pub use load::{Load, LoadError, Shape};
 pub use log::{Arrival, Log, Outcome, Span, SpanKind, State};
 pub use machine::{MachineError, QUANTIZATION, VirtualMachine};
