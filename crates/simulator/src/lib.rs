@@ -19,7 +19,7 @@ pub use figures::{
 };
 pub use load::{Load, LoadError, Shape};
 pub use log::{Arrival, Log, Outcome, Span, SpanKind, State};
-pub use machine::{MachineError, QUANTIZATION, VirtualMachine};
+pub use machine::{Hardware, MachineError, QUANTIZATION, VirtualMachine};
 pub use trace::{
     ANSWERS_MAX, TOKENS_MAX, TRACE_VERSION, Ticket, TraceError, TraceFault, TraceReader,
     TraceWriter, write_trace,
