@@ -113,3 +113,32 @@ fn plots_of(out: &mut String, cell: &Cell) -> anyhow::Result<()> {
     key(out, plots::SORTS.into_iter());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::simulate::cell::example;
+
+    #[test]
+    fn a_page_needs_nothing_else() {
+        let mut cell = example::cell();
+        cell.load.name = "<script>.jsonl".to_owned();
+        let page = html(&[cell]).expect("is drawn");
+        for part in [
+            "<svg",
+            "&lt;script&gt;.jsonl",
+            "static",
+            "npu0",
+            "prefers-color-scheme: dark",
+            "currentColor",
+        ] {
+            assert!(page.contains(part), "{part}");
+        }
+        // Three classes, watts, placement, and lanes of each scheduler.
+        assert_eq!(page.matches("<svg").count(), 3 + 1 + 1 + 2);
+        for part in ["<script", "http:", "https:", "src=", "@import", "NaN"] {
+            let found = page.replace("http://www.w3.org/2000/svg", "");
+            assert!(!found.contains(part), "{part}");
+        }
+    }
+}

@@ -368,3 +368,37 @@ pub(super) fn json(cells: &[Cell], with_logs: bool) -> Value {
     };
     json!({ "cells": cells.iter().map(cell).collect::<Vec<_>>() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::simulate::cell::example;
+
+    #[test]
+    fn one_cell_is_told_in_full() {
+        insta::assert_snapshot!("one", answer(&[example::cell()], false));
+        insta::assert_snapshot!("verbose", answer(&[example::cell()], true));
+    }
+
+    #[test]
+    fn several_cells_stand_in_one_table() {
+        insta::assert_snapshot!(
+            "several",
+            answer(&[example::cell(), example::cell()], false)
+        );
+    }
+
+    #[test]
+    fn json_holds_figures_and_factors() {
+        let value = json(&[example::cell()], false);
+        let cell = &value["cells"][0];
+        assert_eq!(cell["runs"][0]["figures"]["scheduler"], "troika");
+        assert_eq!(cell["against"][0]["scheduler"], "static");
+        let factor = &cell["against"][0]["ttft_p95"][0];
+        assert_eq!(factor[0], "interactive");
+        assert!((factor[1].as_f64().expect("a number") - 9.5).abs() < 1e-6);
+        assert!(cell["runs"][0]["log"].is_null());
+        let value = json(&[example::cell()], true);
+        assert!(value["cells"][0]["runs"][0]["log"]["outcomes"].is_array());
+    }
+}

@@ -307,3 +307,54 @@ fn lane(log: &Log, device: usize, piece_s: f64) -> Vec<[f64; SORTS.len()]> {
     }
     pieces
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::simulate::cell::example;
+
+    #[test]
+    fn time_is_cut_into_pieces_and_nothing_is_lost() {
+        for (from, to) in [(0.0, 10.0), (3.7, 3.9), (9.5, 2400.0), (5.0, 5.0)] {
+            let mut seconds = 0.0;
+            spread(from, to, 10.0, |_, share| seconds += share * 10.0);
+            assert!(
+                (seconds - (to - from)).abs() < 1e-9,
+                "{from} {to}: {seconds}"
+            );
+        }
+    }
+
+    #[test]
+    fn watts_come_to_the_joules() {
+        let log = &example::cell().runs[0].log;
+        let end_s = log.end.seconds();
+        let drawn: f64 = watts(log, end_s)
+            .iter()
+            .map(|watts| watts * end_s / PIECES as f64)
+            .sum();
+        let spans = log.spans.iter().filter(|span| span.kind != SpanKind::Lost);
+        let busy: f64 = spans
+            .map(|span| span.to.since(span.from).as_secs_f64() * span.watts)
+            .sum();
+        let want = busy + log.joules_idle.iter().sum::<f64>();
+        assert!((drawn / want - 1.0).abs() < 1e-6, "{drawn} {want}");
+    }
+
+    #[test]
+    fn a_distribution_ends_with_those_that_had_one() {
+        let line = distribution(&[0.001, 1.0, 2.0, 4.0], 5);
+        assert_eq!(line.first(), Some(&(LEAST_S, 20.0)));
+        assert_eq!(line.last(), Some(&(4.0, 80.0)));
+        assert!(distribution(&[], 3).is_empty());
+    }
+
+    #[test]
+    fn a_lane_knows_what_it_was_busy_with() {
+        let log = &example::cell().runs[0].log;
+        let gpu = lane(log, 1, log.end.seconds() / PIECES as f64);
+        assert!(gpu[0][4] > 0.99 && gpu[10][0] > 0.99 && gpu[200] == [0.0; SORTS.len()]);
+        let cpu = lane(log, 0, log.end.seconds() / PIECES as f64);
+        assert!(cpu.iter().any(|piece| piece[5] > 0.99));
+    }
+}
