@@ -203,8 +203,10 @@ impl Figures {
             .map(|outcome| u64::from(outcome.prompt_tokens) + u64::from(outcome.tokens))
             .sum();
         let jobs = Ends::of(log.outcomes.iter());
-        let joules_busy: f64 = log.joules_busy.iter().sum();
-        let joules_idle: f64 = log.joules_idle.iter().sum();
+        // From zero, since the sum of nothing is its negative.
+        let sum = |values: &[f64]| values.iter().fold(0.0, |sum, value| sum + value);
+        let joules_busy = sum(&log.joules_busy);
+        let joules_idle = sum(&log.joules_idle);
         let joules = joules_busy + joules_idle;
         let tokens = tokens_read + tokens_written;
         Self {
@@ -318,10 +320,10 @@ fn devices(log: &Log) -> Vec<DeviceFigures> {
     };
     let figures = log.devices.iter().enumerate().map(|(number, name)| {
         let works = |kind| matches!(kind, SpanKind::Read | SpanKind::Write);
-        let busy_s: f64 = spans_of(number)
+        let busy_s = spans_of(number)
             .filter(|span| works(span.kind))
             .map(|span| span.to.since(span.from).as_secs_f64())
-            .sum();
+            .fold(0.0, |sum, seconds| sum + seconds);
         let joules = |of: &[f64]| of.get(number).copied().unwrap_or(0.0);
         DeviceFigures {
             name: name.clone(),

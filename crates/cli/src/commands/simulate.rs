@@ -13,8 +13,8 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use troika_planner::catalogue::Catalogue;
-use troika_scheduler::{Policy, Settings, UnknownName};
-use troika_simulator::{Options, SchedulerKind, write_trace};
+use troika_scheduler::{Policy, Settings, Time, UnknownName};
+use troika_simulator::{Faults, Options, SchedulerKind, write_trace};
 
 use crate::exit::WrongUse;
 use crate::home::Home;
@@ -62,6 +62,9 @@ pub(crate) struct SimulateArgs {
     /// Leave out all but the first N jobs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
+    /// Lose devices now and then, heat them, let loads, moves and probes fail
+    #[arg(long)]
+    faults: bool,
     /// Write one page with plots, which needs nothing else
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -151,11 +154,29 @@ fn cells(
     let mut cells = Vec::new();
     for machine in &machines {
         for load in &loads {
-            let cell = Cell::new(machine, load, sources, &settings, &options);
-            cells.push(cell?);
+            let mut options = options.clone();
+            if args.faults {
+                options.faults = faults(load);
+            }
+            cells.push(Cell::new(machine, load, sources, &settings, options)?);
         }
     }
     Ok(cells)
+}
+
+/// A bad day: some device is lost every five minutes and comes back, and one in twenty of what can fail does.
+fn faults(load: &sources::Jobs) -> Faults {
+    Faults {
+        loss_every_s: 300.0,
+        gone_s: 30.0,
+        heat_every_s: 120.0,
+        others_every_s: 120.0,
+        load_fails: 0.05,
+        probe_wrong: 0.05,
+        move_fails: 0.05,
+        until: load.arrivals.last().map_or(Time::default(), |last| last.at),
+        ..Faults::default()
+    }
 }
 
 fn loads(args: &SimulateArgs, sources: &Sources<'_>) -> anyhow::Result<Vec<sources::Jobs>> {

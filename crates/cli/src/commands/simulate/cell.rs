@@ -29,14 +29,14 @@ impl Cell {
         load: &Jobs,
         sources: &Sources<'_>,
         settings: &Settings,
-        options: &Options,
+        options: Options,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             models: sources.models(machine, &load.arrivals)?,
             machine: machine.clone(),
             load: load.clone(),
             settings: settings.clone(),
-            options: options.clone(),
+            options,
             runs: Vec::new(),
         })
     }
