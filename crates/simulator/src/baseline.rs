@@ -1,0 +1,86 @@
+//! Schedulers that the real one is compared with.
+//!
+//! They stand for what runtimes do today: a model name means a device, jobs are served as they come, and nobody knows of
+//! classes or watts.
+
+mod fixed;
+
+use std::fmt;
+use std::str::FromStr;
+
+use troika_base::DeviceKind;
+use troika_scheduler::{Schedule, Scheduler, Settings, UnknownName};
+
+use crate::machine::VirtualMachine;
+use fixed::Fixed;
+
+/// A scheduler that can be simulated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SchedulerKind {
+    /// The real one.
+    #[default]
+    Troika,
+    /// A model stays on the fastest device that it fits on; first come, first served.
+    Static,
+    /// The same on GPUs alone.
+    GpuOnly,
+    /// The same on NPUs alone.
+    NpuOnly,
+    /// The same on the processor alone.
+    CpuOnly,
+}
+
+impl SchedulerKind {
+    /// All of them, the real one first.
+    pub const ALL: [Self; 5] = [
+        Self::Troika,
+        Self::Static,
+        Self::GpuOnly,
+        Self::NpuOnly,
+        Self::CpuOnly,
+    ];
+
+    /// `troika`, `static`, `gpu-only`, ...
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Troika => "troika",
+            Self::Static => "static",
+            Self::GpuOnly => "gpu-only",
+            Self::NpuOnly => "npu-only",
+            Self::CpuOnly => "cpu-only",
+        }
+    }
+
+    /// Such a scheduler over a machine.
+    pub fn build(self, machine: &VirtualMachine, settings: &Settings) -> Box<dyn Schedule> {
+        let only = match self {
+            Self::Troika => {
+                let (devices, pools) = (machine.devices.clone(), machine.pools.clone());
+                return Box::new(Scheduler::new(settings.clone(), devices, pools));
+            }
+            Self::Static => None,
+            Self::GpuOnly => Some(DeviceKind::Gpu),
+            Self::NpuOnly => Some(DeviceKind::Npu),
+            Self::CpuOnly => Some(DeviceKind::Cpu),
+        };
+        Box::new(Fixed::new(machine, settings, only))
+    }
+}
+
+impl fmt::Display for SchedulerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for SchedulerKind {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        let found = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        found.ok_or_else(|| {
+            let known = Self::ALL.map(Self::name).join(", ");
+            UnknownName::new("scheduler", name, known)
+        })
+    }
+}
