@@ -15,7 +15,10 @@ pub mod conformance;
 pub mod cpu;
 
 pub use batch::{Batch, Output, Sequence};
-pub use device::{Cancelled, Device, Hidden, LoadOptions, LoadProgress, Logits, Outputs, Resident};
+pub use device::{
+    Cancelled, Device, Hidden, Interrupt, LoadOptions, LoadProgress, Logits, Outputs, Resident,
+};
 pub use error::Error;
+pub use half::f16;
 pub use ops::{Ops, Rope};
 pub use troika_kernels::{KvShape, PAGE_TOKENS, RopePairs};
