@@ -3,13 +3,15 @@
 //! Two contracts. [`Device`] is what placement sees: it loads a model and runs steps of it, and it fits an NPU, which
 //! runs whole compiled graphs. [`Ops`] is what an architecture is written over: the operations of a transformer on
 //! activations that never leave the device; the CPU and the GPU become devices through it (the engine joins the two).
-//! [`conformance`] is the suite that every device passes.
+//! [`Paced`] is a device that exists
+//! in time alone. [`conformance`] is the suite that every device passes.
 #![forbid(unsafe_code)]
 
 mod batch;
 mod device;
 mod error;
 mod ops;
+mod paced;
 
 pub mod conformance;
 pub mod cpu;
@@ -21,4 +23,5 @@ pub use device::{
 pub use error::Error;
 pub use half::f16;
 pub use ops::{Ops, Rope};
+pub use paced::{Clock, Lag, Paced, StepShape, SystemClock};
 pub use troika_kernels::{KvShape, PAGE_TOKENS, RopePairs};

@@ -45,7 +45,8 @@ impl Fingerprint {
         Ok(Self(hash.finalize().into()))
     }
 
-    /// As stored.
+    /// Any one.
+    #[cfg(test)]
     pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }

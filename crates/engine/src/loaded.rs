@@ -1,12 +1,12 @@
 //! A model that is ready: tokenizer, chat template, weights on a device, and the KV cache with its owners.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use troika_base::{Bytes, ModelSpec, TokenId};
 use troika_device::{
     Batch, Cancelled, Device, KvShape, LoadOptions, LoadProgress, Output, Outputs, PAGE_TOKENS,
-    Resident,
+    Resident, f16,
 };
 use troika_gguf::ModelFile;
 
@@ -14,6 +14,7 @@ use crate::chat::{ChatTemplate, TemplateError};
 use crate::constraint::{ConstraintError, ConstraintFactory};
 use crate::fingerprint::Fingerprint;
 use crate::kv_cache::{self, KvCache, Sequence};
+use crate::kv_file::Origin;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Opened, Pooling};
 
@@ -198,6 +199,53 @@ impl Model {
         Ok(self.resident.step(&Batch {
             sequences: &sequences,
         })?)
+    }
+}
+
+/// What moving sequences is made of.
+impl Model {
+    /// Which model's keys and values these are.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin {
+            fingerprint: self.fingerprint,
+            shape: self.resident.kv_shape(),
+            n_vocab: self.spec().n_vocab,
+        }
+    }
+
+    pub(crate) fn read_kv(
+        &mut self,
+        pages: &[usize],
+        tokens: Range<usize>,
+        out: &mut [f16],
+    ) -> Result<(), Error> {
+        Ok(self.resident.read_kv(pages, tokens, out)?)
+    }
+
+    /// Adds tokens to a sequence whose keys and values are known already.
+    ///
+    /// # Errors
+    /// If the cache is full, or the device fails. The sequence is as before then.
+    pub(crate) fn append(
+        &mut self,
+        sequence: &mut Sequence,
+        tokens: &[TokenId],
+        values: &[f16],
+    ) -> Result<(), Error> {
+        let held = sequence.tokens().len();
+        for copy in self.cache.reserve_all([(&mut *sequence, tokens.len())])? {
+            self.resident.copy_page(copy.from, copy.to);
+        }
+        let range = held..held + tokens.len();
+        match self.resident.write_kv(&sequence.pages(), range, values) {
+            Ok(()) => sequence.written(tokens),
+            // Lets go of pages that were reserved.
+            Err(error) => {
+                sequence.truncate(held);
+                return Err(error.into());
+            }
+        }
+        Ok(())
     }
 }
 

@@ -17,6 +17,7 @@ mod steps;
 mod subject;
 
 use troika_base::DType;
+use troika_gguf::ModelFile;
 
 use crate::Device;
 use models::{FORMATS, Recipe, SHAPES};
@@ -149,6 +150,12 @@ fn sequences_move(from: &dyn Device, to: &dyn Device, recipe: &Recipe, allowed: 
     written.map_err(|error| error.to_string())?;
     let have = to.goes_on(next, moved.len(), &here)?;
     to.close(want.rows().skip(moved.len()), have.rows())
+}
+
+/// A model of two layers with random weights, the same on every machine: of the llama architecture, with its large
+/// matrices in three formats that models are handed out in, and without a tokenizer.
+pub fn small_model() -> ModelFile {
+    Recipe::mixed().file()
 }
 
 /// Every shape in every format.
