@@ -355,14 +355,16 @@ impl Resident for PacedResident {
             lag.behind += took.saturating_sub(time);
         }
         let interrupt = self.inner.interrupt();
-        let mut rest = time.saturating_sub(took);
-        while !rest.is_zero() {
-            let part = rest.min(TICK);
-            shared.clock.sleep(part);
-            rest -= part;
+        // By the clock rather than by what was slept: every sleep is a little too long.
+        loop {
+            let passed = shared.clock.now().saturating_sub(start);
+            let rest = time.saturating_sub(passed);
+            if rest.is_zero() {
+                return Ok(outputs);
+            }
+            shared.clock.sleep(rest.min(TICK));
             interrupt.as_ref().map_or(Ok(()), Interrupt::check)?;
         }
-        Ok(outputs)
     }
 
     fn copy_page(&mut self, from: usize, to: usize) {
