@@ -1,7 +1,7 @@
 //! The CPU as a device.
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use troika_device::cpu::CpuOps;
 use troika_device::{Cancelled, Device, Error, LoadOptions, LoadProgress, Resident};
@@ -32,13 +32,6 @@ impl CpuDevice {
     /// A kernel set on some threads.
     pub fn with(kernels: &'static Kernels, pool: Arc<Pool>) -> Self {
         Self { kernels, pool }
-    }
-
-    /// The scalar reference on one thread: slow, and obviously right.
-    pub fn reference() -> Self {
-        static SETS: LazyLock<Vec<Kernels>> = LazyLock::new(Kernels::all);
-        let kernels = SETS.first().expect("the scalar set is always there");
-        Self::with(kernels, Arc::new(Pool::new(1)))
     }
 
     /// One thread for each physical core: a second one on the same core has no unit of its own to multiply with.
