@@ -9,10 +9,10 @@ use super::{Gauge, MeterError, Reading};
 
 /// The library, loaded once for all its meters.
 #[derive(Clone, Debug)]
-pub(super) struct Library(Arc<Nvml>);
+pub(crate) struct Library(Arc<Nvml>);
 
 impl Library {
-    pub(super) fn load() -> Result<Self, MeterError> {
+    pub(crate) fn load() -> Result<Self, MeterError> {
         match Nvml::init() {
             Ok(nvml) => Ok(Self(Arc::new(nvml))),
             Err(error) => Err(refused(&error)),
