@@ -7,13 +7,16 @@
 //! That is for measuring. [`DeviceMeters`] is for serving: it stays open, tells the energy of every step of every device in
 //! microseconds, and divides a meter that covers several devices among those that work.
 //!
-//! Start at `set.rs` and `devices.rs`; `files.rs`, `nvml.rs` and `log.rs` are the meters, `integrate.rs`, `clock.rs` and
-//! `ledger.rs` the arithmetic.
+//! Start at `set.rs` and `devices.rs`, whose inside is `live.rs`; `cover.rs` says which meter covers which device. `files.rs`,
+//! `nvml.rs` and `log.rs` are the meters, `integrate.rs`, `clock.rs` and `ledger.rs` the arithmetic.
 
 mod set;
 
-mod cover;
 mod devices;
+mod live;
+
+mod cover;
+mod parts;
 
 mod clock;
 mod integrate;

@@ -131,7 +131,7 @@ impl Watcher {
         let machine = machine.clone();
         let (stop, stopped) = mpsc::channel();
         let look = move || {
-            let mut sensors = Sensors::find(&root, &machine);
+            let sensors = Sensors::find(&root, &machine);
             let mut changes = Changes::default();
             let begin = Instant::now();
             for round in 0_u32.. {

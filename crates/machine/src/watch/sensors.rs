@@ -56,7 +56,7 @@ impl Sensors {
     }
 
     /// Reads it, and the source of power if that is wanted as well.
-    pub(super) fn read(&mut self, root: &Root, with_power: bool) -> Readings {
+    pub(super) fn read(&self, root: &Root, with_power: bool) -> Readings {
         let mut readings = Readings {
             power: with_power.then(|| power(root)),
             ..Readings::default()

@@ -9,7 +9,7 @@ use crate::probe;
 fn first(tree: &str) -> Vec<Change> {
     let root = Root::recorded(tree);
     let machine = probe::read(&root);
-    let mut sensors = Sensors::find(&root, &machine);
+    let sensors = Sensors::find(&root, &machine);
     let moment = Moment {
         running: Duration::ZERO,
         wall: SystemTime::UNIX_EPOCH,

@@ -1,9 +1,14 @@
 //! Meters that show what the test sets.
 
 use std::fs;
+use std::sync::Mutex;
+use std::time::Duration;
 
-use super::super::{MeterError, Reading};
+use super::super::live::SYSTEM_PERIOD;
+use super::super::parts::{Device, Speed};
+use super::super::{Gauge, MeterError, Reading};
 use super::*;
+use crate::model::MeterKind;
 
 /// A meter that the test sets; fails while nothing is set, and may be slow.
 #[derive(Clone, Default)]
@@ -207,7 +212,7 @@ fn the_whole_machine_counts_always() {
 
 #[test]
 fn a_machine_s_meters_open_or_say_why_not() {
-    let tree = include_str!("../../fixtures/ryzen-ai-hx-370.tree");
+    let tree = include_str!("../../../fixtures/ryzen-ai-hx-370.tree");
     let mut machine = crate::probe::read(&crate::probe::Root::recorded(tree));
     let directory = tempfile::tempdir().expect("a place for files");
     let zone = directory.path().join("energy_uj");
