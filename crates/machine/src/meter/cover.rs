@@ -4,7 +4,7 @@ use serde::Serialize;
 use troika_base::DeviceKind;
 
 use super::EnergyBasis;
-use crate::model::{Machine, Meter, MeterKind, Processor};
+use crate::model::{Found, Machine, Meter, MeterKind, Processor};
 
 /// Which meters tell what a device uses.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -13,7 +13,7 @@ pub struct Coverage {
     pub device: String,
     /// `rapl package-0`, `nvml gpu0`; empty if there is none.
     pub meters: Vec<String>,
-    /// How they tell it.
+    /// How they tell it; `None` if there is none, or it was not opened.
     pub basis: Option<EnergyBasis>,
     /// The other devices that they cover: what they see is divided among those that work.
     pub shared_with: Vec<String>,
@@ -25,6 +25,54 @@ pub struct Coverage {
 
 /// The link of what is part of the processor.
 const IN_SOC: &str = "soc";
+
+impl Machine {
+    /// Which meters will cover which device, as far as can be told without opening them; see
+    /// [`DeviceMeters::coverage`](super::DeviceMeters::coverage) for what came of it.
+    pub fn energy_coverage(&self) -> Vec<Coverage> {
+        let is_ready = |&number: &usize| self.meters[number].found == Found::Ready;
+        let chosen: Vec<Vec<usize>> = self
+            .processors
+            .iter()
+            .map(|device| {
+                let sets = candidates(self, device).into_iter();
+                let mut ready = sets.filter(|set| set.iter().all(is_ready));
+                ready.next().unwrap_or_default()
+            })
+            .collect();
+        let coverage = |(number, device): (usize, &Processor)| {
+            let meters = &chosen[number];
+            let (why, remedy) = match meters.is_empty() {
+                true => blocked(self, device),
+                false => Default::default(),
+            };
+            let others = self.processors.iter().zip(&chosen);
+            let shares = |other: &Vec<usize>| other.iter().any(|meter| meters.contains(meter));
+            Coverage {
+                device: device.id.clone(),
+                meters: meters.iter().map(|&i| name(&self.meters[i])).collect(),
+                basis: None,
+                shared_with: others
+                    .filter(|(other, set)| other.id != device.id && shares(set))
+                    .map(|(other, _)| other.id.clone())
+                    .collect(),
+                why,
+                remedy,
+            }
+        };
+        self.processors.iter().enumerate().map(coverage).collect()
+    }
+}
+
+/// Why none of a device's meters can be read.
+fn blocked(machine: &Machine, device: &Processor) -> (String, String) {
+    let mut meters = candidates(machine, device).into_iter().flatten();
+    let first = meters.find_map(|number| match &machine.meters[number].found {
+        Found::Blocked { why, remedy } => Some((why.clone(), remedy.clone())),
+        Found::Ready => None,
+    });
+    first.unwrap_or_else(|| reason(machine, device))
+}
 
 /// The meters that could cover a device, by their numbers in [`Machine::meters`]: one set after the other, the best first.
 /// Of a set, all are needed.
@@ -155,6 +203,19 @@ mod tests {
                 ("gpu1", &["rapl package-0", "hwmon gpu1"]),
             ],
         );
+    }
+
+    #[test]
+    fn what_to_expect_is_told_without_opening() {
+        let expected = |tree: &str| probe::read(&Root::recorded(tree)).energy_coverage();
+        let found = expected(include_str!("../../fixtures/core-ultra-155h.tree"));
+        assert_eq!(found[0].meters, ["rapl package-0"]);
+        assert_eq!(found[0].shared_with, ["gpu0", "npu0"]);
+        // Only root may read the counter.
+        let found = expected(include_str!("../../fixtures/core-ultra-258v.tree"));
+        assert!(found[0].meters.is_empty());
+        assert!(found[0].why.contains("root"), "{found:?}");
+        assert!(found[0].remedy.contains("chmod"), "{found:?}");
     }
 
     #[test]

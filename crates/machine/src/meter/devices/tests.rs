@@ -244,3 +244,30 @@ fn a_machine_s_meters_open_or_say_why_not() {
     assert_eq!(coverage.basis, None);
     assert!(coverage.why.contains("energy_uj"), "{coverage:?}");
 }
+
+/// Not a benchmark: a step's readings must not be felt, and are far below this on any disk.
+#[test]
+fn a_step_s_readings_are_cheap() {
+    let zone = tempfile::tempdir().expect("a place for files");
+    fs::write(zone.path().join("energy_uj"), "1000000").expect("writes");
+    let gauge = super::super::files::Rapl::open(zone.path());
+    let card = Dial(Arc::default(), Duration::from_millis(5));
+    card.set(Some(Reading::Watts(100.0)));
+    let parts = Parts {
+        gauges: vec![
+            ("rapl package-0".to_owned(), Speed::Fast, Box::new(gauge)),
+            ("nvml gpu0".to_owned(), Speed::Slow, Box::new(card)),
+        ],
+        devices: vec![device("cpu0", &[0]), device("gpu0", &[1])],
+        system: None,
+    };
+    let meters = DeviceMeters::of(parts);
+    drop(meters.work(&["gpu0", "cpu0"]));
+    let begin = Instant::now();
+    const STEPS: u32 = 2000;
+    for _ in 0..STEPS {
+        drop(meters.work(&["gpu0", "cpu0"]));
+    }
+    let each = begin.elapsed() / STEPS;
+    assert!(each < Duration::from_micros(500), "{each:?}");
+}
