@@ -317,4 +317,40 @@ mod tests {
         curve.sample(ms(start, 14_000), Ok(Reading::Watts(30.0)));
         assert_eq!(curve.advance(ms(start, 14_100)), Ok(3.0));
     }
+
+    proptest::proptest! {
+        /// Whatever a meter shows, and whenever it is asked.
+        #[test]
+        fn energy_is_never_negative_and_never_more_than_was_seen(
+            events in proptest::collection::vec((0_u64..400, -1_i32..200, 0_u8..8), 1..80),
+        ) {
+            let start = Instant::now();
+            let mut curve = Curve::new(Duration::from_secs(1));
+            let (mut at, mut shown, mut sum) = (0, 1000.0, 0.0);
+            let mut watts_max: f64 = 0.0;
+            for (pause, joules, what) in events {
+                at += pause;
+                let now = ms(start, at);
+                match what {
+                    0 => curve.sample(now, Err(MeterError::Reset)),
+                    1 => curve.sample(now, Ok(Reading::Watts(f64::from(joules)))),
+                    2 => curve.sample(now, Ok(counter(f64::NAN))),
+                    3..=5 => {
+                        shown += f64::from(joules);
+                        curve.sample(now, Ok(counter(shown)));
+                    }
+                    _ => match curve.advance(now) {
+                        Ok(told) => {
+                            proptest::prop_assert!(told >= 0.0 && told.is_finite());
+                            sum += told;
+                        }
+                        Err(why) => proptest::prop_assert!(!why.is_empty()),
+                    },
+                }
+                watts_max = watts_max.max(curve.watts.unwrap_or(0.0));
+                // Readings that end over and over may each be continued for a while, and that is all.
+                proptest::prop_assert!(sum <= curve.sum + watts_max * (1.0 + at as f64 / 1e3));
+            }
+        }
+    }
 }

@@ -135,7 +135,9 @@ impl DeviceMeters {
         let mut state = self.shared.lock();
         let (gauges, now) = (self.shared.gauges_of(&numbers), Instant::now());
         let failures = state.settle(&gauges, now);
-        state.touch(&gauges, now);
+        if state.touch(&gauges, now) {
+            self.shared.changed.notify_all();
+        }
         let basis = self.shared.basis(&numbers);
         let id = state.ledger.begin(numbers);
         for (gauge, why) in failures {
@@ -145,7 +147,6 @@ impl DeviceMeters {
             }
         }
         drop(state);
-        self.shared.changed.notify_all();
         Work {
             shared: Arc::clone(&self.shared),
             id: Some(id),

@@ -120,11 +120,13 @@ impl State {
         !self.ledger.rests(gauge) || self.last_work[gauge].is_some_and(lingers)
     }
 
-    /// Works begin or end on what these meters cover.
-    pub(super) fn touch(&mut self, gauges: &[usize], now: Instant) {
+    /// Works begin or end on what these meters cover. Returns whether one of them rested: then the thread is to be woken.
+    pub(super) fn touch(&mut self, gauges: &[usize], now: Instant) -> bool {
+        let rested = gauges.iter().any(|&gauge| !self.is_awake(gauge, now));
         for &gauge in gauges {
             self.last_work[gauge] = Some(now);
         }
+        rested
     }
 }
 
@@ -209,7 +211,9 @@ impl Shared {
             }
             let mut state = self.lock();
             // From now on the thread reads it as well.
-            state.touch(&[*clock], Instant::now());
+            if state.touch(&[*clock], Instant::now()) {
+                self.changed.notify_all();
+            }
             let is_running = state.is_running(*clock);
             drop(state);
             if !is_running {
