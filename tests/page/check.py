@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Checks the page in a real browser, against a stage that plays made-up states: see README.md."""
 
 import os

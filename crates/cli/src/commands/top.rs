@@ -75,7 +75,11 @@ pub(crate) fn run(args: &TopArgs, console: &Console) -> anyhow::Result<()> {
             true => terminal::size().map_or(WIDTH, |(columns, _)| columns.into()),
             false => WIDTH,
         };
-        return output::answer(screen::text(&App::new(first), width));
+        // Speeds are between two states.
+        let mut app = App::new(first);
+        thread::sleep(PERIOD);
+        app.see(client.state()?);
+        return output::answer(screen::text(&app, width));
     }
     // https://no-color.org: any text but none.
     let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -12,6 +12,7 @@ mod program;
 mod run;
 mod serve;
 mod template;
+mod top;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

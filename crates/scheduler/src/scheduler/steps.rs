@@ -206,6 +206,7 @@ impl Scheduler {
             report.took,
             Some(step.class),
             joules,
+            report.joules.is_some(),
         );
         self.spent += joules + idle;
         joules
@@ -220,7 +221,7 @@ impl Scheduler {
         }
         let rest = until - device.usage.until();
         let joules = device.facts.watts_idle * rest.as_secs_f64();
-        device.usage.spent(until, rest, None, joules);
+        device.usage.spent(until, rest, None, joules, false);
         joules
     }
 

@@ -59,7 +59,7 @@ pub(super) fn why(
         }
     }
     let title = format!("Why job {} is on {device}", job.job.0);
-    show(&title, lines, 100, area, buffer);
+    show(&title, lines, 124, area, buffer);
 }
 
 /// A decision: what led to it, and the candidates in columns.

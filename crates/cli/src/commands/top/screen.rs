@@ -167,7 +167,9 @@ fn about(app: &App, device: &Device, theme: Theme, width: usize) -> Vec<Line<'st
     let (name, kind) = (clean(&device.name), clean(&device.kind).to_uppercase());
     let name = cut(&format!(" {name}"), width.saturating_sub(state_columns));
     let rest = width.saturating_sub(columns(&name) + state_columns);
-    let chip = fitted(&format!("  {kind}  {}", clean(&device.chip)), rest);
+    let chip = format!("  {kind}  {}", clean(&device.chip));
+    // One column stays between it and the state.
+    let chip = fitted(&cut(&chip, rest.saturating_sub(1)), rest);
     let mut lines = vec![Line::from(vec![
         Span::styled(name, theme.strong()),
         Span::raw(chip),

@@ -1,7 +1,5 @@
 //! Words and pieces of lines: what is measured in columns of a terminal.
 
-use std::time::Duration;
-
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use troika_scheduler::{Class, JoulesSource};
@@ -145,9 +143,7 @@ pub(super) fn span(seconds: f64) -> String {
         ..0.9995 => format!("{:.0} ms", seconds * 1e3),
         ..99.95 => format!("{seconds:.1} s"),
         _ => {
-            let minutes = Duration::from_secs_f64(seconds.min(1e12))
-                .as_secs()
-                .div_ceil(60);
+            let minutes = (seconds.min(1e12) / 60.0).round() as u64;
             match minutes / 60 {
                 0 => format!("{minutes} min"),
                 hours => format!("{hours} h {} min", minutes % 60),
@@ -221,12 +217,10 @@ mod tests {
             (0.9999, "1.0 s"),
             (96.0, "96.0 s"),
             (180.0, "3 min"),
-            (7_261.0, "2 h 2 min"),
+            (7_261.0, "2 h 1 min"),
             (f64::INFINITY, "-"),
-            (1e300, "16666666666 h 40 min"),
         ] {
-            let text = span(seconds);
-            assert!(text == want || seconds > 1e12, "{text}");
+            assert_eq!(span(seconds), want);
         }
         assert_eq!(bar(0.5, 4), "██░░");
         assert_eq!(bar(f64::NAN, 2), "░░");
