@@ -43,7 +43,8 @@ Examples:
   troika top --once                                one frame of plain text
   troika top --json                                the state, for programs
 
-Keys: q quits, p chooses the policy, j and k select a job, enter says why it is where it is.
+Keys: q quits, p chooses the policy, j and k select a job, enter says why it is where it is;
+space and the page keys go to what is below.
 The key may also stand in TROIKA_KEY. NO_COLOR leaves out colours.";
 
 /// Watch what a server's devices are doing

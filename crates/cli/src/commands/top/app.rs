@@ -9,6 +9,10 @@ use super::view::{Job, Placement, State};
 
 /// Over how many seconds speeds are taken: long enough to be read, short enough to be now.
 const RATE_S: f64 = 4.0;
+/// How far a page key goes: less than any screen that can be read has.
+const PAGE_ROWS: usize = 6;
+/// No machine has more to show.
+const SCROLL_MAX: usize = 10_000;
 
 /// Everything that is on the screen.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ pub(super) struct App {
     /// What came of the last thing that was asked for.
     pub(super) note: Option<String>,
     pub(super) selected: Option<JobId>,
+    /// Rows of the devices that are above the screen, at least.
+    pub(super) scroll: usize,
     pub(super) over: Over,
     past: VecDeque<Counters>,
 }
@@ -71,6 +77,7 @@ impl App {
             lost: None,
             note: None,
             selected: None,
+            scroll: 0,
             over: Over::Nothing,
             past: VecDeque::new(),
         };
@@ -152,6 +159,12 @@ impl App {
             }
             (Over::Nothing, KeyCode::Char('j') | KeyCode::Down) => self.select(1),
             (Over::Nothing, KeyCode::Char('k') | KeyCode::Up) => self.select(-1),
+            (Over::Nothing, KeyCode::PageDown | KeyCode::Char(' ')) => {
+                self.scroll = self.scroll.saturating_add(PAGE_ROWS).min(SCROLL_MAX);
+            }
+            (Over::Nothing, KeyCode::PageUp) => {
+                self.scroll = self.scroll.saturating_sub(PAGE_ROWS);
+            }
             (Over::Nothing, KeyCode::Enter) => return self.ask_why(),
             _ => {}
         }
@@ -193,6 +206,7 @@ impl App {
             None => shown.len() - 1,
         };
         self.selected = Some(shown[to]);
+        self.scroll = 0;
     }
 
     /// The jobs in the order of the screen: by device.

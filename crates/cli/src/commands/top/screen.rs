@@ -25,9 +25,10 @@ pub(super) fn draw(app: &App, theme: Theme, area: Rect, buffer: &mut Buffer) {
     let head_rows = head.len().min(height);
     let body_rows = height.saturating_sub(head_rows + 1);
     let (body, selected) = body(app, theme, width);
-    // As far down as the selected job needs, and no further than there is something.
+    // As far down as the selected job and the user want, and no further than there is something.
     let needed = selected.map_or(0, |row| (row + 2).saturating_sub(body_rows));
-    let first = needed.min(body.len().saturating_sub(body_rows));
+    let last = body.len().saturating_sub(body_rows);
+    let first = needed.max(app.scroll).min(last);
     let row = |from: usize, rows: usize| Rect {
         y: area.y + from as u16,
         height: rows as u16,

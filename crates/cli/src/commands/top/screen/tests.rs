@@ -93,6 +93,14 @@ fn the_selected_job_is_in_sight() {
 }
 
 #[test]
+fn what_is_below_the_screen_is_a_page_away() {
+    let app = pressed(app(fixtures::busy()), &[KeyCode::PageDown; 9]);
+    assert!(frame(&app, 60, 14).contains("· free 7.7 GiB"));
+    let app = pressed(app, &[KeyCode::PageUp; 9]);
+    assert!(frame(&app, 60, 14).contains("Intel Core Ultra"));
+}
+
+#[test]
 fn no_size_is_too_small() {
     for state in [fixtures::busy(), fixtures::odd(), fixtures::empty()] {
         for codes in [
