@@ -260,3 +260,26 @@ impl Device {
         total
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watts_say_who_told_them() {
+        let source = |is_metered: [bool; 2]| {
+            let mut usage = Usage::default();
+            for (second, is_metered) in is_metered.into_iter().enumerate() {
+                let class = Some(Class::Interactive);
+                let now = Time::from_seconds(second as f64 + 1.0);
+                usage.spent(now, Duration::from_secs(1), class, 20.0, is_metered);
+            }
+            usage.watts_source()
+        };
+        assert_eq!(source([false, false]), JoulesSource::Estimated);
+        assert_eq!(source([true, false]), JoulesSource::Mixed);
+        assert_eq!(source([true, true]), JoulesSource::Measured);
+        let rested = Usage::default();
+        assert_eq!(rested.watts_source(), JoulesSource::Estimated);
+    }
+}

@@ -1,3 +1,5 @@
+//! Frames of states that were made up, as a terminal shows them.
+
 use std::time::Duration;
 
 use ratatui::Terminal;
