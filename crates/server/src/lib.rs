@@ -22,6 +22,7 @@ mod anthropic;
 mod ollama;
 mod openai;
 mod responses;
+mod web;
 
 mod dialect;
 mod fields;
@@ -38,7 +39,7 @@ mod metered;
 mod testing;
 
 pub use app::app;
-pub use backend::{Answer, Backend, EventSender, ModelDetails};
+pub use backend::{Answer, Backend, EventSender, ModelDetails, Placement, State};
 pub use error::{ApiError, ErrorKind};
 pub use host::{Host, HostSettings};
 pub use listen::{Drain, serve};
