@@ -27,7 +27,7 @@ impl Server {
         let keys = Keys::open(KeyFile::at(&settings.keys_file)).unwrap();
         let drain = Drain::default();
         let backend: Arc<dyn Backend> = Scripted::new(scripts);
-        let router = crate::app(backend, settings, keys, &drain);
+        let router = crate::app(backend, settings, keys, &drain).unwrap();
         Self { router, drain }
     }
 

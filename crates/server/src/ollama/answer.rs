@@ -63,9 +63,9 @@ pub(super) async fn stream(
     mut answer: Answer,
     started: Instant,
 ) -> Result<Response, ApiError> {
-    let first = next_event(&mut answer).await?;
+    let first = first_event(&mut answer).await?;
     let lines = Lines {
-        first: Some(first),
+        first,
         kind,
         model,
         answer,
