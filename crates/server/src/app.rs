@@ -34,6 +34,7 @@ pub(crate) fn routes(backend: Arc<dyn Backend>) -> Router {
         .merge(crate::anthropic::routes())
         .merge(crate::responses::routes())
         .merge(crate::ollama::routes())
+        .merge(crate::web::routes())
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .with_state(App {

@@ -118,6 +118,8 @@ pub struct State {
     pub snapshot: Snapshot,
     /// The models' names by number.
     pub models: BTreeMap<u32, String>,
+    /// The requests of the jobs on devices, by the job's number: by these their placements are found.
+    pub requests: BTreeMap<u64, String>,
 }
 
 /// How a job was placed.

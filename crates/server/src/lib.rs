@@ -24,6 +24,7 @@ mod anthropic;
 mod ollama;
 mod openai;
 mod responses;
+mod web;
 
 mod dialect;
 mod fields;
