@@ -146,8 +146,7 @@ struct Wanted {
 async fn set_policy(State(view): State<View>, body: Bytes) -> Handled {
     let name = required(parse::<Wanted>(&body)?.policy, "policy")?;
     let policy: Result<Policy, _> = name.parse();
-    let policy =
-        policy.map_err(|unknown| ApiError::invalid(unknown.to_string()).at("policy"))?;
+    let policy = policy.map_err(|unknown| ApiError::invalid(unknown.to_string()).at("policy"))?;
     if !view.backend.set_policy(policy) {
         return Err(nothing_scheduled().into());
     }
