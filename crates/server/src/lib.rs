@@ -17,6 +17,8 @@ mod metrics;
 mod observe;
 mod request_id;
 mod status;
+mod troika;
+mod wishes;
 
 mod anthropic;
 mod ollama;
@@ -28,12 +30,14 @@ mod dialect;
 mod fields;
 mod ids;
 mod narrator;
+mod report;
 mod wire;
 
 mod backend;
 mod error;
 mod host;
 mod metered;
+mod record;
 
 #[cfg(test)]
 mod testing;
