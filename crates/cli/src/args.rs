@@ -8,7 +8,7 @@ use troika_library::Parameters;
 
 use crate::commands::{
     bench, calc, catalogue, completions, config, devices, embed, keys, list, man, perplexity, plan,
-    run, serve, show,
+    run, serve, show, simulate, top,
 };
 use crate::exit::WrongUse;
 use crate::output::Console;
@@ -53,12 +53,14 @@ impl Args {
 pub(crate) enum Command {
     Run(Box<run::RunArgs>),
     Serve(serve::ServeArgs),
+    Top(top::TopArgs),
     Config(config::ConfigArgs),
     Keys(keys::KeysArgs),
     Bench(bench::BenchArgs),
     Perplexity(perplexity::PerplexityArgs),
     Embed(embed::EmbedArgs),
     Plan(Box<plan::PlanArgs>),
+    Simulate(simulate::SimulateArgs),
     Devices(devices::DevicesArgs),
     Show(show::ShowArgs),
     List(list::ListArgs),
@@ -292,12 +294,14 @@ mod tests {
             "",
             "run",
             "serve",
+            "top",
             "config",
             "keys",
             "bench",
             "perplexity",
             "embed",
             "plan",
+            "simulate",
             "devices",
             "show",
             "list",

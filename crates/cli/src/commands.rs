@@ -15,6 +15,8 @@ pub(crate) mod plan;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod show;
+pub(crate) mod simulate;
+pub(crate) mod top;
 
 mod greet;
 
@@ -33,7 +35,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Some(Command::Perplexity(args)) => perplexity::run(&args, &console),
         Some(Command::Embed(args)) => embed::run(&args, &console),
         Some(Command::Plan(args)) => plan::run(&args, &console),
+        Some(Command::Top(args)) => top::run(&args, &console),
         Some(Command::Devices(args)) => devices::run(&args, &console),
+        Some(Command::Simulate(args)) => simulate::run(&args, &console),
         Some(Command::Show(args)) => show::run(&args, &console),
         Some(Command::List(args)) => list::run(&args, &console),
         Some(Command::Calc(args)) => calc::run(&args, &console),

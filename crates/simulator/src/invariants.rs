@@ -165,6 +165,7 @@ impl<'w> Checker<'w> {
             } => self.begin_move(*job, *model, *from, *to)?,
             Action::Release { device, seq } => self.release(*device, *seq),
             Action::Drop { device, job } => self.drop_job(*device, *job),
+            Action::Abandon(device) => self.lose(*device),
             Action::Refuse { job, .. } => {
                 self.answers_once(*job)?;
                 self.ends(*job);

@@ -11,7 +11,9 @@ mod plan;
 mod program;
 mod run;
 mod serve;
+mod simulate;
 mod template;
+mod top;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
