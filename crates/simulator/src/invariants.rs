@@ -22,8 +22,7 @@ use std::fmt;
 
 use troika_base::Bytes;
 use troika_scheduler::{
-    Action, Cause, Class, DeviceId, JobId, ModelFacts, ModelId, PoolId, SeqId, Settings, Slice,
-    Time, Work,
+    Action, Class, DeviceId, JobId, ModelFacts, ModelId, PoolId, SeqId, Settings, Slice, Time, Work,
 };
 
 use crate::machine::VirtualMachine;
@@ -55,8 +54,6 @@ impl std::error::Error for Violation {}
 
 /// Predictions are corrected by what loads took: one may be so much smaller than what the model's facts say.
 const CORRECTED: f64 = 0.9;
-/// A step that hangs is given up by now, and its device may be used.
-const HANGS_S: f64 = 30.0;
 /// Steps of lower classes that an interactive job waits for.
 const PASSED_MAX: u32 = 1;
 
@@ -129,13 +126,6 @@ impl<'w> Checker<'w> {
         self.device_mut(device).residents.get_mut(&model)
     }
 
-    /// A step has begun that does not end.
-    pub(crate) fn hangs(&mut self, now: Time, device: DeviceId) {
-        if let Some(step) = &mut self.device_mut(device).step {
-            step.hangs = Some(now);
-        }
-    }
-
     /// Looks at what the scheduler wants.
     ///
     /// # Errors
@@ -143,7 +133,6 @@ impl<'w> Checker<'w> {
     pub(crate) fn wants(&mut self, now: Time, action: &Action) -> Result<(), Violation> {
         self.now = now;
         match action {
-            Action::Probe(device) => self.clear(*device),
             Action::Load {
                 device,
                 model,
@@ -171,9 +160,6 @@ impl<'w> Checker<'w> {
                 self.ends(*job);
             }
             Action::Place(decision) => {
-                if decision.cause == Cause::Replay {
-                    self.given_up(decision.job);
-                }
                 if let Some(job) = self.jobs.get_mut(&decision.job) {
                     job.decided = Some((decision.prefill, decision.decode));
                 }
@@ -182,23 +168,6 @@ impl<'w> Checker<'w> {
             _ => {}
         }
         Ok(())
-    }
-
-    /// A job is replayed of which nobody said that its device is lost: if that hangs, it was given up.
-    fn given_up(&mut self, id: JobId) {
-        let Some(Where::On(at)) = self.jobs.get(&id).map(|job| job.place) else {
-            return;
-        };
-        let hangs = |other: &DeviceId| {
-            let step = self.device(*other).step.as_ref();
-            let since = step.and_then(|step| step.hangs);
-            since.is_some_and(|since| (self.now - since).as_secs_f64() > HANGS_S)
-        };
-        let parts = &self.machine.devices[usize::from(at.0)].parts;
-        let hung = std::iter::once(&at).chain(parts).find(|id| hangs(id));
-        if let Some(&hung) = hung {
-            self.lose(hung);
-        }
     }
 
     fn answers_once(&self, id: JobId) -> Result<(), Violation> {
@@ -300,7 +269,7 @@ impl<'w> Checker<'w> {
             return Err(self.wrong(user, "its model is unloaded under it"));
         }
         let step = self.device(id).step.as_ref();
-        let is_at_work = step.is_some_and(|step| step.model == model && step.hangs.is_none());
+        let is_at_work = step.is_some_and(|step| step.model == model);
         self.ensure(!is_at_work, None, || {
             let name = &self.models[&model].name;
             format!("{name} is unloaded while {} computes it", self.name(id))
@@ -439,7 +408,6 @@ impl<'w> Checker<'w> {
         self.device_mut(id).step = Some(Step {
             model,
             slices: slices.to_vec(),
-            hangs: None,
         });
         Ok(())
     }
@@ -448,13 +416,7 @@ impl<'w> Checker<'w> {
     fn rests(&self, id: DeviceId) -> Result<(), Violation> {
         for at in 0..self.devices.len() {
             let other = DeviceId(at as u16);
-            let Some(step) = &self.devices[at].step else {
-                continue;
-            };
-            let is_given_up = step
-                .hangs
-                .is_some_and(|since| (self.now - since).as_secs_f64() > HANGS_S);
-            let is_busy = self.shares_part(id, other) && !is_given_up;
+            let is_busy = self.devices[at].step.is_some() && self.shares_part(id, other);
             self.ensure(!is_busy, None, || {
                 format!(
                     "a step on {} while {} works",

@@ -28,11 +28,7 @@ const COMPILED: f64 = 0.05;
 impl World<'_> {
     pub(super) fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Probe(device) => {
-                // Whoever asks has given up what was on it.
-                self.device(device).reset();
-                self.later(device, PROBE, Done::Probe);
-            }
+            Action::Probe(device) => self.later(device, PROBE, Done::Probe),
             Action::Load {
                 device,
                 model,
@@ -215,9 +211,6 @@ impl World<'_> {
 
     /// A step does not end. Half of the drivers notice soon.
     fn hang(&mut self, id: DeviceId) {
-        if let Some(checker) = &mut self.checker {
-            checker.hangs(self.now, id);
-        }
         let is_noticed = self.rng.happens(0.5);
         let device = self.device(id);
         device.n_pending += 1;

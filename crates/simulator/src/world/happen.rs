@@ -279,15 +279,21 @@ impl World<'_> {
             (true, true) => Err("2 and 2 are 5".to_owned()),
             (true, false) => Ok(()),
         };
-        if outcome.is_err() {
-            // What it is part of is as little to be trusted.
-            for (at, facts) in self.machine.devices.iter().enumerate() {
-                if facts.parts.contains(&device) {
-                    self.devices[at].reset();
-                }
+        let is_wrong = outcome.is_err();
+        self.inbox.push(Event::Probed { device, outcome });
+        if !is_wrong {
+            return;
+        }
+        // What it is part of is as little to be trusted; one that is being probed itself will tell.
+        for (at, facts) in self.machine.devices.iter().enumerate() {
+            if facts.parts.contains(&device) && !self.devices[at].residents.is_empty() {
+                self.devices[at].reset();
+                self.inbox.push(Event::Lost {
+                    device: DeviceId(at as u16),
+                    why: "a part of it answers wrongly".to_owned(),
+                });
             }
         }
-        self.inbox.push(Event::Probed { device, outcome });
     }
 
     fn moved(
