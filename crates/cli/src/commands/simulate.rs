@@ -27,11 +27,11 @@ use self::sources::{Renamed, Sources};
 
 const EXAMPLES: &str = "\
 Examples:
-  troika simulate --list                                              shapes of load, machines, schedulers
-  troika simulate --machine core-ultra-258v --load office-day         a laptop, half an hour of an office
-  troika simulate --machine dual-3090 --load burst-50 --html day.html plots, on a page to pass on
+  troika simulate --list                                what is known by name
+  troika simulate --machine core-ultra-258v --load office-day
+  troika simulate --machine dual-3090 --load burst-50 --html day.html
+  troika simulate --machine dual-3090 --load office-day:busy=1 --policy frugal
   troika simulate --machine core-ultra-258v,dual-3090 --load office-day --load coding-agent
-  troika simulate --machine dual-3090 --load office-day:busy=0.8      as much work that nobody waits for as it takes
   troika simulate --machine here --load trace.jsonl --models mine=llama-3.1-8b:Q8_0
   troika simulate --machine dual-3090 --load 'poisson:rate=2,prompt=800;poisson:rate=1,class=batch'";
 
