@@ -53,6 +53,15 @@ impl Draft<'_> {
         self.slices.len() >= self.batcher.limits.sequences
     }
 
+    /// Adds the next token of a sequence, whether there are pages for it or not: if not, somebody gives way.
+    fn insist(&mut self, sequence: &Sequence) {
+        if !self.is_full() {
+            let pages = self.batcher.pages_of_slice(sequence, 1);
+            self.pages = self.pages.saturating_sub(pages);
+            self.slices.push(slice(sequence, 1));
+        }
+    }
+
     /// Adds up to `n_tok` tokens of a sequence, as far as there are pages for them.
     fn add(&mut self, sequence: &Sequence, n_tok: u32) -> u32 {
         let room = self.batcher.room_in_pages(sequence, self.pages);
@@ -73,6 +82,13 @@ impl Batcher {
         loop {
             let slices = self.slices(free, settings, now);
             let n_page = self.pages_of(&slices);
+            if let Some(below) = self.blocked(&slices, free)
+                && let Some(gone) = self.give_way(Some(below))
+            {
+                free += self.pages(gone.held);
+                preempted.push(gone.id);
+                continue;
+            }
             if n_page <= free || self.running.len() <= 1 {
                 return (!slices.is_empty()).then_some(Plan {
                     slices,
@@ -85,6 +101,16 @@ impl Batcher {
             free += self.pages(gone.held);
             preempted.push(gone.id);
         }
+    }
+
+    /// The most urgent class, if a sequence of it is not in the step for want of pages.
+    fn blocked(&self, slices: &[Slice], free: u32) -> Option<Class> {
+        let top = self.running.iter().map(|s| s.class).max()?;
+        let is_in = |s: &Sequence| slices.iter().any(|slice| slice.seq == s.id);
+        let left = free.saturating_sub(self.pages_of(slices));
+        let mut members = self.running.iter().filter(|s| s.class == top);
+        let is_blocked = members.any(|s| !is_in(s) && self.room_in_pages(s, left) == 0);
+        (is_blocked && slices.len() < self.limits.sequences).then_some(top)
     }
 
     fn slices(&self, free: u32, settings: &Settings, now: Time) -> Vec<Slice> {
@@ -104,7 +130,7 @@ impl Batcher {
             decoding.sort_by_key(|s| s.served);
         }
         for sequence in &decoding {
-            draft.add(sequence, 1);
+            draft.insist(sequence);
         }
         let n_guest_reading = guests.iter().filter(|s| s.reads()).count();
         let unread = reading.len()
