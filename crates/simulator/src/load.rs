@@ -74,7 +74,12 @@ struct Part {
     seed: Option<u64>,
     /// What nobody waits for comes this many times as often.
     scale: f64,
+    /// How busy the machine is to be; [`Load::fitted`] finds the scale for it.
+    busy: Option<f64>,
 }
+
+/// Scales that are tried for how busy a machine is to be.
+const SCALES: std::ops::RangeInclusive<f64> = 0.01..=1000.0;
 
 impl Load {
     /// The load that words ask for; see [`crate::load`].
@@ -88,22 +93,62 @@ impl Load {
     /// All jobs in the order of their arrival. The same seed gives the same jobs; a stream's do not depend on those beside
     /// it.
     pub fn arrivals(&self, seed: u64) -> Vec<Arrival> {
-        let mut all = Vec::new();
-        for part in &self.parts {
-            for (number, stream) in (0..).zip(&part.shape.streams) {
-                let scale = if stream.elastic { part.scale } else { 1.0 };
-                let mut dice = crate::chance::chance(part.seed.unwrap_or(seed), number);
-                stream.arrivals(part.shape.minutes * 60.0, scale, &mut dice, &mut all);
-            }
-        }
+        let mut all: Vec<_> = self
+            .parts
+            .iter()
+            .flat_map(|part| part.arrivals(seed, |_| true))
+            .collect();
         all.sort_by_key(|arrival| arrival.at);
         all.truncate(JOBS_MAX);
         all
+    }
+
+    /// The load with as much of what nobody waits for as keeps a machine as busy as was asked for (`busy=0.8`): for that
+    /// share of the time, were all jobs done one after the other, each in `seconds`. Where people alone keep it busier than
+    /// that, next to nothing is left of the rest.
+    #[must_use]
+    pub fn fitted(&self, seed: u64, seconds: impl Fn(&Arrival) -> f64) -> Self {
+        let mut load = self.clone();
+        for part in &mut load.parts {
+            let Some(busy) = part.busy else {
+                continue;
+            };
+            let needs = |elastic| -> f64 {
+                let arrivals = part.arrivals(seed, |stream| stream.elastic == elastic);
+                arrivals.iter().map(&seconds).sum()
+            };
+            let (fixed, elastic) = (needs(false), needs(true));
+            if elastic > 0.0 {
+                let left = busy * part.shape.minutes * 60.0 - fixed;
+                part.scale = (left / elastic * part.scale).clamp(*SCALES.start(), *SCALES.end());
+            }
+        }
+        load
+    }
+
+    /// How many times as much of what nobody waits for there is as by itself; the first part's where there are several.
+    pub fn scale(&self) -> f64 {
+        self.parts.first().map_or(1.0, |part| part.scale)
     }
 
     /// The models that it asks for.
     pub fn models(&self) -> BTreeSet<&str> {
         let streams = self.parts.iter().flat_map(|part| &part.shape.streams);
         streams.map(|stream| &*stream.model).collect()
+    }
+}
+
+impl Part {
+    /// Jobs of the streams that `picks` picks, in no order.
+    fn arrivals(&self, seed: u64, picks: impl Fn(&Stream) -> bool) -> Vec<Arrival> {
+        let mut all = Vec::new();
+        for (number, stream) in (0..).zip(&self.shape.streams) {
+            if picks(stream) {
+                let scale = if stream.elastic { self.scale } else { 1.0 };
+                let mut chance = crate::chance::chance(self.seed.unwrap_or(seed), number);
+                stream.arrivals(self.shape.minutes * 60.0, scale, &mut chance, &mut all);
+            }
+        }
+        all
     }
 }

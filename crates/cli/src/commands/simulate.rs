@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use troika_planner::catalogue::Catalogue;
 use troika_scheduler::{Policy, Settings, Time, UnknownName};
+use troika_simulator::load::JOBS_MAX;
 use troika_simulator::{Faults, Options, SchedulerKind, write_trace};
 
 use crate::exit::WrongUse;
@@ -26,11 +27,11 @@ use self::sources::{Renamed, Sources};
 
 const EXAMPLES: &str = "\
 Examples:
-  troika simulate --list                                              shapes of load, machines, schedulers
-  troika simulate --machine core-ultra-258v --load office-day         a laptop, half an hour of an office
-  troika simulate --machine dual-3090 --load burst-50 --html day.html plots, on a page to pass on
+  troika simulate --list                                what is known by name
+  troika simulate --machine core-ultra-258v --load office-day
+  troika simulate --machine dual-3090 --load burst-50 --html day.html
+  troika simulate --machine dual-3090 --load office-day:busy=1 --policy frugal
   troika simulate --machine core-ultra-258v,dual-3090 --load office-day --load coding-agent
-  troika simulate --machine dual-3090 --load office-day:scale=8       eight times the work that nobody waits for
   troika simulate --machine here --load trace.jsonl --models mine=llama-3.1-8b:Q8_0
   troika simulate --machine dual-3090 --load 'poisson:rate=2,prompt=800;poisson:rate=1,class=batch'";
 
@@ -145,6 +146,8 @@ fn cells(
     let loads = loads(args, sources)?;
     let settings = Settings {
         policy: args.policy.unwrap_or_default(),
+        // A client that is sent away comes again, and a trace's does not: here it waits in the queue instead.
+        queue: JOBS_MAX,
         ..Settings::default()
     };
     let options = Options {
@@ -154,9 +157,10 @@ fn cells(
     let mut cells = Vec::new();
     for machine in &machines {
         for load in &loads {
+            let load = sources.jobs(load, Some(machine))?;
             let mut options = options.clone();
             if args.faults {
-                options.faults = faults(load);
+                options.faults = faults(&load);
             }
             cells.push(Cell::new(machine, load, sources, &settings, options)?);
         }
@@ -179,7 +183,7 @@ fn faults(load: &sources::Jobs) -> Faults {
     }
 }
 
-fn loads(args: &SimulateArgs, sources: &Sources<'_>) -> anyhow::Result<Vec<sources::Jobs>> {
+fn loads(args: &SimulateArgs, sources: &Sources<'_>) -> anyhow::Result<Vec<sources::Coming>> {
     if args.loads.is_empty() {
         return Err(missing("--load", known::loads()).into());
     }
@@ -230,6 +234,7 @@ fn save(
     let [load] = &loads[..] else {
         return Err(WrongUse("a trace holds one load; join several with `;`".to_owned()).into());
     };
+    let load = sources.jobs(load, None)?;
     let cannot = || format!("cannot write {}", path.display());
     let file = File::create(path).with_context(cannot)?;
     write_trace(BufWriter::new(file), &load.arrivals).with_context(cannot)?;

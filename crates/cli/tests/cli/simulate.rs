@@ -132,7 +132,7 @@ fn files_that_are_no_traces_fail_with_line_and_reason() {
         ),
         (
             format!("{head}\n{}", job.replace("llama-3.1-8b", "mine")),
-            "line 2: there is no model",
+            "line 2: the catalogue has no model",
         ),
         (
             format!("{head}\n{}", job.replace(":7", ":-7")),

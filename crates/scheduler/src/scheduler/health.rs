@@ -104,7 +104,8 @@ impl Scheduler {
         let wholes = self.conflicts[usize::from(id.0)].clone();
         for whole in wholes {
             let device = self.device(whole);
-            if device.facts.parts.contains(&id) && device.is_ready() {
+            let is_lost = matches!(device.health, Health::Lost { .. });
+            if device.facts.parts.contains(&id) && !is_lost {
                 self.abandon(whole, why.clone());
             }
         }

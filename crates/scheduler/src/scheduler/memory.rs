@@ -39,12 +39,13 @@ pub(super) enum NoRoom {
 }
 
 impl Scheduler {
-    /// What has to go so that a model fits on a device with a cache of at least `context` tokens.
+    /// What has to go so that a model fits on a device with a cache of at least `context` tokens, for a job of `class`.
     pub(super) fn room_for(
         &self,
         id: DeviceId,
         model: ModelId,
         context: u32,
+        class: Class,
     ) -> Result<Room, NoRoom> {
         let device = self.device(id);
         let Some(form) = self.models[&model].facts.forms.get(&id) else {
@@ -74,7 +75,7 @@ impl Scheduler {
         let mut on_device = device.residents.len();
         let mut all = self.n_all_models();
         let mut room = Room::default();
-        let mut victims = self.victims(id, model);
+        let mut victims = self.victims(id, model, class);
         let fits = |free: &[u64], on_device: usize, all: usize| {
             let bytes = least.iter().zip(free).all(|(need, free)| need <= free);
             bytes && on_device < device.facts.residents_max && all < self.settings.models_max
@@ -147,13 +148,21 @@ impl Scheduler {
     }
 
     /// Models that could be put away, the least valuable first: what it takes to bring them back, by how lately and for
-    /// whom they were used. None that is in use, and none that jobs wait for.
-    fn victims(&self, for_device: DeviceId, for_model: ModelId) -> Vec<(f64, DeviceId, ModelId)> {
+    /// whom they were used. None that is in use, and none that jobs of this class or above wait for.
+    fn victims(
+        &self,
+        for_device: DeviceId,
+        for_model: ModelId,
+        class: Class,
+    ) -> Vec<(f64, DeviceId, ModelId)> {
         let mut victims = Vec::new();
         for id in self.ids() {
             for (&model, resident) in &self.device(id).residents {
                 let is_same = (id, model) == (for_device, for_model);
-                if is_same || resident.stage != Stage::Ready || self.is_used(id, model) {
+                let mut peers = Class::ALL.into_iter().filter(|other| *other >= class);
+                let is_wanted = peers.any(|class| self.has_lane(class, model));
+                if is_same || is_wanted || resident.stage != Stage::Ready || self.is_used(id, model)
+                {
                     continue;
                 }
                 let value = self.value_of(id, model, resident);

@@ -4,13 +4,16 @@
 //! now, waits where that is worth waiting for, or has its model loaded. So a full device is left and a free one is filled
 //! without anybody having to move.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
 use super::memory::{NoRoom, Room, left_s};
 use super::{Scheduler, TYPICAL_TOKENS};
 use crate::decision::{Candidate, Cause, Decision, JobForecast, Lost};
 use crate::event::{Action, Refusal};
 use crate::fleet::{Health, Resident, Stage};
 use crate::gait::{Gait, Load};
-use crate::job::{DeviceId, JobId, ModelId, Work};
+use crate::job::{DeviceId, JobId, ModelId, PoolId, Work};
 use crate::live::{Job, Place};
 use crate::place::{self, Offer, Ready, Wish};
 use crate::{Class, Goal, Limits, Policy, Power};
@@ -53,16 +56,25 @@ struct Survey {
 }
 
 impl Scheduler {
-    /// Gives the heads of all lanes their places, the most urgent class first.
+    /// Gives the heads of all lanes their places: the most urgent class first, and within it whoever has waited longest.
     pub(super) fn place_all(&mut self) {
+        let mut lanes = Vec::new();
         for (class, model) in self.queues.lanes() {
-            if !self.is_held(class) {
-                self.place_lane(class, model);
+            let jobs = &self.jobs;
+            let head = self.queues.head(class, model, |id| Self::waits(jobs, id));
+            if let Some(head) = head.filter(|_| !self.is_held(class)) {
+                lanes.push((Reverse(class), self.jobs[&head].queued, model));
             }
+        }
+        lanes.sort();
+        // Pools in which memory is cleared for a lane: those after it would only take it away again.
+        let mut claims = BTreeSet::new();
+        for (class, _, model) in lanes {
+            self.place_lane(class.0, model, &mut claims);
         }
     }
 
-    fn place_lane(&mut self, class: Class, model: ModelId) {
+    fn place_lane(&mut self, class: Class, model: ModelId, claims: &mut BTreeSet<PoolId>) {
         loop {
             let jobs = &self.jobs;
             let head = self.queues.head(class, model, |id| Self::waits(jobs, id));
@@ -81,14 +93,22 @@ impl Scheduler {
                     self.learn_regret(model, &wish, &offer, &offers);
                 }
                 Verdict::Load(device) => {
+                    let pools = &self.device(device).facts.pools;
+                    if pools.iter().any(|pool| claims.contains(pool)) {
+                        return;
+                    }
                     let context = context(&self.jobs[&id]);
-                    if let Ok(room) = self.room_for(device, model, context) {
+                    if let Ok(room) = self.room_for(device, model, context, class) {
+                        if !room.victims.is_empty() {
+                            claims.extend(pools.iter().copied());
+                        }
                         self.make_load(device, model, &room);
                     }
                     return;
                 }
                 Verdict::Wait => return,
                 Verdict::Clear(device) => {
+                    claims.extend(self.device(device).facts.pools.iter().copied());
                     self.ask_to_leave(device);
                     return;
                 }
@@ -334,7 +354,8 @@ impl Scheduler {
     }
 
     fn room(&self, id: DeviceId, job: &Job) -> Result<Room, Hurdle> {
-        self.room_for(id, job.spec.model, context(job))
+        let class = job.spec.class;
+        self.room_for(id, job.spec.model, context(job), class)
             .map_err(|no| {
                 let (needs, has, passes) = match no {
                     NoRoom::Never { needs, has } => (needs, has, Passes::Never),
@@ -548,7 +569,7 @@ impl Scheduler {
         };
         let kv_tokens = self.models[&model].facts.forms.get(&device);
         let context = kv_tokens.map_or(0, |form| form.kv_tokens.min(form.n_ctx));
-        if let Ok(room) = self.room_for(device, model, context)
+        if let Ok(room) = self.room_for(device, model, context, wish.class)
             && room.victims.is_empty()
         {
             self.make_load(device, model, &room);

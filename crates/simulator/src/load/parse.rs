@@ -19,7 +19,7 @@ const LONGEST: f64 = 8.0;
 
 const POISSON: &str = "poisson";
 const POISSON_KEYS: &str = "rate, model, class, prompt, answer, sigma, n, owners, minutes, seed, deadline, leaves, device, kind";
-const SHAPE_KEYS: &str = "minutes, scale, seed";
+const SHAPE_KEYS: &str = "minutes, scale, busy, seed";
 
 /// Why words are no load.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
@@ -113,11 +113,13 @@ fn part(text: &str) -> Result<Part, LoadError> {
         shape: shape.clone(),
         seed: None,
         scale: 1.0,
+        busy: None,
     };
     for setting in settings {
         let setting = setting?;
         match &*setting.key {
             "minutes" => part.shape.minutes = setting.above(0.0, MINUTES_MAX)?,
+            "busy" => part.busy = Some(setting.above(0.0, 10.0)?),
             "scale" => part.scale = setting.above(0.0, RATE_MAX)?,
             "seed" => part.seed = Some(setting.whole(0, u64::MAX)?),
             _ => return Err(setting.unknown(SHAPE_KEYS)),
@@ -191,6 +193,7 @@ fn poisson(settings: Settings<'_>) -> Result<Part, LoadError> {
         },
         seed,
         scale: 1.0,
+        busy: None,
     })
 }
 

@@ -72,6 +72,24 @@ fn a_scale_multiplies_what_nobody_waits_for() {
 }
 
 #[test]
+fn a_load_is_fitted_to_a_machine() {
+    let seconds = |arrival: &Arrival| f64::from(arrival.prompt_tokens) / 5000.0;
+    let asked = Load::parse("office-day:busy=0.8").expect("is known");
+    let fitted = asked.fitted(1, seconds);
+    let busy: f64 = fitted.arrivals(1).iter().map(seconds).sum::<f64>() / 1800.0;
+    assert!((busy - 0.8).abs() < 0.05, "{busy} at {}", fitted.scale());
+    assert!(fitted.scale() > 2.0);
+    let plain = Load::parse("office-day").expect("is known");
+    assert_eq!(
+        plain.fitted(1, seconds),
+        plain,
+        "what was not asked for is not done"
+    );
+    let people_alone = asked.fitted(1, |arrival| seconds(arrival) * 1e6);
+    assert_eq!(people_alone.scale(), 0.01);
+}
+
+#[test]
 fn streams_do_not_depend_on_those_beside_them() {
     let own = load("poisson:rate=1,minutes=5,seed=9");
     let both =
@@ -134,6 +152,7 @@ fn what_is_no_load_is_told() {
         "office",
         "office-day:pace=3",
         "office-day:scale=0",
+        "office-day:busy=-1",
         "office-day:minutes",
         "poisson:rate=-1",
         "poisson:rate=nan",

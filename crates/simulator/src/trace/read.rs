@@ -14,7 +14,6 @@ pub struct TraceError {
     /// The line, from 1.
     pub line: u64,
     /// What is wrong with it.
-    #[source]
     pub fault: TraceFault,
 }
 

@@ -1,10 +1,13 @@
 //! A machine with a load, and what schedulers make of it.
 
+use std::collections::BTreeSet;
+
 use troika_base::DeviceKind;
 use troika_scheduler::{ModelFacts, Settings};
 use troika_simulator::{Against, Figures, Log, Options, SchedulerKind, VirtualMachine, simulate};
 
 use super::sources::{Jobs, Sources};
+use crate::output;
 
 /// A machine with a load.
 pub(super) struct Cell {
@@ -26,15 +29,16 @@ pub(super) struct Run {
 impl Cell {
     pub(super) fn new(
         machine: &VirtualMachine,
-        load: &Jobs,
+        load: Jobs,
         sources: &Sources<'_>,
         settings: &Settings,
         options: Options,
     ) -> anyhow::Result<Self> {
+        let names: BTreeSet<_> = load.arrivals.iter().map(|job| &*job.model).collect();
         Ok(Self {
-            models: sources.models(machine, &load.arrivals)?,
+            models: sources.models(machine, names)?,
             machine: machine.clone(),
-            load: load.clone(),
+            load,
             settings: settings.clone(),
             options,
             runs: Vec::new(),
@@ -95,6 +99,14 @@ impl Cell {
         })
     }
 
+    /// What the load's own measure was multiplied by, for people.
+    pub(super) fn scaled(&self) -> String {
+        match self.load.scale {
+            1.0 => String::new(),
+            scale => format!(", background times {}", output::number(scale)),
+        }
+    }
+
     /// Minutes in which jobs come.
     pub(super) fn minutes(&self) -> f64 {
         let last = self.load.arrivals.last();
@@ -122,6 +134,7 @@ pub(super) mod example {
             load: Jobs {
                 name: "office-day".to_owned(),
                 arrivals,
+                scale: 1.0,
             },
             settings: Settings::default(),
             options: Options::default(),

@@ -87,7 +87,7 @@ fn list() -> String {
     let schedulers = SchedulerKind::ALL.map(|kind| named(kind.name(), about(kind)));
     let policies: Vec<_> = Policy::names().collect();
     format!(
-        "Loads (--load), each with :minutes=, :scale= and :seed= to change it:\n{}  poisson:rate=…  one stream of your own\n  FILE.jsonl      a trace\n\
+        "Loads (--load), each with :minutes=, :scale=, :busy= and :seed= to change it:\n{}  poisson:rate=…  one stream of your own\n  FILE.jsonl      a trace\n\
          \nMachines (--machine), and any chips of the catalogue joined by `+`:\n{}\
          \nSchedulers (--against):\n{}\
          \nPolicies (--policy): {}\n",

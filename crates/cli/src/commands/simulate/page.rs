@@ -25,11 +25,12 @@ pub(super) fn html(cells: &[Cell]) -> anyhow::Result<String> {
 fn head(out: &mut String, cell: &Cell) {
     let _ = writeln!(
         out,
-        "<h2>{}, {}</h2>\n<p class=\"soft\">{} jobs in {} minutes, policy {}, seed {}.</p>",
+        "<h2>{}, {}</h2>\n<p class=\"soft\">{} jobs in {} minutes{}, policy {}, seed {}.</p>",
         escape(&cell.machine.name),
         escape(&cell.load.name),
         cell.load.arrivals.len(),
         number(cell.minutes()),
+        cell.scaled(),
         cell.settings.policy,
         cell.options.seed
     );
@@ -46,7 +47,7 @@ fn table(out: &mut String, cell: &Cell) {
     }
     out.push_str(
         "<th class=\"n\">tok/s</th><th class=\"n\">until, min</th><th class=\"n\">kJ</th>\
-         <th class=\"n\">J/token</th><th class=\"n\">moves</th><th class=\"n\">evictions</th><th class=\"n\">refused</th></tr>\n",
+         <th class=\"n\">J/1000 tokens</th><th class=\"n\">moves</th><th class=\"n\">evictions</th><th class=\"n\">refused</th></tr>\n",
     );
     for Run { figures, .. } in &cell.runs {
         let _ = write!(out, "<tr><td>{}</td>", escape(&figures.scheduler));
@@ -59,7 +60,7 @@ fn table(out: &mut String, cell: &Cell) {
             Some(figures.done_tps),
             Some(figures.end_s / 60.0),
             Some(figures.joules / 1e3),
-            figures.joules_per_token,
+            figures.joules_per_token.map(|joules| joules * 1e3),
         ];
         for value in ttft.chain(others) {
             let _ = write!(out, "<td class=\"n\">{}</td>", number(value));

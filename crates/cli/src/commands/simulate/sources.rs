@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow};
 use troika_base::{Bytes, DeviceProfile};
 use troika_machine::Machine;
 use troika_planner::catalogue::Catalogue;
-use troika_scheduler::{ModelFacts, ModelId};
+use troika_scheduler::{Load as Step, ModelFacts, ModelId, Work};
 use troika_simulator::load::JOBS_MAX;
 use troika_simulator::{Arrival, Load, LoadError, TraceReader, VirtualMachine};
 
@@ -20,6 +20,8 @@ use crate::output::Console;
 
 /// The name of this computer.
 pub(super) const HERE: &str = "here";
+/// Tokens of a prompt in one step, as is usual.
+const CHUNK: u32 = 512;
 /// A description of a machine has some hundred lines.
 const MACHINE_BYTES_MAX: u64 = 4 << 20;
 
@@ -41,11 +43,26 @@ pub(super) fn renamed(text: &str) -> Result<Renamed, String> {
     }
 }
 
-/// Jobs that are to come.
+/// What is to come, before it is known to which machine.
+#[derive(Clone, Debug)]
+pub(super) struct Coming {
+    name: String,
+    from: From,
+}
+
+#[derive(Clone, Debug)]
+enum From {
+    Trace(Vec<Arrival>),
+    Chance(Load),
+}
+
+/// Jobs that come to a machine.
 #[derive(Clone, Debug)]
 pub(super) struct Jobs {
     pub(super) name: String,
     pub(super) arrivals: Vec<Arrival>,
+    /// How many times as much of what nobody waits for as the load has by itself.
+    pub(super) scale: f64,
 }
 
 /// What names mean.
@@ -92,23 +109,46 @@ impl Sources<'_> {
     }
 
     /// A load by name or file.
-    pub(super) fn load(&self, text: &str) -> anyhow::Result<Jobs> {
+    pub(super) fn load(&self, text: &str) -> anyhow::Result<Coming> {
         let path = Path::new(text);
-        let mut arrivals = if path.is_file() || is_path(text, ".jsonl") {
-            self.trace(path)?
-        } else {
-            let load = Load::parse(text).map_err(|error| match error {
-                LoadError::Unknown { name, .. } => WrongUse(format!(
-                    "there is no load {name:?}; there are {}, poisson:rate=…, and files of traces",
-                    known::loads()
-                )),
-                error => WrongUse(format!("--load {text}: {error}")),
-            })?;
-            for model in load.models() {
-                self.is_known(model)
-                    .map_err(|why| WrongUse(format!("--load {text}: {why}")))?;
+        if path.is_file() || is_path(text, ".jsonl") {
+            let name = path.file_name().unwrap_or_default();
+            return Ok(Coming {
+                name: name.to_string_lossy().into_owned(),
+                from: From::Trace(self.trace(path)?),
+            });
+        }
+        let load = Load::parse(text).map_err(|error| match error {
+            LoadError::Unknown { name, .. } => WrongUse(format!(
+                "there is no load {name:?}; there are {}, poisson:rate=…, and files of traces",
+                known::loads()
+            )),
+            error => WrongUse(format!("--load {text}: {error}")),
+        })?;
+        for model in load.models() {
+            self.is_known(model)
+                .map_err(|why| WrongUse(format!("--load {text}: {why}")))?;
+        }
+        Ok(Coming {
+            name: text.to_owned(),
+            from: From::Chance(load),
+        })
+    }
+
+    /// The jobs of a load; fitted to the machine if one is given.
+    pub(super) fn jobs(
+        &self,
+        coming: &Coming,
+        machine: Option<&VirtualMachine>,
+    ) -> anyhow::Result<Jobs> {
+        let (mut arrivals, scale) = match (&coming.from, machine) {
+            (From::Trace(arrivals), _) => (arrivals.clone(), 1.0),
+            (From::Chance(load), None) => (load.arrivals(self.seed), load.scale()),
+            (From::Chance(load), Some(machine)) => {
+                let models = self.models(machine, load.models())?;
+                let load = load.fitted(self.seed, |arrival| alone_s(arrival, &models));
+                (load.arrivals(self.seed), load.scale())
             }
-            load.arrivals(self.seed)
         };
         if let Some(hours) = self.hours {
             arrivals.retain(|arrival| arrival.at.seconds() < hours * 3600.0);
@@ -117,15 +157,13 @@ impl Sources<'_> {
             arrivals.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         }
         if arrivals.is_empty() {
-            return Err(WrongUse(format!("--load {text}: no job comes in that time")).into());
+            let why = format!("--load {}: no job comes in that time", coming.name);
+            return Err(WrongUse(why).into());
         }
-        let name = path.file_name().filter(|_| path.is_file());
         Ok(Jobs {
-            name: name.map_or_else(
-                || text.to_owned(),
-                |name| name.to_string_lossy().into_owned(),
-            ),
+            name: coming.name.clone(),
             arrivals,
+            scale,
         })
     }
 
@@ -162,14 +200,12 @@ impl Sources<'_> {
         }
     }
 
-    /// What the models of these jobs are on a machine, by the names that the jobs have for them.
-    pub(super) fn models(
+    /// What models are on a machine, by the names that jobs have for them.
+    pub(super) fn models<'n>(
         &self,
         machine: &VirtualMachine,
-        arrivals: &[Arrival],
+        names: impl IntoIterator<Item = &'n str>,
     ) -> anyhow::Result<Vec<ModelFacts>> {
-        let names: std::collections::BTreeSet<_> =
-            arrivals.iter().map(|arrival| &*arrival.model).collect();
         let facts = (0..).map(ModelId).zip(names).map(|(id, name)| {
             let facts = machine.model_facts(id, self.catalogue_name(name), self.catalogue);
             let facts = facts.map_err(|error| WrongUse(format!("{name}: {error}")))?;
@@ -180,6 +216,27 @@ impl Sources<'_> {
         });
         facts.collect()
     }
+}
+
+/// Seconds that a job takes where it is done soonest, with nothing beside it.
+fn alone_s(arrival: &Arrival, models: &[ModelFacts]) -> f64 {
+    let Some(model) = models.iter().find(|model| model.name == arrival.model) else {
+        return 0.0;
+    };
+    let seconds = model.forms.values().map(|form| {
+        let prompt = form.gait.prefill_s(arrival.prompt_tokens, CHUNK);
+        let token = form.gait.step_s(Step {
+            tokens: 1,
+            past: arrival.prompt_tokens.into(),
+        });
+        match arrival.work {
+            Work::Write { n, max_tokens } => prompt + f64::from(n) * f64::from(max_tokens) * token,
+            Work::Embed => prompt,
+            Work::Load => 0.0,
+        }
+    });
+    // Where no device does it, it takes nobody's time.
+    seconds.min_by(f64::total_cmp).unwrap_or(0.0)
 }
 
 /// Whether a text can only be meant as a file.

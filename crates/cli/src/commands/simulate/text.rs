@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 use troika_scheduler::{Class, Phase};
-use troika_simulator::{Against, ClassFigures, Figures, Foretold, Percentiles};
+use troika_simulator::{Against, ClassFigures, DeviceFigures, Figures, Foretold, Percentiles};
 
 use super::cell::{Cell, Run};
 use crate::output::{self, Align, number};
@@ -16,7 +16,7 @@ const DASH: &str = "–";
 const KEY: &str = "\
 Seconds to the first token that 95 of 100 jobs of a class do not exceed; ITL: milliseconds between tokens, likewise, of the
 most urgent class; tok/s: tokens read and written of jobs that were done; until: minutes until all was done; kJ: all devices
-until then. Factors are how much better Troika is: above 1 it is better, below 1 worse.
+until then, J/ktok for a thousand tokens read or written. Factors are how much better Troika is: above 1 it is better, below 1 worse.
 ";
 
 /// The tables of all cells; of each by itself where there is one, or more is to be said.
@@ -38,11 +38,12 @@ pub(super) fn answer(cells: &[Cell], is_verbose: bool) -> String {
 
 fn head(cell: &Cell) -> String {
     format!(
-        "{}, {}: {} jobs in {} min, {}, seed {}\n",
+        "{}, {}: {} jobs in {} min{}, {}, seed {}\n",
         cell.machine.name,
         cell.load.name,
         cell.load.arrivals.len(),
         number(cell.minutes()),
+        cell.scaled(),
         cell.settings.policy,
         cell.options.seed
     )
@@ -86,7 +87,7 @@ fn titles(first: &str, cell: &Cell) -> [String; 11] {
         "tok/s",
         "until",
         "kJ",
-        "J/token",
+        "J/ktok",
         if is_short { "not done" } else { "" },
     ]
     .map(str::to_owned)
@@ -117,7 +118,7 @@ fn row(figures: &Figures) -> [String; 11] {
         number(figures.done_tps),
         number(figures.end_s / 60.0),
         number(figures.joules / 1e3),
-        dash(figures.joules_per_token),
+        dash(figures.joules_per_token.map(|joules| joules * 1e3)),
         match short(figures) {
             0 => String::new(),
             count => count.to_string(),
@@ -172,20 +173,20 @@ fn details(run: &Run, is_verbose: bool) -> String {
                 .collect();
             (!shares.is_empty()).then(|| format!("{name} {}", shares.join(", ")))
         };
-        let phases = [
+        // Of a scheduler that keeps no accounts, it is not known where jobs were.
+        let parts = [
             phase(Phase::Prefill, "read on"),
             phase(Phase::Decode, "written on"),
+            deadlines(class),
         ];
-        let phases: Vec<_> = phases.into_iter().flatten().collect();
-        let _ = writeln!(
-            out,
-            "{:<12} {}{}",
-            class.class,
-            phases.join("; "),
-            deadlines(class)
-        );
+        let parts: Vec<_> = parts.into_iter().flatten().collect();
+        if !parts.is_empty() {
+            let _ = writeln!(out, "{:<12} {}", class.class, parts.join("; "));
+        }
     }
-    for device in &figures.devices {
+    // Devices that are made of others have no joules of their own unless they work.
+    let is_used = |device: &&DeviceFigures| device.joules_busy + device.joules_idle > 0.0;
+    for device in figures.devices.iter().filter(is_used) {
         let _ = writeln!(
             out,
             "{:<12} busy {:.0} %, {} kJ at work and {} kJ at rest, {} models loaded",
@@ -215,11 +216,9 @@ fn details(run: &Run, is_verbose: bool) -> String {
     out
 }
 
-fn deadlines(class: &ClassFigures) -> String {
-    match (class.with_deadline, class.missed) {
-        (0, _) => String::new(),
-        (of, missed) => format!("; {missed} of {of} deadlines missed"),
-    }
+fn deadlines(class: &ClassFigures) -> Option<String> {
+    let (missed, of) = (class.missed, class.with_deadline);
+    (of > 0).then(|| format!("{missed} of {of} deadlines missed"))
 }
 
 fn accuracy(what: &str, foretold: Foretold) -> String {
@@ -359,6 +358,7 @@ pub(super) fn json(cells: &[Cell], with_logs: bool) -> Value {
             "load": cell.load.name,
             "jobs": cell.load.arrivals.len(),
             "minutes": cell.minutes(),
+            "scale": cell.load.scale,
             "policy": cell.settings.policy,
             "seed": cell.options.seed,
             "notes": cell.machine.notes,
