@@ -154,7 +154,7 @@ impl<'w> Checker<'w> {
             } => self.begin_move(*job, *model, *from, *to)?,
             Action::Release { device, seq } => self.release(*device, *seq),
             Action::Drop { device, job } => self.drop_job(*device, *job),
-            Action::Abandon(device) => self.lose(*device),
+            Action::Abandon(device) => self.clear(*device),
             Action::Refuse { job, .. } => {
                 self.answers_once(*job)?;
                 self.ends(*job);
@@ -535,3 +535,6 @@ impl<'w> Checker<'w> {
 fn class_index(class: Class) -> usize {
     Class::ALL.len() - 1 - Class::ALL.iter().position(|of| *of == class).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;
