@@ -39,13 +39,14 @@ pub(super) enum NoRoom {
 }
 
 impl Scheduler {
-    /// What has to go so that a model fits on a device with a cache of at least `context` tokens, for a job of `class`.
+    /// What has to go so that a model fits on a device with a cache of at least `context` tokens. Models that jobs wait for of
+    /// the class `spares` or above stay.
     pub(super) fn room_for(
         &self,
         id: DeviceId,
         model: ModelId,
         context: u32,
-        class: Class,
+        spares: Option<Class>,
     ) -> Result<Room, NoRoom> {
         let device = self.device(id);
         let Some(form) = self.models[&model].facts.forms.get(&id) else {
@@ -75,7 +76,7 @@ impl Scheduler {
         let mut on_device = device.residents.len();
         let mut all = self.n_all_models();
         let mut room = Room::default();
-        let mut victims = self.victims(id, model, class);
+        let mut victims = self.victims(id, model, spares);
         let fits = |free: &[u64], on_device: usize, all: usize| {
             let bytes = least.iter().zip(free).all(|(need, free)| need <= free);
             bytes && on_device < device.facts.residents_max && all < self.settings.models_max
@@ -148,19 +149,20 @@ impl Scheduler {
     }
 
     /// Models that could be put away, the least valuable first: what it takes to bring them back, by how lately and for
-    /// whom they were used. None that is in use, and none that jobs of this class or above wait for.
+    /// whom they were used. None that is in use, and none that jobs of the class `spares` or above wait for.
     fn victims(
         &self,
         for_device: DeviceId,
         for_model: ModelId,
-        class: Class,
+        spares: Option<Class>,
     ) -> Vec<(f64, DeviceId, ModelId)> {
         let mut victims = Vec::new();
         for id in self.ids() {
             for (&model, resident) in &self.device(id).residents {
                 let is_same = (id, model) == (for_device, for_model);
-                let mut peers = Class::ALL.into_iter().filter(|other| *other >= class);
-                let is_wanted = peers.any(|class| self.has_lane(class, model));
+                let peers = Class::ALL.into_iter();
+                let mut wanted = peers.filter(|&class| self.has_lane(class, model));
+                let is_wanted = wanted.any(|class| spares.is_some_and(|least| class >= least));
                 if is_same || is_wanted || resident.stage != Stage::Ready || self.is_used(id, model)
                 {
                     continue;
@@ -282,6 +284,7 @@ impl Scheduler {
         for other in self.ids() {
             for (&model, resident) in &self.device(other).residents {
                 let in_the_way = other == id
+                    || self.n_all_models() >= self.settings.models_max
                     || pools
                         .iter()
                         .any(|&pool| self.ledger.held((other, model), pool) > 0);

@@ -97,8 +97,9 @@ impl Scheduler {
                     if pools.iter().any(|pool| claims.contains(pool)) {
                         return;
                     }
-                    let context = context(&self.jobs[&id]);
-                    if let Ok(room) = self.room_for(device, model, context, class) {
+                    let job = &self.jobs[&id];
+                    let (context, spares) = (context(job), self.spares(job));
+                    if let Ok(room) = self.room_for(device, model, context, spares) {
                         if !room.victims.is_empty() {
                             claims.extend(pools.iter().copied());
                         }
@@ -125,8 +126,7 @@ impl Scheduler {
         hurdles: &[(DeviceId, Hurdle)],
     ) -> Verdict {
         let job = &self.jobs[&id];
-        let waited = self.now - job.queued;
-        let is_impatient = waited > self.settings.patience(job.spec.class);
+        let is_impatient = self.spares(job).is_none();
         let Some(best) = best else {
             if let Some(refusal) = too_late(offers, job, self.now) {
                 return Verdict::Never(refusal);
@@ -151,6 +151,13 @@ impl Scheduler {
             Ready::Load if self.is_loading(job.spec.model) => Verdict::Wait,
             Ready::Load => Verdict::Load(offer.prefill),
         }
+    }
+
+    /// The class from which on a job leaves idle models to those that wait for them: its own, until its patience ends.
+    fn spares(&self, job: &Job) -> Option<Class> {
+        let waited = self.now - job.queued;
+        let class = job.spec.class;
+        (waited <= self.settings.patience(class)).then_some(class)
     }
 
     fn is_loading(&self, model: ModelId) -> bool {
@@ -354,8 +361,8 @@ impl Scheduler {
     }
 
     fn room(&self, id: DeviceId, job: &Job) -> Result<Room, Hurdle> {
-        let class = job.spec.class;
-        self.room_for(id, job.spec.model, context(job), class)
+        let spares = self.spares(job);
+        self.room_for(id, job.spec.model, context(job), spares)
             .map_err(|no| {
                 let (needs, has, passes) = match no {
                     NoRoom::Never { needs, has } => (needs, has, Passes::Never),
@@ -569,7 +576,7 @@ impl Scheduler {
         };
         let kv_tokens = self.models[&model].facts.forms.get(&device);
         let context = kv_tokens.map_or(0, |form| form.kv_tokens.min(form.n_ctx));
-        if let Ok(room) = self.room_for(device, model, context, wish.class)
+        if let Ok(room) = self.room_for(device, model, context, Some(wish.class))
             && room.victims.is_empty()
         {
             self.make_load(device, model, &room);
