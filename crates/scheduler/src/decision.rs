@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::job::{DeviceId, JobId};
 use crate::{Class, Policy, Time};
 
 /// A placement, with the candidates that lost and why.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Decision {
     /// The job.
     pub job: JobId,
@@ -29,7 +29,7 @@ pub struct Decision {
 }
 
 /// What led to a placement.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cause {
     /// It is new.
@@ -47,7 +47,7 @@ pub enum Cause {
 }
 
 /// A device as a place for a job.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Candidate {
     /// Where the prompt would be read.
     pub prefill: DeviceId,
@@ -60,7 +60,7 @@ pub struct Candidate {
 }
 
 /// What a job is expected to take somewhere.
-#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct JobForecast {
     /// Seconds until it can begin.
     pub wait_s: f64,
@@ -93,7 +93,7 @@ impl JobForecast {
 }
 
 /// Why a device was not taken.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "why")]
 pub enum Lost {
     /// Another one is required.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use troika_base::{Bytes, DeviceKind};
 
-use crate::account::Phase;
+use crate::account::{JoulesSource, Phase};
 use crate::facts::{Heat, Power};
 use crate::job::{DeviceId, JobId, ModelId, PoolId};
 use crate::{Class, Policy, Time};
@@ -48,6 +48,8 @@ pub struct DeviceView {
     pub busy: f64,
     /// Watts, as drawn or estimated, over the last ten seconds.
     pub watts: f64,
+    /// Whether a meter told them.
+    pub watts_source: JoulesSource,
     /// Joules while it worked, since the beginning.
     pub joules_busy: f64,
     /// Joules while it rested, since the beginning.

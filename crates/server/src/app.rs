@@ -12,7 +12,12 @@ use crate::guard::{self, Guard};
 use crate::keys::{self, Keys};
 use crate::limits::{self, Bodies};
 use crate::metered::Metered;
-use crate::{ApiError, Backend, Drain, ErrorKind, Settings, metrics, observe, request_id, status};
+use crate::record::Recorder;
+use crate::settings::SettingsError;
+use crate::{
+    ApiError, Backend, Drain, ErrorKind, Settings, metrics, observe, request_id, status, troika,
+    wishes,
+};
 
 /// What every handler is given.
 #[derive(Clone)]
@@ -30,6 +35,7 @@ pub(crate) fn routes(backend: Arc<dyn Backend>) -> Router {
         .merge(crate::anthropic::routes())
         .merge(crate::responses::routes())
         .merge(crate::ollama::routes())
+        .merge(crate::web::routes())
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .with_state(App {
@@ -39,13 +45,25 @@ pub(crate) fn routes(backend: Arc<dyn Backend>) -> Router {
 }
 
 /// The whole server but for its connections: all routes, and what stands before them.
-pub fn app(backend: Arc<dyn Backend>, settings: &Settings, keys: Keys, drain: &Drain) -> Router {
+///
+/// # Errors
+/// If jobs are to be recorded and the file cannot be written.
+pub fn app(
+    backend: Arc<dyn Backend>,
+    settings: &Settings,
+    keys: Keys,
+    drain: &Drain,
+) -> Result<Router, SettingsError> {
     metrics::start();
     let guard = Arc::new(Guard::new(settings, sysinfo::System::host_name()));
+    let recorder = settings.record.as_deref().map(Recorder::create);
+    let recorder = recorder.transpose()?;
     let watched = status::routes(Arc::clone(&backend), drain.clone());
+    let watched = watched.merge(troika::routes(Arc::clone(&backend), drain.clone()));
     let refusing = from_fn_with_state(drain.clone(), status::refuse_when_draining);
     // From the innermost layer to the outermost: a request meets them the other way round.
-    let router = routes(Arc::new(Metered::new(backend, keys.clone())))
+    let router = routes(Arc::new(Metered::new(backend, keys.clone(), recorder)))
+        .layer(from_fn(wishes::layer))
         .layer(refusing)
         .merge(watched)
         .layer(DefaultBodyLimit::disable())
@@ -55,10 +73,10 @@ pub fn app(backend: Arc<dyn Backend>, settings: &Settings, keys: Keys, drain: &D
         Some(cors) => router.layer(cors),
         None => router,
     };
-    router
+    Ok(router
         .layer(from_fn_with_state(guard, guard::layer))
         .layer(from_fn(observe::layer))
-        .layer(from_fn(request_id::layer))
+        .layer(from_fn(request_id::layer)))
 }
 
 /// The router adds which methods there are.

@@ -118,6 +118,8 @@ pub struct State {
     pub snapshot: Snapshot,
     /// The models' names by number.
     pub models: BTreeMap<u32, String>,
+    /// The requests of the jobs on devices, by the job's number: by these their placements are found.
+    pub requests: BTreeMap<u64, String>,
 }
 
 /// How a job was placed.
@@ -158,7 +160,7 @@ pub struct Answer {
     observer: Option<Observer>,
 }
 
-type Observer = Box<dyn FnMut(&Event) + Send>;
+type Observer = Box<dyn FnMut(&mut Result<Event, ApiError>) + Send>;
 
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -187,18 +189,21 @@ impl Answer {
         (sender, answer)
     }
 
-    /// Shows every event to `observer` before it is handed on.
+    /// Shows everything that happens to `observer`, who may add to it, before it is handed on.
     #[must_use]
-    pub(crate) fn observed(mut self, observer: impl FnMut(&Event) + Send + 'static) -> Self {
+    pub(crate) fn observed(
+        mut self,
+        observer: impl FnMut(&mut Result<Event, ApiError>) + Send + 'static,
+    ) -> Self {
         self.observer = Some(Box::new(observer));
         self
     }
 
     /// What happens next; `None` after [`Event::Done`] or an error.
     pub async fn next(&mut self) -> Option<Result<Event, ApiError>> {
-        let event = self.events.recv().await?;
-        if let (Some(observer), Ok(event)) = (&mut self.observer, &event) {
-            observer(event);
+        let mut event = self.events.recv().await?;
+        if let Some(observer) = &mut self.observer {
+            observer(&mut event);
         }
         Some(event)
     }

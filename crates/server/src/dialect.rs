@@ -104,6 +104,8 @@ fn openai_code(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::RateLimited { .. } => "rate_limit_exceeded",
         ErrorKind::Overloaded { .. } => "overloaded",
         ErrorKind::Unavailable { .. } => "unavailable",
+        ErrorKind::Deadline => "deadline_unmet",
+        ErrorKind::RequiredDevice => "device_unmet",
         _ => return None,
     })
 }

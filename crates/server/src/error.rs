@@ -40,6 +40,10 @@ pub enum ErrorKind {
     Timeout,
     /// 409: the state does not allow it (a model of this name exists).
     Conflict,
+    /// 412: the answer would come after the deadline that the request sets.
+    Deadline,
+    /// 412: the device that the request requires cannot do it.
+    RequiredDevice,
     /// 413: the body is too long.
     TooLarge,
     /// 429: this key has used up its share for now.
@@ -74,6 +78,8 @@ impl ErrorKind {
             Self::MethodNotAllowed => 405,
             Self::Timeout => 408,
             Self::Conflict => 409,
+            // Not a status that clients' libraries answer by trying again.
+            Self::Deadline | Self::RequiredDevice => 412,
             Self::TooLarge => 413,
             Self::RateLimited { .. } | Self::Overloaded { .. } => 429,
             Self::Internal => 500,

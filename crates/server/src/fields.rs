@@ -1,8 +1,9 @@
 //! Fields as clients write them, and the checks that several interfaces make: text or a list, integers that may be
-//! written `1.0`, numbers with a range, names of functions.
+//! written `1.0`, numbers with a range, names of functions, how urgent a request is.
 
 mod keep_alive;
 mod parameters;
+mod urgency;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -15,6 +16,7 @@ use crate::ApiError;
 use crate::wire::List;
 pub(crate) use keep_alive::Stay;
 pub(crate) use parameters::check_parameters;
+pub(crate) use urgency::{tier_told, urgency};
 
 /// Names of functions are no longer than this, as with both OpenAI and Anthropic.
 const NAME_CHARS_MAX: usize = 128;

@@ -137,7 +137,13 @@ pub(crate) fn cors(settings: &Settings) -> Option<CorsLayer> {
     ];
     let layer = CorsLayer::new()
         .allow_origin(allowed)
-        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::DELETE])
+        .allow_methods([
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PUT,
+            Method::DELETE,
+        ])
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(exposed.map(HeaderName::from_static))
         .max_age(PREFLIGHT_AGE);
@@ -145,7 +151,7 @@ pub(crate) fn cors(settings: &Settings) -> Option<CorsLayer> {
 }
 
 /// A header that comes once or not at all.
-fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, ApiError> {
+pub(crate) fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, ApiError> {
     let mut values = headers.get_all(&name).iter();
     let value = values.next();
     if values.next().is_some() {

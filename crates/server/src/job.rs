@@ -282,6 +282,8 @@ pub struct Usage {
 /// Who did a job, and what that took.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
+    /// How urgent it was; whoever settled its wishes says so.
+    pub class: Class,
     /// What it took.
     pub account: Account,
     /// The names of the devices in `account.spans`, in their order.

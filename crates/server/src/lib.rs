@@ -17,28 +17,33 @@ mod metrics;
 mod observe;
 mod request_id;
 mod status;
+mod troika;
+mod wishes;
 
 mod anthropic;
 mod ollama;
 mod openai;
 mod responses;
+mod web;
 
 mod dialect;
 mod fields;
 mod ids;
 mod narrator;
+mod report;
 mod wire;
 
 mod backend;
 mod error;
 mod host;
 mod metered;
+mod record;
 
 #[cfg(test)]
 mod testing;
 
 pub use app::app;
-pub use backend::{Answer, Backend, EventSender, ModelDetails};
+pub use backend::{Answer, Backend, EventSender, ModelDetails, Placement, State};
 pub use error::{ApiError, ErrorKind};
 pub use host::{Host, HostSettings};
 pub use listen::{Drain, serve};

@@ -1,4 +1,5 @@
-//! Counts the tokens of every job, for the request's line in the log and for the key's share.
+//! What every job passes on its way in and out, whatever interface it is of: its wishes are settled, its tokens are counted
+//! for the key's share and the request's line in the log, its numbers are reported, and it is recorded.
 //!
 //! It stands between the interfaces and the [`Backend`], so that neither has to think of it.
 
@@ -7,52 +8,79 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use troika_library::{Library, Manifest};
+use troika_scheduler::{Class, Phase, Policy};
 
+use crate::backend::{Placement, State};
 use crate::job::{
-    Caller, ChatPrompt, EmbedJob, Embedded, Event, Job, KeepAlive, LoadedModel, ModelInfo, Prompt,
+    Caller, ChatPrompt, EmbedJob, Embedded, Event, Job, KeepAlive, LoadedModel, ModelInfo, Placed,
+    Prompt, Usage, Wishes,
 };
 use crate::keys::Keys;
-use crate::observe::Tally;
-use crate::{Answer, ApiError, Backend, ModelDetails, metrics};
+use crate::observe::{JobIndex, Tally};
+use crate::record::{Line, Recorder};
+use crate::{Answer, ApiError, Backend, ErrorKind, ModelDetails, metrics, wishes};
 
 /// A backend whose jobs are counted.
 pub(crate) struct Metered {
     inner: Arc<dyn Backend>,
     keys: Keys,
+    recorder: Option<Recorder>,
 }
 
 impl Metered {
-    pub(crate) fn new(inner: Arc<dyn Backend>, keys: Keys) -> Self {
-        Self { inner, keys }
+    pub(crate) fn new(inner: Arc<dyn Backend>, keys: Keys, recorder: Option<Recorder>) -> Self {
+        Self {
+            inner,
+            keys,
+            recorder,
+        }
     }
 
-    fn meter(&self, caller: Caller) -> Meter {
+    /// Begins to count a job whose wishes are settled.
+    fn meter(&self, caller: &Caller, wishes: &Wishes, line: Option<Line>) -> Meter {
+        let tally = Tally::current();
+        let class = wishes.class.unwrap_or_default();
         Meter {
+            inner: Arc::clone(&self.inner),
             keys: self.keys.clone(),
-            caller,
-            tally: Tally::current(),
+            caller: caller.clone(),
+            request_id: wishes.request_id.clone(),
+            class,
+            index: tally.open(class),
+            tally,
+            line,
             prompt: 0,
             cached: 0,
             completion: 0,
         }
     }
+
+    fn check(&self, wishes: &Wishes) -> Result<(), ApiError> {
+        wishes::check_device(wishes, || self.inner.state())
+    }
 }
 
-/// Counts one job.
+/// Counts one job. Dropping it, with the answer or without one, ends the count.
 struct Meter {
+    inner: Arc<dyn Backend>,
     keys: Keys,
     caller: Caller,
+    request_id: String,
+    class: Class,
     tally: Arc<Tally>,
+    index: JobIndex,
+    line: Option<Line>,
     prompt: usize,
     cached: usize,
     completion: usize,
 }
 
 impl Meter {
-    /// Takes note of an event. Tokens are charged as they come: a client that leaves has had those.
-    fn note(&mut self, event: &Event) {
+    /// Takes note of what happens. Tokens are charged as they come: a client that leaves has had those.
+    fn note(&mut self, event: &mut Result<Event, ApiError>) {
         match event {
-            Event::Started(started) => {
+            Ok(Event::Placed(placed)) => self.tally.place(self.index, places(placed)),
+            Ok(Event::Started(started)) => {
                 self.reach(
                     started.prompt_tokens,
                     started.cached_tokens,
@@ -60,13 +88,34 @@ impl Meter {
                 );
             }
             // Nearly always one token; the usage at the end puts it right.
-            Event::Delta(_) => self.reach(self.prompt, self.cached, self.completion + 1),
-            Event::Placed(_) | Event::Finished { .. } => {}
-            Event::Done(usage) => self.reach(
-                usage.prompt_tokens,
-                usage.cached_tokens,
-                usage.completion_tokens,
-            ),
+            Ok(Event::Delta(_)) => self.reach(self.prompt, self.cached, self.completion + 1),
+            Ok(Event::Finished { .. }) => {}
+            Ok(Event::Done(usage)) => self.done(usage),
+            Err(error) => {
+                refused(error);
+                // What failed is no load that could be played again.
+                self.line = None;
+            }
+        }
+    }
+
+    /// The job is done, and these are its numbers.
+    fn done(&mut self, usage: &mut Usage) {
+        self.reach(
+            usage.prompt_tokens,
+            usage.cached_tokens,
+            usage.completion_tokens,
+        );
+        if let Some(report) = usage.report.as_deref_mut() {
+            report.class = self.class;
+            let spans = report.spans();
+            let places = spans.map(|(device, span)| (span.phase, device.to_owned()));
+            self.tally.place(self.index, places.collect());
+            self.tally.spend(self.index, report.account.joules);
+            metrics::job_done(report);
+        }
+        if let Some(line) = self.line.take() {
+            line.done(self.prompt, self.completion);
         }
     }
 
@@ -82,29 +131,88 @@ impl Meter {
         );
         (self.prompt, self.cached, self.completion) = (prompt, cached, completion);
     }
+
+    /// Counts the request's placements that were not counted with an earlier one of its jobs.
+    fn count_placements(&self) {
+        let Some(placements) = self.inner.placements(&self.request_id) else {
+            return;
+        };
+        let mut counted = self.tally.counted();
+        for Placement {
+            devices, decisions, ..
+        } in &placements
+        {
+            let Some(first) = decisions.first() else {
+                continue;
+            };
+            let before = counted.entry(first.job).or_default();
+            for decision in decisions.iter().skip(*before) {
+                let device = devices.get(usize::from(decision.decode.0));
+                metrics::placed(decision.cause, device.map_or("unknown", |name| name));
+            }
+            *before = decisions.len();
+        }
+    }
 }
 
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.count_placements();
+        self.tally.close(self.index);
+        // Nothing is known of a job that its client left before it began.
+        if let Some(line) = self.line.take().filter(|_| self.prompt > 0) {
+            line.left(self.prompt, self.completion);
+        }
+    }
+}
+
+/// Which device does what.
+fn places(placed: &Placed) -> Vec<(Phase, String)> {
+    let phases = [
+        (Phase::Prefill, &placed.prefill),
+        (Phase::Decode, &placed.decode),
+    ];
+    let known = phases.into_iter().filter(|(_, device)| !device.is_empty());
+    known
+        .map(|(phase, device)| (phase, device.clone()))
+        .collect()
+}
+
+/// Counts an error that is a refusal: there is no room, or a wish cannot be met.
 fn refused(error: &ApiError) {
-    if error.kind.retry_after().is_some() {
+    let unmet = matches!(error.kind, ErrorKind::Deadline | ErrorKind::RequiredDevice);
+    if unmet || error.kind.retry_after().is_some() {
         metrics::refused(error.kind);
     }
 }
 
 impl Backend for Metered {
-    fn submit(&self, job: Job, caller: Caller) -> BoxFuture<'_, Result<Answer, ApiError>> {
-        let mut meter = self.meter(caller.clone());
+    fn submit(&self, mut job: Job, caller: Caller) -> BoxFuture<'_, Result<Answer, ApiError>> {
+        job.wishes = wishes::settled(job.wishes, &caller, Class::Interactive);
+        let line = self.recorder.as_ref().map(|to| to.job(&job, &caller));
+        let mut meter = self.meter(&caller, &job.wishes, line);
         async move {
+            self.check(&job.wishes)?;
             let answer = self.inner.submit(job, caller).await.inspect_err(refused)?;
             Ok(answer.observed(move |event| meter.note(event)))
         }
         .boxed()
     }
 
-    fn embed(&self, job: EmbedJob, caller: Caller) -> BoxFuture<'_, Result<Embedded, ApiError>> {
-        let mut meter = self.meter(caller.clone());
+    fn embed(
+        &self,
+        mut job: EmbedJob,
+        caller: Caller,
+    ) -> BoxFuture<'_, Result<Embedded, ApiError>> {
+        let usual = wishes::usual_of_embedding(job.inputs.len());
+        job.wishes = wishes::settled(job.wishes, &caller, usual);
+        let line = self.recorder.as_ref().map(|to| to.embedding(&job, &caller));
+        let mut meter = self.meter(&caller, &job.wishes, line);
         async move {
-            let embedded = self.inner.embed(job, caller).await.inspect_err(refused)?;
-            meter.note(&Event::Done(embedded.usage.clone()));
+            self.check(&job.wishes)?;
+            let embedded = self.inner.embed(job, caller).await;
+            let mut embedded = embedded.inspect_err(refused)?;
+            meter.done(&mut embedded.usage);
             Ok(embedded)
         }
         .boxed()
@@ -161,6 +269,18 @@ impl Backend for Metered {
     fn library(&self) -> Option<Arc<Library>> {
         self.inner.library()
     }
+
+    fn state(&self) -> Option<State> {
+        self.inner.state()
+    }
+
+    fn placements(&self, request_id: &str) -> Option<Vec<Placement>> {
+        self.inner.placements(request_id)
+    }
+
+    fn set_policy(&self, policy: Policy) -> bool {
+        self.inner.set_policy(policy)
+    }
 }
 
 #[cfg(test)]
@@ -176,6 +296,6 @@ mod tests {
         let scripted = Scripted::new([]);
         let library = Library::open(home.path().to_owned(), &[]);
         *scripted.library.lock().unwrap() = Some(Arc::new(library));
-        assert!(Metered::new(scripted, keys).library().is_some());
+        assert!(Metered::new(scripted, keys, None).library().is_some());
     }
 }

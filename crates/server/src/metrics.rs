@@ -12,8 +12,10 @@ use ::metrics::{
 };
 use axum::http::StatusCode;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use troika_scheduler::{Cause, JoulesSource};
 
 use crate::ErrorKind;
+use crate::job::Report;
 
 const REQUESTS: &str = "troika_http_requests_total";
 const REQUEST_SECONDS: &str = "troika_http_request_seconds";
@@ -29,6 +31,11 @@ const KV_USED: &str = "troika_kv_pages_used";
 const KV_TOTAL: &str = "troika_kv_pages";
 const RUNNING: &str = "troika_jobs_running";
 const QUEUED: &str = "troika_jobs_queued";
+const CLASS_JOBS: &str = "troika_jobs_total";
+const CLASS_TTFT: &str = "troika_class_time_to_first_token_seconds";
+const CLASS_QUEUE: &str = "troika_class_queue_wait_seconds";
+const ENERGY: &str = "troika_energy_millijoules_total";
+const PLACEMENTS: &str = "troika_placements_total";
 const LOADS: &str = "troika_model_loads_total";
 const UNLOADS: &str = "troika_model_unloads_total";
 const LOAD_SECONDS: &str = "troika_model_load_seconds";
@@ -91,6 +98,28 @@ fn describe() {
     describe_gauge!(KV_TOTAL, "Pages of the KV cache.");
     describe_gauge!(RUNNING, "Jobs in progress.");
     describe_gauge!(QUEUED, "Jobs that wait.");
+    describe_counter!(
+        CLASS_JOBS,
+        "Jobs done, by class and by each device that worked for them."
+    );
+    describe_histogram!(
+        CLASS_TTFT,
+        Unit::Seconds,
+        "Time from a job's arrival to its first token, by class."
+    );
+    describe_histogram!(
+        CLASS_QUEUE,
+        Unit::Seconds,
+        "Time from a job's arrival to its first step, by class."
+    );
+    describe_counter!(
+        ENERGY,
+        "Thousandths of a joule that jobs used, by class, by device, and by whether a meter told them."
+    );
+    describe_counter!(
+        PLACEMENTS,
+        "Times that a job was placed, by what led to it and by the device that writes its answers."
+    );
     describe_counter!(LOADS, "Models loaded.");
     describe_counter!(UNLOADS, "Models unloaded.");
     describe_histogram!(LOAD_SECONDS, Unit::Seconds, "Time to load a model.");
@@ -139,6 +168,8 @@ pub(crate) fn refused(kind: ErrorKind) {
         ErrorKind::RateLimited { .. } => "rate_limited",
         ErrorKind::Overloaded { .. } => "queue_full",
         ErrorKind::Unavailable { .. } => "unavailable",
+        ErrorKind::Deadline => "deadline",
+        ErrorKind::RequiredDevice => "device",
         ErrorKind::Internal => "internal",
         _ => "invalid",
     });
@@ -182,6 +213,44 @@ pub(crate) fn tokens(model: &str, prompt: usize, cached: usize, generated: usize
     counter!(GENERATED_TOKENS, "model" => label()).increment(generated as u64);
 }
 
+/// A job is done, and this is what it took.
+pub(crate) fn job_done(report: &Report) {
+    let class = report.class.name();
+    let account = &report.account;
+    let source = match account.joules_source {
+        JoulesSource::Estimated => "estimated",
+        JoulesSource::Measured => "measured",
+        JoulesSource::Mixed => "mixed",
+    };
+    let mut seen: Vec<&str> = Vec::new();
+    for (device, span) in report.spans() {
+        if !seen.contains(&device) {
+            seen.push(device);
+            counter!(CLASS_JOBS, "class" => class, "device" => device.to_owned()).increment(1);
+        }
+        let millijoules = (span.joules * 1e3).round().max(0.0) as u64;
+        counter!(ENERGY, "class" => class, "device" => device.to_owned(), "source" => source)
+            .increment(millijoules);
+    }
+    histogram!(CLASS_QUEUE, "class" => class).record(account.queue_s);
+    if let Some(ttft_s) = account.ttft_s {
+        histogram!(CLASS_TTFT, "class" => class).record(ttft_s);
+    }
+}
+
+/// A job was placed, on this device.
+pub(crate) fn placed(cause: Cause, device: &str) {
+    let cause = match cause {
+        Cause::Arrival => "arrival",
+        Cause::Spill => "spill",
+        Cause::Home => "home",
+        Cause::Replay => "replay",
+        Cause::Gain => "gain",
+        Cause::Handover => "handover",
+    };
+    counter!(PLACEMENTS, "cause" => cause, "device" => device.to_owned()).increment(1);
+}
+
 /// How full a model's KV cache is.
 pub(crate) fn kv_pages(model: &str, used: usize, total: usize) {
     gauge!(KV_USED, "model" => model.to_owned()).set(used as f64);
@@ -209,6 +278,8 @@ pub(crate) fn model_unloaded(model: &str) {
 
 #[cfg(test)]
 mod tests {
+    use troika_scheduler::Class;
+
     use super::*;
 
     #[test]
@@ -224,6 +295,12 @@ mod tests {
         model_loaded("m-metrics", seconds);
         refused(ErrorKind::TooLarge);
         request("/v1/x", "POST", StatusCode::OK, seconds);
+        job_done(&Report {
+            class: Class::Agent,
+            ..crate::testing::report("d-metrics")
+        });
+        placed(Cause::Spill, "d-metrics");
+        refused(ErrorKind::Deadline);
         upkeep();
         let text = render();
         for line in [
@@ -234,6 +311,12 @@ mod tests {
             "troika_kv_pages_used{model=\"m-metrics\"} 3",
             "troika_jobs_queued{model=\"m-metrics\"} 5",
             "troika_http_requests_total{route=\"/v1/x\",method=\"POST\",status=\"200\"} 1",
+            "troika_jobs_total{class=\"agent\",device=\"d-metrics\"} 1",
+            "troika_energy_millijoules_total{class=\"agent\",device=\"d-metrics\",source=\"measured\"} 1500",
+            "troika_class_time_to_first_token_seconds_bucket{class=\"agent\",le=\"0.025\"} 0",
+            "troika_class_queue_wait_seconds_count{class=\"agent\"}",
+            "troika_placements_total{cause=\"spill\",device=\"d-metrics\"} 1",
+            "troika_requests_rejected_total{reason=\"deadline\"}",
             "# HELP troika_jobs_running Jobs in progress.",
         ] {
             assert!(text.contains(line), "no {line} in\n{text}");

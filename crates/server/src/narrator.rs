@@ -1,7 +1,8 @@
 //! From a job's events to a stream of an interface's events.
 //!
 //! The interface says how each event is told ([`Narrator`]); what is common is here: the first event is awaited before
-//! the status is chosen, so that a job that fails at once is answered with the right one, and a stream ends with its job.
+//! the head is written, so that a job that fails at once is answered with the right status and the head can say where the
+//! job runs; and a stream ends with its job.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use axum::response::Response;
 use axum::response::sse::Event as SseEvent;
 use futures_util::Stream;
+use tokio::time::Instant;
 
 use crate::job::Event;
 use crate::wire::sse;
@@ -17,6 +19,9 @@ use crate::{Answer, ApiError};
 /// How long an error may still change the status. After that the stream begins, so that the connection does not look
 /// dead while a long prompt is read, and an error is an event of it.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The same for a job that is not even placed: it waits for others, which may take long, and fails seldom.
+const PATIENCE_QUEUED: Duration = Duration::from_secs(2);
 
 /// Tells a job's events in an interface's own words.
 pub(crate) trait Narrator: Send + 'static {
@@ -48,6 +53,22 @@ pub(crate) async fn next_event(answer: &mut Answer) -> Result<Event, ApiError> {
     event.unwrap_or_else(|| Err(ApiError::internal()))
 }
 
+/// The first event but for placements, which are told in the head; `None` if there is none before patience ends.
+///
+/// # Errors
+/// The job's.
+pub(crate) async fn first_event(source: &mut impl Source) -> Result<Option<Event>, ApiError> {
+    let begun = Instant::now();
+    let mut patience = PATIENCE_QUEUED;
+    loop {
+        match tokio::time::timeout_at(begun + patience, source.next_event()).await {
+            Err(_) => return Ok(None),
+            Ok(Ok(Event::Placed(_))) => patience = PATIENCE,
+            Ok(event) => return event.map(Some),
+        }
+    }
+}
+
 /// The whole story as a stream. Dropping it cancels the job.
 ///
 /// # Errors
@@ -56,13 +77,12 @@ pub(crate) async fn narrate(
     source: impl Source,
     narrator: impl Narrator,
 ) -> Result<Response, ApiError> {
-    Ok(sse(story(source, narrator, PATIENCE).await?))
+    Ok(sse(story(source, narrator).await?))
 }
 
 async fn story(
     source: impl Source,
     narrator: impl Narrator,
-    patience: Duration,
 ) -> Result<impl Stream<Item = SseEvent> + Send + 'static, ApiError> {
     let mut story = Story {
         source,
@@ -70,9 +90,8 @@ async fn story(
         said: VecDeque::new(),
         done: false,
     };
-    let first = story.source.next_event();
-    if let Ok(first) = tokio::time::timeout(patience, first).await {
-        story.go_on(Ok(first?));
+    if let Some(first) = first_event(&mut story.source).await? {
+        story.go_on(Ok(first));
     }
     Ok(futures_util::stream::unfold(
         story,
@@ -135,7 +154,7 @@ mod tests {
             sender.send(event).unwrap();
         }
         drop(sender);
-        let story = story(answer, Count(0), PATIENCE).await.unwrap();
+        let story = story(answer, Count(0)).await.unwrap();
         story.count().await
     }
 
@@ -159,13 +178,28 @@ mod tests {
         assert_eq!(error, ApiError::not_found("gone"));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_stream_begins_when_patience_ends() {
+        for (placed, patience) in [(false, PATIENCE_QUEUED), (true, PATIENCE)] {
+            let (sender, answer) = Answer::channel("tiny", 1);
+            if placed {
+                sender.send(Ok(Event::Placed(Default::default()))).unwrap();
+            }
+            let begun = Instant::now();
+            let story = story(answer, Count(0)).await.expect("no error yet");
+            assert_eq!(begun.elapsed(), patience);
+            sender.send(Err(ApiError::internal())).unwrap();
+            assert_eq!(story.count().await, 100);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_after_the_placement_is_still_a_status() {
         let (sender, answer) = Answer::channel("tiny", 1);
-        let story = story(answer, Count(0), Duration::ZERO).await;
-        let story = story.expect("no error yet");
-        sender.send(Err(ApiError::internal())).unwrap();
-        assert_eq!(story.count().await, 100);
+        sender.send(Ok(Event::Placed(Default::default()))).unwrap();
+        sender.send(Err(ApiError::not_found("gone"))).unwrap();
+        let error = narrate(answer, Count(0)).await.unwrap_err();
+        assert_eq!(error, ApiError::not_found("gone"));
     }
 
     #[tokio::test]

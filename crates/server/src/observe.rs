@@ -3,10 +3,11 @@
 //! Neither prompts nor answers, keys or headers are ever noted; lengths and names are. For the same reason a panic is
 //! reported by its place alone: its message may quote what it choked on.
 
+use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -17,6 +18,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt as _;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use troika_scheduler::{Class, JobId, Phase};
 
 use crate::dialect::Dialect;
 use crate::job::Caller;
@@ -27,14 +29,31 @@ tokio::task_local! {
     static TALLY: Arc<Tally>;
 }
 
-/// What is found out about a request on its way: who asks, and what its jobs have used up so far.
+/// What is found out about a request on its way: who asks, where its jobs are, and what they have used up so far.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     prompt: AtomicU64,
     cached: AtomicU64,
     completion: AtomicU64,
     key: OnceLock<String>,
+    jobs: Mutex<Vec<JobNote>>,
+    /// How many placements of each job were counted.
+    counted: Mutex<BTreeMap<JobId, usize>>,
 }
+
+/// What is noted of one of a request's jobs.
+#[derive(Debug)]
+struct JobNote {
+    class: Class,
+    /// Which device does what; empty until it is placed.
+    places: Vec<(Phase, String)>,
+    joules: Option<f64>,
+    is_open: bool,
+}
+
+/// Names a job of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct JobIndex(usize);
 
 impl Tally {
     /// That of the request whose handler we are in; outside of one, a tally that nobody reads.
@@ -57,6 +76,81 @@ impl Tally {
             let _ = self.key.set(key.clone());
         }
     }
+
+    /// A job has come. It is open until [`Tally::close`].
+    pub(crate) fn open(&self, class: Class) -> JobIndex {
+        let mut jobs = self.jobs();
+        jobs.push(JobNote {
+            class,
+            places: Vec::new(),
+            joules: None,
+            is_open: true,
+        });
+        JobIndex(jobs.len() - 1)
+    }
+
+    /// It is known which devices a job is on, or was.
+    pub(crate) fn place(&self, job: JobIndex, places: Vec<(Phase, String)>) {
+        self.jobs()[job.0].places = places;
+    }
+
+    /// A job has used so much energy.
+    pub(crate) fn spend(&self, job: JobIndex, joules: f64) {
+        self.jobs()[job.0].joules = Some(joules);
+    }
+
+    /// A job has ended, well or not.
+    pub(crate) fn close(&self, job: JobIndex) {
+        self.jobs()[job.0].is_open = false;
+    }
+
+    /// Where the jobs are as far as it is known: `prefill=gpu0, decode=gpu0`, with `queued` if one is nowhere yet. `None`
+    /// if nothing is known and nothing is waited for.
+    pub(crate) fn placement(&self) -> Option<String> {
+        let jobs = self.jobs();
+        let mut items = Vec::new();
+        for phase in [Phase::Prefill, Phase::Decode] {
+            let name = match phase {
+                Phase::Prefill => "prefill",
+                Phase::Decode => "decode",
+            };
+            let places = jobs.iter().flat_map(|job| &job.places);
+            for (_, device) in places.filter(|(of, _)| *of == phase) {
+                let item = format!("{name}={device}");
+                if !items.contains(&item) {
+                    items.push(item);
+                }
+            }
+        }
+        if jobs.iter().any(|job| job.is_open && job.places.is_empty()) {
+            items.push("queued".to_owned());
+        }
+        (!items.is_empty()).then(|| items.join(", "))
+    }
+
+    fn class(&self) -> Option<&'static str> {
+        self.jobs().first().map(|job| job.class.name())
+    }
+
+    fn joules(&self) -> Option<f64> {
+        let jobs = self.jobs();
+        let known = || jobs.iter().filter_map(|job| job.joules);
+        known().next().map(|_| known().sum())
+    }
+
+    /// How many placements of each job were counted.
+    pub(crate) fn counted(&self) -> MutexGuard<'_, BTreeMap<JobId, usize>> {
+        locked(&self.counted)
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, Vec<JobNote>> {
+        locked(&self.jobs)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is behind these locks is whole at all times.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A request that is being answered. Dropping it writes its line.
@@ -111,6 +205,9 @@ impl Drop for Record {
             cached_tokens = count(&self.tally.cached),
             completion_tokens = count(&self.tally.completion),
             key = self.tally.key.get(),
+            class = self.tally.class(),
+            placement = self.tally.placement(),
+            joules = self.tally.joules(),
             whole = self.whole,
         );
     }
@@ -122,6 +219,7 @@ fn method_name(method: &Method) -> &'static str {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
         Method::POST => "POST",
+        Method::PUT => "PUT",
         Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
         _ => "other",

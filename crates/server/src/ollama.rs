@@ -31,7 +31,6 @@ use crate::{ApiError, ErrorKind};
 /// The routes.
 pub(crate) fn routes() -> Router<App> {
     Router::new()
-        .route("/", get(|| async { "Troika is running" }))
         .route("/api/version", get(version))
         .route("/api/generate", post(text::generate))
         .route("/api/chat", post(text::chat))

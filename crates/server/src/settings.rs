@@ -15,6 +15,7 @@ use std::time::Duration;
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::{Deserialize, Serialize};
+use troika_scheduler::Policy;
 
 use crate::job::KeepAlive;
 pub use fields::{FIELDS, Field, example, guide_table};
@@ -47,6 +48,19 @@ pub struct Settings {
     pub max_streams: usize,
     /// Jobs that may wait for each model; one more is refused.
     pub queue_length: usize,
+    /// What the owner wants of the machine.
+    pub policy: Policy,
+    /// Memory that is kept free for other programs, in bytes; the backend's choice if absent.
+    #[serde(with = "values::bytes_option")]
+    pub reserve: Option<u64>,
+    /// Energy for a day, in watt-hours.
+    #[serde(with = "values::positive_option")]
+    pub energy_budget_wh: Option<f64>,
+    /// Where jobs are written down for `troika simulate`: lengths, classes and times.
+    pub record: Option<PathBuf>,
+    /// The machine of the catalogue that this one poses as.
+    #[serde(rename = "virtual")]
+    pub virtual_machine: Option<String>,
     /// Bytes of a request's body at most.
     #[serde(with = "values::bytes")]
     pub body_limit: u64,
@@ -123,6 +137,11 @@ impl Settings {
             threads: None,
             max_streams: 64,
             queue_length: 256,
+            policy: Policy::default(),
+            reserve: None,
+            energy_budget_wh: None,
+            record: None,
+            virtual_machine: None,
             body_limit: 8 << 20,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
@@ -248,6 +267,14 @@ pub enum SettingsError {
         key: String,
         /// What it may mean.
         nearest: Option<&'static str>,
+    },
+    /// The file of the record cannot be written.
+    #[error("cannot record jobs in {}", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// A value is none.
     #[error("{key} (from {origin}): {message}")]

@@ -9,21 +9,20 @@
 //! - A slice computes what is known and not held yet, of a job that is there.
 //! - No load is ordered into a pool beyond its capacity, less its reserve and what others take.
 //! - A model that has jobs is not unloaded.
-//! - What can be worked at is worked at.
 //! - An interactive job on a device waits there for one step of lower classes at most, those apart that have waited too
 //!   long.
 //! - A job begins only where it was decided that it goes, and only on the device that it requires.
 //! - Once nothing goes wrong any more, every job ends.
 
 mod books;
+mod hears;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use troika_base::Bytes;
 use troika_scheduler::{
-    Action, Class, DeviceId, Event, JobId, ModelFacts, ModelId, PoolId, SeqId, Settings, Slice,
-    StepReport, Time, Work,
+    Action, Class, DeviceId, JobId, ModelFacts, ModelId, PoolId, SeqId, Settings, Slice, Time, Work,
 };
 
 use crate::machine::VirtualMachine;
@@ -55,8 +54,6 @@ impl std::error::Error for Violation {}
 
 /// Predictions are corrected by what loads took: one may be so much smaller than what the model's facts say.
 const CORRECTED: f64 = 0.9;
-/// A step that hangs is given up by now, and its device may be used.
-const HANGS_S: f64 = 30.0;
 /// Steps of lower classes that an interactive job waits for.
 const PASSED_MAX: u32 = 1;
 
@@ -129,150 +126,6 @@ impl<'w> Checker<'w> {
         self.device_mut(device).residents.get_mut(&model)
     }
 
-    /// Takes in what the scheduler is told.
-    pub(crate) fn told(&mut self, now: Time, events: &[Event]) -> Result<(), Violation> {
-        self.now = now;
-        for event in events {
-            self.hears(event)?;
-        }
-        Ok(())
-    }
-
-    fn hears(&mut self, event: &Event) -> Result<(), Violation> {
-        match event {
-            Event::Submitted { job, spec } => {
-                self.jobs.insert(*job, Job::new(spec.clone()));
-            }
-            Event::Cancelled(job) => self.ends(*job),
-            Event::Started {
-                device, job, held, ..
-            } => self.started(*device, *job, *held),
-            Event::StepDone { device, report } => self.step_done(*device, report),
-            Event::OutOfPages { device, .. } => self.device_mut(*device).step = None,
-            Event::Loaded {
-                device,
-                model,
-                bytes,
-                ..
-            } => {
-                if let Some(resident) = self.resident(*device, *model) {
-                    resident.stage = Stage::Ready;
-                    resident.bytes.clone_from(bytes);
-                    resident.peak = Bytes(0);
-                }
-            }
-            Event::LoadFailed { device, model, .. } | Event::Unloaded { device, model } => {
-                self.device_mut(*device).residents.remove(model);
-            }
-            Event::Moved { job, to, .. } => self.moved(*job, *to),
-            Event::MoveFailed { job, .. } => {
-                if let Some(job) = self.jobs.get_mut(job)
-                    && let Where::Moving { from, .. } = job.place
-                {
-                    job.place = Where::On(from);
-                }
-            }
-            Event::Probed { device, outcome } => match outcome {
-                Ok(()) => self.device_mut(*device).is_offered = true,
-                Err(_) => self.lose(*device),
-            },
-            Event::Lost { device, .. } => self.lose(*device),
-            Event::OthersUse { pool, bytes } => self.others[usize::from(pool.0)] = *bytes,
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn started(&mut self, device: DeviceId, id: JobId, held: u32) {
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        if job.is_over || job.place != Where::Starting(device) {
-            return;
-        }
-        job.place = Where::On(device);
-        job.passed = 0;
-        for answer in &mut job.answers {
-            if !answer.has_ended {
-                answer.held = held.min(answer.known - 1);
-                answer.served = self.now;
-            }
-        }
-    }
-
-    fn step_done(&mut self, device: DeviceId, report: &StepReport) {
-        let Some(step) = self.device_mut(device).step.take() else {
-            return;
-        };
-        for slice in &step.slices {
-            if let Some(job) = self.jobs.get_mut(&slice.seq.job)
-                && job.place == Where::On(device)
-                && let Some(answer) = job.answers.get_mut(slice.seq.choice as usize)
-            {
-                answer.held += slice.n_tok;
-                answer.served = self.now;
-            }
-        }
-        for &(seq, has_ended) in &report.ended {
-            if let Some(job) = self.jobs.get_mut(&seq.job)
-                && !job.is_over
-            {
-                job.wrote(seq.choice, has_ended);
-            }
-        }
-        for job in &report.failed {
-            if let Some(job) = self.jobs.get_mut(job) {
-                job.has_failed = true;
-            }
-        }
-    }
-
-    fn moved(&mut self, id: JobId, to: DeviceId) {
-        if let Some(job) = self.jobs.get_mut(&id)
-            && !job.is_over
-        {
-            job.place = Where::On(to);
-            job.passed = 0;
-        }
-    }
-
-    /// A device is lost, and with it all that is made of it.
-    fn lose(&mut self, id: DeviceId) {
-        for at in 0..self.devices.len() {
-            let other = DeviceId(at as u16);
-            let is_part = self.machine.devices[at].parts.contains(&id);
-            if other == id || is_part {
-                self.clear(other);
-            }
-        }
-    }
-
-    fn clear(&mut self, id: DeviceId) {
-        self.devices[usize::from(id.0)] = Device::default();
-        for job in self.jobs.values_mut().filter(|job| !job.is_over) {
-            job.place = match job.place {
-                Where::Starting(at) | Where::On(at) if at == id => Where::Waiting,
-                Where::Moving { from, .. } if from == id => Where::Waiting,
-                Where::Moving { from, to } if to == id => Where::On(from),
-                place => place,
-            };
-        }
-    }
-
-    fn ends(&mut self, id: JobId) {
-        if let Some(job) = self.jobs.get_mut(&id) {
-            job.is_over = true;
-            job.place = Where::Waiting;
-        }
-    }
-
-    /// A step has begun that does not end.
-    pub(crate) fn hangs(&mut self, now: Time, device: DeviceId) {
-        if let Some(step) = &mut self.device_mut(device).step {
-            step.hangs = Some(now);
-        }
-    }
-
     /// Looks at what the scheduler wants.
     ///
     /// # Errors
@@ -280,7 +133,6 @@ impl<'w> Checker<'w> {
     pub(crate) fn wants(&mut self, now: Time, action: &Action) -> Result<(), Violation> {
         self.now = now;
         match action {
-            Action::Probe(device) => self.clear(*device),
             Action::Load {
                 device,
                 model,
@@ -302,6 +154,7 @@ impl<'w> Checker<'w> {
             } => self.begin_move(*job, *model, *from, *to)?,
             Action::Release { device, seq } => self.release(*device, *seq),
             Action::Drop { device, job } => self.drop_job(*device, *job),
+            Action::Abandon(device) => self.lose(*device),
             Action::Refuse { job, .. } => {
                 self.answers_once(*job)?;
                 self.ends(*job);
@@ -345,7 +198,10 @@ impl<'w> Checker<'w> {
         let stage = self.device(device).residents.get(&model).map(|r| r.stage);
         self.ensure(stage == Some(Stage::Ready), job, || {
             let name = &self.models[&model].name;
-            format!("{name} is used on {}, where it is {stage:?}", self.name(device))
+            format!(
+                "{name} is used on {}, where it is {stage:?}",
+                self.name(device)
+            )
         })
     }
 
@@ -413,7 +269,7 @@ impl<'w> Checker<'w> {
             return Err(self.wrong(user, "its model is unloaded under it"));
         }
         let step = self.device(id).step.as_ref();
-        let is_at_work = step.is_some_and(|step| step.model == model && step.hangs.is_none());
+        let is_at_work = step.is_some_and(|step| step.model == model);
         self.ensure(!is_at_work, None, || {
             let name = &self.models[&model].name;
             format!("{name} is unloaded while {} computes it", self.name(id))
@@ -431,7 +287,9 @@ impl<'w> Checker<'w> {
             return Err(self.wrong(job, "it is started, and never came"));
         };
         let place = found.place;
-        self.ensure(!found.is_over, job, || "it is started after its end".to_owned())?;
+        self.ensure(!found.is_over, job, || {
+            "it is started after its end".to_owned()
+        })?;
         self.ensure(place == Where::Waiting, job, || {
             format!("it is started on {}, and is {place:?}", self.name(id))
         })?;
@@ -440,7 +298,12 @@ impl<'w> Checker<'w> {
         self.ensure(
             decided.is_some_and(|(prefill, decode)| prefill == id || decode == id),
             job,
-            || format!("it is started on {}, and was decided to {decided:?}", self.name(id)),
+            || {
+                format!(
+                    "it is started on {}, and was decided to {decided:?}",
+                    self.name(id)
+                )
+            },
         )?;
         if let Some(job) = self.jobs.get_mut(&job) {
             job.place = Where::Starting(id);
@@ -451,7 +314,10 @@ impl<'w> Checker<'w> {
     fn is_allowed(&self, job: JobId, device: DeviceId) -> Result<(), Violation> {
         let required = self.jobs[&job].spec.require_device;
         self.ensure(required.is_none_or(|only| only == device), job, || {
-            format!("it is on {}, and requires another device", self.name(device))
+            format!(
+                "it is on {}, and requires another device",
+                self.name(device)
+            )
         })
     }
 
@@ -471,7 +337,10 @@ impl<'w> Checker<'w> {
             format!("it is moved from {}, and is {place:?}", self.name(from))
         })?;
         self.ensure(decided.is_some_and(|(_, decode)| decode == to), job, || {
-            format!("it is moved to {}, and was decided to {decided:?}", self.name(to))
+            format!(
+                "it is moved to {}, and was decided to {decided:?}",
+                self.name(to)
+            )
         })?;
         let step = self.device(from).step.as_ref();
         let is_at_work = step.is_some_and(|step| step.has(job));
@@ -509,12 +378,7 @@ impl<'w> Checker<'w> {
         }
     }
 
-    fn step(
-        &mut self,
-        id: DeviceId,
-        model: ModelId,
-        slices: &[Slice],
-    ) -> Result<(), Violation> {
+    fn step(&mut self, id: DeviceId, model: ModelId, slices: &[Slice]) -> Result<(), Violation> {
         self.is_offered(id, "a step")?;
         self.rests(id)?;
         let first = slices.first().map(|slice| slice.seq.job);
@@ -544,7 +408,6 @@ impl<'w> Checker<'w> {
         self.device_mut(id).step = Some(Step {
             model,
             slices: slices.to_vec(),
-            hangs: None,
         });
         Ok(())
     }
@@ -553,15 +416,13 @@ impl<'w> Checker<'w> {
     fn rests(&self, id: DeviceId) -> Result<(), Violation> {
         for at in 0..self.devices.len() {
             let other = DeviceId(at as u16);
-            let Some(step) = &self.devices[at].step else {
-                continue;
-            };
-            let is_given_up = step
-                .hangs
-                .is_some_and(|since| (self.now - since).as_secs_f64() > HANGS_S);
-            let is_busy = self.shares_part(id, other) && !is_given_up;
+            let is_busy = self.devices[at].step.is_some() && self.shares_part(id, other);
             self.ensure(!is_busy, None, || {
-                format!("a step on {} while {} works", self.name(id), self.name(other))
+                format!(
+                    "a step on {} while {} works",
+                    self.name(id),
+                    self.name(other)
+                )
             })?;
         }
         Ok(())
@@ -578,10 +439,20 @@ impl<'w> Checker<'w> {
         let Some(job) = self.jobs.get(&name) else {
             return Err(self.wrong(name, "it is computed, and never came"));
         };
-        self.ensure(!job.is_over, name, || "it is computed after its end".to_owned())?;
-        self.ensure(job.place == Where::On(id) && job.spec.model == model, name, || {
-            format!("it is computed on {}, and is {:?}", self.name(id), job.place)
+        self.ensure(!job.is_over, name, || {
+            "it is computed after its end".to_owned()
         })?;
+        self.ensure(
+            job.place == Where::On(id) && job.spec.model == model,
+            name,
+            || {
+                format!(
+                    "it is computed on {}, and is {:?}",
+                    self.name(id),
+                    job.place
+                )
+            },
+        )?;
         self.is_allowed(name, id)?;
         let answer = job.answers.get(slice.seq.choice as usize);
         let Some(answer) = answer.filter(|answer| !answer.has_ended) else {
@@ -590,10 +461,16 @@ impl<'w> Checker<'w> {
         };
         let left = answer.known - answer.held;
         self.ensure((1..=left).contains(&slice.n_tok), name, || {
-            format!("{} tokens are computed of {left} that are left", slice.n_tok)
+            format!(
+                "{} tokens are computed of {left} that are left",
+                slice.n_tok
+            )
         })?;
         self.ensure(slice.complete == (slice.n_tok == left), name, || {
-            format!("{} of {left} tokens are said to be all, or not", slice.n_tok)
+            format!(
+                "{} of {left} tokens are said to be all, or not",
+                slice.n_tok
+            )
         })
     }
 
@@ -626,19 +503,13 @@ impl<'w> Checker<'w> {
         match passed {
             Some((job, steps)) => Err(self.wrong(
                 job,
-                format!("it waits on {} for {steps} steps of lower classes", self.name(id)),
+                format!(
+                    "it waits on {} for {steps} steps of lower classes",
+                    self.name(id)
+                ),
             )),
             None => Ok(()),
         }
-    }
-
-    /// Looks at what is left when the scheduler wants nothing more.
-    ///
-    /// # Errors
-    /// If a device rests though there is work for it.
-    pub(crate) fn settled(&mut self, now: Time) -> Result<(), Violation> {
-        self.now = now;
-        Ok(())
     }
 
     /// Looks at what is left in the end.
@@ -651,7 +522,10 @@ impl<'w> Checker<'w> {
         match left {
             Some((&id, job)) => Err(self.wrong(
                 id,
-                format!("it never ends: of class {}, {:?}", job.spec.class, job.place),
+                format!(
+                    "it never ends: of class {}, {:?}",
+                    job.spec.class, job.place
+                ),
             )),
             None => Ok(()),
         }

@@ -33,8 +33,8 @@ use crate::log::{Arrival, Log};
 use crate::machine::VirtualMachine;
 
 use agenda::{Agenda, Happening};
-pub(crate) use device::predicted_bytes;
 use device::Device;
+pub(crate) use device::predicted_bytes;
 use record::{Job, Spans, index};
 
 /// How a simulation goes.
@@ -52,7 +52,11 @@ pub struct Options {
     pub checks: bool,
     /// It ends so long after the last job came and the last fault, whether all jobs are done or not.
     pub patience: Duration,
+    /// How long a day is: at its end, a budget of energy begins anew.
+    pub day: Duration,
 }
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 impl Default for Options {
     fn default() -> Self {
@@ -62,7 +66,8 @@ impl Default for Options {
             hidden: 1.25,
             faults: Faults::default(),
             checks: false,
-            patience: Duration::from_secs(7 * 24 * 3600),
+            patience: 7 * DAY,
+            day: DAY,
         }
     }
 }
@@ -151,7 +156,9 @@ pub fn watch(
     let checker = options
         .checks
         .then(|| Checker::new(machine, models, settings, has_classes));
-    let mut world = World::new(machine, models, settings, arrivals, specs, options, scheduler);
+    let mut world = World::new(
+        machine, models, settings, arrivals, specs, options, scheduler,
+    );
     world.checker = checker;
     let played = world.play(witness);
     played.map_err(|violation| SimulationError::Violation {
@@ -169,7 +176,7 @@ fn specs(
 ) -> Result<Vec<JobSpec>, SimulationError> {
     let ids: BTreeMap<&str, ModelId> = models.iter().map(|m| (m.name.as_str(), m.id)).collect();
     let mut owners: BTreeMap<&str, OwnerId> = BTreeMap::new();
-    let spec = |(job, arrival): (usize, &'_ Arrival), owner: OwnerId| {
+    let spec = |(job, arrival): (usize, &Arrival), owner: OwnerId| {
         let model = ids.get(arrival.model.as_str()).copied();
         let model = model.ok_or_else(|| SimulationError::UnknownModel {
             job,
@@ -201,10 +208,10 @@ fn specs(
         })
     };
     let mut specs = Vec::with_capacity(arrivals.len());
-    for at in 0..arrivals.len() {
+    for (at, arrival) in arrivals.iter().enumerate() {
         let next = OwnerId(owners.len() as u32);
-        let owner = *owners.entry(&arrivals[at].owner).or_insert(next);
-        specs.push(spec((at, &arrivals[at]), owner)?);
+        let owner = *owners.entry(&arrival.owner).or_insert(next);
+        specs.push(spec((at, arrival), owner)?);
     }
     Ok(specs)
 }
@@ -265,6 +272,7 @@ impl<'w> World<'w> {
                 agenda.plan(arrival.at + stays, Happening::Leaves(at));
             }
         }
+        agenda.plan(Time(0) + options.day, Happening::Midnight);
         let mut planner = chance(options.seed, 2);
         if options.faults.until > Time(0) {
             for (at, fault) in options.faults.plan(machine, models.len(), &mut planner) {
@@ -329,7 +337,7 @@ impl<'w> World<'w> {
             let events = std::mem::take(&mut self.inbox);
             witness(self.now, Seen::Told(&events));
             if let Some(checker) = &mut self.checker {
-                checker.told(self.now, &events)?;
+                checker.told(self.now, &events);
             }
             let actions = self.scheduler.step(self.now, events);
             witness(self.now, Seen::Wants(&actions));
@@ -338,9 +346,6 @@ impl<'w> World<'w> {
                     checker.wants(self.now, &action)?;
                 }
                 self.carry_out(action);
-            }
-            if let Some(checker) = &mut self.checker {
-                checker.settled(self.now)?;
             }
             if self.inbox.is_empty() {
                 return Ok(());
@@ -373,7 +378,12 @@ impl<'w> World<'w> {
         Log {
             machine: self.machine.name.clone(),
             scheduler: kind.name().to_owned(),
-            devices: self.machine.devices.iter().map(|d| d.name.clone()).collect(),
+            devices: self
+                .machine
+                .devices
+                .iter()
+                .map(|d| d.name.clone())
+                .collect(),
             joules_idle: idle.collect(),
             joules_busy: self.devices.iter().map(|device| device.joules).collect(),
             outcomes: outcomes

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
+use troika_scheduler::Class;
 use troika_server::keys::{Key, KeyFile, NewKey, Scope};
 
 use crate::exit::WrongUse;
@@ -47,6 +48,10 @@ enum KeysCommand {
         /// Tokens a minute at most, read and written [default: no limit]
         #[arg(long, value_name = "N", value_parser = share())]
         tokens: Option<u32>,
+        /// How urgent its jobs are that do not say so themselves: interactive, agent, background or batch
+        /// [default: as the route has it]
+        #[arg(long, value_name = "CLASS")]
+        class: Option<Class>,
     },
     /// List the keys; their secrets are not kept
     List,
@@ -88,6 +93,7 @@ pub(crate) fn run(args: &KeysArgs, console: &Console) -> anyhow::Result<()> {
             scope,
             rate,
             tokens,
+            class,
         } => {
             let mut scopes: Vec<Scope> = Vec::new();
             for scope in scope.iter().copied().map(Scope::from) {
@@ -100,6 +106,7 @@ pub(crate) fn run(args: &KeysArgs, console: &Console) -> anyhow::Result<()> {
                 scopes,
                 requests_per_minute: *rate,
                 tokens_per_minute: *tokens,
+                default_class: *class,
             };
             add(&file, new, console)
         }
@@ -145,6 +152,7 @@ fn list(keys: &[Key], console: &Console) -> anyhow::Result<()> {
                 "scopes": key.scopes,
                 "requests_per_minute": key.requests_per_minute,
                 "tokens_per_minute": key.tokens_per_minute,
+                "default_class": key.default_class,
                 "created": key.created,
             })
         });
@@ -160,6 +168,7 @@ fn list(keys: &[Key], console: &Console) -> anyhow::Result<()> {
         "SCOPES",
         "REQUESTS/MIN",
         "TOKENS/MIN",
+        "CLASS",
         "CREATED",
     ];
     let share = |share: Option<u32>| share.map_or_else(|| "-".to_owned(), |n| n.to_string());
@@ -171,13 +180,17 @@ fn list(keys: &[Key], console: &Console) -> anyhow::Result<()> {
             scopes.join(","),
             share(key.requests_per_minute),
             share(key.tokens_per_minute),
+            key.default_class.map_or("-", Class::name).to_owned(),
             output::printable(&key.created).into_owned(),
         ]
     });
     let heading = heading.map(str::to_owned);
     let rows: Vec<_> = std::iter::once(heading).chain(rows).collect();
     let (left, right) = (Align::Left, Align::Right);
-    output::answer(output::table([left, left, left, right, right, left], &rows))
+    output::answer(output::table(
+        [left, left, left, right, right, left, left],
+        &rows,
+    ))
 }
 
 /// A name that is none is the user's mistake; a file that cannot be used is not.

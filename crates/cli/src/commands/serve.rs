@@ -79,7 +79,7 @@ async fn serve(settings: &Settings, console: &Console) -> anyhow::Result<()> {
         .on_signals()
         .context("cannot listen for signals to stop")?;
     welcome(address, &*backend, &keys, console).await;
-    let router = troika_server::app(backend, settings, keys, &drain);
+    let router = troika_server::app(backend, settings, keys, &drain)?;
     troika_server::serve(listener, router, drain, settings).await;
     console.note("Stopped.");
     Ok(())

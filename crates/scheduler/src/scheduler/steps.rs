@@ -9,7 +9,7 @@ use crate::Time;
 use crate::account::{Phase, Span};
 use crate::batcher::{Plan, Slice, Urgency};
 use crate::event::{Action, Refusal, StepReport};
-use crate::fleet::{Device, Stage, Step};
+use crate::fleet::Step;
 use crate::gait::Gait;
 use crate::job::{DeviceId, JobId, ModelId, SeqId, Work};
 use crate::live::{Answer, Place, seq};
@@ -193,35 +193,38 @@ impl Scheduler {
         report: &StepReport,
         gait: &Gait,
     ) -> f64 {
-        let idle = self.idle_until(id, step.since);
-        let device = &mut self.devices[usize::from(id.0)];
         let took = report.took.as_secs_f64();
         let joules = report
             .joules
             .unwrap_or(Joules(gait.watts(step.load) * took));
         let joules = joules.0.max(0.0);
-        let usage = &mut device.usage;
-        usage.spent(
-            step.since + report.took,
-            report.took,
-            Some(step.class),
-            joules,
-        );
-        self.spent += joules + idle;
+        let workers = self.workers(id);
+        for &worker in &workers {
+            self.idle_until(worker, step.since);
+            let usage = &mut self.devices[usize::from(worker.0)].usage;
+            let (until, share) = (step.since + report.took, joules / workers.len() as f64);
+            let is_metered = report.joules.is_some();
+            usage.spent(until, report.took, Some(step.class), share, is_metered);
+        }
+        self.spent += joules;
         joules
     }
 
-    /// Takes note of the time in which a device rested. Returns its joules.
-    pub(super) fn idle_until(&mut self, id: DeviceId, until: Time) -> f64 {
-        let device = &mut self.devices[usize::from(id.0)];
-        // What a device is made of rests by itself.
-        if !device.facts.parts.is_empty() {
-            return 0.0;
+    /// The devices that work when this one does: its parts, or itself.
+    pub(super) fn workers(&self, id: DeviceId) -> Vec<DeviceId> {
+        match &self.device(id).facts.parts[..] {
+            [] => vec![id],
+            parts => parts.to_vec(),
         }
+    }
+
+    /// Takes note of the time in which a device rested.
+    pub(super) fn idle_until(&mut self, id: DeviceId, until: Time) {
+        let device = &mut self.devices[usize::from(id.0)];
         let rest = until - device.usage.until();
         let joules = device.facts.watts_idle * rest.as_secs_f64();
-        device.usage.spent(until, rest, None, joules);
-        joules
+        device.usage.spent(until, rest, None, joules, false);
+        self.spent += joules;
     }
 
     /// Shares a step's time and energy out to its jobs.
@@ -335,10 +338,9 @@ impl Scheduler {
                 continue;
             }
             let class = job.spec.class;
-            let parked = job.answers.iter_mut().enumerate();
-            let Some((choice, answer)) = parked
-                .filter(|(_, answer)| answer.is_parked && !answer.has_ended)
-                .next()
+            let mut parked = job.answers.iter_mut().enumerate();
+            let Some((choice, answer)) =
+                parked.find(|(_, answer)| answer.is_parked && !answer.has_ended)
             else {
                 continue;
             };
@@ -352,12 +354,5 @@ impl Scheduler {
                 return;
             }
         }
-    }
-
-    /// Models on a device that are there to stay, or on their way in.
-    pub(super) fn n_models(device: &Device) -> usize {
-        let stays = |stage: Stage| stage != Stage::Unloading;
-        let here = device.residents.values().filter(|r| stays(r.stage));
-        here.count()
     }
 }

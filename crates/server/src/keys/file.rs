@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use troika_scheduler::Class;
 
 use super::secret::Made;
 
@@ -55,6 +56,9 @@ pub struct Key {
     /// Tokens a minute at most, read and written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_per_minute: Option<u32>,
+    /// How urgent its jobs are that say nothing of it; as the endpoint has it if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_class: Option<Class>,
 }
 
 /// What a new key shall be.
@@ -68,6 +72,8 @@ pub struct NewKey {
     pub requests_per_minute: Option<u32>,
     /// Tokens a minute at most.
     pub tokens_per_minute: Option<u32>,
+    /// How urgent its jobs are that say nothing of it.
+    pub default_class: Option<Class>,
 }
 
 /// Trouble with the keys.
@@ -181,6 +187,7 @@ impl KeyFile {
             created: jiff::Timestamp::now().strftime("%FT%TZ").to_string(),
             requests_per_minute: new.requests_per_minute,
             tokens_per_minute: new.tokens_per_minute,
+            default_class: new.default_class,
         });
         self.store(keys)?;
         Ok(made.text)
@@ -272,6 +279,7 @@ mod tests {
             scopes: vec![Scope::Inference],
             requests_per_minute: Some(60),
             tokens_per_minute: None,
+            default_class: Some(Class::Background),
         }
     }
 
@@ -285,6 +293,7 @@ mod tests {
         let keys = file.load().unwrap().unwrap();
         assert_eq!(keys.len(), 2);
         assert_eq!(keys[0].name, "laptop");
+        assert_eq!(keys[0].default_class, Some(Class::Background));
         assert!(text.contains(&keys[0].id));
         assert!(!file.is_exposed());
         let stored = fs::read_to_string(file.path()).unwrap();

@@ -303,10 +303,13 @@ impl Entry {
 fn needed(method: &Method, path: &str) -> Option<Scope> {
     match path.trim_end_matches('/') {
         "" | "/health" | "/ready" => None,
+        // What asks for a key must come without one.
+        path if path.starts_with("/page/") => None,
         "/metrics" | "/api/troika/status" => Some(Scope::Admin),
         "/api/create" | "/api/copy" | "/api/delete" | "/api/pull" | "/api/push" => {
             Some(Scope::Models)
         }
+        "/api/troika/policy" if method == Method::PUT => Some(Scope::Admin),
         path if path.starts_with("/api/blobs/") => Some(Scope::Models),
         path if path.starts_with("/v1/models/") && method == Method::DELETE => Some(Scope::Models),
         _ => Some(Scope::Inference),
@@ -340,11 +343,14 @@ pub(crate) async fn layer(State(keys): State<Keys>, mut request: Request, next: 
         let peer = peer.map(|peer| peer.0.ip().to_canonical());
         let entry = keys.identify(request.headers(), peer).await;
         let admitted = entry.and_then(|entry| match entry {
-            Some(entry) => entry.admit(scope).map(|()| Some(entry.key.name.clone())),
-            None => Ok(None),
+            Some(entry) => entry.admit(scope).map(|()| Caller {
+                key: Some(entry.key.name.clone()),
+                class: entry.key.default_class,
+            }),
+            None => Ok(Caller::default()),
         });
         match admitted {
-            Ok(key) => caller.key = key,
+            Ok(admitted) => caller = admitted,
             Err(error) => {
                 metrics::refused(error.kind);
                 return Dialect::of(path).refuse(&error);

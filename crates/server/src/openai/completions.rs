@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::fields::{Integer, count, required};
 use crate::job::{Caller, Completed, Job, Prompt, Usage};
 use crate::narrator::narrate;
-use crate::openai::usage;
+use crate::report;
 use crate::wire::parse;
 use crate::{Answer, ApiError};
 
@@ -91,7 +91,7 @@ async fn collect(answers: Vec<Answer>) -> Result<Completed, ApiError> {
     };
     for job in jobs {
         all.choices.extend(job.choices);
-        usage::add(&mut all.usage, &job.usage);
+        report::add(&mut all.usage, &job.usage);
     }
     Ok(all)
 }

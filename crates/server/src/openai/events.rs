@@ -4,11 +4,10 @@ use axum::response::sse::Event as SseEvent;
 use futures_util::stream::{self, BoxStream, SelectAll, StreamExt as _};
 use serde_json::Value;
 
-use super::usage;
 use crate::dialect::Dialect;
 use crate::job::{Event, Usage};
 use crate::narrator::{Narrator, Source};
-use crate::{Answer, ApiError, wire};
+use crate::{Answer, ApiError, report, wire};
 
 /// Writes the events of a request as the interface's chunks.
 pub(super) trait Chunks: Send + 'static {
@@ -71,7 +70,7 @@ impl Source for Merged {
                 Ok(Event::Done(usage)) => usage,
                 event => return event,
             };
-            usage::add(&mut self.total, &usage);
+            report::add(&mut self.total, &usage);
             self.open -= 1;
             if self.open == 0 {
                 return Ok(Event::Done(self.total.clone()));

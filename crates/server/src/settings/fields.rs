@@ -94,6 +94,36 @@ pub const FIELDS: &[Field] = &[
         "Threads that compute; one for each physical core if not set",
     ),
     field(
+        "policy",
+        "POLICY",
+        "Scheduling",
+        "What placements are to be good at: `fastest`, `frugal`, `balanced`, `cool`, `battery`, or a name of ONNX Runtime's",
+    ),
+    field(
+        "reserve",
+        "SIZE",
+        "Scheduling",
+        "Memory that is kept free for other programs; what fits the machine if not set",
+    ),
+    field(
+        "energy_budget_wh",
+        "WH",
+        "Scheduling",
+        "Watt-hours for a day; when they are spent, work that nobody waits for waits for the next",
+    ),
+    field(
+        "record",
+        "FILE",
+        "Scheduling",
+        "Write down each job's lengths, class and times for `troika simulate`; no word of prompts or answers",
+    ),
+    field(
+        "virtual",
+        "MACHINE",
+        "Scheduling",
+        "Pose as a machine of the catalogue: answers are computed here and paced as there",
+    ),
+    field(
         "max_streams",
         "N",
         "Limits",

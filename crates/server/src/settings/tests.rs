@@ -84,6 +84,11 @@ fn text_becomes_what_is_meant() {
         ("TROIKA_HOST", "localhost"),
         ("TROIKA_THREADS", "3"),
         ("TROIKA_LOG_FORMAT", "json"),
+        ("TROIKA_POLICY", "prefer_npu"),
+        ("TROIKA_RESERVE", "2GiB"),
+        ("TROIKA_ENERGY_BUDGET_WH", "0.5"),
+        ("TROIKA_RECORD", "load.jsonl"),
+        ("TROIKA_VIRTUAL", "dual-3090"),
     ];
     let settings = resolve("", &env, &[]).unwrap().settings;
     assert_eq!(settings.memory_budget, Some(3 << 29));
@@ -92,6 +97,11 @@ fn text_becomes_what_is_meant() {
     assert!(settings.host.is_loopback());
     assert_eq!(settings.threads, Some(3));
     assert_eq!(settings.log_format, LogFormat::Json);
+    assert_eq!(settings.policy.name(), "PREFER_NPU");
+    assert_eq!(settings.reserve, Some(2 << 30));
+    assert_eq!(settings.energy_budget_wh, Some(0.5));
+    assert_eq!(settings.record, Some("load.jsonl".into()));
+    assert_eq!(settings.virtual_machine.as_deref(), Some("dual-3090"));
 }
 
 #[test]
@@ -100,6 +110,10 @@ fn what_is_printed_can_be_read_back() {
     let settings = Settings {
         memory_budget: Some(1 << 33),
         threads: Some(2),
+        policy: "frugal".parse().unwrap(),
+        reserve: Some(3 << 20),
+        energy_budget_wh: Some(120.5),
+        virtual_machine: Some("core-ultra-258v".to_owned()),
         allowed_hosts: vec!["a".to_owned(), "b".to_owned()],
         ..Settings::at(home.path())
     };
@@ -129,7 +143,7 @@ fn the_example_is_a_file_without_effect_until_the_marks_are_gone() {
     let set: Vec<_> = set.collect();
     assert_eq!(
         set.len(),
-        FIELDS.len() - 3,
+        FIELDS.len() - 7,
         "all but those without a default"
     );
     let resolved = resolve(&set.join("\n"), &[], &[]).unwrap();
@@ -139,7 +153,7 @@ fn the_example_is_a_file_without_effect_until_the_marks_are_gone() {
 #[test]
 fn mistakes_are_named_with_their_place() {
     type Case<'c> = (&'c str, &'c [(&'c str, &'c str)], &'c [&'c str]);
-    let cases: [Case<'_>; 8] = [
+    let cases: [Case<'_>; 11] = [
         (
             "prot = 1",
             &[],
@@ -157,6 +171,21 @@ fn mistakes_are_named_with_their_place() {
             "",
             &[("TROIKA_HOST", "example.org")],
             &["host", "no address"],
+        ),
+        (
+            "policy = \"turbo\"",
+            &[],
+            &["policy", "turbo", "balanced, cool", "PREFER_NPU"],
+        ),
+        (
+            "energy_budget_wh = 0",
+            &[],
+            &["energy_budget_wh", "greater than 0"],
+        ),
+        (
+            "",
+            &[("TROIKA_ENERGY_BUDGET_WH", "NaN")],
+            &["energy_budget_wh (from TROIKA_ENERGY_BUDGET_WH)"],
         ),
         ("max_streams = 0", &[], &["max_streams", "from 1 to 4096"]),
         (

@@ -116,6 +116,30 @@ pub(super) mod bytes_option {
     }
 }
 
+/// Numbers greater than 0 that may be absent.
+pub(super) mod positive_option {
+    use super::*;
+
+    #[expect(clippy::ref_option, reason = "serde's signature")]
+    pub(crate) fn serialize<S: Serializer>(number: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
+        number.serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+        let Some(scalar) = Option::<Scalar>::deserialize(from)? else {
+            return Ok(None);
+        };
+        let number = match &scalar {
+            Scalar::Integer(number) => Some(*number as f64),
+            Scalar::Float(number) => Some(*number),
+            Scalar::Text(text) => text.parse().ok(),
+        };
+        let number = number.filter(|number| number.is_finite() && *number > 0.0);
+        let wrong = || D::Error::custom("expected a number greater than 0");
+        number.map(Some).ok_or_else(wrong)
+    }
+}
+
 /// Lists, which variables and flags separate by commas.
 pub(super) mod list {
     use super::*;

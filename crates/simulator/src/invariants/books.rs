@@ -113,8 +113,6 @@ pub(super) struct Resident {
 pub(super) struct Step {
     pub(super) model: ModelId,
     pub(super) slices: Vec<Slice>,
-    /// Since when it hangs.
-    pub(super) hangs: Option<Time>,
 }
 
 impl Step {

@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use troika_base::Bytes;
-use troika_scheduler::{
-    Action, Cause, DeviceId, Event, JobId, Load, ModelId, SeqId, Slice,
-};
+use troika_scheduler::{Action, Cause, DeviceId, Event, JobId, Load, ModelId, SeqId, Slice};
 
 use super::World;
 use super::agenda::{Done, Happening};
@@ -30,11 +28,7 @@ const COMPILED: f64 = 0.05;
 impl World<'_> {
     pub(super) fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Probe(device) => {
-                // Whoever asks has given up what was on it.
-                self.device(device).reset();
-                self.later(device, PROBE, Done::Probe);
-            }
+            Action::Probe(device) => self.later(device, PROBE, Done::Probe),
             Action::Load {
                 device,
                 model,
@@ -61,6 +55,7 @@ impl World<'_> {
             } => self.begin_move(job, model, from, to, tokens),
             Action::Release { device, seq } => self.release(device, seq),
             Action::Drop { device, job } => self.drop_job(device, job),
+            Action::Abandon(device) => self.devices[usize::from(device.0)].reset(),
             Action::Refuse { job, refusal } => self.close(job, State::Refused(refusal.to_string())),
             Action::Place(decision) => {
                 self.log.replays += u32::from(decision.cause == Cause::Replay);
@@ -135,7 +130,11 @@ impl World<'_> {
         };
         resident.jobs.insert(job);
         let mut first = Held::default();
-        let wanted = if hits { (f64::from(most) * share) as u32 } else { 0 };
+        let wanted = if hits {
+            (f64::from(most) * share) as u32
+        } else {
+            0
+        };
         let held = match resident.pages.grow(&mut first, wanted) {
             true => wanted,
             false => 0,
@@ -212,9 +211,6 @@ impl World<'_> {
 
     /// A step does not end. Half of the drivers notice soon.
     fn hang(&mut self, id: DeviceId) {
-        if let Some(checker) = &mut self.checker {
-            checker.hangs(self.now, id);
-        }
         let is_noticed = self.rng.happens(0.5);
         let device = self.device(id);
         device.n_pending += 1;

@@ -15,6 +15,11 @@ impl World<'_> {
         match happening {
             Happening::Comes(at) => self.comes(at),
             Happening::Leaves(at) => self.leaves(at),
+            Happening::Midnight => {
+                self.agenda
+                    .plan(self.now + self.options.day, Happening::Midnight);
+                self.inbox.push(Event::Midnight);
+            }
             Happening::Fault(fault) => self.fault(fault),
             Happening::Done {
                 device,
@@ -87,7 +92,6 @@ impl World<'_> {
             Fault::Power(power) => self.inbox.push(Event::PowerIs(power)),
             Fault::Policy(policy) => self.inbox.push(Event::PolicyIs(policy)),
             Fault::Cool(model) => self.inbox.push(Event::Cool(model)),
-            Fault::Midnight => self.inbox.push(Event::Midnight),
         }
     }
 
@@ -128,10 +132,7 @@ impl World<'_> {
                 let report = self.step_done(device, model, &slices);
                 let report = StepReport {
                     took,
-                    joules: self
-                        .device(device)
-                        .is_metered
-                        .then_some(Joules(joules)),
+                    joules: self.device(device).is_metered.then_some(Joules(joules)),
                     ..report
                 };
                 self.inbox.push(Event::StepDone { device, report });
@@ -155,8 +156,16 @@ impl World<'_> {
         let dropped = working.map(|working| working.dropped).unwrap_or_default();
         let mut ended = Vec::new();
         let mut failed = Vec::new();
-        let resident = device.residents.get_mut(&model);
-        let resident = resident.expect("nobody unloads a model at work. This is a bug.");
+        let Some(resident) = device.residents.get_mut(&model) else {
+            // It was unloaded at work: a scheduler that is checked is stopped before.
+            return StepReport {
+                took: std::time::Duration::ZERO,
+                joules: None,
+                ended: Vec::new(),
+                failed: Vec::new(),
+                free_pages: 0,
+            };
+        };
         if fails && let Some(slice) = slices.first() {
             failed.push(slice.seq.job);
         }
@@ -270,15 +279,21 @@ impl World<'_> {
             (true, true) => Err("2 and 2 are 5".to_owned()),
             (true, false) => Ok(()),
         };
-        if outcome.is_err() {
-            // What it is part of is as little to be trusted.
-            for (at, facts) in self.machine.devices.iter().enumerate() {
-                if facts.parts.contains(&device) {
-                    self.devices[at].reset();
-                }
+        let is_wrong = outcome.is_err();
+        self.inbox.push(Event::Probed { device, outcome });
+        if !is_wrong {
+            return;
+        }
+        // What it is part of is as little to be trusted; one that is being probed itself will tell.
+        for (at, facts) in self.machine.devices.iter().enumerate() {
+            if facts.parts.contains(&device) && !self.devices[at].residents.is_empty() {
+                self.devices[at].reset();
+                self.inbox.push(Event::Lost {
+                    device: DeviceId(at as u16),
+                    why: "a part of it answers wrongly".to_owned(),
+                });
             }
         }
-        self.inbox.push(Event::Probed { device, outcome });
     }
 
     fn moved(
@@ -289,7 +304,8 @@ impl World<'_> {
         to: (DeviceId, u32),
         began: Time,
     ) {
-        let is_same = |world: &mut Self, (id, epoch): (DeviceId, u32)| world.device(id).epoch == epoch;
+        let is_same =
+            |world: &mut Self, (id, epoch): (DeviceId, u32)| world.device(id).epoch == epoch;
         if is_same(self, from) {
             self.device(from.0).n_pending -= 1;
         }

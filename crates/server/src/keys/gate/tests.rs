@@ -39,6 +39,7 @@ impl Home {
             scopes: scopes.to_vec(),
             requests_per_minute: requests,
             tokens_per_minute: tokens,
+            ..NewKey::default()
         };
         self.file.add(new).unwrap()
     }
@@ -128,6 +129,11 @@ async fn scopes_say_what_a_key_may_do() {
         ("POST", "/api/blobs/sha256:00", Scope::Models),
         ("GET", "/metrics", Scope::Admin),
         ("GET", "/api/troika/status", Scope::Admin),
+        ("PUT", "/api/troika/policy", Scope::Admin),
+        ("GET", "/api/troika/policy", Scope::Inference),
+        ("GET", "/api/troika/state", Scope::Inference),
+        ("GET", "/api/troika/events", Scope::Inference),
+        ("GET", "/api/troika/placements/req_1", Scope::Inference),
     ] {
         assert_eq!(
             needed(&method.parse().unwrap(), path),

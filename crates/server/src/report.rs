@@ -1,0 +1,199 @@
+//! What an answer tells of the work: the object `troika` of every interface's numbers.
+//!
+//! Milliseconds, joules, and tokens per second. What nobody knows is null; without a [`Report`] there is no such object.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use troika_scheduler::{Account, JobForecast, JoulesSource, Span};
+
+use crate::job::{Report, Usage};
+
+/// The name under which the object stands.
+pub(crate) const FIELD: &str = "troika";
+
+/// The object; `None` where nobody reported.
+pub(crate) fn troika(usage: &Usage) -> Option<Value> {
+    let report = usage.report.as_deref()?;
+    let account = &report.account;
+    let spans = report.spans();
+    Some(json!({
+        "placement": spans.map(|(device, span)| placement(device, span)).collect::<Vec<_>>(),
+        "class": report.class,
+        "load_ms": ms(usage.load.as_secs_f64()),
+        "queue_ms": ms(account.queue_s),
+        "ttft_ms": account.ttft_s.map(ms),
+        "prefill_ms": ms(account.prefill_s),
+        "decode_ms": ms(account.decode_s),
+        "prefill_tps": tps(account.prefill_tokens, account.prefill_s),
+        // The clock of writing starts with the first token.
+        "decode_tps": tps(account.decode_tokens.saturating_sub(1), account.decode_s),
+        "joules": rounded(account.joules),
+        "joules_source": account.joules_source,
+        "expected": account.expected.as_ref().map(expected),
+        "moves": account.moves,
+        "replays": account.replays,
+    }))
+}
+
+/// Adds the object to numbers that are one.
+pub(crate) fn add_to(numbers: &mut Value, usage: &Usage) {
+    if let Some(troika) = troika(usage) {
+        numbers[FIELD] = troika;
+    }
+}
+
+fn placement(device: &str, span: &Span) -> Value {
+    json!({
+        "device": device,
+        "phase": span.phase,
+        "tokens": span.tokens,
+        "device_ms": ms(span.device_s),
+        "joules": rounded(span.joules),
+    })
+}
+
+fn expected(forecast: &JobForecast) -> Value {
+    json!({
+        "wait_ms": ms(forecast.wait_s),
+        "load_ms": ms(forecast.load_s),
+        "prefill_ms": ms(forecast.prefill_s),
+        "copy_ms": ms(forecast.copy_s),
+        "decode_ms": ms(forecast.decode_s),
+        "ttft_ms": ms(forecast.ttft_s()),
+        "total_ms": ms(forecast.total_s()),
+        "joules": rounded(forecast.joules),
+        "spread": rounded(forecast.spread),
+    })
+}
+
+impl Report {
+    /// What the job did where, in order, with the devices' names.
+    pub(crate) fn spans(&self) -> impl Iterator<Item = (&str, &Span)> {
+        let devices = self.devices.iter().map(|name| &**name);
+        devices.zip(&self.account.spans)
+    }
+
+    /// Counts a job among those of the same request. They run side by side: tokens and joules add up, times do not.
+    pub(crate) fn add(&mut self, job: &Self) {
+        for (device, span) in job.spans() {
+            let same = |(i, own): &(usize, &String)| {
+                *own == device && self.account.spans[*i].phase == span.phase
+            };
+            let found = self.devices.iter().enumerate().find(same).map(|(i, _)| i);
+            let Some(i) = found else {
+                self.devices.push(device.to_owned());
+                self.account.spans.push(*span);
+                continue;
+            };
+            let own = &mut self.account.spans[i];
+            own.tokens += span.tokens;
+            own.device_s += span.device_s;
+            own.joules += span.joules;
+        }
+        add_account(&mut self.account, &job.account);
+    }
+}
+
+/// All but the spans.
+fn add_account(total: &mut Account, job: &Account) {
+    if total.joules_source != job.joules_source {
+        total.joules_source = JoulesSource::Mixed;
+    }
+    total.queue_s = total.queue_s.max(job.queue_s);
+    total.ttft_s = match (total.ttft_s, job.ttft_s) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    total.prefill_tokens += job.prefill_tokens;
+    total.prefill_s = total.prefill_s.max(job.prefill_s);
+    total.decode_tokens += job.decode_tokens;
+    total.decode_s = total.decode_s.max(job.decode_s);
+    total.joules += job.joules;
+    total.moves += job.moves;
+    total.replays += job.replays;
+    // Each was estimated without the others.
+    total.expected = None;
+}
+
+/// Counts a job among those of the same request.
+pub(crate) fn add(total: &mut Usage, job: &Usage) {
+    let longer = |a: &mut Duration, b: Duration| *a = (*a).max(b);
+    total.prompt_tokens += job.prompt_tokens;
+    total.cached_tokens += job.cached_tokens;
+    total.completion_tokens += job.completion_tokens;
+    total.reasoning_tokens += job.reasoning_tokens;
+    longer(&mut total.load, job.load);
+    longer(&mut total.queue, job.queue);
+    longer(&mut total.prefill, job.prefill);
+    longer(&mut total.decode, job.decode);
+    match (&mut total.report, &job.report) {
+        (Some(total), Some(job)) => total.add(job),
+        (None, Some(job)) => total.report = Some(job.clone()),
+        (_, None) => {}
+    }
+}
+
+fn ms(seconds: f64) -> f64 {
+    rounded(seconds * 1e3)
+}
+
+/// `None` if there was nothing to measure.
+fn tps(tokens: u64, seconds: f64) -> Option<f64> {
+    (seconds > 0.0).then(|| rounded(tokens as f64 / seconds))
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::report;
+
+    #[test]
+    fn what_was_not_measured_is_null() {
+        assert_eq!(troika(&Usage::default()), None);
+        let usage = Usage {
+            report: Some(Box::default()),
+            ..Usage::default()
+        };
+        let troika = troika(&usage).unwrap();
+        for field in ["ttft_ms", "prefill_tps", "decode_tps", "expected"] {
+            assert_eq!(troika[field], Value::Null, "{field}");
+        }
+        assert_eq!(troika["joules_source"], "estimated");
+    }
+
+    #[test]
+    fn jobs_of_a_request_are_counted_together() {
+        let job = |device: &str| Usage {
+            prompt_tokens: 5,
+            decode: Duration::from_secs(1),
+            report: Some(Box::new(report(device))),
+            ..Usage::default()
+        };
+        let mut total = Usage::default();
+        for device in ["gpu0", "gpu0", "cpu0"] {
+            add(&mut total, &job(device));
+        }
+        assert_eq!(total.prompt_tokens, 15);
+        assert_eq!(total.decode, Duration::from_secs(1));
+        let troika = troika(&total).unwrap();
+        let one = super::troika(&job("gpu0")).unwrap();
+        let place = |i: usize| &troika["placement"][i];
+        assert_eq!(troika["placement"].as_array().unwrap().len(), 4);
+        assert_eq!(
+            (&place(0)["device"], &place(0)["phase"]),
+            (&json!("gpu0"), &json!("prefill"))
+        );
+        assert_eq!(place(0)["tokens"], 14);
+        assert_eq!(place(2)["device"], "cpu0");
+        assert_eq!(place(2)["tokens"], 7);
+        assert_eq!(troika["queue_ms"], one["queue_ms"]);
+        let joules = |value: &Value| value["joules"].as_f64().unwrap();
+        assert!((joules(&troika) - 3.0 * joules(&one)).abs() < 1e-9);
+        assert_eq!(troika["expected"], Value::Null);
+    }
+}
