@@ -194,6 +194,8 @@ pub(super) fn placement(cell: &Cell, classes: &[Class]) -> anyhow::Result<String
             let tokens: Vec<_> = devices.iter().map(|device| tokens(device)).collect();
             (format!("{class}, {}", run.figures.scheduler), tokens)
         })
+        // A scheduler that keeps no accounts does not say where its jobs were.
+        .filter(|(_, tokens)| tokens.iter().any(|&tokens| tokens > 0))
         .collect();
     let rows = bars.len().max(1) as f64;
     let text = ("sans-serif", 14).into_font().color(&INK);
