@@ -1,0 +1,413 @@
+//! The thread of a device: it owns the models that are there, runs the steps that it is ordered, and tells what came.
+//!
+//! Nobody else touches a model or its cache. A job that goes wrong ends alone. A step that goes wrong loses the device:
+//! nothing is known then of what it holds, so all of that goes, and the scheduler has the jobs done elsewhere, or here
+//! again after a probe, from their tokens.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::{Duration, Instant};
+
+use troika_base::Bytes;
+use troika_device::{Device, Outputs};
+use troika_engine::Model;
+use troika_scheduler::{DeviceId, Event, JobId, ModelId, SeqId, Slice, StepReport};
+
+use super::driver::Driver;
+use super::models::{Handle, lock};
+use super::request::Request;
+use super::resident::{Resident, Seat, StepError};
+use crate::{ApiError, metrics};
+
+/// What a device is to do.
+pub(super) enum Order {
+    /// Answer the known question.
+    Probe,
+    /// A model is loaded: it is this thread's from now on.
+    Adopt {
+        handle: Arc<Handle>,
+        model: Box<Model>,
+        took: Duration,
+    },
+    /// Let a model go.
+    Unload(ModelId),
+    /// Give a job's sequences what the cache has of them.
+    Start {
+        model: ModelId,
+        request: Arc<Request>,
+    },
+    /// Run a step.
+    Step {
+        model: ModelId,
+        slices: Vec<Slice>,
+    },
+    /// Send a job's caches to another device.
+    Move {
+        job: JobId,
+        model: ModelId,
+        to: DeviceId,
+        target: Sender<Orders>,
+        /// The other device's.
+        epoch: u64,
+    },
+    /// Let a sequence's cache go.
+    Release(SeqId),
+    /// Forget a job.
+    Drop(JobId),
+}
+
+/// An order, void once the device was lost after it.
+pub(super) struct Orders {
+    pub(super) epoch: u64,
+    pub(super) order: Order,
+}
+
+/// How often a device was lost, and what it is busy with.
+///
+/// Whoever tells the scheduler what came of an order holds the epoch meanwhile, and whoever gives the device up ends it.
+/// So nothing is told of a device after its loss that was from before it.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    epoch: Mutex<u64>,
+    /// Since when an order is carried out, and of which epoch it is.
+    busy: Mutex<Option<(Instant, u64)>>,
+}
+
+impl Gate {
+    /// Never taken by one who holds the driver's books.
+    pub(super) fn epoch(&self) -> MutexGuard<'_, u64> {
+        lock(&self.epoch)
+    }
+
+    fn begin(&self, epoch: u64) {
+        *lock(&self.busy) = Some((Instant::now(), epoch));
+    }
+
+    fn end(&self) {
+        *lock(&self.busy) = None;
+    }
+
+    /// The epoch of an order that has not ended after so long.
+    pub(super) fn hangs(&self, after: Duration) -> Option<u64> {
+        let busy = *lock(&self.busy);
+        busy.filter(|(since, _)| since.elapsed() > after).map(|(_, epoch)| epoch)
+    }
+}
+
+/// What a device's thread has.
+pub(super) struct Worker {
+    id: DeviceId,
+    name: String,
+    device: Arc<dyn Device>,
+    driver: Weak<Driver>,
+    gate: Arc<Gate>,
+    epoch: u64,
+    residents: BTreeMap<ModelId, Resident>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        id: DeviceId,
+        name: String,
+        device: Arc<dyn Device>,
+        driver: Weak<Driver>,
+        gate: Arc<Gate>,
+    ) -> Self {
+        Self {
+            id,
+            name,
+            device,
+            driver,
+            gate,
+            epoch: 0,
+            residents: BTreeMap::new(),
+        }
+    }
+
+    /// Runs until the driver is gone.
+    pub(super) fn run(mut self, inbox: &Receiver<Orders>) {
+        while let Ok(Orders { epoch, order }) = inbox.recv() {
+            if epoch < self.epoch {
+                continue;
+            }
+            if epoch > self.epoch {
+                // Somebody has given the device up while it was busy.
+                self.residents.clear();
+                self.epoch = epoch;
+            }
+            self.gate.begin(epoch);
+            let done = catch_unwind(AssertUnwindSafe(|| self.carry_out(order)));
+            self.gate.end();
+            match done {
+                Ok(Ok(())) => {}
+                Ok(Err(why)) => self.lose(why),
+                Err(_) => self.lose("a step panicked".to_owned()),
+            }
+        }
+    }
+
+    /// The device is at fault, or we are: nothing of what it holds can be relied on.
+    fn lose(&mut self, why: String) {
+        self.residents.clear();
+        if let Some(driver) = self.driver.upgrade() {
+            driver.lose(self.id, &self.gate, self.epoch, why);
+        }
+        self.epoch = *self.gate.epoch();
+    }
+
+    /// Tells the scheduler what came of an order, unless the device was lost meanwhile.
+    fn answer(&self, event: Event) {
+        let current = self.gate.epoch();
+        if let (true, Some(driver)) = (*current == self.epoch, self.driver.upgrade()) {
+            driver.post(vec![event]);
+        }
+    }
+
+    fn carry_out(&mut self, order: Order) -> Result<(), String> {
+        match order {
+            Order::Probe => {
+                let outcome = super::probe::probe(&*self.device);
+                let device = self.id;
+                self.answer(Event::Probed { device, outcome });
+            }
+            Order::Adopt { handle, model, took } => self.adopt(handle, *model, took),
+            Order::Unload(model) => {
+                if let Some(resident) = self.residents.remove(&model) {
+                    metrics::kv_pages(&resident.handle.info.name, &self.name, 0, 0);
+                }
+                let device = self.id;
+                self.answer(Event::Unloaded { device, model });
+            }
+            Order::Start { model, request } => self.start(model, &request)?,
+            Order::Step { model, slices } => self.step(model, &slices)?,
+            Order::Move { job, .. } => {
+                let why = "caches cannot be moved yet".to_owned();
+                self.answer(Event::MoveFailed { job, why });
+            }
+            Order::Release(seq) => {
+                let seats = self.residents.values_mut().filter_map(|r| r.seats.get_mut(&seq.job));
+                for seat in seats {
+                    seat.held.remove(&seq.choice);
+                }
+            }
+            Order::Drop(job) => {
+                for resident in self.residents.values_mut() {
+                    resident.seats.remove(&job);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn adopt(&mut self, handle: Arc<Handle>, model: Model, took: Duration) {
+        let resident = Resident::new(handle, model);
+        let mut bytes = vec![Bytes(0); self.n_pool()];
+        if let Some(first) = bytes.first_mut() {
+            *first = resident.model.weights_bytes() + resident.model.kv_bytes();
+        }
+        let event = Event::Loaded {
+            device: self.id,
+            model: resident.handle.id,
+            bytes,
+            pages: resident.pages(),
+            took,
+        };
+        self.residents.insert(resident.handle.id, resident);
+        self.answer(event);
+    }
+
+    fn n_pool(&self) -> usize {
+        let driver = self.driver.upgrade();
+        let device = driver.as_ref().and_then(|driver| driver.devices().get(usize::from(self.id.0)));
+        device.map_or(1, |device| device.facts.pools.len())
+    }
+
+    fn resident(&mut self, model: ModelId) -> Result<&mut Resident, String> {
+        let found = self.residents.get_mut(&model);
+        found.ok_or_else(|| format!("an order for model {}, which is not here", model.0))
+    }
+
+    fn start(&mut self, model: ModelId, request: &Arc<Request>) -> Result<(), String> {
+        let resident = self.resident(model)?;
+        let held = resident.start(request);
+        let event = Event::Started {
+            job: request.id,
+            held: u32::try_from(held).unwrap_or(u32::MAX),
+            free_pages: resident.free_pages(),
+            device: self.id,
+        };
+        self.answer(event);
+        Ok(())
+    }
+
+    fn step(&mut self, model: ModelId, slices: &[Slice]) -> Result<(), String> {
+        let start = Instant::now();
+        let name = self.name.clone();
+        let gate = Arc::clone(&self.gate);
+        let (device, epoch) = (self.id, self.epoch);
+        let resident = self.resident(model)?;
+        let computed = resident.compute(slices);
+        // From here to the report, the device is not given up: what clients hear is what the scheduler hears.
+        let current = gate.epoch();
+        if *current != epoch {
+            return Ok(());
+        }
+        let mut said = Said::default();
+        match computed {
+            Ok(outputs) => said.hand_out(resident, slices, &outputs)?,
+            Err(StepError::OutOfPages) if is_alone(resident, slices) => said.cut_off(resident, slices),
+            Err(StepError::OutOfPages) => {
+                let free_pages = resident.free_pages();
+                self.post(Event::OutOfPages { device, free_pages });
+                return Ok(());
+            }
+            Err(StepError::Failed(why)) => return Err(why),
+        }
+        let free_pages = resident.free_pages();
+        let pages = resident.pages();
+        metrics::kv_pages(&resident.handle.info.name, &name, pages.saturating_sub(free_pages), pages);
+        let report = StepReport {
+            took: start.elapsed(),
+            joules: None,
+            ended: said.ended,
+            failed: said.failed,
+            free_pages,
+        };
+        self.post(Event::StepDone { device, report });
+        Ok(())
+    }
+
+    /// As [`Worker::answer`], for one who holds the epoch.
+    fn post(&self, event: Event) {
+        if let Some(driver) = self.driver.upgrade() {
+            driver.post(vec![event]);
+        }
+    }
+}
+
+/// Whether the one sequence of a step is the only one that has pages, and has all of its prompt in them.
+fn is_alone(resident: &Resident, slices: &[Slice]) -> bool {
+    let holders: usize = resident.seats.values().map(|seat| seat.held.len()).sum();
+    matches!(slices, [slice] if slice.complete) && holders == 1
+}
+
+/// What came of a step, as the scheduler hears it.
+#[derive(Default)]
+struct Said {
+    ended: Vec<(SeqId, bool)>,
+    failed: Vec<JobId>,
+}
+
+impl Said {
+    /// What a step has computed goes to those who asked for it.
+    fn hand_out(
+        &mut self,
+        resident: &mut Resident,
+        slices: &[Slice],
+        outputs: &Outputs,
+    ) -> Result<(), String> {
+        let (mut logits, mut hidden) = (outputs.logits.rows(), outputs.hidden.rows());
+        for slice in slices {
+            resident.remember(slice);
+            // It is there: the step has just been computed with it, and each job has its own.
+            let Some(seat) = resident.seats.get_mut(&slice.seq.job) else {
+                // Another sequence of the job failed in this step; its rows are passed over.
+                if slice.complete {
+                    logits.next();
+                }
+                continue;
+            };
+            let rows = seat.output(slice).hidden(slice.n_tok as usize).len();
+            seat.pool(hidden.by_ref().take(rows));
+            if !slice.complete {
+                continue;
+            }
+            let outcome = match seat.request.is_embedding() {
+                true => embed(seat),
+                false => {
+                    let row = logits.next();
+                    let row = row.ok_or("a step returned too few rows of logits")?;
+                    speak(seat, slice.seq.choice, row)
+                }
+            };
+            self.note(resident, slice.seq.job, outcome);
+        }
+        Ok(())
+    }
+
+    fn note(
+        &mut self,
+        resident: &mut Resident,
+        job: JobId,
+        outcome: Result<Vec<(u32, bool)>, ApiError>,
+    ) {
+        let Some(seat) = resident.seats.get_mut(&job) else {
+            return;
+        };
+        match outcome {
+            Ok(spoken) => {
+                let sequences = spoken.into_iter();
+                self.ended.extend(sequences.map(|(choice, ended)| (SeqId { job, choice }, ended)));
+                if seat.held.is_empty() {
+                    resident.seats.remove(&job);
+                }
+            }
+            Err(error) => {
+                seat.request.fail(error);
+                resident.seats.remove(&job);
+                self.failed.push(job);
+                self.ended.retain(|(seq, _)| seq.job != job);
+            }
+        }
+    }
+
+    /// The cache is full, and one answer alone fills it: it ends as if its context were full.
+    fn cut_off(&mut self, resident: &mut Resident, slices: &[Slice]) {
+        for slice in slices {
+            if let Some(seat) = resident.seats.remove(&slice.seq.job) {
+                seat.request.cut_off(slice.seq.choice);
+            }
+            self.ended.push((slice.seq, true));
+        }
+    }
+}
+
+/// The next token of one answer; after a prompt, the first ones of all its answers. Those that have ended give up their
+/// cache.
+fn speak(
+    seat: &mut Seat,
+    choice: u32,
+    logits: &[f32],
+) -> Result<Vec<(u32, bool)>, ApiError> {
+    let request = Arc::clone(&seat.request);
+    let spoken = catch_unwind(AssertUnwindSafe(|| request.speak(choice, logits)));
+    let spoken = match spoken {
+        Ok(spoken) => spoken.map_err(|error| ApiError::invalid(error.to_string()))?,
+        Err(_) => {
+            tracing::error!(model = request.handle.info.name, "an answer panicked");
+            return Err(ApiError::internal());
+        }
+    };
+    for &(answer, _) in &spoken {
+        if answer != choice {
+            seat.fork(answer);
+        }
+    }
+    for &(answer, ended) in &spoken {
+        if ended {
+            seat.held.remove(&answer);
+        }
+    }
+    Ok(spoken)
+}
+
+/// A text is read to its end: its vector is done.
+fn embed(seat: &mut Seat) -> Result<Vec<(u32, bool)>, ApiError> {
+    let vector = seat.vector();
+    let vector = vector.map_err(|error| ApiError::invalid(error.to_string()))?;
+    seat.request.embedded(vector);
+    seat.held.clear();
+    Ok(vec![(0, true)])
+}

@@ -1,0 +1,199 @@
+//! A model on a device: its steps, its cache, and the prefixes that are kept in it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use troika_base::TokenId;
+use troika_device::{Output, Outputs, PAGE_TOKENS};
+use troika_engine::{Error, Model, Pooler, PrefixCache, Sequence, Step};
+use troika_scheduler::{JobId, Slice};
+
+use super::models::Handle;
+use super::request::Request;
+
+/// A model on a device.
+pub(super) struct Resident {
+    pub(super) handle: Arc<Handle>,
+    pub(super) model: Model,
+    prefixes: PrefixCache,
+    /// The jobs that have begun here, and not ended or left.
+    pub(super) seats: BTreeMap<JobId, Seat>,
+}
+
+/// A job on a device.
+pub(super) struct Seat {
+    pub(super) request: Arc<Request>,
+    /// What is in the cache of its sequences; a sequence that is not listed has to be started first.
+    pub(super) held: BTreeMap<u32, Sequence>,
+    pooler: Option<Pooler>,
+}
+
+/// Why a step was not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StepError {
+    /// Pages are short; nothing has changed.
+    #[error("pages are short")]
+    OutOfPages,
+    /// The device is at fault, or we are.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Resident {
+    pub(super) fn new(handle: Arc<Handle>, model: Model) -> Self {
+        Self {
+            handle,
+            model,
+            prefixes: PrefixCache::default(),
+            seats: BTreeMap::new(),
+        }
+    }
+
+    /// Pages that nobody needs.
+    pub(super) fn free_pages(&self) -> u32 {
+        let pages = self.model.n_page_free() + self.prefixes.evictable();
+        u32::try_from(pages).unwrap_or(u32::MAX)
+    }
+
+    /// Pages in all.
+    pub(super) fn pages(&self) -> u32 {
+        u32::try_from(self.model.n_ctx() / PAGE_TOKENS).unwrap_or(u32::MAX)
+    }
+
+    /// Gives the sequences of a job that are not here what the cache has of their tokens. Returns how many tokens that is,
+    /// the same for all of them.
+    pub(super) fn start(&mut self, request: &Arc<Request>) -> usize {
+        let pooling = self.model.pooling();
+        let seat = self.seats.entry(request.id).or_insert_with(|| Seat {
+            request: Arc::clone(request),
+            held: BTreeMap::new(),
+            pooler: None,
+        });
+        let absent = request.open().into_iter();
+        let absent = absent.filter(|choice| !seat.held.contains_key(choice));
+        if request.is_embedding() {
+            // A vector is made of every token's state, and the cache has none of these: all of it is read here.
+            seat.pooler = Some(Pooler::new(pooling));
+            seat.held.insert(0, Sequence::default());
+            return 0;
+        }
+        let found = absent.map(|choice| {
+            let known = request.known(choice);
+            (choice, self.prefixes.lookup(&request.namespace, &known))
+        });
+        let found: Vec<_> = found.collect();
+        let held = found.iter().map(|(_, sequence)| sequence.tokens().len());
+        let held = held.min().unwrap_or(0);
+        for (choice, mut sequence) in found {
+            sequence.truncate(held);
+            seat.held.insert(choice, sequence);
+        }
+        request.found(held);
+        held
+    }
+
+    /// The forward pass over these slices.
+    ///
+    /// # Errors
+    /// If pages are short, the device fails, or a slice makes no sense; no sequence has changed then.
+    pub(super) fn compute(&mut self, slices: &[Slice]) -> Result<Outputs, StepError> {
+        let mut drawn = Vec::with_capacity(slices.len());
+        for slice in slices {
+            drawn.push(self.draw(slice)?);
+        }
+        let growth = slices.iter().map(|slice| {
+            let held = &self.seats[&slice.seq.job].held[&slice.seq.choice];
+            (held, slice.n_tok as usize)
+        });
+        let wanted = self.model.pages_wanted(growth);
+        self.prefixes.evict(wanted.saturating_sub(self.model.n_page_free()));
+        let mut held: Vec<_> = slices.iter().map(|slice| self.take(slice)).collect();
+        let steps = held.iter_mut().zip(&drawn).map(|(sequence, (tokens, output))| Step {
+            sequence,
+            tokens,
+            output: *output,
+        });
+        let mut steps: Vec<_> = steps.collect();
+        let result = self.model.step(&mut steps);
+        for (slice, sequence) in slices.iter().zip(held) {
+            self.put(slice, sequence);
+        }
+        result.map_err(|error| match error {
+            Error::CacheFull { .. } => StepError::OutOfPages,
+            error => StepError::Failed(error.to_string()),
+        })
+    }
+
+    /// The tokens of a slice, and what is asked of them.
+    fn draw(&self, slice: &Slice) -> Result<(Vec<TokenId>, Output), StepError> {
+        let amiss = || {
+            let Slice { seq, n_tok, .. } = slice;
+            let why = format!("a step of {n_tok} tokens of {seq:?}, which are not known here");
+            StepError::Failed(why)
+        };
+        let seat = self.seats.get(&slice.seq.job).ok_or_else(amiss)?;
+        let held = seat.held.get(&slice.seq.choice).ok_or_else(amiss)?;
+        let (first, n_tok) = (held.tokens().len(), slice.n_tok as usize);
+        let tokens = seat.request.pending(slice.seq.choice, first, n_tok);
+        Ok((tokens.filter(|tokens| !tokens.is_empty()).ok_or_else(amiss)?, seat.output(slice)))
+    }
+
+    fn take(&mut self, slice: &Slice) -> Sequence {
+        let seat = self.seats.get_mut(&slice.seq.job);
+        let held = seat.and_then(|seat| seat.held.get_mut(&slice.seq.choice));
+        held.map(std::mem::take).unwrap_or_default()
+    }
+
+    fn put(&mut self, slice: &Slice, sequence: Sequence) {
+        if let Some(seat) = self.seats.get_mut(&slice.seq.job) {
+            seat.held.insert(slice.seq.choice, sequence);
+        }
+    }
+
+    /// Keeps the pages that a slice has filled for prompts that begin alike.
+    pub(super) fn remember(&mut self, slice: &Slice) {
+        let Some(seat) = self.seats.get(&slice.seq.job) else {
+            return;
+        };
+        let Some(sequence) = seat.held.get(&slice.seq.choice) else {
+            return;
+        };
+        let held = sequence.tokens().len();
+        if held / PAGE_TOKENS > (held - slice.n_tok as usize) / PAGE_TOKENS {
+            self.prefixes.insert(&seat.request.namespace, sequence);
+        }
+    }
+}
+
+impl Seat {
+    /// What is asked of a step that computes a slice of it.
+    pub(super) fn output(&self, slice: &Slice) -> Output {
+        match &self.pooler {
+            Some(pooler) => pooler.output(slice.complete),
+            None if slice.complete => Output::LastLogits,
+            None => Output::Nothing,
+        }
+    }
+
+    /// Takes the rows that a step has returned for its text.
+    pub(super) fn pool<'r>(&mut self, rows: impl IntoIterator<Item = &'r [f32]>) {
+        if let Some(pooler) = &mut self.pooler {
+            pooler.add(rows);
+        }
+    }
+
+    /// The vector of a text that is read.
+    ///
+    /// # Errors
+    /// If it has no direction.
+    pub(super) fn vector(&mut self) -> Result<Vec<f32>, Error> {
+        self.pooler.take().ok_or(Error::EmptyPrompt)?.finish()
+    }
+
+    /// Another answer to the prompt goes on from its cache.
+    pub(super) fn fork(&mut self, choice: u32) {
+        if let Some(first) = self.held.get(&0).cloned() {
+            self.held.insert(choice, first);
+        }
+    }
+}
