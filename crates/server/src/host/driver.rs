@@ -10,7 +10,6 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
 use troika_base::Bytes;
 use troika_scheduler::{
     Account, Action, DeviceId, Event, JobId, JobSpec, KeepAlive, ModelId, OwnerId, PoolFacts,
@@ -19,14 +18,14 @@ use troika_scheduler::{
 
 use super::clock::Alarm;
 use super::devices::{HostDevice, memory};
-use super::lane::{Gate, Order, Orders};
+use super::lane::{Order, Orders};
 use super::loader::LoadOrder;
 use super::models::{Handle, lock};
 use super::records::Records;
 use super::request::Request;
 use crate::backend::{Placement, State};
 use crate::job::{Placed, Report};
-use crate::{ApiError, ErrorKind, metrics};
+use crate::{ApiError, metrics};
 
 /// Other programs' use of memory is told again when it has changed by this much.
 const OTHERS_STEP: u64 = 32 << 20;
@@ -38,16 +37,13 @@ pub(super) struct Machine {
     pub(super) schedule: Box<dyn Schedule + Send>,
     /// How long a model stays after its last job, where nobody says otherwise.
     pub(super) keep_alive: KeepAlive,
-    /// A step that takes longer than this does not end.
-    pub(super) hang_after: Duration,
 }
 
 /// A device's two threads, as the driver knows them.
 pub(super) struct Lane {
     pub(super) orders: Sender<Orders>,
     pub(super) loads: Sender<LoadOrder>,
-    pub(super) gate: Arc<Gate>,
-    /// How often the device was lost, by the scheduler's count.
+    /// How often the device was lost: orders of an earlier epoch are void, and so is what comes of them.
     pub(super) epoch: u64,
 }
 
@@ -57,7 +53,6 @@ pub(super) struct Driver {
     devices: Vec<HostDevice>,
     pools: Vec<PoolFacts>,
     keep_alive: KeepAlive,
-    hang_after: Duration,
     next_job: AtomicU64,
     alarm: Arc<Alarm>,
     books: Mutex<Books>,
@@ -71,8 +66,6 @@ struct Books {
     models: BTreeMap<ModelId, Standing>,
     owners: BTreeMap<String, OwnerId>,
     records: Records,
-    /// Those who wait until a model is loaded.
-    warming: Vec<(ModelId, oneshot::Sender<Result<(), ApiError>>)>,
     others: BTreeMap<PoolId, u64>,
 }
 
@@ -105,7 +98,6 @@ impl Driver {
             devices: machine.devices,
             pools: machine.pools,
             keep_alive: machine.keep_alive,
-            hang_after: machine.hang_after,
             next_job: AtomicU64::new(0),
             alarm,
             books: Mutex::new(Books {
@@ -115,7 +107,6 @@ impl Driver {
                 models: BTreeMap::new(),
                 owners: BTreeMap::new(),
                 records: Records::default(),
-                warming: Vec::new(),
                 others: BTreeMap::new(),
             }),
         }
@@ -156,7 +147,7 @@ impl Driver {
         Time(u64::try_from(at.saturating_duration_since(self.began).as_micros()).unwrap_or(u64::MAX))
     }
 
-    /// Tells the scheduler what has happened, and has done what it wants. Of [`Event::Lost`], [`Driver::lose`] tells.
+    /// Tells the scheduler what has happened, and has done what it wants. What came of orders, [`Driver::answer`] tells.
     pub(super) fn post(&self, events: Vec<Event>) {
         let mut books = lock(&self.books);
         self.step(&mut books, events);
@@ -175,16 +166,34 @@ impl Driver {
         self.alarm.set(books.schedule.wake_at().map(|at| self.began + Duration::from_micros(at.0)));
     }
 
-    /// A device is lost: what it held is gone, and whatever it was ordered is void. Does nothing if it was lost meanwhile
-    /// and `epoch` is over.
-    pub(super) fn lose(&self, device: DeviceId, gate: &Gate, epoch: u64, why: String) {
-        let mut current = gate.epoch();
-        if *current != epoch {
-            return;
+    /// Tells what came of a device's orders, unless these are void by now.
+    pub(super) fn answer(&self, device: DeviceId, epoch: u64, event: Event) {
+        let mut books = lock(&self.books);
+        if books.epoch(device) == epoch {
+            self.step(&mut books, vec![event]);
         }
-        *current += 1;
-        tracing::error!(device = self.name(device), %why, "device lost; its jobs go on elsewhere");
-        self.post(vec![Event::Lost { device, why }]);
+    }
+
+    /// A device is lost: what it held is gone, and whatever it was ordered is void. Returns its new epoch.
+    pub(super) fn lose(&self, device: DeviceId, epoch: u64, why: String) -> u64 {
+        let mut books = lock(&self.books);
+        if books.epoch(device) == epoch {
+            tracing::error!(device = self.name(device), %why, "device lost; its jobs go on from their tokens");
+            self.void(&mut books, device);
+            self.step(&mut books, vec![Event::Lost { device, why }]);
+        }
+        books.epoch(device)
+    }
+
+    /// Whatever a device was ordered so far is void, and nothing is there.
+    fn void(&self, books: &mut Books, device: DeviceId) {
+        if let Some(lane) = books.lanes.get_mut(usize::from(device.0)) {
+            lane.epoch += 1;
+        }
+        let models: Vec<_> = books.models.keys().copied().collect();
+        for model in models {
+            self.unloaded(books, device, model);
+        }
     }
 
     /// Queues a job. Whether its model is loaded, or it has begun at once: else it waits for the load.
@@ -196,7 +205,6 @@ impl Driver {
         let (job, model) = (request.id, spec.model);
         if let Some(standing) = books.models.get_mut(&model) {
             standing.waiting += 1;
-            standing.keep_alive = spec.keep_alive.unwrap_or(standing.keep_alive);
         }
         books.jobs.insert(job, Arc::clone(request));
         self.step(&mut books, vec![Event::Submitted { job, spec }]);
@@ -210,7 +218,7 @@ impl Driver {
     /// Nobody waits for a job any more, if it is not done.
     pub(super) fn cancel(&self, job: JobId) {
         let mut books = lock(&self.books);
-        if let Some(request) = books.take(job, self.time(Instant::now())) {
+        if let Some(request) = self.take(&mut books, job, self.time(Instant::now())) {
             request.abandon();
             self.step(&mut books, vec![Event::Cancelled(job)]);
         }
@@ -234,24 +242,6 @@ impl Driver {
             keep_alive: self.keep_alive,
         };
         lock(&self.books).models.insert(handle.id, standing);
-    }
-
-    /// Has a model loaded; the end that is returned hears when it is, or why it is not. `None` if it is loaded.
-    pub(super) fn warm(
-        &self,
-        model: ModelId,
-        keep_alive: Option<KeepAlive>,
-    ) -> Option<oneshot::Receiver<Result<(), ApiError>>> {
-        let mut books = lock(&self.books);
-        let standing = books.models.get_mut(&model)?;
-        standing.keep_alive = keep_alive.unwrap_or(standing.keep_alive);
-        let waits = standing.loaded.is_empty().then(oneshot::channel);
-        let done = waits.map(|(sender, done)| {
-            books.warming.push((model, sender));
-            done
-        });
-        self.step(&mut books, vec![Event::Warm { model, keep_alive }]);
-        done
     }
 
     /// The models in memory, by name.
@@ -303,9 +293,8 @@ impl Driver {
         lock(&self.books).records.of_request(request_id, &devices)
     }
 
-    /// What has to be looked at from time to time: the memory, and devices that do not come back.
+    /// What has to be looked at from time to time: the memory, and the day.
     pub(super) fn look_around(&self, is_new_day: bool) {
-        self.watch();
         let mut events = Vec::new();
         if is_new_day {
             events.push(Event::Midnight);
@@ -321,20 +310,6 @@ impl Driver {
     /// The scheduler's time has come, though nothing has happened.
     pub(super) fn wake(&self) {
         self.post(Vec::new());
-    }
-
-    /// Gives up devices whose step does not end.
-    fn watch(&self) {
-        let gates: Vec<_> = {
-            let books = lock(&self.books);
-            books.lanes.iter().map(|lane| Arc::clone(&lane.gate)).collect()
-        };
-        for (device, gate) in (0..).map(DeviceId).zip(gates) {
-            if let Some(epoch) = gate.hangs(self.hang_after) {
-                let why = format!("it has not ended a step for {:.0?}", self.hang_after);
-                self.lose(device, &gate, epoch, why);
-            }
-        }
     }
 
     /// What other programs take of the machine's memory, if that has changed: what is neither there for us nor ours.
@@ -356,7 +331,7 @@ impl Driver {
     fn note(&self, books: &mut Books, event: &Event, now: Time) {
         match event {
             Event::Loaded { device, model, bytes, took, .. } => {
-                books.loaded(*device, *model, bytes.clone(), now);
+                books.loaded(*device, *model, bytes.clone(), (now, self.keep_alive));
                 if let Some(standing) = books.models.get(model) {
                     let name = &standing.handle.info.name;
                     metrics::model_loaded(name, self.name(*device), *took);
@@ -364,22 +339,10 @@ impl Driver {
                     tracing::info!(model = name, device = self.name(*device), %memory, seconds = took.as_secs_f64(), "model loaded");
                 }
             }
-            Event::LoadFailed { model, why, .. } => {
-                books.warmed(*model, &Err(ApiError::new(ErrorKind::Conflict, why.clone())));
-            }
             Event::Unloaded { device, model } => self.unloaded(books, *device, *model),
-            Event::Lost { device, .. } => {
-                if let Some(lane) = books.lanes.get_mut(usize::from(device.0)) {
-                    lane.epoch += 1;
-                }
-                let models: Vec<_> = books.models.keys().copied().collect();
-                for model in models {
-                    self.unloaded(books, *device, model);
-                }
-            }
             Event::StepDone { report, .. } => {
                 for &job in &report.failed {
-                    books.take(job, now);
+                    self.take(books, job, now);
                 }
             }
             _ => {}
@@ -400,7 +363,11 @@ impl Driver {
     /// Has an action done: a message to a device or to a client.
     fn carry_out(&self, books: &mut Books, action: Action, now: Time) {
         match action {
-            Action::Probe(device) => self.order(books, device, Order::Probe),
+            Action::Probe(device) => {
+                // The scheduler may have given it up by itself, for it hung.
+                self.void(books, device);
+                self.order(books, device, Order::Probe);
+            }
             Action::Load { device, model, kv_tokens } => {
                 let Some(standing) = books.models.get(&model) else { return };
                 let handle = Arc::clone(&standing.handle);
@@ -416,7 +383,8 @@ impl Driver {
                 if request.begin(Instant::now()) {
                     books.began(model);
                 }
-                self.order(books, device, Order::Start { model, request });
+                let turn = request.next_turn();
+                self.order(books, device, Order::Start { model, request, turn });
             }
             Action::Step { device, model, slices } => {
                 self.order(books, device, Order::Step { model, slices });
@@ -424,12 +392,12 @@ impl Driver {
             Action::Move { job, model, from, to, .. } => {
                 let Some(lane) = books.lanes.get(usize::from(to.0)) else { return };
                 let (target, epoch) = (lane.orders.clone(), lane.epoch);
-                self.order(books, from, Order::Move { job, model, to, target, epoch });
+                self.order(books, from, Order::Move { job, model, target, epoch });
             }
             Action::Release { device, seq } => self.order(books, device, Order::Release(seq)),
             Action::Drop { device, job } => self.order(books, device, Order::Drop(job)),
             Action::Refuse { job, refusal } => {
-                if let Some(request) = books.take(job, now) {
+                if let Some(request) = self.take(books, job, now) {
                     request.refuse(refusal.into());
                 }
             }
@@ -442,7 +410,7 @@ impl Driver {
                 books.records.placed(&request, *decision);
             }
             Action::Finish { job, account } => {
-                if let Some(request) = books.take(job, now) {
+                if let Some(request) = self.take(books, job, now) {
                     books.records.finished(&request, &account);
                     request.finish(self.report(*account));
                 }
@@ -450,6 +418,26 @@ impl Driver {
             // The list of actions may grow; what nobody knows here, nobody here can do.
             other => tracing::error!(?other, "the scheduler wants what this driver does not know"),
         }
+    }
+
+    /// Takes a job out of the books: it is done, or nobody waits for it.
+    fn take(&self, books: &mut Books, job: JobId, now: Time) -> Option<Arc<Request>> {
+        let request = books.jobs.remove(&job)?;
+        if let Some(standing) = books.models.get_mut(&request.handle.id) {
+            match request.has_begun() {
+                true => standing.running = standing.running.saturating_sub(1),
+                false => standing.waiting = standing.waiting.saturating_sub(1),
+            }
+            standing.keep_alive = request.keep_alive.unwrap_or(standing.keep_alive);
+            standing.idle_since = now;
+            standing.report();
+        }
+        if request.has_wandered() {
+            for (device, _) in (0..).map(DeviceId).zip(&self.devices) {
+                self.order(books, device, Order::Drop(job));
+            }
+        }
+        Some(request)
     }
 
     fn order(&self, books: &Books, device: DeviceId, order: Order) {
@@ -477,18 +465,9 @@ impl Drop for Driver {
 }
 
 impl Books {
-    /// Takes a job out of the books: it is done, or nobody waits for it.
-    fn take(&mut self, job: JobId, now: Time) -> Option<Arc<Request>> {
-        let request = self.jobs.remove(&job)?;
-        if let Some(standing) = self.models.get_mut(&request.handle.id) {
-            match request.has_begun() {
-                true => standing.running = standing.running.saturating_sub(1),
-                false => standing.waiting = standing.waiting.saturating_sub(1),
-            }
-            standing.idle_since = now;
-            standing.report();
-        }
-        Some(request)
+    fn epoch(&self, device: DeviceId) -> u64 {
+        let lane = self.lanes.get(usize::from(device.0));
+        lane.map_or(0, |lane| lane.epoch)
     }
 
     /// A job of a model has begun.
@@ -501,21 +480,15 @@ impl Books {
     }
 
     /// A model is loaded: those who waited for that hear of it.
-    fn loaded(&mut self, device: DeviceId, model: ModelId, bytes: Vec<Bytes>, now: Time) {
+    fn loaded(&mut self, device: DeviceId, model: ModelId, bytes: Vec<Bytes>, (now, usual): (Time, KeepAlive)) {
         if let Some(standing) = self.models.get_mut(&model) {
             standing.loaded.insert(device, bytes);
             standing.idle_since = now;
+            standing.keep_alive = usual;
         }
         let at = Instant::now();
         for request in self.jobs.values().filter(|request| request.handle.id == model) {
             request.waited_for_load(at);
-        }
-        self.warmed(model, &Ok(()));
-    }
-
-    fn warmed(&mut self, model: ModelId, outcome: &Result<(), ApiError>) {
-        for (_, waits) in self.warming.extract_if(.., |(wanted, _)| *wanted == model) {
-            let _ = waits.send(outcome.clone());
         }
     }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use troika_base::Bytes;
@@ -16,7 +16,7 @@ use troika_engine::Model;
 use troika_scheduler::{DeviceId, Event, JobId, ModelId, SeqId, Slice, StepReport};
 
 use super::driver::Driver;
-use super::models::{Handle, lock};
+use super::models::Handle;
 use super::request::Request;
 use super::resident::{Resident, Seat, StepError};
 use crate::{ApiError, metrics};
@@ -37,6 +37,7 @@ pub(super) enum Order {
     Start {
         model: ModelId,
         request: Arc<Request>,
+        turn: u64,
     },
     /// Run a step.
     Step {
@@ -47,7 +48,6 @@ pub(super) enum Order {
     Move {
         job: JobId,
         model: ModelId,
-        to: DeviceId,
         target: Sender<Orders>,
         /// The other device's.
         epoch: u64,
@@ -64,45 +64,12 @@ pub(super) struct Orders {
     pub(super) order: Order,
 }
 
-/// How often a device was lost, and what it is busy with.
-///
-/// Whoever tells the scheduler what came of an order holds the epoch meanwhile, and whoever gives the device up ends it.
-/// So nothing is told of a device after its loss that was from before it.
-#[derive(Debug, Default)]
-pub(super) struct Gate {
-    epoch: Mutex<u64>,
-    /// Since when an order is carried out, and of which epoch it is.
-    busy: Mutex<Option<(Instant, u64)>>,
-}
-
-impl Gate {
-    /// Never taken by one who holds the driver's books.
-    pub(super) fn epoch(&self) -> MutexGuard<'_, u64> {
-        lock(&self.epoch)
-    }
-
-    fn begin(&self, epoch: u64) {
-        *lock(&self.busy) = Some((Instant::now(), epoch));
-    }
-
-    fn end(&self) {
-        *lock(&self.busy) = None;
-    }
-
-    /// The epoch of an order that has not ended after so long.
-    pub(super) fn hangs(&self, after: Duration) -> Option<u64> {
-        let busy = *lock(&self.busy);
-        busy.filter(|(since, _)| since.elapsed() > after).map(|(_, epoch)| epoch)
-    }
-}
-
 /// What a device's thread has.
 pub(super) struct Worker {
     id: DeviceId,
     name: String,
     device: Arc<dyn Device>,
     driver: Weak<Driver>,
-    gate: Arc<Gate>,
     epoch: u64,
     residents: BTreeMap<ModelId, Resident>,
 }
@@ -113,14 +80,12 @@ impl Worker {
         name: String,
         device: Arc<dyn Device>,
         driver: Weak<Driver>,
-        gate: Arc<Gate>,
     ) -> Self {
         Self {
             id,
             name,
             device,
             driver,
-            gate,
             epoch: 0,
             residents: BTreeMap::new(),
         }
@@ -137,9 +102,7 @@ impl Worker {
                 self.residents.clear();
                 self.epoch = epoch;
             }
-            self.gate.begin(epoch);
             let done = catch_unwind(AssertUnwindSafe(|| self.carry_out(order)));
-            self.gate.end();
             match done {
                 Ok(Ok(())) => {}
                 Ok(Err(why)) => self.lose(why),
@@ -152,16 +115,14 @@ impl Worker {
     fn lose(&mut self, why: String) {
         self.residents.clear();
         if let Some(driver) = self.driver.upgrade() {
-            driver.lose(self.id, &self.gate, self.epoch, why);
+            self.epoch = driver.lose(self.id, self.epoch, why);
         }
-        self.epoch = *self.gate.epoch();
     }
 
     /// Tells the scheduler what came of an order, unless the device was lost meanwhile.
     fn answer(&self, event: Event) {
-        let current = self.gate.epoch();
-        if let (true, Some(driver)) = (*current == self.epoch, self.driver.upgrade()) {
-            driver.post(vec![event]);
+        if let Some(driver) = self.driver.upgrade() {
+            driver.answer(self.id, self.epoch, event);
         }
     }
 
@@ -180,16 +141,15 @@ impl Worker {
                 let device = self.id;
                 self.answer(Event::Unloaded { device, model });
             }
-            Order::Start { model, request } => self.start(model, &request)?,
+            Order::Start { model, request, turn } => self.start(model, &request, turn)?,
             Order::Step { model, slices } => self.step(model, &slices)?,
             Order::Move { job, .. } => {
                 let why = "caches cannot be moved yet".to_owned();
                 self.answer(Event::MoveFailed { job, why });
             }
             Order::Release(seq) => {
-                let seats = self.residents.values_mut().filter_map(|r| r.seats.get_mut(&seq.job));
-                for seat in seats {
-                    seat.held.remove(&seq.choice);
+                for resident in self.residents.values_mut() {
+                    resident.release(seq);
                 }
             }
             Order::Drop(job) => {
@@ -229,14 +189,15 @@ impl Worker {
         found.ok_or_else(|| format!("an order for model {}, which is not here", model.0))
     }
 
-    fn start(&mut self, model: ModelId, request: &Arc<Request>) -> Result<(), String> {
+    fn start(&mut self, model: ModelId, request: &Arc<Request>, turn: u64) -> Result<(), String> {
+        let device = self.id;
         let resident = self.resident(model)?;
-        let held = resident.start(request);
+        let held = resident.start(request, turn);
         let event = Event::Started {
             job: request.id,
             held: u32::try_from(held).unwrap_or(u32::MAX),
             free_pages: resident.free_pages(),
-            device: self.id,
+            device,
         };
         self.answer(event);
         Ok(())
@@ -245,22 +206,16 @@ impl Worker {
     fn step(&mut self, model: ModelId, slices: &[Slice]) -> Result<(), String> {
         let start = Instant::now();
         let name = self.name.clone();
-        let gate = Arc::clone(&self.gate);
-        let (device, epoch) = (self.id, self.epoch);
+        let device = self.id;
         let resident = self.resident(model)?;
         let computed = resident.compute(slices);
-        // From here to the report, the device is not given up: what clients hear is what the scheduler hears.
-        let current = gate.epoch();
-        if *current != epoch {
-            return Ok(());
-        }
         let mut said = Said::default();
         match computed {
             Ok(outputs) => said.hand_out(resident, slices, &outputs)?,
             Err(StepError::OutOfPages) if is_alone(resident, slices) => said.cut_off(resident, slices),
             Err(StepError::OutOfPages) => {
                 let free_pages = resident.free_pages();
-                self.post(Event::OutOfPages { device, free_pages });
+                self.answer(Event::OutOfPages { device, free_pages });
                 return Ok(());
             }
             Err(StepError::Failed(why)) => return Err(why),
@@ -275,15 +230,8 @@ impl Worker {
             failed: said.failed,
             free_pages,
         };
-        self.post(Event::StepDone { device, report });
+        self.answer(Event::StepDone { device, report });
         Ok(())
-    }
-
-    /// As [`Worker::answer`], for one who holds the epoch.
-    fn post(&self, event: Event) {
-        if let Some(driver) = self.driver.upgrade() {
-            driver.post(vec![event]);
-        }
     }
 }
 
@@ -382,7 +330,14 @@ fn speak(
     logits: &[f32],
 ) -> Result<Vec<(u32, bool)>, ApiError> {
     let request = Arc::clone(&seat.request);
-    let spoken = catch_unwind(AssertUnwindSafe(|| request.speak(choice, logits)));
+    let held = seat.held.get(&choice).map_or(0, |held| held.tokens().len());
+    if !request.is_read_by(held) {
+        // The scheduler counts otherwise than the cache.
+        tracing::error!(model = request.handle.info.name, held, "an answer was asked of half a prompt");
+        return Err(ApiError::internal());
+    }
+    let turn = seat.turn;
+    let spoken = catch_unwind(AssertUnwindSafe(|| request.speak(turn, choice, held, logits)));
     let spoken = match spoken {
         Ok(spoken) => spoken.map_err(|error| ApiError::invalid(error.to_string()))?,
         Err(_) => {

@@ -11,7 +11,7 @@ use troika_engine::{Error, Model};
 use troika_scheduler::{DeviceId, Event};
 
 use super::driver::Driver;
-use super::lane::{Gate, Order, Orders};
+use super::lane::{Order, Orders};
 use super::models::{Handle, does_not_load};
 
 /// A model to load.
@@ -27,7 +27,6 @@ pub(super) struct Loader {
     pub(super) id: DeviceId,
     pub(super) device: Arc<dyn Device>,
     pub(super) driver: Weak<Driver>,
-    pub(super) gate: Arc<Gate>,
     pub(super) lane: Sender<Orders>,
 }
 
@@ -35,9 +34,7 @@ impl Loader {
     /// Runs until the driver is gone.
     pub(super) fn run(self, inbox: &Receiver<LoadOrder>) {
         while let Ok(order) = inbox.recv() {
-            if *self.gate.epoch() == order.epoch {
-                self.bring(&order);
-            }
+            self.bring(&order);
         }
     }
 
@@ -65,15 +62,14 @@ impl Loader {
                 (does_not_load(name, &panic).message, true)
             }
         };
-        let current = self.gate.epoch();
-        if let (true, Some(driver)) = (*current == order.epoch, self.driver.upgrade()) {
+        if let Some(driver) = self.driver.upgrade() {
             let event = Event::LoadFailed {
                 device: self.id,
                 model: order.handle.id,
                 why,
                 is_final,
             };
-            driver.post(vec![event]);
+            driver.answer(self.id, order.epoch, event);
         }
     }
 

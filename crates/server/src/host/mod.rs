@@ -25,12 +25,12 @@ mod tests;
 
 use std::sync::mpsc::channel;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
-use troika_base::{Bytes, DeviceKind, DeviceProfile};
+use troika_base::{DeviceKind, DeviceProfile, TokenId};
 use troika_device::{Device, PAGE_TOKENS};
 use troika_library::{Entry, Library, Manifest};
 use troika_scheduler::{
@@ -43,22 +43,17 @@ use crate::job::{
     Caller, ChatPrompt, EmbedJob, Embedded, Job, KeepAlive, LoadedModel, ModelInfo, Prompt, Report,
     Wishes,
 };
-use crate::{Answer, ApiError, Backend, ErrorKind, ModelDetails, wishes};
+use crate::{Answer, ApiError, Backend, ModelDetails, wishes};
 use clock::Alarm;
 use driver::{Driver, Lane, Machine};
 use facts::Context;
 use info::{details, from_library, info};
-use lane::{Gate, Worker};
+use lane::Worker;
 use loader::Loader;
 use models::{Handle, Models};
 use request::{Asked, Client, Embedding, Request};
 
 pub use devices::{HostDevice, ram};
-
-/// When to come again for a model that found no place.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
-/// How long it is waited until a model is loaded that nobody has a job for.
-const WARM_PATIENCE: Duration = Duration::from_secs(600);
 
 /// What a [`Host`] may do.
 #[derive(Clone, Debug)]
@@ -67,8 +62,6 @@ pub struct HostSettings {
     pub n_ctx: Option<usize>,
     /// Tokens that each model's KV cache holds, over all sequences; what seems sensible and fits if absent.
     pub kv_tokens: Option<usize>,
-    /// A step that takes longer than this is taken for one that never ends, and its device for lost.
-    pub hang_after: Duration,
     /// What the scheduler may do. Its pages are as long as the engine's, whatever it says here.
     pub scheduler: troika_scheduler::Settings,
 }
@@ -78,7 +71,6 @@ impl Default for HostSettings {
         Self {
             n_ctx: None,
             kv_tokens: None,
-            hang_after: Duration::from_secs(5 * 60),
             scheduler: troika_scheduler::Settings::default(),
         }
     }
@@ -137,7 +129,6 @@ impl Host {
             pools,
             schedule,
             keep_alive: settings.scheduler.keep_alive,
-            hang_after: settings.hang_after,
         };
         let driver = Arc::new(Driver::new(machine, Arc::clone(&alarm)));
         for (index, device) in (0..).zip(driver.devices()) {
@@ -207,6 +198,7 @@ impl Host {
                 namespace: namespace(&caller),
                 request_id: job.wishes.request_id,
                 arrived,
+                keep_alive: job.keep_alive.map(Into::into),
             };
             let client = Client::Stream {
                 style: Box::new(style),
@@ -216,7 +208,7 @@ impl Host {
                 n: asked.answers.unwrap_or(1),
                 max_tokens: room(max_tokens, n_ctx, asked.tokens.len()),
             };
-            queue(&driver, (handle, asked, client), &order, work, job.keep_alive)
+            queue(&driver, (handle, asked, client), &order, work)
         };
         let queued = self.aside(queue).await?;
         let answer = answer.guarded(queued.guard);
@@ -279,10 +271,11 @@ impl Host {
                     namespace: namespace(&caller),
                     request_id: request_id.clone(),
                     arrived,
+                    keep_alive: keep_alive.map(Into::into),
                 };
                 let work = troika_scheduler::Work::Embed;
                 let job = (Arc::clone(&handle), asked, Client::Vector(vector));
-                pending.push((queue(&driver, job, &order, work, keep_alive)?, done));
+                pending.push((queue(&driver, job, &order, work)?, done));
             }
             Ok(pending)
         };
@@ -305,18 +298,22 @@ impl Host {
 
     async fn warm(&self, model: String, keep_alive: Option<KeepAlive>) -> Result<(), ApiError> {
         let handle = self.open(model).await?;
-        let Some(done) = self.driver.warm(handle.id, keep_alive.map(Into::into)) else {
-            return Ok(());
+        let order = self.order(&Wishes::default(), &Caller::default(), Class::Interactive, Instant::now())?;
+        let (loaded, done) = oneshot::channel();
+        let asked = Asked {
+            // The scheduler counts one token for it, which nobody reads.
+            tokens: vec![TokenId(0)],
+            answers: None,
+            n_ctx: handle.n_ctx,
+            namespace: String::new(),
+            request_id: String::new(),
+            arrived: Instant::now(),
+            keep_alive: keep_alive.map(Into::into),
         };
-        let done = tokio::time::timeout(WARM_PATIENCE, done).await;
-        done.ok().and_then(Result::ok).unwrap_or_else(|| {
-            let retry_after = RETRY_AFTER;
-            let message = format!(
-                "no device has room for model `{}`; wait until other models are idle, or unload one",
-                handle.info.name
-            );
-            Err(ApiError::new(ErrorKind::Unavailable { retry_after }, message))
-        })
+        let work = troika_scheduler::Work::Load;
+        let job = (handle, asked, Client::Load(loaded));
+        let _queued = queue(&self.driver, job, &order, work)?;
+        done.await.unwrap_or_else(|_| Err(ApiError::internal()))
     }
 }
 
@@ -400,7 +397,6 @@ fn queue(
     (handle, asked, client): (Arc<Handle>, Asked, Client),
     order: &Ordered,
     work: troika_scheduler::Work,
-    keep_alive: Option<KeepAlive>,
 ) -> Result<Queued, ApiError> {
     let job = driver.new_job();
     let spec = JobSpec {
@@ -411,7 +407,7 @@ fn queue(
         work,
         deadline: order.deadline,
         require_device: order.device,
-        keep_alive: keep_alive.map(Into::into),
+        keep_alive: asked.keep_alive,
     };
     let (request, settled) = Request::new(job, handle, asked, client);
     let is_loaded = driver.submit(&Arc::new(request), spec)?;
@@ -433,20 +429,17 @@ fn room(max_tokens: Option<usize>, n_ctx: usize, n_prompt: usize) -> u32 {
 fn lane(id: DeviceId, device: &HostDevice, driver: &Arc<Driver>) -> std::io::Result<Lane> {
     let (orders, inbox) = channel();
     let (loads, to_load) = channel();
-    let gate = Arc::new(Gate::default());
     let name = device.facts.name.clone();
     let worker = Worker::new(
         id,
         name.clone(),
         Arc::clone(&device.device),
         Arc::downgrade(driver),
-        Arc::clone(&gate),
     );
     let loader = Loader {
         id,
         device: Arc::clone(&device.device),
         driver: Arc::downgrade(driver),
-        gate: Arc::clone(&gate),
         lane: orders.clone(),
     };
     let thread = |role: &str| std::thread::Builder::new().name(format!("troika-{role}{name}"));
@@ -455,7 +448,6 @@ fn lane(id: DeviceId, device: &HostDevice, driver: &Arc<Driver>) -> std::io::Res
     Ok(Lane {
         orders,
         loads,
-        gate,
         epoch: 0,
     })
 }

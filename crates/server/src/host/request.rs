@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use troika_base::TokenId;
 use troika_engine::Error;
-use troika_scheduler::JobId;
+use troika_scheduler::{JobId, KeepAlive};
 
 use super::models::{Handle, lock};
 use super::voice::{Style, Voice};
@@ -23,7 +23,7 @@ pub(super) struct Request {
     pub(super) handle: Arc<Handle>,
     /// The prompt, at least one token and fewer than `n_ctx`.
     pub(super) tokens: Vec<TokenId>,
-    /// Answers that are wanted; `None` for a vector.
+    /// Answers that are wanted; `None` where none is.
     pub(super) answers: Option<u32>,
     /// Tokens of prompt and answer at most.
     pub(super) n_ctx: usize,
@@ -33,6 +33,8 @@ pub(super) struct Request {
     pub(super) request_id: String,
     /// When the request came.
     pub(super) arrived: Instant,
+    /// How long the model stays loaded afterwards; its usual time if absent.
+    pub(super) keep_alive: Option<KeepAlive>,
     progress: Mutex<Progress>,
 }
 
@@ -47,6 +49,8 @@ pub(super) enum Client {
     },
     /// Waits for one vector of length 1.
     Vector(oneshot::Sender<Result<Embedding, ApiError>>),
+    /// Wants the model in memory, and nothing else.
+    Load(oneshot::Sender<Result<(), ApiError>>),
 }
 
 /// A vector and what it took.
@@ -66,6 +70,8 @@ struct Progress {
     /// The answers, once the prompt is read.
     writing: Vec<Writing>,
     vector: Option<Vec<f32>>,
+    /// Counts the times that it was given to a device: only the last one may write.
+    turn: u64,
     usage: Usage,
     begun: Option<Instant>,
     first_token: Option<Instant>,
@@ -87,6 +93,7 @@ pub(super) struct Asked {
     pub(super) namespace: String,
     pub(super) request_id: String,
     pub(super) arrived: Instant,
+    pub(super) keep_alive: Option<KeepAlive>,
 }
 
 impl Request {
@@ -109,6 +116,7 @@ impl Request {
             settled: Some(settled),
             writing: Vec::new(),
             vector: None,
+            turn: 0,
             usage,
             begun: None,
             first_token: None,
@@ -122,6 +130,7 @@ impl Request {
             namespace: asked.namespace,
             request_id: asked.request_id,
             arrived: asked.arrived,
+            keep_alive: asked.keep_alive,
             progress,
         };
         (request, when_settled)
@@ -132,17 +141,37 @@ impl Request {
         self.answers.is_none()
     }
 
-    /// The sequences that go on: the prompt alone, or the answers that have not ended.
-    pub(super) fn open(&self) -> Vec<u32> {
+    /// Whether `held` tokens are at least its prompt.
+    pub(super) fn is_read_by(&self, held: usize) -> bool {
+        held >= self.tokens.len()
+    }
+
+    /// Its sequences: the prompt alone, or all answers.
+    pub(super) fn choices(&self) -> std::ops::Range<u32> {
         let progress = lock(&self.progress);
-        match progress.writing.is_empty() {
-            true => vec![0],
-            false => {
-                let answers = (0..).zip(&progress.writing);
-                let open = answers.filter(|(_, answer)| !answer.ended);
-                open.map(|(choice, _)| choice).collect()
-            }
+        0..u32::try_from(progress.writing.len()).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// It is given to a device; who had it before, has it no more.
+    pub(super) fn next_turn(&self) -> u64 {
+        let mut progress = lock(&self.progress);
+        progress.turn += 1;
+        progress.turn
+    }
+
+    /// It goes from one device to another. The turn of the other one, or `None` if it is not the first one's any more.
+    pub(super) fn hand_over(&self, turn: u64) -> Option<u64> {
+        let mut progress = lock(&self.progress);
+        if progress.turn != turn || progress.client.is_none() {
+            return None;
         }
+        progress.turn += 1;
+        Some(progress.turn)
+    }
+
+    /// Whether it was given to more than one device, or to one more than once.
+    pub(super) fn has_wandered(&self) -> bool {
+        lock(&self.progress).turn > 1
     }
 
     /// The known tokens of a sequence.
@@ -200,25 +229,35 @@ impl Request {
         }
     }
 
-    /// The token that follows a sequence; after a prompt, the first ones of all answers. Returns the sequences that wrote,
-    /// each with whether it has ended.
+    /// The token that follows the first `held` known ones of a sequence; after a prompt, the first ones of all answers.
+    /// Returns the sequences that wrote, each with whether it has ended; none if the job is another device's by now.
+    ///
+    /// A device may have written more than the scheduler heard of before it was given up. Whoever goes on from what the
+    /// scheduler knows finds these tokens here, and none is written twice.
     ///
     /// # Errors
     /// If an answer cannot go on; the job cannot, then.
     pub(super) fn speak(
         &self,
+        turn: u64,
         choice: u32,
+        held: usize,
         logits: &[f32],
     ) -> Result<Vec<(u32, bool)>, Error> {
         let mut progress = lock(&self.progress);
         let progress = &mut *progress;
-        if !progress.writing.is_empty() {
-            let ended = self.speak_one(progress, choice, logits)?;
-            return Ok(vec![(choice, ended)]);
+        if progress.turn != turn {
+            return Ok(Vec::new());
         }
-        self.begin_answers(progress)?;
-        let all = 0..self.answers.unwrap_or(0);
-        let spoken = all.map(|choice| Ok((choice, self.speak_one(progress, choice, logits)?)));
+        if progress.writing.is_empty() {
+            self.begin_answers(progress)?;
+        }
+        let at = held - self.tokens.len();
+        let answers = match at {
+            0 => 0..self.answers.unwrap_or(0),
+            _ => choice..choice + 1,
+        };
+        let spoken = answers.map(|choice| Ok((choice, self.speak_one(progress, choice, at, logits)?)));
         spoken.collect()
     }
 
@@ -252,12 +291,16 @@ impl Request {
         &self,
         progress: &mut Progress,
         choice: u32,
+        at: usize,
         logits: &[f32],
     ) -> Result<bool, Error> {
         let Some(answer) = progress.writing.get_mut(choice as usize) else {
             // Its client left before the answers parted.
             return Ok(true);
         };
+        if at < answer.written.len() || answer.ended {
+            return Ok(answer.ended && at + 1 >= answer.written.len());
+        }
         // The token that comes has a place, and so has to have the one after it.
         let room = self.tokens.len() + answer.written.len() + 1 < self.n_ctx;
         let spoken = answer.voice.speak(logits, room)?;
@@ -313,6 +356,7 @@ impl Request {
                 let vector = progress.vector.take().ok_or_else(ApiError::internal);
                 drop(waits.send(vector.map(|vector| Embedding { vector, usage })));
             }
+            Some(Client::Load(waits)) => drop(waits.send(Ok(()))),
             None => {}
         }
     }
@@ -323,6 +367,7 @@ impl Request {
         match progress.client.take() {
             Some(Client::Stream { events, .. }) => drop(events.send(Err(error))),
             Some(Client::Vector(waits)) => drop(waits.send(Err(error))),
+            Some(Client::Load(waits)) => drop(waits.send(Err(error))),
             None => {}
         }
         progress.settle();

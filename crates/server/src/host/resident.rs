@@ -6,7 +6,7 @@ use std::sync::Arc;
 use troika_base::TokenId;
 use troika_device::{Output, Outputs, PAGE_TOKENS};
 use troika_engine::{Error, Model, Pooler, PrefixCache, Sequence, Step};
-use troika_scheduler::{JobId, Slice};
+use troika_scheduler::{JobId, SeqId, Slice};
 
 use super::models::Handle;
 use super::request::Request;
@@ -23,8 +23,10 @@ pub(super) struct Resident {
 /// A job on a device.
 pub(super) struct Seat {
     pub(super) request: Arc<Request>,
-    /// What is in the cache of its sequences; a sequence that is not listed has to be started first.
+    /// What is in the cache of its sequences. One that is not listed has let go of it.
     pub(super) held: BTreeMap<u32, Sequence>,
+    /// By which it is this device's.
+    pub(super) turn: u64,
     pooler: Option<Pooler>,
 }
 
@@ -60,36 +62,44 @@ impl Resident {
         u32::try_from(self.model.n_ctx() / PAGE_TOKENS).unwrap_or(u32::MAX)
     }
 
-    /// Gives the sequences of a job that are not here what the cache has of their tokens. Returns how many tokens that is,
-    /// the same for all of them.
-    pub(super) fn start(&mut self, request: &Arc<Request>) -> usize {
-        let pooling = self.model.pooling();
-        let seat = self.seats.entry(request.id).or_insert_with(|| Seat {
+    /// Gives the sequences of a job what the cache has of their tokens. Returns how many tokens that is, the same for all of
+    /// them.
+    pub(super) fn start(&mut self, request: &Arc<Request>, turn: u64) -> usize {
+        let mut seat = Seat {
             request: Arc::clone(request),
             held: BTreeMap::new(),
+            turn,
             pooler: None,
-        });
-        let absent = request.open().into_iter();
-        let absent = absent.filter(|choice| !seat.held.contains_key(choice));
+        };
         if request.is_embedding() {
             // A vector is made of every token's state, and the cache has none of these: all of it is read here.
-            seat.pooler = Some(Pooler::new(pooling));
-            seat.held.insert(0, Sequence::default());
-            return 0;
+            seat.pooler = Some(Pooler::new(self.model.pooling()));
+        } else {
+            for choice in request.choices() {
+                let known = request.known(choice);
+                let found = self.prefixes.lookup(&request.namespace, &known);
+                seat.held.insert(choice, found);
+            }
         }
-        let found = absent.map(|choice| {
-            let known = request.known(choice);
-            (choice, self.prefixes.lookup(&request.namespace, &known))
-        });
-        let found: Vec<_> = found.collect();
-        let held = found.iter().map(|(_, sequence)| sequence.tokens().len());
+        let held = seat.held.values().map(|sequence| sequence.tokens().len());
         let held = held.min().unwrap_or(0);
-        for (choice, mut sequence) in found {
+        for sequence in seat.held.values_mut() {
             sequence.truncate(held);
-            seat.held.insert(choice, sequence);
         }
         request.found(held);
+        self.seats.insert(request.id, seat);
         held
+    }
+
+    /// A sequence lets go of its cache; it is read again from its tokens later.
+    pub(super) fn release(&mut self, seq: SeqId) {
+        let pooling = self.model.pooling();
+        if let Some(seat) = self.seats.get_mut(&seq.job) {
+            seat.held.remove(&seq.choice);
+            if let Some(pooler) = &mut seat.pooler {
+                *pooler = Pooler::new(pooling);
+            }
+        }
     }
 
     /// The forward pass over these slices.
@@ -101,13 +111,11 @@ impl Resident {
         for slice in slices {
             drawn.push(self.draw(slice)?);
         }
-        let growth = slices.iter().map(|slice| {
-            let held = &self.seats[&slice.seq.job].held[&slice.seq.choice];
-            (held, slice.n_tok as usize)
-        });
+        let mut held: Vec<_> = slices.iter().map(|slice| self.take(slice)).collect();
+        let growth = held.iter().zip(slices);
+        let growth = growth.map(|(held, slice)| (held, slice.n_tok as usize));
         let wanted = self.model.pages_wanted(growth);
         self.prefixes.evict(wanted.saturating_sub(self.model.n_page_free()));
-        let mut held: Vec<_> = slices.iter().map(|slice| self.take(slice)).collect();
         let steps = held.iter_mut().zip(&drawn).map(|(sequence, (tokens, output))| Step {
             sequence,
             tokens,
@@ -132,8 +140,8 @@ impl Resident {
             StepError::Failed(why)
         };
         let seat = self.seats.get(&slice.seq.job).ok_or_else(amiss)?;
-        let held = seat.held.get(&slice.seq.choice).ok_or_else(amiss)?;
-        let (first, n_tok) = (held.tokens().len(), slice.n_tok as usize);
+        let held = seat.held.get(&slice.seq.choice);
+        let (first, n_tok) = (held.map_or(0, |held| held.tokens().len()), slice.n_tok as usize);
         let tokens = seat.request.pending(slice.seq.choice, first, n_tok);
         Ok((tokens.filter(|tokens| !tokens.is_empty()).ok_or_else(amiss)?, seat.output(slice)))
     }
