@@ -111,17 +111,38 @@ impl Batcher {
     }
 
     /// Sequences of at least this class that run.
-    pub(crate) fn n_running_from(&self, class: Class) -> usize {
+    pub fn n_running_from(&self, class: Class) -> usize {
         let from = self.running.iter().filter(|s| s.class >= class);
         from.count()
     }
 
-    /// Whether a sequence that knows so much can run too, if `free` pages are free.
-    pub fn admits(&self, known: u32, free: u32) -> bool {
+    /// Whether a sequence of a class that knows so much can run too, if `free` pages are free. Lower classes are not in its
+    /// way: they give up their pages for it.
+    pub fn admits(&self, class: Class, known: u32, free: u32) -> bool {
+        let peers = self.n_running_from(class);
         // Those that run may each need a page before this one ends; alone, a sequence runs in any case.
-        let reserve = self.running.len() as u32;
-        let fits = self.pages(known + 1) + reserve + self.owed() <= free;
-        self.running.is_empty() || (fits && self.running.len() < self.limits.running)
+        let lower = self.running.iter().filter(|s| s.class < class);
+        let free = free + lower.map(|s| self.pages(s.held)).sum::<u32>();
+        let fits = self.pages(known + 1) + peers as u32 + self.owed(class) <= free;
+        peers == 0 || (fits && peers < self.limits.running)
+    }
+
+    /// Tokens of prompts of at least this class that are not read yet.
+    pub(crate) fn unread_from(&self, class: Class) -> u32 {
+        let reading = self
+            .running
+            .iter()
+            .filter(|s| s.class >= class && s.reads());
+        reading.map(Sequence::pending).sum()
+    }
+
+    /// What a step of all sequences of at least this class has to do once they write.
+    pub(crate) fn cycle_from(&self, class: Class) -> Load {
+        let from = self.running.iter().filter(|s| s.class >= class);
+        from.fold(Load::default(), |sum, s| Load {
+            tokens: sum.tokens + 1,
+            past: sum.past + u64::from(s.known),
+        })
     }
 
     /// Lets a sequence run that knows so much and has the first `held` of it in the cache.
@@ -150,8 +171,8 @@ impl Batcher {
         self.running.push(fork);
     }
 
-    /// The youngest sequence of the lowest class below `below` gives up its pages; without `below`, of any class, unless it
-    /// is the only one. It does not run any more.
+    /// The youngest sequence of the lowest class gives up its pages, unless it is the only one: it starts over with all it
+    /// knows when it is admitted again. With `below`, only one of a lower class than that.
     pub fn preempt(&mut self, below: Option<Class>) -> Option<SeqId> {
         self.give_way(below).map(|gone| gone.id)
     }
@@ -164,6 +185,12 @@ impl Batcher {
         let lowest = self.running.iter().filter(may).map(|s| s.class).min()?;
         let youngest = self.running.iter().rposition(|s| s.class == lowest)?;
         Some(self.running.remove(youngest))
+    }
+
+    /// Pages that have to be given up by lower classes before a sequence of this class can run that knows so much.
+    pub(crate) fn lacks(&self, class: Class, known: u32, free: u32) -> u32 {
+        let peers = self.n_running_from(class) as u32;
+        (self.pages(known + 1) + peers + self.owed(class)).saturating_sub(free)
     }
 
     /// Takes note that a slice was computed.
@@ -191,7 +218,7 @@ impl Batcher {
     }
 
     /// What is known and held of a sequence.
-    pub(crate) fn progress(&self, id: SeqId) -> Option<(u32, u32)> {
+    pub fn progress(&self, id: SeqId) -> Option<(u32, u32)> {
         self.find(id).map(|s| (s.known, s.held))
     }
 
@@ -227,10 +254,11 @@ impl Batcher {
         n_tok.div_ceil(self.limits.page_tokens)
     }
 
-    /// Pages that those who are reading will still need for what they know.
-    fn owed(&self) -> u32 {
-        let owed = |s: &Sequence| self.pages(s.known + 1) - self.pages(s.held);
-        self.running.iter().map(owed).sum()
+    /// Pages that those of at least this class who are reading will still need for what they know.
+    fn owed(&self, class: Class) -> u32 {
+        let from = self.running.iter().filter(|s| s.class >= class);
+        from.map(|s| self.pages(s.known + 1) - self.pages(s.held))
+            .sum()
     }
 }
 

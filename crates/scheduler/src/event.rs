@@ -23,13 +23,6 @@ pub enum Event {
     ModelKnown(ModelFacts),
     /// A model cannot be asked for any more. Its jobs are done to their ends.
     ModelForgotten(ModelId),
-    /// Bring a model into memory before anybody asks for it.
-    Warm {
-        /// Which.
-        model: ModelId,
-        /// How long it stays, if that is not the usual time.
-        keep_alive: Option<crate::KeepAlive>,
-    },
     /// Let a model go as soon as nobody uses it.
     Cool(ModelId),
     /// A job has come.

@@ -183,6 +183,11 @@ impl Correction {
         }
     }
 
+    /// True over estimated time: of steps that wait for memory, and for arithmetic.
+    pub fn factors(&self) -> [f64; 2] {
+        [self.memory.exp(), self.compute.exp()]
+    }
+
     /// Steps that were learned from.
     pub fn steps(&self) -> u64 {
         self.steps

@@ -56,6 +56,8 @@ pub enum Work {
     },
     /// It becomes a vector.
     Embed,
+    /// Nothing: its model is brought to where such jobs would go, and the job is done. It has one token, which is not read.
+    Load,
 }
 
 /// A job.

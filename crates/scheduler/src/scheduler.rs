@@ -1,9 +1,33 @@
 //! The state machine: events in, actions out.
+//!
+//! A step takes in what has happened (`events`), looks after devices and memory (`health`, `memory`), gives waiting jobs
+//! their places (`placing`), moves those that would be better off elsewhere (`moves`), and gives every idle device its next
+//! step (`steps`). Nothing here looks at a clock, and all that has an order has the same one every time.
 
-use crate::event::{Action, Event};
-use crate::facts::{DeviceFacts, PoolFacts};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::event::{Action, Event, Refusal};
+use crate::facts::{DeviceFacts, ModelFacts, PoolFacts, Power};
+use crate::fleet::Device;
+use crate::job::{DeviceId, JobId, ModelId};
+use crate::ledger::Ledger;
+use crate::live::{Job, Place};
+use crate::queue::Queues;
 use crate::snapshot::Snapshot;
-use crate::{Settings, Time};
+use crate::{Class, Settings, Time};
+
+mod events;
+mod health;
+mod jobs;
+mod memory;
+mod moves;
+mod placing;
+mod steps;
+mod view;
+
+#[cfg(test)]
+mod tests;
 
 /// Decides which job runs where and when. The one in earnest is [`Scheduler`]; a simulation has others to compare it with.
 pub trait Schedule {
@@ -17,44 +41,157 @@ pub trait Schedule {
     fn snapshot(&self) -> Snapshot;
 }
 
+/// A model that can be asked for.
+#[derive(Clone, Debug)]
+struct Model {
+    facts: ModelFacts,
+    /// Nobody can ask for it any more.
+    is_forgotten: bool,
+    /// Loads that failed, until when they are not tried again, and why.
+    failed: BTreeMap<DeviceId, (Time, String)>,
+    /// Tokens that its answers have, by class, as far as is known.
+    typical: [Option<f64>; 4],
+    /// Seconds that were lost so far because it was not loaded on a device.
+    regret: BTreeMap<DeviceId, f64>,
+}
+
 /// Places every job: one scheduler over all devices and models.
 #[derive(Debug)]
 pub struct Scheduler {
     settings: Settings,
-    devices: Vec<DeviceFacts>,
-    pools: Vec<PoolFacts>,
+    now: Time,
+    devices: Vec<Device>,
+    /// For each device, those that cannot work while it does.
+    conflicts: Vec<Vec<DeviceId>>,
+    ledger: Ledger,
+    models: BTreeMap<ModelId, Model>,
+    jobs: BTreeMap<JobId, Job>,
+    queues: Queues,
+    /// Deadlines of jobs; of some that do not wait any more, too.
+    deadlines: BTreeSet<(Time, JobId)>,
+    power: Power,
+    /// Joules spent since midnight.
+    spent: f64,
+    actions: Vec<Action>,
 }
 
+/// While jobs wait, it is looked anew how long they have, and whether memory has come free.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
 impl Scheduler {
-    /// Over these devices and pools, none of which is offered before it has answered a probe.
+    /// Over these devices and pools. No device is offered before it has answered a probe.
     pub fn new(settings: Settings, devices: Vec<DeviceFacts>, pools: Vec<PoolFacts>) -> Self {
+        let conflicts = conflicts(&devices);
         Self {
             settings,
-            devices,
-            pools,
+            now: Time::default(),
+            devices: devices.into_iter().map(Device::new).collect(),
+            conflicts,
+            ledger: Ledger::new(pools),
+            models: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            queues: Queues::default(),
+            deadlines: BTreeSet::new(),
+            power: Power::default(),
+            spent: 0.0,
+            actions: Vec::new(),
         }
+    }
+
+    fn device(&self, id: DeviceId) -> &Device {
+        &self.devices[usize::from(id.0)]
+    }
+
+    fn device_mut(&mut self, id: DeviceId) -> &mut Device {
+        &mut self.devices[usize::from(id.0)]
+    }
+
+    fn ids(&self) -> impl Iterator<Item = DeviceId> + use<> {
+        (0..self.devices.len()).map(|id| DeviceId(id as u16))
+    }
+
+    fn refuse(&mut self, job: JobId, refusal: Refusal) {
+        self.actions.push(Action::Refuse { job, refusal });
+    }
+
+    /// Whether a job waits in the queue of this class.
+    fn waits(jobs: &BTreeMap<JobId, Job>, id: JobId) -> bool {
+        jobs.get(&id).is_some_and(|job| job.place == Place::Queued)
+    }
+
+    /// Whether jobs of a class are held back for want of power.
+    fn is_held(&self, class: Class) -> bool {
+        if class >= Class::Agent {
+            return false;
+        }
+        let is_spent = self.budget_is_spent();
+        match self.power {
+            Power::Mains => is_spent,
+            Power::Battery { percent } => {
+                let saves = self.settings.policy.goal == crate::Goal::Battery;
+                is_spent || saves || percent < BATTERY_LOW
+            }
+        }
+    }
+
+    fn budget_is_spent(&self) -> bool {
+        let budget = self.settings.budget_wh;
+        budget.is_some_and(|watt_hours| self.spent >= watt_hours * 3600.0)
     }
 }
 
+/// Below so many percent, what nobody waits for waits for the mains under every policy.
+const BATTERY_LOW: f64 = 20.0;
+
 impl Schedule for Scheduler {
-    fn step(&mut self, _now: Time, _events: Vec<Event>) -> Vec<Action> {
-        Vec::new()
+    fn step(&mut self, now: Time, events: Vec<Event>) -> Vec<Action> {
+        self.now = self.now.max(now);
+        for event in events {
+            self.take_in(event);
+        }
+        self.look_after_devices();
+        self.drop_late();
+        self.place_all();
+        self.move_some();
+        self.tidy_memory();
+        self.dispatch();
+        std::mem::take(&mut self.actions)
     }
 
     fn wake_at(&self) -> Option<Time> {
-        None
+        let hung = self
+            .devices
+            .iter()
+            .filter_map(|device| device.step.as_ref());
+        let hung = hung.map(|step| step.hangs);
+        let retry = self.devices.iter().filter_map(Device::wake_at);
+        let late = self.deadlines.first().map(|&(at, _)| at);
+        let waiting = self.queues.n_all() > 0;
+        let look = waiting.then(|| self.now + LOOK_EVERY);
+        hung.chain(retry)
+            .chain(late)
+            .chain(look)
+            .chain(self.expires_at())
+            .min()
     }
 
     fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            at: Time::default(),
-            policy: self.settings.policy,
-            power: crate::Power::default(),
-            devices: Vec::new(),
-            pools: Vec::new(),
-            queues: Vec::new(),
-            jobs: Vec::new(),
-            budget: None,
-        }
+        self.view()
     }
+}
+
+/// For each device, those that share a part with it.
+fn conflicts(devices: &[DeviceFacts]) -> Vec<Vec<DeviceId>> {
+    let parts = |at: usize| match devices[at].parts.is_empty() {
+        true => vec![DeviceId(at as u16)],
+        false => devices[at].parts.clone(),
+    };
+    let meet = |a: usize, b: usize| parts(a).iter().any(|part| parts(b).contains(part));
+    let others = |a: usize| (0..devices.len()).filter(move |&b| a != b);
+    (0..devices.len())
+        .map(|a| {
+            let met = others(a).filter(|&b| meet(a, b));
+            met.map(|b| DeviceId(b as u16)).collect()
+        })
+        .collect()
 }

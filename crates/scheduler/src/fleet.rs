@@ -1,0 +1,241 @@
+//! The devices as they are now: what is on them, what they do, what they used.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use troika_base::Bytes;
+
+use crate::batcher::{Batcher, Slice};
+use crate::facts::{DeviceFacts, Heat};
+use crate::gait::{Correction, Gait, Load};
+use crate::job::{JobId, KeepAlive, ModelId};
+use crate::{Class, Time};
+
+/// Whether a device is offered.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Health {
+    /// It has not been asked yet.
+    New,
+    /// It is asked the question whose answer is known.
+    Probing { since: Time, failures: u32 },
+    /// It is offered.
+    Ready,
+    /// It failed, and is asked again at `retry`.
+    Lost {
+        why: String,
+        failures: u32,
+        retry: Time,
+    },
+}
+
+/// Whether a model on a device is ready.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    /// It is being loaded.
+    Loading { since: Time },
+    /// It takes jobs.
+    Ready,
+    /// It ends the jobs that it has, and goes.
+    Leaving,
+    /// Its memory is being freed.
+    Unloading,
+}
+
+/// A model on a device.
+#[derive(Clone, Debug)]
+pub(crate) struct Resident {
+    pub(crate) stage: Stage,
+    pub(crate) batcher: Batcher,
+    pub(crate) gait: Gait,
+    pub(crate) correction: Correction,
+    pub(crate) pages: u32,
+    pub(crate) free_pages: u32,
+    /// Jobs that are here, on their way here, or not gone yet.
+    pub(crate) jobs: BTreeSet<JobId>,
+    /// Tokens of jobs that are on their way here, by class: their pages are spoken for.
+    pub(crate) coming: BTreeMap<JobId, (Class, u32)>,
+    /// When a step of it ended last.
+    pub(crate) served: Time,
+    /// When a job of it ended last.
+    pub(crate) used: Time,
+    pub(crate) keep_alive: KeepAlive,
+    pub(crate) bytes: Bytes,
+    pub(crate) bytes_predicted: Bytes,
+}
+
+impl Resident {
+    /// The gait as steps have shown it.
+    pub(crate) fn true_gait(&self) -> Gait {
+        self.correction.apply(&self.gait)
+    }
+
+    /// Pages that neither anybody has nor a job on its way here needs.
+    pub(crate) fn pages_left(&self, page_tokens: u32) -> u32 {
+        let coming = self.coming.values();
+        let spoken_for: u32 = coming
+            .map(|(_, known)| (known + 1).div_ceil(page_tokens))
+            .sum();
+        self.free_pages.saturating_sub(spoken_for)
+    }
+
+    /// Jobs of at least this class that are here or on their way.
+    pub(crate) fn peers(&self, class: Class) -> usize {
+        let coming = self.coming.values().filter(|(theirs, _)| *theirs >= class);
+        self.batcher.n_running_from(class) + coming.count()
+    }
+}
+
+/// A step that a device is at.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    pub(crate) model: ModelId,
+    pub(crate) slices: Vec<Slice>,
+    pub(crate) load: Load,
+    pub(crate) since: Time,
+    /// When it is taken to hang.
+    pub(crate) hangs: Time,
+    /// The most urgent class in it.
+    pub(crate) class: Class,
+}
+
+/// Of the time before, a share of `1/e` counts after so long.
+const MEMORY: Duration = Duration::from_secs(10);
+
+/// How busy a device was lately, and what it used.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Usage {
+    at: Time,
+    /// Share of the time in which it worked, by class.
+    busy: [f64; 4],
+    watts: f64,
+    pub(crate) joules_busy: f64,
+    pub(crate) joules_idle: f64,
+    pub(crate) prefill_tokens: u64,
+    pub(crate) decode_tokens: u64,
+}
+
+impl Usage {
+    /// Takes note of time in which it worked for a class, or rested.
+    pub(crate) fn spent(&mut self, now: Time, took: Duration, class: Option<Class>, joules: f64) {
+        let took = took.as_secs_f64();
+        if took <= 0.0 {
+            return;
+        }
+        let keep = (-took / MEMORY.as_secs_f64()).exp();
+        for busy in &mut self.busy {
+            *busy *= keep;
+        }
+        self.watts = self.watts * keep + joules / took * (1.0 - keep);
+        match class {
+            Some(class) => {
+                self.busy[class.index()] += 1.0 - keep;
+                self.joules_busy += joules;
+            }
+            None => self.joules_idle += joules,
+        }
+        self.at = now;
+    }
+
+    /// Until when it was taken note of.
+    pub(crate) fn until(&self) -> Time {
+        self.at
+    }
+
+    /// Share of the time lately in which it worked for classes above this one.
+    pub(crate) fn above(&self, class: Class) -> f64 {
+        self.busy[class.index() + 1..].iter().sum::<f64>().min(1.0)
+    }
+
+    /// Share of the time lately in which it worked.
+    pub(crate) fn busy(&self) -> f64 {
+        self.busy.iter().sum::<f64>().min(1.0)
+    }
+
+    /// Watts lately.
+    pub(crate) fn watts(&self) -> f64 {
+        self.watts
+    }
+}
+
+/// A device as it is now.
+#[derive(Clone, Debug)]
+pub(crate) struct Device {
+    pub(crate) facts: DeviceFacts,
+    pub(crate) health: Health,
+    pub(crate) heat: Heat,
+    pub(crate) residents: BTreeMap<ModelId, Resident>,
+    pub(crate) step: Option<Step>,
+    pub(crate) usage: Usage,
+    /// When it was last looked for jobs that are better off elsewhere.
+    pub(crate) looked: Time,
+}
+
+impl Device {
+    pub(crate) fn new(facts: DeviceFacts) -> Self {
+        Self {
+            facts,
+            health: Health::New,
+            heat: Heat::default(),
+            residents: BTreeMap::new(),
+            step: None,
+            usage: Usage::default(),
+            looked: Time::default(),
+        }
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.health == Health::Ready
+    }
+
+    /// Why it is not offered.
+    pub(crate) fn why_not(&self) -> Option<String> {
+        match &self.health {
+            Health::Ready => None,
+            Health::New | Health::Probing { .. } => Some("it is still being checked".to_owned()),
+            Health::Lost { why, .. } => Some(why.clone()),
+        }
+    }
+
+    /// Time until what it is at lets go of it, for a job of this class: the step under way, and prompts of its class and
+    /// above that are not read yet.
+    pub(crate) fn ahead_s(&self, class: Class, now: Time, chunk: u32) -> f64 {
+        let step = self.step.as_ref().and_then(|step| {
+            let resident = self.residents.get(&step.model)?;
+            let left = resident.true_gait().step_s(step.load) - (now - step.since).as_secs_f64();
+            Some(left.max(0.0))
+        });
+        let unread = self.residents.values().map(|resident| {
+            let coming = resident
+                .coming
+                .values()
+                .filter(|(theirs, _)| *theirs >= class);
+            let coming: u32 = coming.map(|(_, known)| known).sum();
+            match resident.batcher.unread_from(class) + coming {
+                0 => 0.0,
+                tokens => resident.true_gait().prefill_s(tokens, chunk),
+            }
+        });
+        step.unwrap_or(0.0) + unread.sum::<f64>()
+    }
+
+    /// Seconds of a round in which every sequence of at least this class writes a token, `more` of `model` included.
+    pub(crate) fn cycle_s(&self, class: Class, model: ModelId, gait: &Gait, more: Load) -> f64 {
+        let mut total = 0.0;
+        let mut is_counted = false;
+        for (&id, resident) in &self.residents {
+            let mut load = resident.batcher.cycle_from(class);
+            if id == model {
+                load.tokens += more.tokens;
+                load.past += more.past;
+                is_counted = true;
+            }
+            if load.tokens > 0 {
+                total += resident.true_gait().step_s(load);
+            }
+        }
+        if !is_counted {
+            total += gait.step_s(more);
+        }
+        total
+    }
+}

@@ -1,0 +1,363 @@
+//! Idle devices get their next step, and what came of a step is taken note of.
+
+use std::time::Duration;
+
+use troika_base::Joules;
+
+use super::Scheduler;
+use crate::Time;
+use crate::account::{Phase, Span};
+use crate::batcher::{Plan, Slice, Urgency};
+use crate::event::{Action, Refusal, StepReport};
+use crate::fleet::{Device, Stage, Step};
+use crate::gait::Gait;
+use crate::job::{DeviceId, JobId, ModelId, SeqId, Work};
+use crate::live::{Answer, Place, seq};
+
+/// A step that takes so many times as long as expected, and this long besides, hangs.
+const HANG_FACTOR: f64 = 30.0;
+const HANG_MIN: Duration = Duration::from_secs(60);
+
+impl Scheduler {
+    /// Gives every idle device its next step; where devices share parts, the most urgent goes first.
+    pub(super) fn dispatch(&mut self) {
+        let now = self.now;
+        let mut wants: Vec<(Urgency, std::cmp::Reverse<Time>, DeviceId, ModelId)> = Vec::new();
+        for id in self.ids() {
+            let device = self.device(id);
+            if !device.is_ready() || device.step.is_some() {
+                continue;
+            }
+            for (&model, resident) in &device.residents {
+                if let Some(urgency) = resident.batcher.urgency(&self.settings, now) {
+                    wants.push((urgency, std::cmp::Reverse(resident.served), id, model));
+                }
+            }
+        }
+        wants.sort_by(|a, b| (b.0, b.1, a.2, a.3).cmp(&(a.0, a.1, b.2, b.3)));
+        for (_, _, id, model) in wants {
+            let is_busy = |id: DeviceId| self.device(id).step.is_some();
+            let conflicts = &self.conflicts[usize::from(id.0)];
+            if !is_busy(id) && !conflicts.iter().any(|&other| is_busy(other)) {
+                self.begin_step(id, model);
+            }
+        }
+    }
+
+    fn begin_step(&mut self, id: DeviceId, model: ModelId) {
+        let now = self.now;
+        let device = &mut self.devices[usize::from(id.0)];
+        let Some(resident) = device.residents.get_mut(&model) else {
+            return;
+        };
+        let plan = resident
+            .batcher
+            .plan(resident.free_pages, &self.settings, now);
+        let Some(Plan {
+            slices, preempted, ..
+        }) = plan
+        else {
+            return;
+        };
+        let load = resident.batcher.load(&slices);
+        let expected = resident.true_gait().step_s(load);
+        let classes = slices
+            .iter()
+            .filter_map(|slice| self.jobs.get(&slice.seq.job));
+        let class = classes.map(|job| job.spec.class).max();
+        device.step = Some(Step {
+            model,
+            slices: slices.clone(),
+            load,
+            since: now,
+            hangs: now + HANG_MIN + Duration::from_secs_f64(expected * HANG_FACTOR),
+            class: class.unwrap_or_default(),
+        });
+        for slice in &slices {
+            if let Some(job) = self.jobs.get_mut(&slice.seq.job) {
+                job.first_step.get_or_insert(now);
+            }
+        }
+        for seq in preempted {
+            self.give_up(seq, id, model);
+        }
+        self.actions.push(Action::Step {
+            device: id,
+            model,
+            slices,
+        });
+    }
+
+    /// A sequence lost its pages: its job waits again, or if it has other answers here, the sequence alone does.
+    fn give_up(&mut self, gone: SeqId, device: DeviceId, model: ModelId) {
+        let others = self.devices[usize::from(device.0)].residents.get(&model);
+        let Some(job) = self.jobs.get_mut(&gone.job) else {
+            return;
+        };
+        let runs_on = others.is_some_and(|resident| {
+            job.open(gone.job)
+                .any(|(seq, _)| resident.batcher.progress(seq).is_some())
+        });
+        match runs_on {
+            true => {
+                if let Some(answer) = job.answers.get_mut(gone.choice as usize) {
+                    answer.is_parked = true;
+                }
+                job.account.replays += 1;
+                self.actions.push(Action::Release { device, seq: gone });
+            }
+            false => {
+                job.account.replays += 1;
+                self.give_way(gone.job, device);
+            }
+        }
+    }
+
+    /// Pages were short: the youngest sequence gives way.
+    pub(super) fn out_of_pages(&mut self, id: DeviceId, free_pages: u32) {
+        let device = self.device_mut(id);
+        let Some(step) = device.step.take() else {
+            return;
+        };
+        let Some(resident) = device.residents.get_mut(&step.model) else {
+            return;
+        };
+        resident.free_pages = free_pages;
+        if let Some(gone) = resident.batcher.preempt(None) {
+            return self.give_up(gone, id, step.model);
+        }
+        // It is alone, and yet the cache does not hold it.
+        let jobs: Vec<_> = step.slices.iter().map(|slice| slice.seq.job).collect();
+        for job in jobs {
+            let Some(found) = self.jobs.get(&job) else {
+                continue;
+            };
+            let model = &self.models[&found.spec.model];
+            let page = u64::from(self.settings.limits.page_tokens);
+            let refusal = Refusal::Memory {
+                model: model.facts.name.clone(),
+                needs: troika_base::Bytes(
+                    model.facts.kv_bytes_per_token * u64::from(found.known()),
+                ),
+                free: troika_base::Bytes(
+                    model.facts.kv_bytes_per_token * page * u64::from(free_pages),
+                ),
+            };
+            self.forget_on(job, id);
+            self.actions.push(Action::Drop { device: id, job });
+            self.jobs.remove(&job);
+            self.refuse(job, refusal);
+        }
+    }
+
+    /// A step is done.
+    pub(super) fn step_done(&mut self, id: DeviceId, report: StepReport) {
+        let now = self.now;
+        let device = &mut self.devices[usize::from(id.0)];
+        let Some(step) = device.step.take() else {
+            return;
+        };
+        let Some(resident) = device.residents.get_mut(&step.model) else {
+            return;
+        };
+        let gait = resident.true_gait();
+        resident.free_pages = report.free_pages;
+        resident.served = now;
+        let tokens = step.slices.iter().map(|slice| slice.n_tok).sum();
+        resident.batcher.observe(tokens, report.took);
+        resident
+            .correction
+            .observe(&resident.gait, step.load, report.took);
+        for &slice in &step.slices {
+            // It may have been cancelled meanwhile.
+            if resident.batcher.progress(slice.seq).is_some() {
+                resident.batcher.computed(slice, now);
+            }
+        }
+        let joules = self.charge_device(id, &step, &report, &gait);
+        self.charge_jobs(id, &step, &report, &gait, joules);
+        for (seq, has_ended) in report.ended {
+            self.wrote(id, step.model, seq, has_ended);
+        }
+        for job in report.failed {
+            self.finish(job);
+        }
+        self.unpark(id, step.model);
+    }
+
+    /// What a device used for a step, and before it while it rested.
+    fn charge_device(
+        &mut self,
+        id: DeviceId,
+        step: &Step,
+        report: &StepReport,
+        gait: &Gait,
+    ) -> f64 {
+        let idle = self.idle_until(id, step.since);
+        let device = &mut self.devices[usize::from(id.0)];
+        let took = report.took.as_secs_f64();
+        let joules = report
+            .joules
+            .unwrap_or(Joules(gait.watts(step.load) * took));
+        let joules = joules.0.max(0.0);
+        let usage = &mut device.usage;
+        usage.spent(
+            step.since + report.took,
+            report.took,
+            Some(step.class),
+            joules,
+        );
+        self.spent += joules + idle;
+        joules
+    }
+
+    /// Takes note of the time in which a device rested. Returns its joules.
+    pub(super) fn idle_until(&mut self, id: DeviceId, until: Time) -> f64 {
+        let device = &mut self.devices[usize::from(id.0)];
+        // What a device is made of rests by itself.
+        if !device.facts.parts.is_empty() {
+            return 0.0;
+        }
+        let rest = until - device.usage.until();
+        let joules = device.facts.watts_idle * rest.as_secs_f64();
+        device.usage.spent(until, rest, None, joules);
+        joules
+    }
+
+    /// Shares a step's time and energy out to its jobs.
+    fn charge_jobs(
+        &mut self,
+        id: DeviceId,
+        step: &Step,
+        report: &StepReport,
+        gait: &Gait,
+        joules: f64,
+    ) {
+        let common = (gait.launch_s + gait.read_s) / step.slices.len().max(1) as f64;
+        let weight = |slice: &Slice| common + gait.token_s * f64::from(slice.n_tok);
+        let all: f64 = step.slices.iter().map(weight).sum();
+        let took = report.took.as_secs_f64();
+        for slice in &step.slices {
+            let share = if all > 0.0 { weight(slice) / all } else { 0.0 };
+            let Some(job) = self.jobs.get_mut(&slice.seq.job) else {
+                continue;
+            };
+            let phase = job.phase();
+            let span = Span {
+                device: id,
+                phase,
+                tokens: u64::from(slice.n_tok),
+                device_s: took * share,
+                joules: joules * share,
+            };
+            job.charge(span, report.joules.is_some());
+            let usage = &mut self.devices[usize::from(id.0)].usage;
+            match phase {
+                Phase::Prefill => usage.prefill_tokens += u64::from(slice.n_tok),
+                Phase::Decode => usage.decode_tokens += u64::from(slice.n_tok),
+            }
+        }
+    }
+
+    /// A sequence wrote a token, or became a vector.
+    fn wrote(&mut self, device: DeviceId, model: ModelId, at: SeqId, has_ended: bool) {
+        let now = self.now;
+        if self.jobs.get(&at.job).is_some_and(|job| !job.has_parted()) {
+            self.part(device, model, at.job);
+        }
+        let resident = self.devices[usize::from(device.0)]
+            .residents
+            .get_mut(&model);
+        let Some(job) = self.jobs.get_mut(&at.job) else {
+            return;
+        };
+        let Some(answer) = job.answers.get_mut(at.choice as usize) else {
+            return;
+        };
+        if matches!(job.spec.work, Work::Write { .. }) {
+            answer.known += 1;
+            job.account.decode_tokens += 1;
+        }
+        job.last_token = Some(now);
+        answer.has_ended |= has_ended;
+        if let Some(resident) = resident
+            && resident.batcher.progress(at).is_some()
+        {
+            match has_ended {
+                true => drop(resident.batcher.remove(at)),
+                false => resident.batcher.wrote(at),
+            }
+        }
+        if job.answers.iter().all(|answer| answer.has_ended) {
+            self.finish(at.job);
+        }
+    }
+
+    /// A prompt is read: from here on each of its answers is a sequence of its own.
+    fn part(&mut self, device: DeviceId, model: ModelId, id: JobId) {
+        let now = self.now;
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        job.first_token = Some(now);
+        let known = job.answers[0].known;
+        let resident = self.devices[usize::from(device.0)]
+            .residents
+            .get_mut(&model);
+        let Some(resident) = resident else {
+            return;
+        };
+        for choice in 1..job.n() as usize {
+            job.answers.push(Answer {
+                known,
+                has_ended: false,
+                held: 0,
+                is_parked: false,
+            });
+            if resident.batcher.progress(seq(id, 0)).is_some() {
+                resident.batcher.fork(seq(id, 0), seq(id, choice));
+            }
+        }
+    }
+
+    /// Sequences whose cache was given up while their jobs ran on come back when there is room, one at a time.
+    fn unpark(&mut self, id: DeviceId, model: ModelId) {
+        let now = self.now;
+        let device = &mut self.devices[usize::from(id.0)];
+        let Some(resident) = device.residents.get_mut(&model) else {
+            return;
+        };
+        for &job_id in &resident.jobs {
+            let Some(job) = self.jobs.get_mut(&job_id) else {
+                continue;
+            };
+            if job.place != Place::Running(id) {
+                continue;
+            }
+            let class = job.spec.class;
+            let parked = job.answers.iter_mut().enumerate();
+            let Some((choice, answer)) = parked
+                .filter(|(_, answer)| answer.is_parked && !answer.has_ended)
+                .next()
+            else {
+                continue;
+            };
+            let free = resident.free_pages;
+            let is_alone = resident.batcher.n_running() == 0;
+            if is_alone || resident.batcher.lacks(class, answer.known, free) == 0 {
+                answer.is_parked = false;
+                resident
+                    .batcher
+                    .admit(seq(job_id, choice), class, answer.known, 0, now);
+                return;
+            }
+        }
+    }
+
+    /// Models on a device that are there to stay, or on their way in.
+    pub(super) fn n_models(device: &Device) -> usize {
+        let stays = |stage: Stage| stage != Stage::Unloading;
+        let here = device.residents.values().filter(|r| stays(r.stage));
+        here.count()
+    }
+}
