@@ -2,7 +2,7 @@
 //!
 //! `anthropic/request.rs` makes a job of a body, `anthropic/message.rs` a body of an answer, `anthropic/stream.rs` a
 //! stream of events. Taken and without effect here: `cache_control` (every prefix is cached), `metadata`,
-//! `service_tier`, the header `anthropic-version` and the query `beta=true`. What would change the answer and is not to
+//! the header `anthropic-version` and the query `beta=true`. What would change the answer and is not to
 //! be had (images, documents, tools that run on the server) is refused.
 
 mod message;

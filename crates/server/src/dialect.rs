@@ -104,8 +104,8 @@ fn openai_code(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::RateLimited { .. } => "rate_limit_exceeded",
         ErrorKind::Overloaded { .. } => "overloaded",
         ErrorKind::Unavailable { .. } => "unavailable",
-        ErrorKind::DeadlineUnmet => "deadline_unmet",
-        ErrorKind::DeviceUnmet => "device_unmet",
+        ErrorKind::Deadline => "deadline_unmet",
+        ErrorKind::RequiredDevice => "device_unmet",
         _ => return None,
     })
 }

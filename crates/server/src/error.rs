@@ -2,11 +2,6 @@
 
 use std::time::Duration;
 
-use troika_scheduler::Refusal;
-
-/// When to try again if memory is short: by then somebody may be done.
-const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(5);
-
 /// Why a request gets no answer. Each interface turns it into the status and the body that its own clients expect.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{message}")]
@@ -46,9 +41,9 @@ pub enum ErrorKind {
     /// 409: the state does not allow it (a model of this name exists).
     Conflict,
     /// 412: the answer would come after the deadline that the request sets.
-    DeadlineUnmet,
+    Deadline,
     /// 412: the device that the request requires cannot do it.
-    DeviceUnmet,
+    RequiredDevice,
     /// 413: the body is too long.
     TooLarge,
     /// 429: this key has used up its share for now.
@@ -84,7 +79,7 @@ impl ErrorKind {
             Self::Timeout => 408,
             Self::Conflict => 409,
             // Not a status that clients' libraries answer by trying again.
-            Self::DeadlineUnmet | Self::DeviceUnmet => 412,
+            Self::Deadline | Self::RequiredDevice => 412,
             Self::TooLarge => 413,
             Self::RateLimited { .. } | Self::Overloaded { .. } => 429,
             Self::Internal => 500,
@@ -158,57 +153,6 @@ impl ApiError {
         match self.param.as_deref() {
             Some(named) if named == field => self.at(param),
             _ => self,
-        }
-    }
-}
-
-/// What the scheduler says of a job that it does not do.
-impl From<Refusal> for ApiError {
-    fn from(refusal: Refusal) -> Self {
-        let message = refusal.to_string();
-        let kind = match refusal {
-            Refusal::QueueFull { retry_after, .. } => ErrorKind::Overloaded { retry_after },
-            Refusal::Deadline { .. } | Refusal::DeadlinePassed => ErrorKind::DeadlineUnmet,
-            Refusal::RequiredDevice { .. } => ErrorKind::DeviceUnmet,
-            Refusal::NoDevice { .. } | Refusal::Model { .. } => ErrorKind::Conflict,
-            Refusal::Memory { .. } => ErrorKind::Unavailable {
-                retry_after: MEMORY_RETRY_AFTER,
-            },
-            Refusal::Failed { .. } => ErrorKind::Internal,
-        };
-        Self::new(kind, message)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_keeps_its_numbers() {
-        let late = Refusal::Deadline {
-            expected_s: 12.0,
-            low_s: 9.5,
-            high_s: 15.0,
-            left_s: 2.0,
-        };
-        let full = Refusal::QueueFull {
-            class: troika_scheduler::Class::Batch,
-            waiting: 64,
-            retry_after: Duration::from_secs(3),
-        };
-        let unfit = Refusal::RequiredDevice {
-            device: "npu0".to_owned(),
-            why: "it has no form of this model".to_owned(),
-        };
-        for (refusal, status, part) in [
-            (late, 412, "9.5 to 15.0 s"),
-            (full, 429, "64 jobs of class batch"),
-            (unfit, 412, "npu0 is required"),
-        ] {
-            let error = ApiError::from(refusal);
-            assert_eq!(error.kind.status(), status);
-            assert!(error.message.contains(part), "{error}");
         }
     }
 }

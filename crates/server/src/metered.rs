@@ -180,7 +180,7 @@ fn places(placed: &Placed) -> Vec<(Phase, String)> {
 fn refused(error: &ApiError) {
     let unmet = matches!(
         error.kind,
-        ErrorKind::DeadlineUnmet | ErrorKind::DeviceUnmet
+        ErrorKind::Deadline | ErrorKind::RequiredDevice
     );
     if unmet || error.kind.retry_after().is_some() {
         metrics::refused(error.kind);

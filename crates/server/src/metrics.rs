@@ -168,8 +168,8 @@ pub(crate) fn refused(kind: ErrorKind) {
         ErrorKind::RateLimited { .. } => "rate_limited",
         ErrorKind::Overloaded { .. } => "queue_full",
         ErrorKind::Unavailable { .. } => "unavailable",
-        ErrorKind::DeadlineUnmet => "deadline",
-        ErrorKind::DeviceUnmet => "device",
+        ErrorKind::Deadline => "deadline",
+        ErrorKind::RequiredDevice => "device",
         ErrorKind::Internal => "internal",
         _ => "invalid",
     });

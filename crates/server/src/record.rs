@@ -170,3 +170,6 @@ fn free_name(path: &Path) -> PathBuf {
     let mut names = (1..).map(numbered);
     names.find(|name| !name.exists()).expect("there is always a further number")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,22 +1,29 @@
 //! A backend that plays a script, for tests of the interfaces without a model.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
+use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, StatusCode};
+use axum::http::{HeaderMap, Request, StatusCode};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tower::ServiceExt as _;
+use troika_base::DeviceKind;
 use troika_library::{Library, Manifest};
+use troika_scheduler::{
+    Account, DeviceId, DeviceView, Heat, JobForecast, JoulesSource, Phase, Policy, Power, Snapshot, Span, Time,
+};
 
+use crate::backend::{EventSender, Placement, State};
 use crate::job::{
     Caller, Capabilities, ChatPrompt, Delta, EmbedJob, Embedded, Event, FinishReason, Job,
-    KeepAlive, LoadedModel, ModelInfo, Part, Prompt, Started, Usage,
+    KeepAlive, LoadedModel, ModelInfo, Part, Placed, Prompt, Report, Started, Usage,
 };
-use crate::{Answer, ApiError, Backend, ModelDetails};
+use crate::keys::{KeyFile, Keys};
+use crate::{Answer, ApiError, Backend, Drain, ModelDetails, Settings};
 
 /// One job's events, or its refusal.
 pub(crate) type Script = Result<Vec<Result<Event, ApiError>>, ApiError>;
@@ -26,6 +33,15 @@ pub(crate) type Script = Result<Vec<Result<Event, ApiError>>, ApiError>;
 pub(crate) struct Scripted {
     scripts: Mutex<VecDeque<Script>>,
     jobs: Mutex<Vec<Job>>,
+    embed_jobs: Mutex<Vec<EmbedJob>>,
+    /// The senders of jobs that are not to end with their scripts.
+    held: Mutex<Option<Vec<EventSender>>>,
+    /// What is told of embeddings.
+    pub(crate) embed_report: Mutex<Option<Report>>,
+    /// Whether there are devices; the policy is theirs.
+    pub(crate) policy: Mutex<Option<Policy>>,
+    /// How requests were placed, by their numbers.
+    pub(crate) placed: Mutex<BTreeMap<String, Vec<Placement>>>,
     /// What was created, copied, deleted, loaded, unloaded, in words.
     pub(crate) done: Mutex<Vec<String>>,
     /// Where uploads go, if they are taken.
@@ -44,6 +60,17 @@ impl Scripted {
     pub(crate) fn last_job(&self) -> Job {
         let jobs = self.jobs.lock().unwrap();
         jobs.last().expect("no job was submitted").clone()
+    }
+
+    /// From here on, jobs go on after their scripts, and nothing more happens in them.
+    pub(crate) fn hold(&self) {
+        *self.held.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// The last texts that were to be embedded.
+    pub(crate) fn last_embed_job(&self) -> EmbedJob {
+        let jobs = self.embed_jobs.lock().unwrap();
+        jobs.last().expect("nothing was embedded").clone()
     }
 
     /// Posts a body to the routes; returns the status and the whole answer as text.
@@ -72,9 +99,43 @@ impl Scripted {
         (status, String::from_utf8(body.to_vec()).unwrap())
     }
 
+    /// The whole server over this backend, with all its layers and no keys.
+    pub(crate) fn app(self: &Arc<Self>) -> Router {
+        let settings = Settings {
+            keys_file: "/nowhere/keys.toml".into(),
+            ..Settings::default()
+        };
+        self.app_with(&settings, &Drain::default())
+    }
+
+    pub(crate) fn app_with(self: &Arc<Self>, settings: &Settings, drain: &Drain) -> Router {
+        let backend: Arc<dyn Backend> = Arc::<Self>::clone(self);
+        let keys = Keys::open(KeyFile::at(&settings.keys_file)).unwrap();
+        crate::app(backend, settings, keys, drain).unwrap()
+    }
+
     fn note(&self, what: String) {
         self.done.lock().unwrap().push(what);
     }
+}
+
+/// Sends a request; returns the status, the headers and the whole answer as text.
+pub(crate) async fn send(
+    app: &Router,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &Value,
+) -> (u16, HeaderMap, String) {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Body::from(body.to_string())).unwrap();
+    let (parts, body) = app.clone().oneshot(request).await.unwrap().into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    (parts.status.as_u16(), parts.headers, text)
 }
 
 /// The script of one answer that says these parts, each in an event of its own. Usage: 11 tokens in, 4 cached, one token
@@ -98,6 +159,96 @@ pub(crate) fn says(parts: &[Part], finish: FinishReason) -> Script {
         ..Usage::default()
     })));
     Ok(events)
+}
+
+/// The script of [`says`] as a device plays it: placed first, with a report at the end.
+pub(crate) fn says_on(device: &str, parts: &[Part], finish: FinishReason) -> Script {
+    let mut events = says(parts, finish)?;
+    let placed = Placed {
+        prefill: device.to_owned(),
+        decode: device.to_owned(),
+    };
+    events.insert(0, Ok(Event::Placed(placed)));
+    if let Some(Ok(Event::Done(usage))) = events.last_mut() {
+        usage.report = Some(Box::new(report(device)));
+    }
+    Ok(events)
+}
+
+/// A report of 7 tokens read and 3 written on a device: 1.5 J in 40 ms and 100 ms.
+pub(crate) fn report(device: &str) -> Report {
+    let span = |phase, tokens, device_s, joules| Span {
+        device: DeviceId(0),
+        phase,
+        tokens,
+        device_s,
+        joules,
+    };
+    Report {
+        account: Account {
+            spans: vec![
+                span(Phase::Prefill, 7, 0.04, 0.5),
+                span(Phase::Decode, 3, 0.08, 1.0),
+            ],
+            queue_s: 0.01,
+            ttft_s: Some(0.05),
+            prefill_tokens: 7,
+            prefill_s: 0.04,
+            decode_tokens: 3,
+            decode_s: 0.1,
+            joules: 1.5,
+            joules_source: JoulesSource::Measured,
+            expected: Some(JobForecast {
+                wait_s: 0.01,
+                prefill_s: 0.05,
+                decode_s: 0.12,
+                joules: 2.0,
+                spread: 1.3,
+                ..JobForecast::default()
+            }),
+            moves: 1,
+            replays: 0,
+        },
+        devices: vec![device.to_owned(); 2],
+        ..Report::default()
+    }
+}
+
+/// The state of a machine with two devices.
+pub(crate) fn state(policy: Policy) -> State {
+    let device = |id, name: &str, kind| DeviceView {
+        id: DeviceId(id),
+        name: name.to_owned(),
+        chip: "a chip".to_owned(),
+        kind,
+        state: "ready".to_owned(),
+        heat: Heat::default(),
+        busy: 0.5,
+        watts: 15.0,
+        watts_source: JoulesSource::Estimated,
+        joules_busy: 100.0,
+        joules_idle: 10.0,
+        prefill_tokens: 7,
+        decode_tokens: 3,
+        models: Vec::new(),
+    };
+    State {
+        snapshot: Snapshot {
+            at: Time::from_seconds(2.0),
+            policy,
+            power: Power::default(),
+            devices: vec![
+                device(0, "cpu0", DeviceKind::Cpu),
+                device(1, "gpu0", DeviceKind::Gpu),
+            ],
+            pools: Vec::new(),
+            queues: Vec::new(),
+            jobs: Vec::new(),
+            budget: None,
+        },
+        models: BTreeMap::new(),
+        requests: BTreeMap::new(),
+    }
 }
 
 /// A model called `tiny`.
@@ -137,12 +288,17 @@ impl Backend for Scripted {
                 sender.send(event).expect("the answer is here");
             }
             self.jobs.lock().unwrap().push(job);
+            if let Some(held) = &mut *self.held.lock().unwrap() {
+                held.push(sender);
+            }
             Ok(answer)
         });
         async { result }.boxed()
     }
 
     fn embed(&self, job: EmbedJob, _: Caller) -> BoxFuture<'_, Result<Embedded, ApiError>> {
+        self.embed_jobs.lock().unwrap().push(job.clone());
+        let report = self.embed_report.lock().unwrap().clone();
         let result = known(&job.model).map(|()| Embedded {
             vectors: job
                 .inputs
@@ -151,6 +307,7 @@ impl Backend for Scripted {
                 .collect(),
             usage: Usage {
                 prompt_tokens: 2 * job.inputs.len(),
+                report: report.map(Box::new),
                 ..Usage::default()
             },
         });
@@ -226,6 +383,21 @@ impl Backend for Scripted {
 
     fn library(&self) -> Option<Arc<Library>> {
         self.library.lock().unwrap().clone()
+    }
+
+    fn state(&self) -> Option<State> {
+        self.policy.lock().unwrap().map(state)
+    }
+
+    fn placements(&self, request_id: &str) -> Option<Vec<Placement>> {
+        self.placed.lock().unwrap().get(request_id).cloned()
+    }
+
+    fn set_policy(&self, policy: Policy) -> bool {
+        let mut own = self.policy.lock().unwrap();
+        let known = own.is_some();
+        *own = own.map(|_| policy);
+        known
     }
 }
 

@@ -6,6 +6,7 @@ use troika_engine::chat::ToolCall;
 use crate::ApiError;
 use crate::ids::new_id;
 use crate::job::{Completed, FinishReason, Usage};
+use crate::report;
 
 /// Whether the text of the model's thinking is shown, or only that it thought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,13 +94,15 @@ pub(super) fn stop(finish: &FinishReason) -> (&'static str, Option<&str>) {
 
 /// The numbers. Here, unlike with OpenAI, cached tokens are not among the input tokens.
 pub(super) fn usage(usage: &Usage) -> Value {
-    json!({
+    let mut numbers = json!({
         "input_tokens": usage.prompt_tokens.saturating_sub(usage.cached_tokens),
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": usage.cached_tokens,
         "output_tokens": usage.completion_tokens,
         "output_tokens_details": {"thinking_tokens": usage.reasoning_tokens},
-    })
+    });
+    report::add_to(&mut numbers, usage);
+    numbers
 }
 
 #[cfg(test)]

@@ -8,8 +8,10 @@ use troika_engine::chat::ChatMessage;
 
 use super::message::Thinking;
 use crate::ApiError;
-use crate::fields::{TextOr, check_parameters, function_name, positive, required, within};
-use crate::job::{ChatPrompt, Format, Job, Prompt, Sampling, ToolChoice};
+use crate::fields::{
+    Integer, TextOr, check_parameters, function_name, positive, required, urgency, within,
+};
+use crate::job::{ChatPrompt, Format, Job, Prompt, Sampling, ToolChoice, Wishes};
 use conversation::{Block, Message, conversation, text};
 
 /// More than anyone needs; each is looked for after every token.
@@ -35,6 +37,8 @@ pub(super) struct Request {
     stream: Option<bool>,
     mcp_servers: Option<Vec<Value>>,
     container: Option<Value>,
+    service_tier: Option<String>,
+    priority: Option<Integer>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -115,6 +119,7 @@ impl Request {
         };
         let stop = stop_sequences(self.stop_sequences.take().unwrap_or_default())?;
         let format = self.format()?;
+        let class = urgency(self.service_tier.as_deref(), self.priority)?;
         let (model, prompt) = self.into_prompt()?;
         Ok(Job {
             model,
@@ -124,6 +129,10 @@ impl Request {
             sampling,
             stop,
             format,
+            wishes: Wishes {
+                class,
+                ..Wishes::default()
+            },
             ..Job::default()
         })
     }

@@ -11,7 +11,8 @@ use troika_engine::chat::ToolCall;
 use super::wire::{logprobs, now, ns};
 use crate::dialect::Dialect;
 use crate::job::{Delta, Event, FinishReason, Part, TokenLogprob, Usage};
-use crate::narrator::next_event;
+use crate::narrator::{first_event, next_event};
+use crate::report;
 use crate::wire::ndjson;
 use crate::{Answer, ApiError};
 
@@ -92,7 +93,7 @@ pub(super) fn nothing(kind: Kind, model: &str, reason: &str) -> Response {
 struct Lines {
     kind: Kind,
     model: String,
-    /// What was awaited before there was a status.
+    /// What was awaited before there was a status, if it came in time.
     first: Option<Event>,
     answer: Answer,
     started: Instant,
@@ -213,6 +214,9 @@ fn finish(line: &mut Map<String, Value>, reason: &str, usage: &Usage, started: I
     add("prompt_eval_duration", ns(usage.prefill).into());
     add("eval_count", usage.completion_tokens.into());
     add("eval_duration", ns(usage.decode).into());
+    if let Some(troika) = report::troika(usage) {
+        add(report::FIELD, troika);
+    }
 }
 
 fn done_reason(finish: &FinishReason) -> &'static str {

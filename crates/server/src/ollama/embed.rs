@@ -7,6 +7,7 @@ use axum::body::Bytes;
 use axum::extract::{Extension, State};
 use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::wire::ns;
 use super::{Handled, about, caller, required};
@@ -14,6 +15,7 @@ use crate::ApiError;
 use crate::app::App;
 use crate::fields::Stay;
 use crate::job::{Caller, EmbedJob, Embedded, Overflow, Prompt, Usage};
+use crate::report;
 use crate::wire::parse;
 
 /// Texts of one request, at most.
@@ -53,11 +55,15 @@ struct EmbedAnswer<'a> {
     total_duration: u64,
     load_duration: u64,
     prompt_eval_count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    troika: Option<Value>,
 }
 
 #[derive(Serialize)]
 struct OldAnswer<'a> {
     embedding: &'a [f32],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    troika: Option<Value>,
 }
 
 /// `POST /api/embed`: a vector for each text.
@@ -103,6 +109,7 @@ pub(super) async fn embed(
         total_duration: ns(started.elapsed()),
         load_duration: ns(usage.load),
         prompt_eval_count: usage.prompt_tokens,
+        troika: report::troika(&usage),
     })
     .into_response())
 }
@@ -125,7 +132,11 @@ pub(super) async fn embeddings(
     };
     let embedded = vectors(&app, job, caller(extension)).await?;
     let vector = embedded.vectors.into_iter().next().unwrap_or_default();
-    Ok(Json(OldAnswer { embedding: &vector }).into_response())
+    Ok(Json(OldAnswer {
+        embedding: &vector,
+        troika: report::troika(&embedded.usage),
+    })
+    .into_response())
 }
 
 /// The vectors of a job. One without inputs loads the model.

@@ -49,6 +49,7 @@ struct Request {
     job: Job,
     stream: bool,
     include_usage: bool,
+    service_tier: Option<String>,
     /// The answer's calls are expected in the old form.
     legacy: bool,
     /// The field that asks for the answer's form.
@@ -71,7 +72,8 @@ pub(super) async fn complete(
         let error = error.renamed("format", &request.format_field);
         error.renamed("tools", tools)
     })?;
-    let reply = Reply::new(&answer, logprobs, request.legacy);
+    let mut reply = Reply::new(&answer, logprobs, request.legacy);
+    reply.service_tier = request.service_tier;
     if request.stream {
         let chunks = reply.into_chunks(answer.n, request.include_usage);
         return Ok(narrate(answer, Data(chunks)).await?);
@@ -87,6 +89,7 @@ fn request(body: &Bytes) -> Result<Request, ApiError> {
     let fields: ChatFields = parse(body)?;
     let tools = parse::<ToolFields>(body)?.into_tools()?;
     let (stream, include_usage) = (options.stream == Some(true), options.include_usage());
+    let service_tier = options.service_tier.clone();
     let (mut job, format_field) = options.into_job(parse::<FormatFields>(body)?)?;
     job.max_tokens = match (fields.max_completion_tokens, fields.max_tokens) {
         (Some(limit), _) => max_tokens("max_completion_tokens", limit)?,
@@ -120,6 +123,7 @@ fn request(body: &Bytes) -> Result<Request, ApiError> {
         job,
         stream,
         include_usage,
+        service_tier,
         legacy: tools.legacy,
         format_field,
     })

@@ -14,8 +14,9 @@ use super::prompts::{WirePrompts, prompts};
 use super::{Refusal, caller};
 use crate::ApiError;
 use crate::app::App;
-use crate::fields::{Integer, Stay, count, required};
-use crate::job::{Caller, EmbedJob, Prompt};
+use crate::fields::{Integer, Stay, count, required, urgency};
+use crate::job::{Caller, EmbedJob, Prompt, Wishes};
+use crate::report;
 use crate::wire::parse;
 
 #[derive(Debug, Deserialize)]
@@ -27,6 +28,8 @@ struct Fields {
     truncate_prompt: Option<bool>,
     truncation: Option<String>,
     keep_alive: Option<Stay>,
+    service_tier: Option<String>,
+    priority: Option<Integer>,
 }
 
 /// How vectors are written.
@@ -80,7 +83,10 @@ pub(super) async fn embed(
         overflow: overflow(fields.truncate_prompt, fields.truncation.as_deref())?,
         dimensions,
         keep_alive: fields.keep_alive.map(Into::into),
-        ..EmbedJob::default()
+        wishes: Wishes {
+            class: urgency(fields.service_tier.as_deref(), fields.priority)?,
+            ..Wishes::default()
+        },
     };
     let embedded = app.backend.embed(job, caller(extension)).await;
     let embedded = embedded.map_err(|error| error.renamed("prompt", "input"))?;
@@ -91,11 +97,13 @@ pub(super) async fn embed(
         embedding: encoding.write(vector),
     });
     let tokens = embedded.usage.prompt_tokens;
+    let mut usage = json!({"prompt_tokens": tokens, "total_tokens": tokens});
+    report::add_to(&mut usage, &embedded.usage);
     let body = Body {
         object: "list",
         data: data.collect(),
         model,
-        usage: json!({"prompt_tokens": tokens, "total_tokens": tokens}),
+        usage,
     };
     Ok(Json(body).into_response())
 }

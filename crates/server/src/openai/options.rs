@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 
 use super::format::FormatFields;
 use crate::ApiError;
-use crate::fields::{Few, Integer, Stay, TextOr, count, required, within};
-use crate::job::{Job, Overflow, Sampling};
+use crate::fields::{Few, Integer, Stay, TextOr, count, required, urgency, within};
+use crate::job::{Job, Overflow, Sampling, Wishes};
 
 /// Answers to one prompt at most: each takes a place of its own in the batch and in the KV cache.
 pub(super) const N_MAX: i128 = 16;
@@ -39,6 +39,8 @@ pub(super) struct Options {
     truncate_prompt: Option<bool>,
     truncation: Option<String>,
     keep_alive: Option<Stay>,
+    pub(super) service_tier: Option<String>,
+    priority: Option<Integer>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -69,6 +71,10 @@ impl Options {
             keep_alive: self.keep_alive.map(Into::into),
             stop: stops(self.stop)?,
             ignore_end: self.ignore_eos == Some(true),
+            wishes: Wishes {
+                class: urgency(self.service_tier.as_deref(), self.priority)?,
+                ..Wishes::default()
+            },
             ..Job::default()
         };
         Ok((job, format_field))

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::item::Item;
 use crate::job::Usage;
-use crate::{ApiError, ErrorKind};
+use crate::{ApiError, ErrorKind, report};
 
 /// A response, in whatever state.
 #[derive(Clone, Debug, Default)]
@@ -89,11 +89,13 @@ fn error_json(error: &ApiError) -> Value {
 }
 
 fn usage_json(usage: &Usage) -> Value {
-    json!({
+    let mut numbers = json!({
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
         "output_tokens": usage.completion_tokens,
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-    })
+    });
+    report::add_to(&mut numbers, usage);
+    numbers
 }

@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 
 use super::item::{Item, Kind, conversation};
 use super::store::{Store, Turn};
-use crate::fields::{TextOr, positive, required, within};
-use crate::job::{ChatPrompt, Format, Job, Overflow, Prompt, Sampling};
+use crate::fields::{Integer, TextOr, positive, required, tier_told, urgency, within};
+use crate::job::{ChatPrompt, Format, Job, Overflow, Prompt, Sampling, Wishes};
 use crate::{ApiError, ErrorKind};
 use input::WireItem;
 use tools::Tool;
@@ -65,6 +65,8 @@ pub(super) struct Request {
     prompt: Option<Value>,
     context_management: Option<Value>,
     moderation: Option<Value>,
+    service_tier: Option<String>,
+    priority: Option<Integer>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -125,6 +127,10 @@ impl Request {
             },
             top_logprobs: top_logprobs(self.top_logprobs, self.include.unwrap_or_default())?,
             overflow: overflow(self.truncation.as_deref())?,
+            wishes: Wishes {
+                class: urgency(self.service_tier.as_deref(), self.priority)?,
+                ..Wishes::default()
+            },
             ..Job::default()
         };
         let (format, text_echo) = text(self.text.unwrap_or_default())?;
@@ -159,7 +165,7 @@ impl Request {
             "prompt_cache_key": self.prompt_cache_key,
             "reasoning": reasoning.echo,
             "safety_identifier": self.safety_identifier,
-            "service_tier": "default",
+            "service_tier": self.service_tier.as_deref().map_or("default", tier_told),
             "store": store,
             "temperature": self.temperature,
             "text": text_echo,

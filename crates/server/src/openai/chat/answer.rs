@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use troika_engine::chat::ToolCall;
 
 use crate::Answer;
+use crate::fields::tier_told;
 use crate::ids::new_id;
 use crate::job::{Choice, Completed, Delta, Event, FinishReason, Part, TokenLogprob};
 use crate::openai::events::Chunks;
@@ -22,6 +23,8 @@ pub(super) struct Reply {
     logprobs: bool,
     /// Calls are written in the old form, `function_call`.
     legacy: bool,
+    /// What the request says of its urgency, which bodies repeat.
+    pub(super) service_tier: Option<String>,
 }
 
 impl Reply {
@@ -32,6 +35,7 @@ impl Reply {
             model: answer.model.clone(),
             logprobs,
             legacy,
+            service_tier: None,
         }
     }
 
@@ -39,7 +43,7 @@ impl Reply {
     pub(super) fn body(&self, completed: Completed) -> Value {
         let choices = completed.choices.into_iter().enumerate();
         let choices: Vec<_> = choices.map(|(i, choice)| self.choice(i, choice)).collect();
-        json!({
+        self.with_tier(json!({
             "id": self.id,
             "object": "chat.completion",
             "created": self.created,
@@ -47,7 +51,15 @@ impl Reply {
             "system_fingerprint": FINGERPRINT,
             "choices": choices,
             "usage": usage::body(&completed.usage),
-        })
+        }))
+    }
+
+    /// A body with the tier, if one was named.
+    fn with_tier(&self, mut body: Value) -> Value {
+        if let Some(tier) = &self.service_tier {
+            body["service_tier"] = tier_told(tier).into();
+        }
+        body
     }
 
     fn choice(&self, index: usize, choice: Choice) -> Value {
@@ -202,14 +214,14 @@ impl ChatChunks {
     }
 
     fn frame(&self, choices: Value) -> Value {
-        let mut chunk = json!({
+        let mut chunk = self.reply.with_tier(json!({
             "id": self.reply.id,
             "object": "chat.completion.chunk",
             "created": self.reply.created,
             "model": self.reply.model,
             "system_fingerprint": FINGERPRINT,
             "choices": choices,
-        });
+        }));
         if self.include_usage {
             chunk["usage"] = Value::Null;
         }
