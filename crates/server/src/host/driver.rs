@@ -22,6 +22,7 @@ use super::lane::{Order, Orders};
 use super::loader::LoadOrder;
 use super::models::{Handle, lock};
 use super::records::Records;
+use super::refusal;
 use super::request::Request;
 use crate::backend::{Placement, State};
 use crate::job::{Placed, Report};
@@ -398,7 +399,7 @@ impl Driver {
             Action::Drop { device, job } => self.order(books, device, Order::Drop(job)),
             Action::Refuse { job, refusal } => {
                 if let Some(request) = self.take(books, job, now) {
-                    request.refuse(refusal.into());
+                    request.refuse(refusal::told(&refusal));
                 }
             }
             Action::Place(decision) => {

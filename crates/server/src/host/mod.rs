@@ -15,6 +15,7 @@ mod models;
 mod probe;
 mod prompt;
 mod records;
+mod refusal;
 mod request;
 mod resident;
 mod style;

@@ -1,14 +1,15 @@
 //! The host with a real model: the story model that the program brings along, under several names.
 
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use troika_engine::CpuDevice;
 use troika_engine::chat::ChatMessage;
 
 use super::*;
-use crate::job::{Completed, Event, FinishReason, Overflow};
+use crate::ErrorKind;
+use crate::job::{Completed, Event, FinishReason, Format, Overflow, Sampling, ToolChoice};
 
 const STORIES: &[u8] = include_bytes!("../../../cli/assets/stories.gguf");
 
@@ -24,7 +25,7 @@ impl Home {
     fn host(&self, settings: HostSettings) -> Host {
         let library = Library::open(self.0.clone(), &[("stories", STORIES)]);
         let device = CpuDevice::new(2).expect("no other set is asked for");
-        Host::new(Arc::new(library), Arc::new(device), settings)
+        Host::new(Arc::new(library), Arc::new(device), settings).expect("threads")
     }
 }
 
@@ -130,7 +131,7 @@ async fn a_prompt_that_was_read_is_not_read_again_but_for_its_owner() {
 async fn a_client_that_leaves_frees_its_place() {
     let home = Home::new("leaves");
     let mut settings = HostSettings::default();
-    settings.limits.running = 1;
+    settings.scheduler.limits.running = 1;
     let host = home.host(settings);
     let mut endless = job("Once upon a time", 400);
     endless.ignore_end = true;
@@ -152,9 +153,11 @@ async fn a_client_that_leaves_frees_its_place() {
 async fn a_full_queue_says_so_and_when_to_come_back() {
     let home = Home::new("queue");
     let mut settings = HostSettings::default();
-    settings.limits.running = 1;
-    settings.limits.queue = 1;
+    settings.scheduler.limits.running = 1;
+    settings.scheduler.queue = 1;
     let host = home.host(settings);
+    // Until it is loaded, all of them wait.
+    host.load("stories".to_owned(), None).await.expect("loads");
     let answers: Vec<_> = (0..6).map(|_| answer(&host, job("Once", 200))).collect();
     let answers = futures_util::future::join_all(answers).await;
     let refused = answers.iter().filter_map(|answer| answer.as_ref().err());
@@ -248,10 +251,8 @@ async fn idle_models_go_and_come_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_model_that_is_idle_longest_makes_room() {
     let home = Home::new("room");
-    let settings = HostSettings {
-        models_max: 2,
-        ..HostSettings::default()
-    };
+    let mut settings = HostSettings::default();
+    settings.scheduler.models_max = 2;
     let host = home.host(settings);
     for name in ["a", "b"] {
         let copied = host.copy("stories".to_owned(), name.to_owned()).await;
