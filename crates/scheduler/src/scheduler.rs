@@ -49,8 +49,8 @@ struct Model {
     is_forgotten: bool,
     /// Loads that failed, until when they are not tried again, and why.
     failed: BTreeMap<DeviceId, (Time, String)>,
-    /// Tokens that its answers have, by class, as far as is known.
-    typical: [Option<f64>; 4],
+    /// Tokens that its answers have, by class, and how many answers told that.
+    typical: [(f64, u32); 4],
     /// Seconds that were lost so far because it was not loaded on a device.
     regret: BTreeMap<DeviceId, f64>,
 }
@@ -74,6 +74,9 @@ pub struct Scheduler {
     spent: f64,
     actions: Vec<Action>,
 }
+
+/// Tokens of an answer of which nothing else is known.
+const TYPICAL_TOKENS: f64 = 256.0;
 
 /// While jobs wait, it is looked anew how long they have, and whether memory has come free.
 const LOOK_EVERY: Duration = Duration::from_millis(250);

@@ -141,9 +141,9 @@ impl Batcher {
         let (aged, patient): (Vec<&Sequence>, Vec<&Sequence>) = guests
             .iter()
             .partition(|s| lifted(s, settings, now) > s.class);
-        let chunk = self.within(settings.quantum.as_secs_f64());
+        let mut room = self.within(settings.quantum.as_secs_f64());
         for guest in aged {
-            draft.add(guest, chunk.max(PREFILL_TOKENS_MIN));
+            room = room.saturating_sub(draft.add(guest, room.max(1)));
         }
         if !reading.is_empty() {
             return;

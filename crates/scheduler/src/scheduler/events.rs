@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use troika_base::Bytes;
 
-use super::{Model, Scheduler};
+use super::{Model, Scheduler, TYPICAL_TOKENS};
 use crate::event::{Event, Refusal};
 use crate::facts::ModelFacts;
 use crate::fleet::{Health, Stage};
@@ -72,7 +72,7 @@ impl Scheduler {
         let model = Model {
             is_forgotten: false,
             failed: BTreeMap::new(),
-            typical: [None; 4],
+            typical: [(TYPICAL_TOKENS, 1); 4],
             regret: BTreeMap::new(),
             facts,
         };

@@ -12,6 +12,8 @@ use crate::live::Place;
 /// A device that failed is asked again after so long, and after twice as long each time that it fails again.
 const RETRY: Duration = Duration::from_secs(5);
 const RETRY_MAX: Duration = Duration::from_secs(300);
+/// Of a device that rests, it is taken note so often.
+const REST: Duration = Duration::from_secs(1);
 /// A probe that is not answered for so long has failed.
 const PROBE_MAX: Duration = Duration::from_secs(60);
 
@@ -32,6 +34,10 @@ impl Scheduler {
     pub(super) fn look_after_devices(&mut self) {
         let now = self.now;
         for id in self.ids() {
+            let rests = self.device(id).facts.parts.is_empty() && !self.works(id);
+            if rests && now - self.device(id).usage.until() >= REST {
+                self.idle_until(id, now);
+            }
             let device = self.device_mut(id);
             let is_late = device.step.as_ref().is_some_and(|step| step.hangs <= now);
             match &device.health {
@@ -51,6 +57,13 @@ impl Scheduler {
                 _ => {}
             }
         }
+    }
+
+    /// Whether a device is at a step, by itself or as a part of another one.
+    fn works(&self, id: DeviceId) -> bool {
+        let is_busy = |id: DeviceId| self.device(id).step.is_some();
+        let wholes = self.conflicts[usize::from(id.0)].iter();
+        is_busy(id) || wholes.copied().any(is_busy)
     }
 
     fn probe(&mut self, id: DeviceId, failures: u32) {

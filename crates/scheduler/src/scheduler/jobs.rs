@@ -5,7 +5,7 @@ use crate::event::{Action, Refusal};
 use crate::job::{DeviceId, JobId, Work};
 use crate::live::Place;
 
-/// What one answer more counts for how long answers are.
+/// What one answer more counts for how long answers are, once there were a few.
 const LEARN: f64 = 0.1;
 
 impl Scheduler {
@@ -100,10 +100,10 @@ impl Scheduler {
         if let (Work::Write { .. }, Some(model)) =
             (job.spec.work, self.models.get_mut(&job.spec.model))
         {
-            let typical = &mut model.typical[job.spec.class.index()];
-            let written = f64::from(job.written());
-            let before = typical.unwrap_or(written);
-            *typical = Some(before + LEARN * (written - before));
+            let (typical, n) = &mut model.typical[job.spec.class.index()];
+            *n = n.saturating_add(1);
+            let learn = LEARN.max(1.0 / f64::from(*n));
+            *typical += learn * (f64::from(job.written()) - *typical);
         }
         let account = Box::new(job.close());
         self.actions.push(Action::Finish { job: id, account });

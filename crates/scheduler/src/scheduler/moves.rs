@@ -194,7 +194,7 @@ impl Scheduler {
             decode: id,
             kind: device.facts.kind,
             heat: device.heat,
-            above: device.usage.above(job.spec.class),
+            above: self.above(id, job.spec.class),
             watts: gait.watts_decode,
             backlog_s: 0.0,
             tps: self.expected_left(job) / forecast.decode_s.max(1e-9),

@@ -4,8 +4,8 @@
 //! now, waits where that is worth waiting for, or has its model loaded. So a full device is left and a free one is filled
 //! without anybody having to move.
 
-use super::Scheduler;
 use super::memory::{NoRoom, Room, left_s};
+use super::{Scheduler, TYPICAL_TOKENS};
 use crate::decision::{Candidate, Cause, Decision, JobForecast, Lost};
 use crate::event::{Action, Refusal};
 use crate::fleet::{Health, Resident, Stage};
@@ -15,8 +15,6 @@ use crate::live::{Job, Place};
 use crate::place::{self, Offer, Ready, Wish};
 use crate::{Class, Goal, Limits, Policy, Power};
 
-/// Tokens of an answer of which nothing else is known.
-const TYPICAL_TOKENS: f64 = 256.0;
 /// A prompt of fewer tokens is not worth two devices.
 const SPLIT_TOKENS_MIN: u32 = 256;
 /// Two devices have to be better than one by this factor.
@@ -265,13 +263,20 @@ impl Scheduler {
             decode: id,
             kind: device.facts.kind,
             heat: device.heat,
-            above: device.usage.above(spec.class),
+            above: self.above(id, spec.class),
             watts: (gait.watts_decode).max(gait.watts_prefill),
             backlog_s: behind as f64 * (forecast.prefill_s + each),
             tps: self.expected_left(job) / forecast.decode_s.max(1e-9),
             forecast,
             state,
         })
+    }
+
+    /// Share of a device's time lately that classes above this one took.
+    pub(super) fn above(&self, id: DeviceId, class: Class) -> f64 {
+        let workers = self.workers(id).into_iter();
+        let above = workers.map(|worker| self.device(worker).usage.above(class));
+        above.fold(0.0, f64::max)
     }
 
     /// What speaks against a device before anything is reckoned.
@@ -411,8 +416,8 @@ impl Scheduler {
             return 0.0;
         };
         let model = self.models.get(&job.spec.model);
-        let typical = model.and_then(|model| model.typical[job.spec.class.index()]);
-        let whole = typical.unwrap_or(TYPICAL_TOKENS).min(f64::from(max_tokens));
+        let typical = model.map_or(TYPICAL_TOKENS, |m| m.typical[job.spec.class.index()].0);
+        let whole = typical.min(f64::from(max_tokens));
         (whole - f64::from(job.written())).max(1.0)
     }
 

@@ -193,35 +193,37 @@ impl Scheduler {
         report: &StepReport,
         gait: &Gait,
     ) -> f64 {
-        let idle = self.idle_until(id, step.since);
-        let device = &mut self.devices[usize::from(id.0)];
         let took = report.took.as_secs_f64();
         let joules = report
             .joules
             .unwrap_or(Joules(gait.watts(step.load) * took));
         let joules = joules.0.max(0.0);
-        let usage = &mut device.usage;
-        usage.spent(
-            step.since + report.took,
-            report.took,
-            Some(step.class),
-            joules,
-        );
-        self.spent += joules + idle;
+        let workers = self.workers(id);
+        for &worker in &workers {
+            self.idle_until(worker, step.since);
+            let usage = &mut self.devices[usize::from(worker.0)].usage;
+            let (until, share) = (step.since + report.took, joules / workers.len() as f64);
+            usage.spent(until, report.took, Some(step.class), share);
+        }
+        self.spent += joules;
         joules
     }
 
-    /// Takes note of the time in which a device rested. Returns its joules.
-    pub(super) fn idle_until(&mut self, id: DeviceId, until: Time) -> f64 {
-        let device = &mut self.devices[usize::from(id.0)];
-        // What a device is made of rests by itself.
-        if !device.facts.parts.is_empty() {
-            return 0.0;
+    /// The devices that work when this one does: its parts, or itself.
+    pub(super) fn workers(&self, id: DeviceId) -> Vec<DeviceId> {
+        match &self.device(id).facts.parts[..] {
+            [] => vec![id],
+            parts => parts.to_vec(),
         }
+    }
+
+    /// Takes note of the time in which a device rested.
+    pub(super) fn idle_until(&mut self, id: DeviceId, until: Time) {
+        let device = &mut self.devices[usize::from(id.0)];
         let rest = until - device.usage.until();
         let joules = device.facts.watts_idle * rest.as_secs_f64();
         device.usage.spent(until, rest, None, joules);
-        joules
+        self.spent += joules;
     }
 
     /// Shares a step's time and energy out to its jobs.
@@ -335,10 +337,9 @@ impl Scheduler {
                 continue;
             }
             let class = job.spec.class;
-            let parked = job.answers.iter_mut().enumerate();
-            let Some((choice, answer)) = parked
-                .filter(|(_, answer)| answer.is_parked && !answer.has_ended)
-                .next()
+            let mut parked = job.answers.iter_mut().enumerate();
+            let Some((choice, answer)) =
+                parked.find(|(_, answer)| answer.is_parked && !answer.has_ended)
             else {
                 continue;
             };

@@ -1,1 +1,297 @@
-//! To come.
+//! What the scheduler does in a few situations, played on devices of round numbers.
+//!
+//! Thousands of seeds with every fault are played by `troika-simulator`; here stands what a reader wants to see said.
+
+mod bench;
+
+use std::time::Duration;
+
+use troika_base::Bytes;
+
+use crate::event::Action;
+use crate::{
+    Cause, Class, DeviceId, Event, Goal, JobId, KeepAlive, Lost, ModelId, Phase, Policy, Power,
+    Refusal, Settings, Work,
+};
+use bench::{Bench, CPU, GPU, NPU, job};
+
+#[test]
+fn chat_goes_to_the_fast_device_and_background_to_the_frugal_one() {
+    let mut bench = Bench::new(Settings::default());
+    let chat = bench.submit(job(Class::Interactive, 100, 20));
+    let index = bench.submit(job(Class::Background, 100, 20));
+    bench.run();
+    assert_eq!(bench.devices_of(chat), [GPU]);
+    assert_eq!(bench.devices_of(index), [NPU]);
+    let decision = bench.decision(index);
+    assert_eq!(decision.cause, Cause::Arrival);
+    let gpu = decision.candidates.iter().find(|c| c.decode == GPU);
+    assert!(
+        matches!(gpu.and_then(|gpu| gpu.lost.clone()), Some(Lost::Worse { factor }) if factor > 1.0)
+    );
+    let account = &bench.finished[&chat];
+    assert_eq!((account.prefill_tokens, account.decode_tokens), (100, 20));
+    let phases: Vec<_> = account.spans.iter().map(|span| span.phase).collect();
+    assert_eq!(phases, [Phase::Prefill, Phase::Decode]);
+    assert!(account.joules > 0.0 && account.ttft_s.is_some());
+}
+
+#[test]
+fn the_policy_decides() {
+    for (policy, device) in [("fastest", GPU), ("frugal", NPU), ("PREFER_NPU", NPU)] {
+        let mut bench = Bench::new(Settings {
+            policy: policy.parse().expect("a policy"),
+            ..Settings::default()
+        });
+        let chat = bench.submit(job(Class::Interactive, 100, 20));
+        bench.run();
+        assert_eq!(bench.devices_of(chat), [device], "{policy}");
+    }
+}
+
+#[test]
+fn a_person_waits_for_one_step_of_background_work_at_most() {
+    let mut bench = Bench::only(GPU);
+    for _ in 0..8 {
+        bench.submit(job(Class::Background, 4000, 2000));
+    }
+    bench.run_for(Duration::from_secs(10));
+    let chat = bench.submit(job(Class::Interactive, 100, 20));
+    bench.run_for(Duration::from_secs(5));
+    let ttft_s = bench.finished[&chat].ttft_s.expect("it has begun");
+    // A step of background work, reading 100 tokens, and the round trip of a start.
+    assert!(ttft_s < 0.1 + 0.15, "{ttft_s}");
+}
+
+#[test]
+fn a_queue_that_is_too_long_spills_over() {
+    let mut bench = Bench::new(Settings::default());
+    let jobs: Vec<_> = (0..60)
+        .map(|_| bench.submit(job(Class::Background, 1000, 200)))
+        .collect();
+    bench.run();
+    let on = |device| {
+        jobs.iter()
+            .filter(|&&job| bench.devices_of(job).contains(&device))
+            .count()
+    };
+    assert!(on(NPU) > 2, "{} at home", on(NPU));
+    assert!(on(GPU) > 10, "{} elsewhere", on(GPU));
+    let causes: Vec<_> = jobs.iter().map(|&job| bench.decision(job).cause).collect();
+    assert!(causes.contains(&Cause::Spill));
+}
+
+#[test]
+fn a_job_survives_its_device() {
+    let mut bench = Bench::new(Settings::default());
+    let chat = bench.submit(job(Class::Interactive, 100, 400));
+    bench.run_for(Duration::from_secs(3));
+    assert_eq!(bench.running_on(chat), Some(GPU));
+    bench.lose(GPU);
+    bench.run();
+    let account = &bench.finished[&chat];
+    assert_eq!(account.decode_tokens, 400, "no token is written twice");
+    assert_eq!(account.replays, 1);
+    assert!(bench.devices_of(chat).len() == 2);
+    assert_eq!(bench.decision(chat).cause, Cause::Replay);
+}
+
+#[test]
+fn a_device_that_lies_is_not_offered_until_it_does_not() {
+    let mut bench = Bench::new(Settings::default());
+    bench.lies.insert(GPU);
+    let first = bench.submit(job(Class::Interactive, 10, 5));
+    bench.run();
+    assert_ne!(bench.devices_of(first), [GPU]);
+    let state = bench.snapshot().devices[usize::from(GPU.0)].state.clone();
+    assert!(
+        state.starts_with("lost: it answered a known question wrongly"),
+        "{state}"
+    );
+    bench.lies.clear();
+    bench.run_for(Duration::from_secs(60));
+    let second = bench.submit(job(Class::Interactive, 4000, 5));
+    bench.run();
+    assert_eq!(bench.devices_of(second), [GPU]);
+}
+
+#[test]
+fn a_required_device_is_never_replaced() {
+    let mut bench = Bench::new(Settings::default());
+    let mut spec = job(Class::Interactive, 10, 5);
+    spec.require_device = Some(CPU);
+    let here = bench.submit(spec.clone());
+    spec.model = bench::TOO_BIG_FOR_NPU;
+    spec.require_device = Some(NPU);
+    let nowhere = bench.submit(spec);
+    bench.run();
+    assert_eq!(bench.devices_of(here), [CPU]);
+    let refusal = bench.refused[&nowhere].to_string();
+    assert!(
+        refusal.contains("npu0 is required") && refusal.contains("needs"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn a_deadline_that_cannot_be_met_is_refused_at_once_with_the_estimate() {
+    let mut bench = Bench::new(Settings::default());
+    bench.run_for(Duration::from_secs(1));
+    let mut spec = job(Class::Interactive, 100, 1000);
+    spec.deadline = Some(bench.now + Duration::from_secs(1));
+    let late = bench.submit(spec.clone());
+    spec.deadline = Some(bench.now + Duration::from_secs(300));
+    let fine = bench.submit(spec);
+    bench.run();
+    assert!(matches!(
+        bench.refused[&late],
+        Refusal::Deadline { expected_s, .. } if expected_s > 1.0
+    ));
+    assert!(bench.finished.contains_key(&fine));
+}
+
+#[test]
+fn models_share_the_memory_and_none_in_use_is_put_away() {
+    let mut bench = Bench::only(GPU);
+    let first = bench.submit(job(Class::Interactive, 100, 2000));
+    bench.run_for(Duration::from_secs(3));
+    let mut other = job(Class::Interactive, 10, 5);
+    other.model = bench::TOO_BIG_FOR_NPU;
+    let second = bench.submit(other);
+    bench.run_for(Duration::from_secs(3));
+    assert!(!bench.finished.contains_key(&second), "the first is in use");
+    bench.run();
+    assert!(bench.finished.contains_key(&first) && bench.finished.contains_key(&second));
+    assert_eq!(bench.unloads, 1);
+}
+
+#[test]
+fn on_the_battery_what_nobody_waits_for_waits() {
+    let mut bench = Bench::new(Settings {
+        policy: Policy::of(Goal::Battery),
+        ..Settings::default()
+    });
+    bench.tell(Event::PowerIs(Power::Battery { percent: 80.0 }));
+    let index = bench.submit(job(Class::Background, 100, 20));
+    let chat = bench.submit(job(Class::Interactive, 100, 20));
+    bench.run_for(Duration::from_secs(60));
+    assert!(bench.finished.contains_key(&chat));
+    assert!(!bench.finished.contains_key(&index));
+    bench.tell(Event::PowerIs(Power::Mains));
+    bench.run();
+    assert!(bench.finished.contains_key(&index));
+}
+
+#[test]
+fn background_goes_home_when_there_is_room() {
+    let mut bench = Bench::new(Settings::default());
+    let mut pinned = job(Class::Background, 10, 400);
+    pinned.require_device = Some(NPU);
+    // The NPU takes one at a time, and its memory no more than that.
+    let blocker = bench.submit(pinned);
+    bench.run_for(Duration::from_secs(3));
+    let mut warm = job(Class::Interactive, 10, 5);
+    warm.require_device = Some(GPU);
+    bench.submit(warm);
+    bench.run_for(Duration::from_secs(3));
+    bench.set_patience(Duration::ZERO);
+    let index = bench.submit(job(Class::Background, 100, 4000));
+    bench.run_for(Duration::from_secs(5));
+    assert_eq!(bench.running_on(index), Some(GPU), "it spilled over");
+    bench.set_patience(Duration::from_secs(30));
+    bench.run();
+    assert!(bench.finished.contains_key(&blocker));
+    assert_eq!(bench.devices_of(index), [GPU, NPU]);
+    assert_eq!(bench.finished[&index].decode_tokens, 4000);
+}
+
+#[test]
+fn an_answer_in_several_versions_reads_its_prompt_once() {
+    let mut bench = Bench::only(GPU);
+    let mut spec = job(Class::Interactive, 100, 20);
+    spec.work = Work::Write {
+        n: 3,
+        max_tokens: 20,
+    };
+    let id = bench.submit(spec);
+    bench.run();
+    let account = &bench.finished[&id];
+    assert_eq!((account.prefill_tokens, account.decode_tokens), (100, 60));
+}
+
+#[test]
+fn a_model_goes_when_its_time_is_over_and_stays_if_it_may() {
+    let mut bench = Bench::new(Settings::default());
+    let mut spec = job(Class::Interactive, 10, 5);
+    spec.keep_alive = Some(KeepAlive::For(Duration::from_secs(7)));
+    bench.submit(spec.clone());
+    bench.run();
+    assert_eq!(bench.unloads, 0);
+    bench.run_for(Duration::from_secs(8));
+    assert_eq!(bench.unloads, 1);
+    spec.work = Work::Load;
+    spec.keep_alive = Some(KeepAlive::Forever);
+    let load = bench.submit(spec);
+    bench.run();
+    assert!(bench.finished.contains_key(&load), "the model is there");
+    bench.run_for(Duration::from_secs(100_000));
+    assert_eq!(bench.unloads, 1);
+    bench.tell(Event::Cool(ModelId(1)));
+    bench.run_for(Duration::from_secs(1));
+    assert_eq!(bench.unloads, 2);
+}
+
+#[test]
+fn a_full_queue_refuses_and_leaves_room_for_people() {
+    let mut bench = Bench::new(Settings {
+        queue: 4,
+        ..Settings::default()
+    });
+    bench.tell(Event::OthersUse {
+        pool: crate::PoolId(0),
+        bytes: Bytes(0),
+    });
+    let jobs: Vec<_> = (0..6)
+        .map(|_| bench.push(job(Class::Batch, 10, 5)))
+        .collect();
+    let person = bench.push(job(Class::Interactive, 10, 5));
+    bench.run();
+    let refused = |id: &&JobId| bench.refused.contains_key(*id);
+    assert_eq!(jobs.iter().filter(refused).count(), 2);
+    assert!(matches!(
+        bench.refused[&jobs[5]],
+        Refusal::QueueFull { waiting: 4, .. }
+    ));
+    assert!(bench.finished.contains_key(&person));
+}
+
+#[test]
+fn who_leaves_is_forgotten() {
+    let mut bench = Bench::new(Settings::default());
+    let id = bench.submit(job(Class::Interactive, 100, 5000));
+    bench.run_for(Duration::from_secs(3));
+    bench.tell(Event::Cancelled(id));
+    bench.run();
+    assert!(bench.snapshot().jobs.is_empty());
+    let dropped =
+        |action: &Action| matches!(action, Action::Drop { device: GPU, job } if *job == id);
+    assert!(bench.log.iter().any(dropped));
+    assert_eq!(bench.running_on(id), None::<DeviceId>);
+}
+
+#[test]
+fn energy_for_a_day_is_kept_to() {
+    let mut bench = Bench::new(Settings {
+        budget_wh: Some(0.01),
+        ..Settings::default()
+    });
+    let chat = bench.submit(job(Class::Interactive, 1000, 500));
+    bench.run();
+    assert!(bench.finished[&chat].joules > 36.0);
+    let index = bench.submit(job(Class::Batch, 10, 5));
+    bench.run_for(Duration::from_secs(100));
+    assert!(!bench.finished.contains_key(&index));
+    bench.tell(Event::Midnight);
+    bench.run();
+    assert!(bench.finished.contains_key(&index));
+}
