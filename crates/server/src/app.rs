@@ -15,7 +15,8 @@ use crate::metered::Metered;
 use crate::record::Recorder;
 use crate::settings::SettingsError;
 use crate::{
-    ApiError, Backend, Drain, ErrorKind, Settings, metrics, observe, request_id, status, troika, wishes,
+    ApiError, Backend, Drain, ErrorKind, Settings, metrics, observe, request_id, status, troika,
+    wishes,
 };
 
 /// What every handler is given.

@@ -173,15 +173,14 @@ fn places(placed: &Placed) -> Vec<(Phase, String)> {
         (Phase::Decode, &placed.decode),
     ];
     let known = phases.into_iter().filter(|(_, device)| !device.is_empty());
-    known.map(|(phase, device)| (phase, device.clone())).collect()
+    known
+        .map(|(phase, device)| (phase, device.clone()))
+        .collect()
 }
 
 /// Counts an error that is a refusal: there is no room, or a wish cannot be met.
 fn refused(error: &ApiError) {
-    let unmet = matches!(
-        error.kind,
-        ErrorKind::Deadline | ErrorKind::RequiredDevice
-    );
+    let unmet = matches!(error.kind, ErrorKind::Deadline | ErrorKind::RequiredDevice);
     if unmet || error.kind.retry_after().is_some() {
         metrics::refused(error.kind);
     }

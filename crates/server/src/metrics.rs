@@ -280,6 +280,8 @@ pub(crate) fn model_unloaded(model: &str, device: &str) {
 
 #[cfg(test)]
 mod tests {
+    use troika_scheduler::Class;
+
     use super::*;
 
     #[test]
@@ -295,6 +297,12 @@ mod tests {
         model_loaded("m-metrics", "cpu0", seconds);
         refused(ErrorKind::TooLarge);
         request("/v1/x", "POST", StatusCode::OK, seconds);
+        job_done(&Report {
+            class: Class::Agent,
+            ..crate::testing::report("d-metrics")
+        });
+        placed(Cause::Spill, "d-metrics");
+        refused(ErrorKind::Deadline);
         upkeep();
         let text = render();
         for line in [
@@ -305,6 +313,12 @@ mod tests {
             "troika_kv_pages_used{model=\"m-metrics\",device=\"cpu0\"} 3",
             "troika_jobs_queued{model=\"m-metrics\"} 5",
             "troika_http_requests_total{route=\"/v1/x\",method=\"POST\",status=\"200\"} 1",
+            "troika_jobs_total{class=\"agent\",device=\"d-metrics\"} 1",
+            "troika_energy_millijoules_total{class=\"agent\",device=\"d-metrics\",source=\"measured\"} 1500",
+            "troika_class_time_to_first_token_seconds_bucket{class=\"agent\",le=\"0.025\"} 0",
+            "troika_class_queue_wait_seconds_count{class=\"agent\"}",
+            "troika_placements_total{cause=\"spill\",device=\"d-metrics\"} 1",
+            "troika_requests_rejected_total{reason=\"deadline\"}",
             "# HELP troika_jobs_running Jobs in progress.",
         ] {
             assert!(text.contains(line), "no {line} in\n{text}");

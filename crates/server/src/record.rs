@@ -168,7 +168,9 @@ fn free_name(path: &Path) -> PathBuf {
         PathBuf::from(name)
     };
     let mut names = (1..).map(numbered);
-    names.find(|name| !name.exists()).expect("there is always a further number")
+    names
+        .find(|name| !name.exists())
+        .expect("there is always a further number")
 }
 
 #[cfg(test)]

@@ -184,7 +184,10 @@ mod tests {
         let one = super::troika(&job("gpu0")).unwrap();
         let place = |i: usize| &troika["placement"][i];
         assert_eq!(troika["placement"].as_array().unwrap().len(), 4);
-        assert_eq!((&place(0)["device"], &place(0)["phase"]), (&json!("gpu0"), &json!("prefill")));
+        assert_eq!(
+            (&place(0)["device"], &place(0)["phase"]),
+            (&json!("gpu0"), &json!("prefill"))
+        );
         assert_eq!(place(0)["tokens"], 14);
         assert_eq!(place(2)["device"], "cpu0");
         assert_eq!(place(2)["tokens"], 7);

@@ -14,7 +14,8 @@ use tower::ServiceExt as _;
 use troika_base::DeviceKind;
 use troika_library::{Library, Manifest};
 use troika_scheduler::{
-    Account, DeviceId, DeviceView, Heat, JobForecast, JoulesSource, Phase, Policy, Power, Snapshot, Span, Time,
+    Account, DeviceId, DeviceView, Heat, JobForecast, JoulesSource, Phase, Policy, Power, Snapshot,
+    Span, Time,
 };
 
 use crate::backend::{EventSender, Placement, State};

@@ -31,8 +31,13 @@ const AGE_MAX: Duration = Duration::from_millis(250);
 struct View {
     backend: Arc<dyn Backend>,
     drain: Drain,
-    /// The state that listeners were told last, and when it was so.
-    latest: Arc<Mutex<Option<(Instant, Arc<str>)>>>,
+    latest: Arc<Mutex<Option<Told>>>,
+}
+
+/// The state that listeners were told last.
+struct Told {
+    at: Instant,
+    text: Arc<str>,
 }
 
 /// The routes.
@@ -77,17 +82,20 @@ impl View {
     fn text(&self) -> Result<Arc<str>, ApiError> {
         let latest = self.latest.lock();
         let mut latest = latest.unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, text)) = &*latest
-            && at.elapsed() < AGE_MAX
+        if let Some(told) = &*latest
+            && told.at.elapsed() < AGE_MAX
         {
-            return Ok(Arc::clone(text));
+            return Ok(Arc::clone(&told.text));
         }
         let text = serde_json::to_string(&self.state()?).map_err(|error| {
             tracing::error!(%error, "the state is no JSON");
             ApiError::internal()
         })?;
         let text: Arc<str> = text.into();
-        *latest = Some((Instant::now(), Arc::clone(&text)));
+        *latest = Some(Told {
+            at: Instant::now(),
+            text: Arc::clone(&text),
+        });
         Ok(text)
     }
 }
@@ -146,8 +154,7 @@ struct Wanted {
 async fn set_policy(State(view): State<View>, body: Bytes) -> Handled {
     let name = required(parse::<Wanted>(&body)?.policy, "policy")?;
     let policy: Result<Policy, _> = name.parse();
-    let policy =
-        policy.map_err(|unknown| ApiError::invalid(unknown.to_string()).at("policy"))?;
+    let policy = policy.map_err(|unknown| ApiError::invalid(unknown.to_string()).at("policy"))?;
     if !view.backend.set_policy(policy) {
         return Err(nothing_scheduled().into());
     }

@@ -54,7 +54,9 @@ fn a_mistake_in_the_file_is_wrong_use() {
 #[test]
 fn keys_are_made_listed_and_removed() {
     let home = directory("keys");
-    let add = ["keys", "add", "laptop", "--scope", "admin", "--rate", "5"];
+    let add = [
+        "keys", "add", "laptop", "--scope", "admin", "--rate", "5", "--class", "batch",
+    ];
     let output = troika_in(&home, &add, b"");
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     let key = stdout(&output).trim().to_owned();
@@ -69,11 +71,18 @@ fn keys_are_made_listed_and_removed() {
     assert_eq!(listed[0]["name"], "laptop");
     assert_eq!(listed[0]["scopes"], serde_json::json!(["admin"]));
     assert_eq!(listed[0]["requests_per_minute"], 5);
+    assert_eq!(listed[0]["default_class"], "batch");
     assert!(
         !listed
             .to_string()
             .contains(key.rsplit('-').next().expect("a part"))
     );
+
+    let urgent = ["keys", "add", "phone", "--class", "urgent"];
+    let refused = troika_in(&home, &urgent, b"");
+    assert_eq!(code(&refused), Some(2));
+    let known = "interactive, agent, background, batch";
+    assert!(stderr(&refused).contains(known), "{}", stderr(&refused));
 
     assert_eq!(
         code(&troika_in(&home, &["keys", "remove", "laptop"], b"")),

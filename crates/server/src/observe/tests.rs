@@ -7,11 +7,13 @@ use axum::Router;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 use tracing_subscriber::fmt::MakeWriter;
+use troika_scheduler::{Cause, Decision, DeviceId, Time};
 
 use super::*;
+use crate::backend::Placement;
 use crate::job::{FinishReason, Part};
 use crate::keys::{KeyFile, Keys, NewKey, Scope};
-use crate::testing::{Script, Scripted, says};
+use crate::testing::{Script, Scripted, says, says_on, send};
 use crate::{Backend, Drain, Settings};
 
 /// A word that must not be seen where it does not belong.
@@ -190,6 +192,53 @@ async fn a_request_is_one_line_without_what_was_said() {
     let text = log.text();
     let secret = key.rsplit_once('-').unwrap().1;
     assert!(!text.contains(CANARY) && !text.contains(secret), "{text}");
+}
+
+#[tokio::test]
+async fn a_requests_line_tells_its_class_its_placement_and_its_joules() {
+    let part = || [Part::Content("Hi".to_owned())];
+    let script = || says_on("d-observe", &part(), FinishReason::EndOfText);
+    let backend = Scripted::new([script(), script()]);
+    let decision = |job, cause| Decision {
+        job: JobId(job),
+        at: Time::default(),
+        class: Class::Batch,
+        policy: Default::default(),
+        cause,
+        prefill: DeviceId(0),
+        decode: DeviceId(0),
+        candidates: Vec::new(),
+    };
+    let placed = |job| Placement {
+        model: "tiny".to_owned(),
+        devices: vec!["d-observe".to_owned()],
+        decisions: vec![decision(job, Cause::Arrival), decision(job, Cause::Home)],
+        account: None,
+    };
+    let of_request = ("mine-8".to_owned(), vec![placed(1), placed(2)]);
+    *backend.placed.lock().unwrap() = [of_request].into();
+    let log = Log::default();
+    let logging = log.start();
+    let headers = [("x-request-id", "mine-8"), ("x-troika-class", "batch")];
+    // Two jobs in one request.
+    let body = json!({"model": "tiny", "prompt": ["a", "b"], "stream": true});
+    let app = backend.app();
+    let (status, ..) = send(&app, "POST", "/v1/completions", &headers, &body).await;
+    assert_eq!(status, 200);
+    drop(logging);
+    let line = &log.requests()[0];
+    assert_eq!(line["class"], "batch");
+    assert_eq!(line["placement"], "prefill=d-observe, decode=d-observe");
+    assert_eq!(line["joules"], 3.0);
+
+    let (_, _, numbers) = send(&app, "GET", "/metrics", &[], &Value::Null).await;
+    for line in [
+        "troika_placements_total{cause=\"arrival\",device=\"d-observe\"} 2",
+        "troika_placements_total{cause=\"home\",device=\"d-observe\"} 2",
+        "troika_jobs_total{class=\"batch\",device=\"d-observe\"} 2",
+    ] {
+        assert!(numbers.contains(line), "no {line} in {numbers}");
+    }
 }
 
 #[tokio::test]

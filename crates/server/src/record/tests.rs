@@ -52,7 +52,10 @@ async fn jobs_are_written_down_and_not_what_was_said() {
 
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(!text.contains(CANARY), "{text}");
-    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     insta::assert_snapshot!(untimed(&lines));
 
     // Another server's record does not take its place.

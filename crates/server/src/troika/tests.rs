@@ -48,7 +48,12 @@ async fn the_policy_is_set_by_any_of_its_names() {
         assert_eq!((status, &body["policy"]), (200, &json!(told)), "{name}");
         let (_, body) = ask(&backend, "GET", "/api/troika/policy", &json!({})).await;
         assert_eq!(body["policy"], told);
-        assert!(body["known"].as_array().unwrap().contains(&json!("MIN_OVERALL_POWER")));
+        assert!(
+            body["known"]
+                .as_array()
+                .unwrap()
+                .contains(&json!("MIN_OVERALL_POWER"))
+        );
     }
     for wrong in [
         json!({"policy": "turbo"}),
@@ -64,8 +69,14 @@ async fn the_policy_is_set_by_any_of_its_names() {
     let turbo = json!({"policy": "turbo"});
     let (_, body) = ask(&backend, "PUT", "/api/troika/policy", &turbo).await;
     let message = body["error"]["message"].as_str().unwrap();
-    assert!(message.contains("balanced, cool") && message.contains("PREFER_NPU"), "{message}");
-    assert_eq!(*backend.policy.lock().unwrap(), Some(Policy::of(Goal::Battery)));
+    assert!(
+        message.contains("balanced, cool") && message.contains("PREFER_NPU"),
+        "{message}"
+    );
+    assert_eq!(
+        *backend.policy.lock().unwrap(),
+        Some(Policy::of(Goal::Battery))
+    );
     let (status, body) = ask(&backend, "POST", "/api/troika/policy", &json!({})).await;
     assert_eq!(status, 405, "{body}");
 }
@@ -120,7 +131,12 @@ async fn placements_are_found_by_the_requests_number() {
     assert_eq!(body[0]["decisions"][0]["cause"], "spill");
     let (status, body) = ask(&backend, "GET", "/api/troika/placements/other", &json!({})).await;
     assert_eq!(status, 404);
-    assert!(body["error"]["message"].as_str().unwrap().contains("`other`"));
+    assert!(
+        body["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("`other`")
+    );
 }
 
 #[tokio::test]
@@ -167,7 +183,9 @@ async fn the_state_is_told_twice_a_second_until_the_server_goes_down() {
         ..Settings::default()
     };
     let app = backend.app_with(&settings, &drain);
-    let request = Request::get("/api/troika/events").body(Body::empty()).unwrap();
+    let request = Request::get("/api/troika/events")
+        .body(Body::empty())
+        .unwrap();
     let response = app.oneshot(request).await.unwrap();
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     let mut body = response.into_body().into_data_stream();
@@ -180,7 +198,10 @@ async fn the_state_is_told_twice_a_second_until_the_server_goes_down() {
         assert_eq!(state["policy"], "balanced");
     }
     assert_eq!(begun.elapsed().as_millis(), 2000);
-    assert!(body.next().now_or_never().is_none(), "it is not told more often");
+    assert!(
+        body.next().now_or_never().is_none(),
+        "it is not told more often"
+    );
     drain.begin();
     assert!(body.next().await.is_none());
 }

@@ -91,7 +91,11 @@ async fn headers_reach_the_job_in_every_interface() {
 #[tokio::test]
 async fn a_wrong_header_is_refused_in_the_interfaces_words() {
     let cases = [
-        ("X-Troika-Class", "urgent", "interactive, agent, background, batch"),
+        (
+            "X-Troika-Class",
+            "urgent",
+            "interactive, agent, background, batch",
+        ),
         ("X-Troika-Class", "", "interactive, agent"),
         ("X-Troika-Deadline-Ms", "soon", "greater than 0"),
         ("X-Troika-Deadline-Ms", "0", "greater than 0"),
@@ -103,8 +107,14 @@ async fn a_wrong_header_is_refused_in_the_interfaces_words() {
     ];
     for door in doors() {
         for (name, value, part) in cases {
-            let (status, _, body) =
-                send(&backend().app(), "POST", door.path, &[(name, value)], &door.body).await;
+            let (status, _, body) = send(
+                &backend().app(),
+                "POST",
+                door.path,
+                &[(name, value)],
+                &door.body,
+            )
+            .await;
             assert_eq!(status, 400, "{} {name}: {value}: {body}", door.path);
             let body: Value = serde_json::from_str(&body).unwrap();
             let error = &body["error"];
@@ -284,7 +294,9 @@ async fn streams_tell_it_too() {
 /// The report, wherever it is in an event.
 fn found(event: &Value) -> Option<Value> {
     let places = ["/usage/troika", "/response/usage/troika", "/troika"];
-    places.iter().find_map(|place| event.pointer(place).cloned())
+    places
+        .iter()
+        .find_map(|place| event.pointer(place).cloned())
 }
 
 #[tokio::test]
@@ -316,7 +328,9 @@ async fn head_of(events: Vec<Event>) -> (Option<String>, Duration) {
     let mut body = door.body;
     body["stream"] = true.into();
     let app: Router = scripted.app();
-    let request = Request::post(door.path).body(Body::from(body.to_string())).unwrap();
+    let request = Request::post(door.path)
+        .body(Body::from(body.to_string()))
+        .unwrap();
     let begun = tokio::time::Instant::now();
     let response = app.oneshot(request).await.unwrap();
     let told = header(response.headers(), "x-troika-placement");
