@@ -1,6 +1,10 @@
 //! The contract of a device: load a model, run steps of it.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use half::f16;
 
 use troika_base::{Bytes, ModelSpec};
 use troika_gguf::ModelFile;
@@ -25,6 +29,33 @@ pub struct Cancelled;
 pub struct LoadOptions {
     /// Tokens that the KV cache holds, over all sequences.
     pub n_ctx: usize,
+}
+
+/// Breaks off a resident's step from another thread. Clones are of the same resident.
+#[derive(Clone, Debug, Default)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Ends the step that runs as soon as may be, or the next one if none runs, with [`Error::Interrupted`].
+    pub fn raise(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes it back, should it not have been heard yet.
+    pub fn clear(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// For a device to ask where it can break off. Who has heard it need not hear it again.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if it was raised.
+    pub fn check(&self) -> Result<(), Error> {
+        match self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed) {
+            true => Err(Error::Interrupted),
+            false => Ok(()),
+        }
+    }
 }
 
 /// A processor that can hold a model and run steps of it.
@@ -65,7 +96,8 @@ pub trait Resident: Send {
     ///
     /// # Errors
     /// If the batch is empty, has a token outside the vocabulary, or a sequence without its pages. Nothing was
-    /// computed then.
+    /// computed then. Or if the step was [interrupted](Self::interrupt): what the cache holds before the batch's tokens
+    /// is as it was.
     fn step(&mut self, batch: &Batch<'_>) -> Result<Outputs, Error>;
 
     /// Copies a page of the KV cache.
@@ -73,6 +105,36 @@ pub trait Resident: Send {
     /// # Panics
     /// If a page is outside the cache.
     fn copy_page(&mut self, from: usize, to: usize);
+
+    /// Copies keys and values of some tokens of a sequence that has these pages to `out`,
+    /// `[tokens][layer][key, value][kv head][head_dim]`: the one layout in which they travel between devices, see
+    /// docs/formats/kv.md.
+    ///
+    /// # Errors
+    /// [`Error::Cache`] if pages are lacking or outside the cache, or `out` has another length.
+    fn read_kv(
+        &mut self,
+        pages: &[usize],
+        tokens: Range<usize>,
+        out: &mut [f16],
+    ) -> Result<(), Error>;
+
+    /// Takes keys and values of some tokens of a sequence that has these pages from `values`, where
+    /// [`Self::read_kv`] of a resident of the same model has put them. Other tokens of the pages stay as they are.
+    ///
+    /// # Errors
+    /// As [`Self::read_kv`]; nothing was written then.
+    fn write_kv(
+        &mut self,
+        pages: &[usize],
+        tokens: Range<usize>,
+        values: &[f16],
+    ) -> Result<(), Error>;
+
+    /// What breaks off a step, if this resident can do that.
+    fn interrupt(&self) -> Option<Interrupt> {
+        None
+    }
 }
 
 /// What a step returns, in the order of the batch.

@@ -89,6 +89,20 @@ pub enum Error {
         /// Which part, and why.
         reason: String,
     },
+    /// A part of the KV cache is not one that can be read or written.
+    #[error("the KV cache cannot be read or written there: {reason}")]
+    Cache {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The device did not do what it should: its driver failed, or it is gone.
+    #[error("{device} failed: {reason}")]
+    Failed {
+        /// The device's name.
+        device: String,
+        /// What it says.
+        reason: String,
+    },
     /// Not enough memory for what was asked.
     #[error("needs {need} for {purpose}, {free} is free; {advice}")]
     OutOfMemory {
@@ -101,6 +115,9 @@ pub enum Error {
         /// What to do.
         advice: String,
     },
+    /// The caller broke off the step.
+    #[error("the step was broken off")]
+    Interrupted,
     /// The caller stopped the load.
     #[error("loading was cancelled")]
     Cancelled,

@@ -3,19 +3,25 @@
 //! Two contracts. [`Device`] is what placement sees: it loads a model and runs steps of it, and it fits an NPU, which
 //! runs whole compiled graphs. [`Ops`] is what an architecture is written over: the operations of a transformer on
 //! activations that never leave the device; the CPU and the GPU become devices through it (the engine joins the two).
-//! [`conformance`] is the suite that every device passes.
+//! [`Paced`] is a device that exists
+//! in time alone. [`conformance`] is the suite that every device passes.
 #![forbid(unsafe_code)]
 
 mod batch;
 mod device;
 mod error;
 mod ops;
+mod paced;
 
 pub mod conformance;
 pub mod cpu;
 
 pub use batch::{Batch, Output, Sequence};
-pub use device::{Cancelled, Device, Hidden, LoadOptions, LoadProgress, Logits, Outputs, Resident};
+pub use device::{
+    Cancelled, Device, Hidden, Interrupt, LoadOptions, LoadProgress, Logits, Outputs, Resident,
+};
 pub use error::Error;
+pub use half::f16;
 pub use ops::{Ops, Rope};
+pub use paced::{Clock, Lag, Paced, StepShape, SystemClock};
 pub use troika_kernels::{KvShape, PAGE_TOKENS, RopePairs};

@@ -1,5 +1,8 @@
 //! The operations that architectures are written over.
 
+use std::ops::Range;
+
+use half::f16;
 use troika_base::TokenId;
 use troika_gguf::{ModelFile, TensorInfo};
 
@@ -52,6 +55,32 @@ pub trait Ops {
 
     /// Copies a page of the cache.
     fn copy_page(&self, kv: &mut Self::Kv, from: usize, to: usize);
+
+    /// Copies some tokens of a sequence to `out`, as [`Resident::read_kv`](crate::Resident::read_kv), which has checked
+    /// its arguments.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn read_kv(
+        &mut self,
+        kv: &Self::Kv,
+        pages: &[usize],
+        tokens: Range<usize>,
+        out: &mut [f16],
+    ) -> Result<(), Error>;
+
+    /// Takes some tokens of a sequence from `values`, as [`Resident::write_kv`](crate::Resident::write_kv), which has
+    /// checked its arguments.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn write_kv(
+        &mut self,
+        kv: &mut Self::Kv,
+        pages: &[usize],
+        tokens: Range<usize>,
+        values: &[f16],
+    ) -> Result<(), Error>;
 
     /// Prepares a step.
     fn begin(&mut self, batch: &Batch<'_>, rope: &Rope) -> Self::Step;

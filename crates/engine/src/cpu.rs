@@ -29,6 +29,11 @@ impl CpuDevice {
         })
     }
 
+    /// A kernel set on some threads.
+    pub fn with(kernels: &'static Kernels, pool: Arc<Pool>) -> Self {
+        Self { kernels, pool }
+    }
+
     /// One thread for each physical core: a second one on the same core has no unit of its own to multiply with.
     pub fn default_threads() -> usize {
         physical_cores()

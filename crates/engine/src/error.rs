@@ -46,6 +46,17 @@ pub enum Error {
         /// Rows of the embedding table.
         rows: usize,
     },
+    /// Keys and values of another time or place cannot be used.
+    #[error(transparent)]
+    Kv(#[from] crate::KvError),
+    /// A file that was opened holds another model now.
+    #[error(
+        "{file} was replaced by another model since it was opened; open it again, or put the old one back"
+    )]
+    OtherFile {
+        /// The file.
+        file: String,
+    },
     /// The prompt has no tokens.
     #[error(
         "the prompt is empty, and this model has no token that begins a text; give it some words"

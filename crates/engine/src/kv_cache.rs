@@ -38,6 +38,11 @@ impl Page {
         Arc::strong_count(&self.0) > 1
     }
 
+    /// Its number.
+    pub(crate) fn index(&self) -> usize {
+        self.0.index
+    }
+
     /// Whether both own the same page.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

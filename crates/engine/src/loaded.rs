@@ -1,28 +1,27 @@
 //! A model that is ready: tokenizer, chat template, weights on a device, and the KV cache with its owners.
 
-use std::ops::ControlFlow;
-use std::sync::{Arc, OnceLock};
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
 
 use troika_base::{Bytes, ModelSpec, TokenId};
 use troika_device::{
     Batch, Cancelled, Device, KvShape, LoadOptions, LoadProgress, Output, Outputs, PAGE_TOKENS,
-    Resident,
+    Resident, f16,
 };
 use troika_gguf::ModelFile;
 
 use crate::chat::{ChatTemplate, TemplateError};
 use crate::constraint::{ConstraintError, ConstraintFactory};
+use crate::fingerprint::Fingerprint;
 use crate::kv_cache::{self, KvCache, Sequence};
+use crate::kv_file::Origin;
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Pooling};
+use crate::{Error, Opened, Pooling};
 
 /// A model that is ready to run.
 pub struct Model {
-    name: String,
-    tokenizer: Arc<Tokenizer>,
-    constraints: OnceLock<Arc<ConstraintFactory>>,
-    template: Option<Result<ChatTemplate, TemplateError>>,
-    pooling: Pooling,
+    opened: Arc<Opened>,
+    fingerprint: Fingerprint,
     resident: Box<dyn Resident>,
     cache: KvCache,
 }
@@ -49,36 +48,50 @@ impl Model {
         options: LoadOptions,
         progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<Cancelled>,
     ) -> Result<Self, Error> {
-        let metadata = file.metadata();
-        let tokenizer = Tokenizer::from_metadata(metadata)?;
         // The vocabulary is checked first: it is read in no time, and weights are not.
-        let spec = crate::model_spec(file)?;
-        if tokenizer.n_vocab() > spec.n_vocab {
-            return Err(Error::VocabularySize {
-                model: file.name().to_owned(),
-                tokens: tokenizer.n_vocab(),
-                rows: spec.n_vocab,
-            });
-        }
-        let template = metadata
-            .opt_str("tokenizer.chat_template")?
-            .map(ChatTemplate::new);
-        let pooling = Pooling::of(file, &spec)?;
+        Self::load_opened(
+            &Arc::new(Opened::new(file)?),
+            file,
+            device,
+            options,
+            progress,
+        )
+    }
+
+    /// Loads a model whose file was opened before, perhaps for another device. What is known without weights is shared.
+    ///
+    /// # Errors
+    /// As [`Self::load`], and [`Error::OtherFile`] if the file holds another model now than another device has of it.
+    pub fn load_opened(
+        opened: &Arc<Opened>,
+        file: &ModelFile,
+        device: &dyn Device,
+        options: LoadOptions,
+        progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<Cancelled>,
+    ) -> Result<Self, Error> {
+        let fingerprint = opened.identify(file)?;
         let resident = device.load(file, options, progress)?;
         Ok(Self {
-            name: spec.name.unwrap_or_else(|| file.name().to_owned()),
-            tokenizer: Arc::new(tokenizer),
-            constraints: OnceLock::new(),
-            template,
-            pooling,
+            opened: Arc::clone(opened),
+            fingerprint,
             cache: KvCache::new(resident.n_page()),
             resident,
         })
     }
 
+    /// What is known of the model without its weights.
+    pub fn opened(&self) -> &Arc<Opened> {
+        &self.opened
+    }
+
+    /// Which model it is.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
     /// The model's own name, or its file's.
     pub fn name(&self) -> &str {
-        &self.name
+        self.opened.name()
     }
 
     /// The model's shape.
@@ -88,7 +101,7 @@ impl Model {
 
     /// The model's tokenizer.
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
-        &self.tokenizer
+        self.opened.tokenizer()
     }
 
     /// What compiles grammars for the model's vocabulary. Made when it is first asked for, which takes part of a second.
@@ -96,21 +109,17 @@ impl Model {
     /// # Errors
     /// [`ConstraintError::Vocabulary`] if the vocabulary is too large for it.
     pub fn constraints(&self) -> Result<&Arc<ConstraintFactory>, ConstraintError> {
-        if let Some(made) = self.constraints.get() {
-            return Ok(made);
-        }
-        let made = Arc::new(ConstraintFactory::new(Arc::clone(&self.tokenizer))?);
-        Ok(self.constraints.get_or_init(|| made))
+        self.opened.constraints()
     }
 
     /// The model's chat template: `None` if the file has none, an error if it is broken.
     pub fn chat_template(&self) -> Option<Result<&ChatTemplate, &TemplateError>> {
-        self.template.as_ref().map(Result::as_ref)
+        self.opened.chat_template()
     }
 
     /// How the model's hidden states become an embedding.
     pub fn pooling(&self) -> Pooling {
-        self.pooling
+        self.opened.pooling()
     }
 
     /// Memory that the weights take.
@@ -193,6 +202,53 @@ impl Model {
     }
 }
 
+/// What moving sequences is made of.
+impl Model {
+    /// Which model's keys and values these are.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin {
+            fingerprint: self.fingerprint,
+            shape: self.resident.kv_shape(),
+            n_vocab: self.spec().n_vocab,
+        }
+    }
+
+    pub(crate) fn read_kv(
+        &mut self,
+        pages: &[usize],
+        tokens: Range<usize>,
+        out: &mut [f16],
+    ) -> Result<(), Error> {
+        Ok(self.resident.read_kv(pages, tokens, out)?)
+    }
+
+    /// Adds tokens to a sequence whose keys and values are known already.
+    ///
+    /// # Errors
+    /// If the cache is full, or the device fails. The sequence is as before then.
+    pub(crate) fn append(
+        &mut self,
+        sequence: &mut Sequence,
+        tokens: &[TokenId],
+        values: &[f16],
+    ) -> Result<(), Error> {
+        let held = sequence.tokens().len();
+        for copy in self.cache.reserve_all([(&mut *sequence, tokens.len())])? {
+            self.resident.copy_page(copy.from, copy.to);
+        }
+        let range = held..held + tokens.len();
+        match self.resident.write_kv(&sequence.pages(), range, values) {
+            Ok(()) => sequence.written(tokens),
+            // Lets go of pages that were reserved.
+            Err(error) => {
+                sequence.truncate(held);
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Memory that keys and values of `n_ctx` tokens take.
 pub(crate) fn kv_bytes(shape: KvShape, n_ctx: usize) -> Bytes {
     Bytes(shape.page_bytes() as u64 * n_ctx.div_ceil(PAGE_TOKENS) as u64)
@@ -200,6 +256,6 @@ pub(crate) fn kv_bytes(shape: KvShape, n_ctx: usize) -> Bytes {
 
 impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Model({}, {})", self.name, self.weights_bytes())
+        write!(f, "Model({}, {})", self.name(), self.weights_bytes())
     }
 }

@@ -9,12 +9,17 @@ use std::collections::BTreeMap;
 use std::ops::Bound::{Included, Unbounded};
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
 use slab::Slab;
 use troika_base::TokenId;
 use troika_device::PAGE_TOKENS;
 
 use crate::kv_cache::{KvCache, Page, pages_wanted};
 use crate::{Model, Sequence};
+
+mod spill;
+
+pub use spill::Spilled;
 
 type Block = [TokenId; PAGE_TOKENS];
 type NodeId = usize;
@@ -29,7 +34,7 @@ type Children = BTreeMap<Arc<[TokenId]>, NodeId>;
 pub struct PrefixCache {
     nodes: Slab<Node>,
     /// First pages; a namespace without any is not listed.
-    trees: BTreeMap<Arc<str>, Children>,
+    trees: BTreeMap<Namespace, Children>,
     /// Nodes without children by their last use, the oldest first. A use passes along one path from the root, and a path
     /// ends in one leaf: so no two leaves were used last at the same time.
     leaves: BTreeMap<u64, NodeId>,
@@ -49,9 +54,20 @@ struct Node {
     used: u64,
 }
 
-#[derive(Clone, Debug)]
+/// A digest of a namespace's name: names, which may be those of keys, are not kept, and so never spilled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Namespace([u8; 32]);
+
+impl Namespace {
+    fn of(name: &str) -> Self {
+        let hash = Sha256::new_with_prefix("troika namespace\n");
+        Self(hash.chain_update(name).finalize().into())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
 enum Parent {
-    Namespace(Arc<str>),
+    Namespace(Namespace),
     Node(NodeId),
 }
 
@@ -60,7 +76,7 @@ impl PrefixCache {
     /// token is never in it: somebody wants to know what comes after.
     pub fn lookup(&mut self, namespace: &str, tokens: &[TokenId]) -> Sequence {
         let path = self.walk(
-            namespace,
+            Namespace::of(namespace),
             all_but_the_last(tokens).as_chunks::<PAGE_TOKENS>().0,
         );
         self.lend(&path, path.len() * PAGE_TOKENS, tokens.len())
@@ -70,18 +86,19 @@ impl PrefixCache {
     /// its next step copies the page, which is far less work than to compute it. Until then it may hold one page more
     /// than its tokens need, which [`Self::make_room`] knows and [`Self::evict`] does not.
     pub fn lookup_closest(&mut self, namespace: &str, tokens: &[TokenId]) -> Sequence {
-        let (path, n_tok) = self.closest(namespace, all_but_the_last(tokens));
+        let (path, n_tok) = self.closest(Namespace::of(namespace), all_but_the_last(tokens));
         self.lend(&path, n_tok, tokens.len())
     }
 
     /// Keeps the full pages of a sequence over the same model. Where the namespace has the same tokens already, its own
     /// page stays.
     pub fn insert(&mut self, namespace: &str, sequence: &Sequence) {
+        let namespace = Namespace::of(namespace);
         let path = self.walk(namespace, sequence.full_pages().map(|(tokens, _)| tokens));
         self.touch(&path);
         let mut parent = match path.last() {
             Some(&id) => Parent::Node(id),
-            None => Parent::Namespace(self.name(namespace)),
+            None => Parent::Namespace(namespace),
         };
         for (tokens, page) in sequence.full_pages().skip(path.len()) {
             parent = Parent::Node(self.grow(parent, tokens, page));
@@ -176,11 +193,11 @@ impl PrefixCache {
     /// The nodes that hold these tokens, as far as there are any.
     fn walk<'b>(
         &self,
-        namespace: &str,
+        namespace: Namespace,
         blocks: impl IntoIterator<Item = &'b Block>,
     ) -> Vec<NodeId> {
         let mut path = Vec::new();
-        let Some(mut children) = self.trees.get(namespace) else {
+        let Some(mut children) = self.trees.get(&namespace) else {
             return path;
         };
         for block in blocks {
@@ -195,14 +212,12 @@ impl PrefixCache {
 
     /// The nodes that hold the longest beginning of `tokens`, and how long it is. Of the last node's page, it may be a
     /// part.
-    fn closest(&self, namespace: &str, tokens: &[TokenId]) -> (Vec<NodeId>, usize) {
+    fn closest(&self, namespace: Namespace, tokens: &[TokenId]) -> (Vec<NodeId>, usize) {
         let mut path = self.walk(namespace, tokens.as_chunks::<PAGE_TOKENS>().0);
         let n_tok = path.len() * PAGE_TOKENS;
         let rest = &tokens[n_tok..];
-        let children = match path.last() {
-            Some(&id) => Some(&self.nodes[id].children),
-            None => self.trees.get(namespace),
-        };
+        let last = path.last().map(|&id| Parent::Node(id));
+        let children = self.children(last.unwrap_or(Parent::Namespace(namespace)));
         // In order, no text has more in common with `rest` than the one before it or the one after.
         let neighbours = children.into_iter().flat_map(|children| {
             let before = children.range::<[TokenId], _>((Unbounded, Included(rest)));
@@ -250,10 +265,12 @@ impl PrefixCache {
         }
     }
 
-    /// The namespace's name as its tree holds it, if it has one.
-    fn name(&self, namespace: &str) -> Arc<str> {
-        let listed = self.trees.get_key_value(namespace);
-        listed.map_or_else(|| namespace.into(), |(name, _)| Arc::clone(name))
+    /// The pages that may follow.
+    fn children(&self, parent: Parent) -> Option<&Children> {
+        match parent {
+            Parent::Namespace(namespace) => self.trees.get(&namespace),
+            Parent::Node(id) => Some(&self.nodes[id].children),
+        }
     }
 
     /// Adds a leaf.
@@ -262,13 +279,13 @@ impl PrefixCache {
         let id = self.nodes.insert(Node {
             tokens: Arc::clone(&tokens),
             page: page.clone(),
-            parent: parent.clone(),
+            parent,
             children: Children::new(),
             used: self.clock,
         });
         match parent {
-            Parent::Namespace(name) => {
-                self.trees.entry(name).or_default().insert(tokens, id);
+            Parent::Namespace(namespace) => {
+                self.trees.entry(namespace).or_default().insert(tokens, id);
             }
             Parent::Node(parent) => {
                 let parent = &mut self.nodes[parent];
@@ -295,14 +312,14 @@ impl PrefixCache {
         let node = self.nodes.remove(id);
         self.leaves.remove(&node.used);
         match node.parent {
-            Parent::Namespace(name) => {
+            Parent::Namespace(namespace) => {
                 let tree = self
                     .trees
-                    .get_mut(&name)
+                    .get_mut(&namespace)
                     .expect("has had a node. This is a bug.");
                 tree.remove(&node.tokens);
                 if tree.is_empty() {
-                    self.trees.remove(&name);
+                    self.trees.remove(&namespace);
                 }
             }
             Parent::Node(id) => {

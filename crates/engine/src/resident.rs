@@ -1,7 +1,11 @@
 //! Makes a device of operations: an architecture written over [`Ops`] becomes a [`Resident`] that runs steps.
 
+use std::ops::Range;
+
 use troika_base::{Bytes, ModelSpec};
-use troika_device::{Batch, Error, KvShape, LoadOptions, Ops, Outputs, PAGE_TOKENS, Resident};
+use troika_device::{
+    Batch, Error, Interrupt, KvShape, LoadOptions, Ops, Outputs, PAGE_TOKENS, Resident, f16,
+};
 use troika_gguf::ModelFile;
 
 use crate::model::{self, Forward, Progress};
@@ -15,6 +19,7 @@ struct OpsResident<O: Ops> {
     kv: O::Kv,
     kv_shape: KvShape,
     n_page: usize,
+    interrupt: Interrupt,
 }
 
 /// Loads a model through `ops`.
@@ -44,6 +49,7 @@ pub(crate) fn load<O: Ops + Send + 'static>(
         ops,
         kv_shape,
         n_page,
+        interrupt: Interrupt::default(),
     }))
 }
 
@@ -78,6 +84,28 @@ impl<O: Ops + Send> OpsResident<O> {
         }
         Ok(())
     }
+
+    fn check_kv(
+        &self,
+        pages: &[usize],
+        tokens: &Range<usize>,
+        n_value: usize,
+    ) -> Result<(), Error> {
+        let refuse = |reason: String| Err(Error::Cache { reason });
+        let (have, need) = (pages.len(), tokens.end.div_ceil(PAGE_TOKENS));
+        if tokens.start > tokens.end || have < need {
+            return refuse(format!("tokens {tokens:?} of a sequence of {have} pages"));
+        }
+        if let Some(page) = pages.iter().find(|&&page| page >= self.n_page) {
+            return refuse(format!("page {page} of a cache of {}", self.n_page));
+        }
+        // No more tokens than the cache has, so that this is no overflow.
+        let want = tokens.len() * self.kv_shape.token_values();
+        match n_value == want {
+            true => Ok(()),
+            false => refuse(format!("{n_value} values for {want} of tokens {tokens:?}")),
+        }
+    }
 }
 
 impl<O: Ops + Send> Resident for OpsResident<O> {
@@ -99,11 +127,36 @@ impl<O: Ops + Send> Resident for OpsResident<O> {
 
     fn step(&mut self, batch: &Batch<'_>) -> Result<Outputs, Error> {
         self.check(batch)?;
-        Ok(self.forward.forward(&mut self.ops, &mut self.kv, batch))
+        let Self { ops, kv, .. } = self;
+        self.forward.forward(ops, kv, batch, &self.interrupt)
     }
 
     fn copy_page(&mut self, from: usize, to: usize) {
         self.ops.copy_page(&mut self.kv, from, to);
+    }
+
+    fn read_kv(
+        &mut self,
+        pages: &[usize],
+        tokens: Range<usize>,
+        out: &mut [f16],
+    ) -> Result<(), Error> {
+        self.check_kv(pages, &tokens, out.len())?;
+        self.ops.read_kv(&self.kv, pages, tokens, out)
+    }
+
+    fn write_kv(
+        &mut self,
+        pages: &[usize],
+        tokens: Range<usize>,
+        values: &[f16],
+    ) -> Result<(), Error> {
+        self.check_kv(pages, &tokens, values.len())?;
+        self.ops.write_kv(&mut self.kv, pages, tokens, values)
+    }
+
+    fn interrupt(&self) -> Option<Interrupt> {
+        Some(self.interrupt.clone())
     }
 }
 

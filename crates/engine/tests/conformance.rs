@@ -2,9 +2,13 @@
 
 mod common;
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use common::cpu;
-use troika_base::DType;
+use troika_base::{Bytes, DType};
 use troika_device::conformance::{Tolerance, agree, check};
+use troika_device::{Clock, Device, Paced, StepShape};
 use troika_engine::CpuDevice;
 
 /// Every kernel set computes a token alike whatever stands beside it, but for the matrix unit. That takes over when a
@@ -42,6 +46,41 @@ fn two_threads_pass() {
 #[test]
 fn three_threads_pass() {
     passes(3);
+}
+
+/// Time that passes when somebody sleeps, and stands still while somebody computes.
+#[derive(Default)]
+struct FastClock(Mutex<Duration>);
+
+impl Clock for FastClock {
+    fn now(&self) -> Duration {
+        *self.0.lock().unwrap()
+    }
+
+    fn sleep(&self, time: Duration) {
+        *self.0.lock().unwrap() += time;
+    }
+}
+
+#[test]
+fn a_paced_device_passes() {
+    let cpu = Arc::new(cpu(2));
+    let clock = Arc::new(FastClock::default());
+    let step = |shape: StepShape| Duration::from_micros(50 * (shape.tokens + shape.past) as u64);
+    let device = Paced::new(Arc::clone(&cpu) as Arc<dyn Device>, "npu0", "made up", step)
+        .with_load(|bytes| Duration::from_nanos(bytes.0))
+        .with_copy(|bytes| Duration::from_nanos(bytes.0))
+        .with_memory(Bytes(64 << 20))
+        .with_clock(Arc::clone(&clock) as Arc<dyn Clock>);
+    let passed =
+        check(&device, tolerance(&cpu)).and_then(|()| agree(&device, &*cpu, Tolerance::EXACT));
+    if let Err(failure) = passed {
+        panic!("{failure}");
+    }
+    assert_eq!(device.used(), Bytes(0), "residents have gone");
+    let lag = device.lag();
+    assert!(lag.steps > 1000 && lag.late == 0, "{lag:?}");
+    assert!(clock.now() > Duration::from_secs(1));
 }
 
 #[test]

@@ -10,12 +10,14 @@
 
 mod loading;
 mod models;
+mod moves;
 mod pages;
 mod refusals;
 mod steps;
 mod subject;
 
 use troika_base::DType;
+use troika_gguf::ModelFile;
 
 use crate::Device;
 use models::{FORMATS, Recipe, SHAPES};
@@ -61,6 +63,7 @@ const OF_FILES: &[(&str, OfFile)] = properties![
     loading::progress_rises_to_the_total,
     loading::loads_can_be_broken_off,
     refusals::bad_files_are_refused,
+    moves::kv_moves,
 ];
 
 const OF_STEPS: &[(&str, OfSteps)] = properties![
@@ -74,6 +77,8 @@ const OF_STEPS: &[(&str, OfSteps)] = properties![
     pages::sequences_share_the_pages_of_a_prefix,
     pages::a_copied_page_goes_its_own_way,
     refusals::bad_batches_change_nothing,
+    moves::bad_moves_change_nothing,
+    moves::a_step_that_was_broken_off_can_be_run_again,
 ];
 
 /// Checks that a device does all that is asked of devices.
@@ -96,7 +101,7 @@ pub fn check(device: &dyn Device, tolerance: Tolerance) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Checks that a device computes what another one does.
+/// Checks that a device computes what another one does, and that sequences which one has begun the other goes on with.
 ///
 /// # Errors
 /// The first difference.
@@ -120,8 +125,37 @@ pub fn agree(
                 subject.close(hidden.rows(), have_hidden.rows())
             })
             .map_err(failure(device, &recipe, "agree"))?;
+        for [from, to] in [[device, reference], [reference, device]] {
+            sequences_move(from, to, &recipe, allowed).map_err(failure(
+                device,
+                &recipe,
+                "sequences_move",
+            ))?;
+        }
     }
     Ok(())
+}
+
+/// What `from` has read, `to` goes on with as if it had read it itself.
+fn sequences_move(from: &dyn Device, to: &dyn Device, recipe: &Recipe, allowed: f32) -> Outcome {
+    let tokens = steps::text(1, moves::N_MOVED + 9);
+    let (moved, next) = tokens.split_at(moves::N_MOVED);
+    let mut from = Subject::load(from, recipe, allowed)?;
+    let mut to = Subject::load(to, recipe, allowed)?;
+    let (there, here) = ([0, 1, 2], [4, 1, 3]);
+    from.run(moved, 0, &there, crate::Output::Nothing)?;
+    let want = to.whole(&tokens)?;
+    let values = from.kv(&there, moved.len())?;
+    let written = to.resident.write_kv(&here, 0..moved.len(), &values);
+    written.map_err(|error| error.to_string())?;
+    let have = to.goes_on(next, moved.len(), &here)?;
+    to.close(want.rows().skip(moved.len()), have.rows())
+}
+
+/// A model of two layers with random weights, the same on every machine: of the llama architecture, with its large
+/// matrices in three formats that models are handed out in, and without a tokenizer.
+pub fn small_model() -> ModelFile {
+    Recipe::mixed().file()
 }
 
 /// Every shape in every format.

@@ -53,6 +53,20 @@ pub(super) struct Tensor {
 
 impl Recipe {
     pub(super) fn new(shape: &Shape, dtype: DType) -> Self {
+        Self::with(shape, dtype, |_| dtype)
+    }
+
+    /// One model with the formats that most files are made of.
+    pub(super) fn mixed() -> Self {
+        Self::with(&SHAPES[0], DType::Q8_0, |name| match name {
+            name if name.ends_with("ffn_gate.weight") => DType::Q4_K,
+            name if name.ends_with("attn_v.weight") => DType::Q6_K,
+            _ => DType::Q8_0,
+        })
+    }
+
+    /// A model whose matrices are in the formats that `of` says.
+    fn with(shape: &Shape, dtype: DType, of: impl Fn(&str) -> DType) -> Self {
         let &(architecture, [n_head, n_head_kv, head_dim]) = shape;
         let spec = ModelSpec {
             architecture: architecture.to_owned(),
@@ -69,7 +83,11 @@ impl Recipe {
         };
         let mut random = Random(0);
         let tensors = tensors(&spec).into_iter().map(|(name, dims)| {
-            let dtype = if dims.len() > 1 { dtype } else { DType::F32 };
+            let dtype = if dims.len() > 1 {
+                of(&name)
+            } else {
+                DType::F32
+            };
             Tensor::random(&mut random, name, dtype, dims)
         });
         Self {

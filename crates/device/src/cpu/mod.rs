@@ -2,8 +2,10 @@
 
 mod tensor;
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use half::f16;
 use troika_base::{DType, TokenId};
 use troika_gguf::{ModelFile, TensorInfo};
 use troika_kernels::{
@@ -74,6 +76,21 @@ pub struct CpuStep {
     sequences: Vec<(usize, usize, usize, Vec<usize>)>,
 }
 
+/// Where some tokens of a sequence lie, page by page: what is in one page fits into a core's own cache.
+fn slots_of_pages(pages: &[usize], tokens: Range<usize>) -> impl Iterator<Item = Vec<Slot>> {
+    let slot = |position: usize| Slot {
+        page: pages[position / PAGE_TOKENS],
+        index: position % PAGE_TOKENS,
+    };
+    let mut start = tokens.start;
+    std::iter::from_fn(move || {
+        let end = tokens.end.min((start / PAGE_TOKENS + 1) * PAGE_TOKENS);
+        let slots: Vec<Slot> = (start..end).map(slot).collect();
+        start = end;
+        Some(slots).filter(|slots| !slots.is_empty())
+    })
+}
+
 /// Rows of elementwise work that a thread takes at a time.
 const ROWS_PER_TASK: usize = 8;
 
@@ -120,6 +137,38 @@ impl Ops for CpuOps {
 
     fn copy_page(&self, kv: &mut KvPages, from: usize, to: usize) {
         kv.copy_page(from, to);
+    }
+
+    fn read_kv(
+        &mut self,
+        kv: &KvPages,
+        pages: &[usize],
+        tokens: Range<usize>,
+        mut out: &mut [f16],
+    ) -> Result<(), Error> {
+        for slots in slots_of_pages(pages, tokens) {
+            let of_page = slots.len() * kv.shape().token_values();
+            let (page, rest) = std::mem::take(&mut out).split_at_mut(of_page);
+            kv.export(&slots, page);
+            out = rest;
+        }
+        Ok(())
+    }
+
+    fn write_kv(
+        &mut self,
+        kv: &mut KvPages,
+        pages: &[usize],
+        tokens: Range<usize>,
+        mut values: &[f16],
+    ) -> Result<(), Error> {
+        for slots in slots_of_pages(pages, tokens) {
+            let of_page = slots.len() * kv.shape().token_values();
+            let (page, rest) = values.split_at(of_page);
+            kv.import(&slots, page);
+            values = rest;
+        }
+        Ok(())
     }
 
     fn begin(&mut self, batch: &Batch<'_>, rope: &Rope) -> CpuStep {

@@ -4,7 +4,7 @@
 //! arXiv:2302.13971; grouped queries: arXiv:2307.09288.
 
 use troika_base::ModelSpec;
-use troika_device::{Batch, Error, Ops, Outputs, Rope, RopePairs};
+use troika_device::{Batch, Error, Interrupt, Ops, Outputs, Rope, RopePairs};
 
 use super::blocks::{Ends, FeedForward, SelfAttention};
 use super::hyperparameters::Keys;
@@ -46,12 +46,19 @@ impl<O: Ops> Llama<O> {
 }
 
 impl<O: Ops> Forward<O> for Llama<O> {
-    fn forward(&self, ops: &mut O, kv: &mut O::Kv, batch: &Batch<'_>) -> Outputs {
+    fn forward(
+        &self,
+        ops: &mut O,
+        kv: &mut O::Kv,
+        batch: &Batch<'_>,
+        interrupt: &Interrupt,
+    ) -> Result<Outputs, Error> {
         let eps = self.spec.norm_eps;
         let step = ops.begin(batch, &self.rope);
         let outputs = OutputRows::new(batch, self.spec.n_layer);
         let mut x = self.ends.embed(ops, batch);
         for (i, layer) in self.layers.iter().enumerate() {
+            interrupt.check()?;
             let attended = {
                 let [mut q, mut k, v] = layer.attention.project(ops, &x, eps);
                 ops.rope(&step, &mut q, self.spec.head_dim);
@@ -59,11 +66,11 @@ impl<O: Ops> Forward<O> for Llama<O> {
                 ops.attention(&step, kv, i, &q, &k, &v)
             };
             let Some(attended) = outputs.keep(ops, i, &mut x, attended) else {
-                return Outputs::default();
+                return Ok(Outputs::default());
             };
             layer.attention.add(ops, &mut x, attended);
             layer.feed_forward.add(ops, &mut x, eps);
         }
-        self.ends.outputs(ops, &x, eps, &outputs)
+        Ok(self.ends.outputs(ops, &x, eps, &outputs))
     }
 }

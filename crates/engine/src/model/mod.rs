@@ -12,7 +12,7 @@ mod qwen3;
 mod rope;
 
 use troika_base::{Bytes, ModelSpec};
-use troika_device::{Batch, Error, Ops, Outputs};
+use troika_device::{Batch, Error, Interrupt, Ops, Outputs};
 use troika_gguf::ModelFile;
 
 use hyperparameters::Keys;
@@ -25,7 +25,16 @@ use qwen3::Qwen3;
 /// A loaded model's forward pass.
 pub(crate) trait Forward<O: Ops>: Send {
     /// Runs the batch: writes keys and values to `kv`, returns what the batch asks for.
-    fn forward(&self, ops: &mut O, kv: &mut O::Kv, batch: &Batch<'_>) -> Outputs;
+    ///
+    /// # Errors
+    /// If it was interrupted, which is asked once a layer.
+    fn forward(
+        &self,
+        ops: &mut O,
+        kv: &mut O::Kv,
+        batch: &Batch<'_>,
+        interrupt: &Interrupt,
+    ) -> Result<Outputs, Error>;
 }
 
 /// Weights on a device, and the memory that they take.

@@ -129,7 +129,7 @@ fn the_text_used_longest_ago_goes_first_and_its_end_before_its_beginning() {
     cache.lookup("", &text("abz"));
     let found = |cache: &mut PrefixCache, letters: &str| {
         // A copy, so that looking does not count as use.
-        let path = cache.walk("", text(letters).as_chunks().0);
+        let path = cache.walk(Namespace::of(""), text(letters).as_chunks().0);
         path.len()
     };
     let mut order = Vec::new();
@@ -408,9 +408,10 @@ impl Both {
         let tokens = [&text(letters), &text("a")[..extra]].concat();
         let usable = &letters[..tokens.len().saturating_sub(1) / PAGE_TOKENS];
         let want = self.list.find(namespace, usable);
-        let (_, closest) = self
-            .cache
-            .closest(NAMESPACES[namespace], all_but_the_last(&tokens));
+        let (_, closest) = self.cache.closest(
+            Namespace::of(NAMESPACES[namespace]),
+            all_but_the_last(&tokens),
+        );
         assert_eq!(
             closest,
             self.list.closest(namespace, all_but_the_last(&tokens))
@@ -444,7 +445,7 @@ impl Both {
         assert_eq!(self.cache.n_page(), self.list.0.len());
         for kept in &self.list.0 {
             let path = self.cache.walk(
-                NAMESPACES[kept.namespace],
+                Namespace::of(NAMESPACES[kept.namespace]),
                 text(&kept.letters).as_chunks().0,
             );
             assert_eq!(path.len(), kept.letters.len());
