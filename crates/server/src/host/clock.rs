@@ -71,7 +71,9 @@ pub(super) fn start(alarm: Arc<Alarm>, driver: Weak<Driver>) -> std::io::Result<
         let mut look_at = Instant::now();
         let mut day = jiff::Zoned::now().date();
         while let Some(alarm) = alarm.wait(look_at) {
-            let Some(driver) = driver.upgrade() else { return };
+            let Some(driver) = driver.upgrade() else {
+                return;
+            };
             if alarm {
                 driver.wake();
             }

@@ -23,7 +23,9 @@ pub struct HostDevice {
 impl HostDevice {
     /// A device of its own that has one pool of memory, and as much room in its steps as anybody asks for.
     pub fn new(device: Arc<dyn Device>, profile: DeviceProfile, pool: PoolId) -> Self {
-        let bandwidth = profile.bandwidth_measured_gbs.or(profile.bandwidth_peak_gbs);
+        let bandwidth = profile
+            .bandwidth_measured_gbs
+            .or(profile.bandwidth_peak_gbs);
         let facts = DeviceFacts {
             name: device.name().to_owned(),
             chip: profile.name.clone(),

@@ -18,7 +18,7 @@ use troika_scheduler::{
 
 use super::clock::Alarm;
 use super::devices::{HostDevice, memory};
-use super::lane::{Order, Orders};
+use super::lane::{Address, Order, Orders};
 use super::loader::LoadOrder;
 use super::models::{Handle, lock};
 use super::records::Records;
@@ -128,8 +128,13 @@ impl Driver {
 
     /// The device of this name.
     pub(super) fn device(&self, name: &str) -> Option<DeviceId> {
-        let found = self.devices.iter().position(|device| device.facts.name == name);
-        found.and_then(|index| u16::try_from(index).ok()).map(DeviceId)
+        let found = self
+            .devices
+            .iter()
+            .position(|device| device.facts.name == name);
+        found
+            .and_then(|index| u16::try_from(index).ok())
+            .map(DeviceId)
     }
 
     /// A device's name.
@@ -145,7 +150,9 @@ impl Driver {
 
     /// A moment by the scheduler's clock.
     pub(super) fn time(&self, at: Instant) -> Time {
-        Time(u64::try_from(at.saturating_duration_since(self.began).as_micros()).unwrap_or(u64::MAX))
+        Time(
+            u64::try_from(at.saturating_duration_since(self.began).as_micros()).unwrap_or(u64::MAX),
+        )
     }
 
     /// Tells the scheduler what has happened, and has done what it wants. What came of orders, [`Driver::answer`] tells.
@@ -164,7 +171,12 @@ impl Driver {
         for action in actions {
             self.carry_out(books, action, now);
         }
-        self.alarm.set(books.schedule.wake_at().map(|at| self.began + Duration::from_micros(at.0)));
+        self.alarm.set(
+            books
+                .schedule
+                .wake_at()
+                .map(|at| self.began + Duration::from_micros(at.0)),
+        );
     }
 
     /// Tells what came of a device's orders, unless these are void by now.
@@ -209,7 +221,10 @@ impl Driver {
         }
         books.jobs.insert(job, Arc::clone(request));
         self.step(&mut books, vec![Event::Submitted { job, spec }]);
-        let is_loaded = books.models.get(&model).is_some_and(|m| !m.loaded.is_empty());
+        let is_loaded = books
+            .models
+            .get(&model)
+            .is_some_and(|m| !m.loaded.is_empty());
         match request.take_refusal() {
             Some(error) => Err(error),
             None => Ok(is_loaded),
@@ -318,7 +333,8 @@ impl Driver {
         let device = self.devices.iter().find(|device| device.is_in_ram())?;
         let pool = *device.facts.pools.first()?;
         let capacity = self.pools.get(usize::from(pool.0))?.capacity.0;
-        let others = capacity.saturating_sub(books.held(pool, &self.devices).saturating_add(available));
+        let others =
+            capacity.saturating_sub(books.held(pool, &self.devices).saturating_add(available));
         let told = books.others.entry(pool).or_default();
         if others.abs_diff(*told) < OTHERS_STEP {
             return None;
@@ -331,7 +347,13 @@ impl Driver {
     /// Keeps the books about what has happened.
     fn note(&self, books: &mut Books, event: &Event, now: Time) {
         match event {
-            Event::Loaded { device, model, bytes, took, .. } => {
+            Event::Loaded {
+                device,
+                model,
+                bytes,
+                took,
+                ..
+            } => {
                 books.loaded(*device, *model, bytes.clone(), (now, self.keep_alive));
                 if let Some(standing) = books.models.get(model) {
                     let name = &standing.handle.info.name;
@@ -369,31 +391,70 @@ impl Driver {
                 self.void(books, device);
                 self.order(books, device, Order::Probe);
             }
-            Action::Load { device, model, kv_tokens } => {
-                let Some(standing) = books.models.get(&model) else { return };
+            Action::Load {
+                device,
+                model,
+                kv_tokens,
+            } => {
+                let Some(standing) = books.models.get(&model) else {
+                    return;
+                };
                 let handle = Arc::clone(&standing.handle);
                 if let Some(lane) = books.lanes.get(usize::from(device.0)) {
                     let epoch = lane.epoch;
                     // A thread that has ended leaves only when the driver does.
-                    let _ = lane.loads.send(LoadOrder { epoch, handle, kv_tokens });
+                    let _ = lane.loads.send(LoadOrder {
+                        epoch,
+                        handle,
+                        kv_tokens,
+                    });
                 }
             }
             Action::Unload { device, model, .. } => self.order(books, device, Order::Unload(model)),
             Action::Start { device, model, job } => {
-                let Some(request) = books.jobs.get(&job).cloned() else { return };
+                let Some(request) = books.jobs.get(&job).cloned() else {
+                    return;
+                };
                 if request.begin(Instant::now()) {
                     books.began(model);
                 }
                 let turn = request.next_turn();
-                self.order(books, device, Order::Start { model, request, turn });
+                self.order(
+                    books,
+                    device,
+                    Order::Start {
+                        model,
+                        request,
+                        turn,
+                    },
+                );
             }
-            Action::Step { device, model, slices } => {
+            Action::Step {
+                device,
+                model,
+                slices,
+            } => {
                 self.order(books, device, Order::Step { model, slices });
             }
-            Action::Move { job, model, from, to, .. } => {
-                let Some(lane) = books.lanes.get(usize::from(to.0)) else { return };
-                let (target, epoch) = (lane.orders.clone(), lane.epoch);
-                self.order(books, from, Order::Move { job, model, target, epoch });
+            Action::Move {
+                job,
+                model,
+                from,
+                to,
+                ..
+            } => {
+                if let (Some(source), Some(target)) = (books.address(from), books.address(to)) {
+                    self.order(
+                        books,
+                        from,
+                        Order::Move {
+                            job,
+                            model,
+                            from: source,
+                            to: target,
+                        },
+                    );
+                }
             }
             Action::Release { device, seq } => self.order(books, device, Order::Release(seq)),
             Action::Drop { device, job } => self.order(books, device, Order::Drop(job)),
@@ -403,7 +464,9 @@ impl Driver {
                 }
             }
             Action::Place(decision) => {
-                let Some(request) = books.jobs.get(&decision.job).cloned() else { return };
+                let Some(request) = books.jobs.get(&decision.job).cloned() else {
+                    return;
+                };
                 request.placed(Placed {
                     prefill: self.name(decision.prefill).to_owned(),
                     decode: self.name(decision.decode).to_owned(),
@@ -450,7 +513,10 @@ impl Driver {
     }
 
     fn report(&self, account: Account) -> Report {
-        let devices = account.spans.iter().map(|span| self.name(span.device).to_owned());
+        let devices = account
+            .spans
+            .iter()
+            .map(|span| self.name(span.device).to_owned());
         Report {
             devices: devices.collect(),
             account,
@@ -471,6 +537,15 @@ impl Books {
         lane.map_or(0, |lane| lane.epoch)
     }
 
+    /// Where a device's orders go.
+    fn address(&self, device: DeviceId) -> Option<Address> {
+        let lane = self.lanes.get(usize::from(device.0))?;
+        Some(Address {
+            orders: lane.orders.clone(),
+            epoch: lane.epoch,
+        })
+    }
+
     /// A job of a model has begun.
     fn began(&mut self, model: ModelId) {
         if let Some(standing) = self.models.get_mut(&model) {
@@ -481,14 +556,24 @@ impl Books {
     }
 
     /// A model is loaded: those who waited for that hear of it.
-    fn loaded(&mut self, device: DeviceId, model: ModelId, bytes: Vec<Bytes>, (now, usual): (Time, KeepAlive)) {
+    fn loaded(
+        &mut self,
+        device: DeviceId,
+        model: ModelId,
+        bytes: Vec<Bytes>,
+        (now, usual): (Time, KeepAlive),
+    ) {
         if let Some(standing) = self.models.get_mut(&model) {
             standing.loaded.insert(device, bytes);
             standing.idle_since = now;
             standing.keep_alive = usual;
         }
         let at = Instant::now();
-        for request in self.jobs.values().filter(|request| request.handle.id == model) {
+        for request in self
+            .jobs
+            .values()
+            .filter(|request| request.handle.id == model)
+        {
             request.waited_for_load(at);
         }
     }

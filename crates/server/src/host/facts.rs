@@ -84,11 +84,16 @@ struct Known<'a> {
 impl Known<'_> {
     /// The model on a device, or why it does not run there.
     fn form(&self, device: &HostDevice, pools: &[PoolFacts]) -> Result<Form, String> {
-        let need = self.need(&device.profile).map_err(|refusal| refusal.to_string())?;
+        let need = self
+            .need(&device.profile)
+            .map_err(|refusal| refusal.to_string())?;
         let fixed = need.weights + need.scratch + need.runtime;
         let kv_tokens = self.kv_tokens(free(device, pools).saturating_sub(fixed));
         let most = kv_tokens.min(self.spec.n_ctx as u64);
-        let n_ctx = self.context.n_ctx.map_or(most, |n_ctx| most.min(n_ctx as u64));
+        let n_ctx = self
+            .context
+            .n_ctx
+            .map_or(most, |n_ctx| most.min(n_ctx as u64));
         let mut bytes = vec![Bytes(0); device.facts.pools.len()];
         if let Some(first) = bytes.first_mut() {
             *first = Bytes(fixed);
@@ -133,7 +138,10 @@ impl Known<'_> {
             let wanted = self.context.n_ctx.unwrap_or(0) as u64;
             KV_TOKENS.min(affordable).max(KV_TOKENS_MIN).max(wanted)
         };
-        let tokens = self.context.kv_tokens.map_or_else(sensible, |tokens| tokens as u64);
+        let tokens = self
+            .context
+            .kv_tokens
+            .map_or_else(sensible, |tokens| tokens as u64);
         tokens.next_multiple_of(PAGE_TOKENS as u64)
     }
 
@@ -159,7 +167,9 @@ impl Known<'_> {
 fn free(device: &HostDevice, pools: &[PoolFacts]) -> u64 {
     let pool = device.facts.pools.first();
     let pool = pool.and_then(|id| pools.get(usize::from(id.0)));
-    let room = pool.map_or(u64::MAX, |pool| pool.capacity.0.saturating_sub(pool.reserve.0));
+    let room = pool.map_or(u64::MAX, |pool| {
+        pool.capacity.0.saturating_sub(pool.reserve.0)
+    });
     match memory() {
         Some(memory) if device.is_in_ram() => room.min(memory.available),
         _ => room,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use troika_base::Bytes;
 use troika_device::{Device, Outputs};
-use troika_engine::Model;
+use troika_engine::{KvImage, Model};
 use troika_scheduler::{DeviceId, Event, JobId, ModelId, SeqId, Slice, StepReport};
 
 use super::driver::Driver;
@@ -40,22 +40,46 @@ pub(super) enum Order {
         turn: u64,
     },
     /// Run a step.
-    Step {
-        model: ModelId,
-        slices: Vec<Slice>,
-    },
+    Step { model: ModelId, slices: Vec<Slice> },
     /// Send a job's caches to another device.
     Move {
         job: JobId,
         model: ModelId,
-        target: Sender<Orders>,
-        /// The other device's.
-        epoch: u64,
+        from: Address,
+        to: Address,
     },
+    /// Go on with a job that another device has sent.
+    Take(Box<Parcel>),
     /// Let a sequence's cache go.
     Release(SeqId),
     /// Forget a job.
     Drop(JobId),
+}
+
+/// Where a device's orders go, as long as it is not lost.
+#[derive(Clone)]
+pub(super) struct Address {
+    pub(super) orders: Sender<Orders>,
+    pub(super) epoch: u64,
+}
+
+impl Address {
+    fn send(&self, order: Order) {
+        let epoch = self.epoch;
+        // A thread that has ended leaves only when the driver does.
+        let _ = self.orders.send(Orders { epoch, order });
+    }
+}
+
+/// A job on its way from one device to another.
+pub(super) struct Parcel {
+    model: ModelId,
+    request: Arc<Request>,
+    /// By which it is the first device's.
+    turn: u64,
+    caches: BTreeMap<u32, KvImage>,
+    /// The first device.
+    from: Address,
 }
 
 /// An order, void once the device was lost after it.
@@ -129,11 +153,16 @@ impl Worker {
     fn carry_out(&mut self, order: Order) -> Result<(), String> {
         match order {
             Order::Probe => {
-                let outcome = super::probe::probe(&*self.device);
+                let outcome = troika_engine::probe(&*self.device);
+                let outcome = outcome.map_err(|error| error.to_string());
                 let device = self.id;
                 self.answer(Event::Probed { device, outcome });
             }
-            Order::Adopt { handle, model, took } => self.adopt(handle, *model, took),
+            Order::Adopt {
+                handle,
+                model,
+                took,
+            } => self.adopt(handle, *model, took),
             Order::Unload(model) => {
                 if let Some(resident) = self.residents.remove(&model) {
                     metrics::kv_pages(&resident.handle.info.name, &self.name, 0, 0);
@@ -141,11 +170,33 @@ impl Worker {
                 let device = self.id;
                 self.answer(Event::Unloaded { device, model });
             }
-            Order::Start { model, request, turn } => self.start(model, &request, turn)?,
+            Order::Start {
+                model,
+                request,
+                turn,
+            } => self.start(model, &request, turn)?,
             Order::Step { model, slices } => self.step(model, &slices)?,
-            Order::Move { job, .. } => {
-                let why = "caches cannot be moved yet".to_owned();
-                self.answer(Event::MoveFailed { job, why });
+            Order::Move {
+                job,
+                model,
+                from,
+                to,
+            } => {
+                if let Err(why) = self.send(job, model, from, &to) {
+                    self.answer(Event::MoveFailed { job, why });
+                }
+            }
+            Order::Take(parcel) => {
+                let (job, to) = (parcel.request.id, self.id);
+                let event = match self.take(*parcel) {
+                    Ok(free_pages) => Event::Moved {
+                        job,
+                        to,
+                        free_pages,
+                    },
+                    Err(why) => Event::MoveFailed { job, why },
+                };
+                self.answer(event);
             }
             Order::Release(seq) => {
                 for resident in self.residents.values_mut() {
@@ -180,7 +231,9 @@ impl Worker {
 
     fn n_pool(&self) -> usize {
         let driver = self.driver.upgrade();
-        let device = driver.as_ref().and_then(|driver| driver.devices().get(usize::from(self.id.0)));
+        let device = driver
+            .as_ref()
+            .and_then(|driver| driver.devices().get(usize::from(self.id.0)));
         device.map_or(1, |device| device.facts.pools.len())
     }
 
@@ -203,6 +256,35 @@ impl Worker {
         Ok(())
     }
 
+    /// Copies a job's caches out and sends them to another device. The job stays until they are there.
+    fn send(
+        &mut self,
+        job: JobId,
+        model: ModelId,
+        from: Address,
+        to: &Address,
+    ) -> Result<(), String> {
+        let resident = self.resident(model)?;
+        let (request, turn, caches) = resident.export(job)?;
+        to.send(Order::Take(Box::new(Parcel {
+            model,
+            request,
+            turn,
+            caches,
+            from,
+        })));
+        Ok(())
+    }
+
+    /// Goes on with a job that another device has sent. Returns the free pages.
+    fn take(&mut self, parcel: Parcel) -> Result<u32, String> {
+        let resident = self.resident(parcel.model)?;
+        let job = parcel.request.id;
+        resident.import(&parcel.request, parcel.turn, &parcel.caches)?;
+        parcel.from.send(Order::Drop(job));
+        Ok(resident.free_pages())
+    }
+
     fn step(&mut self, model: ModelId, slices: &[Slice]) -> Result<(), String> {
         let start = Instant::now();
         let name = self.name.clone();
@@ -212,7 +294,9 @@ impl Worker {
         let mut said = Said::default();
         match computed {
             Ok(outputs) => said.hand_out(resident, slices, &outputs)?,
-            Err(StepError::OutOfPages) if is_alone(resident, slices) => said.cut_off(resident, slices),
+            Err(StepError::OutOfPages) if is_alone(resident, slices) => {
+                said.cut_off(resident, slices)
+            }
             Err(StepError::OutOfPages) => {
                 let free_pages = resident.free_pages();
                 self.answer(Event::OutOfPages { device, free_pages });
@@ -222,7 +306,12 @@ impl Worker {
         }
         let free_pages = resident.free_pages();
         let pages = resident.pages();
-        metrics::kv_pages(&resident.handle.info.name, &name, pages.saturating_sub(free_pages), pages);
+        metrics::kv_pages(
+            &resident.handle.info.name,
+            &name,
+            pages.saturating_sub(free_pages),
+            pages,
+        );
         let report = StepReport {
             took: start.elapsed(),
             joules: None,
@@ -297,7 +386,8 @@ impl Said {
         match outcome {
             Ok(spoken) => {
                 let sequences = spoken.into_iter();
-                self.ended.extend(sequences.map(|(choice, ended)| (SeqId { job, choice }, ended)));
+                self.ended
+                    .extend(sequences.map(|(choice, ended)| (SeqId { job, choice }, ended)));
                 if seat.held.is_empty() {
                     resident.seats.remove(&job);
                 }
@@ -324,20 +414,22 @@ impl Said {
 
 /// The next token of one answer; after a prompt, the first ones of all its answers. Those that have ended give up their
 /// cache.
-fn speak(
-    seat: &mut Seat,
-    choice: u32,
-    logits: &[f32],
-) -> Result<Vec<(u32, bool)>, ApiError> {
+fn speak(seat: &mut Seat, choice: u32, logits: &[f32]) -> Result<Vec<(u32, bool)>, ApiError> {
     let request = Arc::clone(&seat.request);
     let held = seat.held.get(&choice).map_or(0, |held| held.tokens().len());
     if !request.is_read_by(held) {
         // The scheduler counts otherwise than the cache.
-        tracing::error!(model = request.handle.info.name, held, "an answer was asked of half a prompt");
+        tracing::error!(
+            model = request.handle.info.name,
+            held,
+            "an answer was asked of half a prompt"
+        );
         return Err(ApiError::internal());
     }
     let turn = seat.turn;
-    let spoken = catch_unwind(AssertUnwindSafe(|| request.speak(turn, choice, held, logits)));
+    let spoken = catch_unwind(AssertUnwindSafe(|| {
+        request.speak(turn, choice, held, logits)
+    }));
     let spoken = match spoken {
         Ok(spoken) => spoken.map_err(|error| ApiError::invalid(error.to_string()))?,
         Err(_) => {

@@ -82,10 +82,13 @@ impl Loader {
             n_ctx: order.kv_tokens as usize,
         };
         let mut progress = |_| ControlFlow::Continue(());
-        let model = Model::load(&file, &*self.device, options, &mut progress);
+        let opened = &order.handle.opened;
+        let model = Model::load_opened(opened, &file, &*self.device, options, &mut progress);
         model.map_err(|error| {
-            let is_short =
-                matches!(error, Error::Device(troika_device::Error::OutOfMemory { .. }));
+            let is_short = matches!(
+                error,
+                Error::Device(troika_device::Error::OutOfMemory { .. })
+            );
             (does_not_load(name, &error).message, !is_short)
         })
     }

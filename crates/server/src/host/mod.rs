@@ -12,7 +12,6 @@ mod info;
 mod lane;
 mod loader;
 mod models;
-mod probe;
 mod prompt;
 mod records;
 mod refusal;
@@ -23,9 +22,11 @@ mod voice;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_devices;
 
-use std::sync::mpsc::channel;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::{Instant, SystemTime};
 
 use futures_util::FutureExt as _;
@@ -35,8 +36,8 @@ use troika_base::{DeviceKind, DeviceProfile, TokenId};
 use troika_device::{Device, PAGE_TOKENS};
 use troika_library::{Entry, Library, Manifest};
 use troika_scheduler::{
-    Class, DeviceId, Event, JobId, JobSpec, JoulesSource, PoolFacts, PoolId, Policy, Schedule, Scheduler,
-    UnknownName,
+    Class, DeviceId, Event, JobId, JobSpec, JoulesSource, Policy, PoolFacts, PoolId, Schedule,
+    Scheduler, UnknownName,
 };
 
 use crate::backend::{Placement, State};
@@ -238,7 +239,9 @@ impl Host {
         Ok(Ordered {
             class: wishes.class.or(caller.class).unwrap_or(usual),
             device: device.transpose()?,
-            deadline: wishes.deadline.map(|after| self.driver.time(arrived) + after),
+            deadline: wishes
+                .deadline
+                .map(|after| self.driver.time(arrived) + after),
             owner: self.driver.owner(&namespace(caller)),
         })
     }
@@ -299,7 +302,12 @@ impl Host {
 
     async fn warm(&self, model: String, keep_alive: Option<KeepAlive>) -> Result<(), ApiError> {
         let handle = self.open(model).await?;
-        let order = self.order(&Wishes::default(), &Caller::default(), Class::Interactive, Instant::now())?;
+        let order = self.order(
+            &Wishes::default(),
+            &Caller::default(),
+            Class::Interactive,
+            Instant::now(),
+        )?;
         let (loaded, done) = oneshot::channel();
         let asked = Asked {
             // The scheduler counts one token for it, which nobody reads.
@@ -325,7 +333,10 @@ fn together(a: Option<Box<Report>>, b: Option<Box<Report>>) -> Option<Box<Report
     };
     let (sum, one) = (&mut a.account, b.account);
     for (span, device) in one.spans.into_iter().zip(b.devices) {
-        let same = sum.spans.iter_mut().find(|s| (s.device, s.phase) == (span.device, span.phase));
+        let same = sum
+            .spans
+            .iter_mut()
+            .find(|s| (s.device, s.phase) == (span.device, span.phase));
         match same {
             Some(same) => {
                 same.tokens += span.tokens;

@@ -5,10 +5,11 @@
 //! another model of the same name; jobs of the old one end as they began.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use troika_engine::Opened;
 use troika_engine::chat::{AnswerFormat, ChatTemplate, TemplateError};
-use troika_engine::constraint::{ConstraintError, ConstraintFactory};
+use troika_engine::constraint::ConstraintFactory;
 use troika_engine::tokenizer::Tokenizer;
 use troika_gguf::ModelFile;
 use troika_library::{Entry, Manifest};
@@ -30,8 +31,9 @@ pub(super) struct Handle {
     pub(super) facts: ModelFacts,
     /// Tokens of one sequence at most, on the device that has the most room.
     pub(super) n_ctx: usize,
+    /// What all devices share that hold it.
+    pub(super) opened: Arc<Opened>,
     entry: Entry,
-    constraints: OnceLock<Result<Arc<ConstraintFactory>, ConstraintError>>,
 }
 
 impl Handle {
@@ -40,8 +42,7 @@ impl Handle {
     /// # Errors
     /// If the vocabulary is not one that text can be constrained over.
     pub(super) fn constraints(&self) -> Result<&Arc<ConstraintFactory>, ApiError> {
-        let make = || ConstraintFactory::new(Arc::clone(&self.tokenizer)).map(Arc::new);
-        let made = self.constraints.get_or_init(make).as_ref();
+        let made = self.opened.constraints();
         made.map_err(|error| ApiError::unsupported(error.to_string()))
     }
 
@@ -124,23 +125,24 @@ impl Models {
     fn find(&self, info: &ModelInfo) -> Option<Arc<Handle>> {
         let opened = lock(&self.opened);
         let handle = opened.get(&info.name);
-        handle.filter(|handle| handle.info.digest == info.digest).cloned()
+        handle
+            .filter(|handle| handle.info.digest == info.digest)
+            .cloned()
     }
 
     fn open(&self, id: ModelId, entry: &Entry, info: ModelInfo) -> Result<Handle, ApiError> {
         let name = info.name.clone();
         let damaged = |error: &dyn std::error::Error| does_not_load(&name, error);
         let file = entry.open().map_err(|error| damaged(&error))?;
-        let spec = troika_engine::model_spec(&file).map_err(|error| damaged(&error))?;
-        let tokenizer = Tokenizer::from_metadata(file.metadata());
-        let tokenizer = Arc::new(tokenizer.map_err(|error| damaged(&error))?);
+        let opened = Opened::new(&file).map_err(|error| damaged(&error))?;
+        let spec = opened.spec();
         let own = entry.manifest.parameters.n_ctx;
         let context = Context {
             n_ctx: own.or(self.context.n_ctx),
             ..self.context
         };
         let (devices, pools) = (self.driver.devices(), self.driver.pools());
-        let facts = facts::of_file((id, &name), (&file, &spec), devices, pools, context);
+        let facts = facts::of_file((id, &name), (&file, spec), devices, pools, context);
         let facts = facts.map_err(|error| damaged(&error))?;
         let in_file = file.metadata().opt_str("tokenizer.chat_template");
         let in_file = in_file.ok().flatten();
@@ -149,14 +151,14 @@ impl Models {
         Ok(Handle {
             id,
             manifest: entry.manifest.clone(),
-            tokenizer,
+            tokenizer: Arc::clone(opened.tokenizer()),
             template: source.map(ChatTemplate::new),
             format: AnswerFormat::of(source.unwrap_or_default()),
             n_ctx: n_ctx.unwrap_or(spec.n_ctx),
             facts,
             info,
+            opened: Arc::new(opened),
             entry: entry.clone(),
-            constraints: OnceLock::new(),
         })
     }
 }

@@ -149,7 +149,9 @@ impl Request {
     /// Its sequences: the prompt alone, or all answers.
     pub(super) fn choices(&self) -> std::ops::Range<u32> {
         let progress = lock(&self.progress);
-        0..u32::try_from(progress.writing.len()).unwrap_or(u32::MAX).max(1)
+        0..u32::try_from(progress.writing.len())
+            .unwrap_or(u32::MAX)
+            .max(1)
     }
 
     /// It is given to a device; who had it before, has it no more.
@@ -257,7 +259,8 @@ impl Request {
             0 => 0..self.answers.unwrap_or(0),
             _ => choice..choice + 1,
         };
-        let spoken = answers.map(|choice| Ok((choice, self.speak_one(progress, choice, at, logits)?)));
+        let spoken =
+            answers.map(|choice| Ok((choice, self.speak_one(progress, choice, at, logits)?)));
         spoken.collect()
     }
 
@@ -340,7 +343,9 @@ impl Request {
         let mut usage = std::mem::take(&mut progress.usage);
         usage.decode = first.map_or(Duration::ZERO, |first| first.elapsed());
         if first.is_none() {
-            usage.prefill = progress.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
+            usage.prefill = progress
+                .begun
+                .map_or(Duration::ZERO, |begun| begun.elapsed());
         }
         metrics::tokens(
             &self.handle.info.name,

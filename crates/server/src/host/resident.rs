@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use troika_base::TokenId;
 use troika_device::{Output, Outputs, PAGE_TOKENS};
-use troika_engine::{Error, Model, Pooler, PrefixCache, Sequence, Step};
+use troika_engine::{Error, KvImage, Model, Pooler, PrefixCache, Sequence, Step};
 use troika_scheduler::{JobId, SeqId, Slice};
 
 use super::models::Handle;
@@ -29,6 +29,9 @@ pub(super) struct Seat {
     pub(super) turn: u64,
     pooler: Option<Pooler>,
 }
+
+/// A job that leaves a device: itself, by which turn it was there, and the caches of its sequences.
+type Leaving = (Arc<Request>, u64, BTreeMap<u32, KvImage>);
 
 /// Why a step was not done.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +105,56 @@ impl Resident {
         }
     }
 
+    /// A job's caches, to go on with on another device; they stay here too.
+    ///
+    /// # Errors
+    /// If the job is not here, or the device fails.
+    pub(super) fn export(&mut self, job: JobId) -> Result<Leaving, String> {
+        let seat = self.seats.get(&job).ok_or("the job is not here any more")?;
+        let mut caches = BTreeMap::new();
+        for (&choice, sequence) in &seat.held {
+            let image = self.model.export(sequence);
+            caches.insert(choice, image.map_err(|error| error.to_string())?);
+        }
+        Ok((Arc::clone(&seat.request), seat.turn, caches))
+    }
+
+    /// Goes on with a job whose caches were another device's.
+    ///
+    /// # Errors
+    /// If pages are short, the device fails, or the job was given to somebody else meanwhile.
+    pub(super) fn import(
+        &mut self,
+        request: &Arc<Request>,
+        turn: u64,
+        caches: &BTreeMap<u32, KvImage>,
+    ) -> Result<(), String> {
+        let mut held = BTreeMap::new();
+        for (&choice, image) in caches {
+            // What the answers of a job have in common is copied once.
+            let mut sequence = self.prefixes.lookup(&request.namespace, image.tokens());
+            let missing = image.tokens().len() - sequence.tokens().len();
+            let wanted = self.model.pages_wanted([(&sequence, missing)]);
+            self.prefixes
+                .evict(wanted.saturating_sub(self.model.n_page_free()));
+            let copied = self.model.extend(&mut sequence, image);
+            copied.map_err(|error| error.to_string())?;
+            self.prefixes.insert(&request.namespace, &sequence);
+            held.insert(choice, sequence);
+        }
+        let turn = request
+            .hand_over(turn)
+            .ok_or("the job is elsewhere by now")?;
+        let seat = Seat {
+            request: Arc::clone(request),
+            held,
+            turn,
+            pooler: None,
+        };
+        self.seats.insert(request.id, seat);
+        Ok(())
+    }
+
     /// The forward pass over these slices.
     ///
     /// # Errors
@@ -115,12 +168,16 @@ impl Resident {
         let growth = held.iter().zip(slices);
         let growth = growth.map(|(held, slice)| (held, slice.n_tok as usize));
         let wanted = self.model.pages_wanted(growth);
-        self.prefixes.evict(wanted.saturating_sub(self.model.n_page_free()));
-        let steps = held.iter_mut().zip(&drawn).map(|(sequence, (tokens, output))| Step {
-            sequence,
-            tokens,
-            output: *output,
-        });
+        self.prefixes
+            .evict(wanted.saturating_sub(self.model.n_page_free()));
+        let steps = held
+            .iter_mut()
+            .zip(&drawn)
+            .map(|(sequence, (tokens, output))| Step {
+                sequence,
+                tokens,
+                output: *output,
+            });
         let mut steps: Vec<_> = steps.collect();
         let result = self.model.step(&mut steps);
         for (slice, sequence) in slices.iter().zip(held) {
@@ -141,9 +198,17 @@ impl Resident {
         };
         let seat = self.seats.get(&slice.seq.job).ok_or_else(amiss)?;
         let held = seat.held.get(&slice.seq.choice);
-        let (first, n_tok) = (held.map_or(0, |held| held.tokens().len()), slice.n_tok as usize);
+        let (first, n_tok) = (
+            held.map_or(0, |held| held.tokens().len()),
+            slice.n_tok as usize,
+        );
         let tokens = seat.request.pending(slice.seq.choice, first, n_tok);
-        Ok((tokens.filter(|tokens| !tokens.is_empty()).ok_or_else(amiss)?, seat.output(slice)))
+        Ok((
+            tokens
+                .filter(|tokens| !tokens.is_empty())
+                .ok_or_else(amiss)?,
+            seat.output(slice),
+        ))
     }
 
     fn take(&mut self, slice: &Slice) -> Sequence {

@@ -11,13 +11,13 @@ use super::*;
 use crate::ErrorKind;
 use crate::job::{Completed, Event, FinishReason, Format, Overflow, Sampling, ToolChoice};
 
-const STORIES: &[u8] = include_bytes!("../../../cli/assets/stories.gguf");
+pub(super) const STORIES: &[u8] = include_bytes!("../../../cli/assets/stories.gguf");
 
 /// A library in a directory of its own, which goes with it.
-struct Home(PathBuf);
+pub(super) struct Home(pub(super) PathBuf);
 
 impl Home {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let directory = format!("troika-host-{name}-{}", std::process::id());
         Self(std::env::temp_dir().join(directory))
     }
@@ -35,7 +35,7 @@ impl Drop for Home {
     }
 }
 
-fn job(prompt: &str, max_tokens: usize) -> Job {
+pub(super) fn job(prompt: &str, max_tokens: usize) -> Job {
     Job {
         model: "stories".to_owned(),
         prompt: Prompt::Text(prompt.to_owned()),
@@ -49,11 +49,11 @@ fn job(prompt: &str, max_tokens: usize) -> Job {
     }
 }
 
-async fn answer(host: &Host, job: Job) -> Result<Completed, ApiError> {
+pub(super) async fn answer(host: &Host, job: Job) -> Result<Completed, ApiError> {
     host.submit(job, Caller::default()).await?.collect().await
 }
 
-async fn text(host: &Host, job: Job) -> String {
+pub(super) async fn text(host: &Host, job: Job) -> String {
     let completed = answer(host, job).await.expect("an answer");
     completed.choices[0].content.clone()
 }
@@ -249,7 +249,7 @@ async fn idle_models_go_and_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_model_that_is_idle_longest_makes_room() {
+async fn a_model_that_nobody_uses_makes_room() {
     let home = Home::new("room");
     let mut settings = HostSettings::default();
     settings.scheduler.models_max = 2;
@@ -268,7 +268,11 @@ async fn the_model_that_is_idle_longest_makes_room() {
         .into_iter()
         .map(|model| model.info.name)
         .collect();
-    assert_eq!(loaded, ["a", "b"]);
+    // Of two that are idle, the one goes that is worth less; they were last used at nearly the same time.
+    assert!(
+        loaded.len() == 2 && loaded.contains(&"b".to_owned()),
+        "{loaded:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
