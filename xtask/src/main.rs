@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask check`, `tidy`, `record`, `fit` and `synth`.
+//! The project's own chores: `cargo xtask check`, `tidy`, `record`, `seeds`, `fit` and `synth`.
 //!
 //! What a contributor or CI runs and a user never sees. No part of the product depends on this crate.
 #![forbid(unsafe_code)]
@@ -11,6 +11,7 @@
 mod check;
 mod fit;
 mod record;
+mod seeds;
 mod synth;
 mod tidy;
 
@@ -35,6 +36,8 @@ enum Chore {
     Tidy,
     /// Run a command and draw what it writes as an animated SVG
     Record(record::Args),
+    /// Play simulated histories and check that the scheduler keeps its promises
+    Seeds(seeds::Args),
     /// Fit the cost model's constants to measurements
     Fit(fit::Args),
     /// Write a GGUF model of a real shape with random weights
@@ -46,6 +49,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Check(args) => check::run(&args),
         Chore::Tidy => tidy::run(),
         Chore::Record(args) => record::run(&args),
+        Chore::Seeds(args) => seeds::run(&args),
         Chore::Fit(args) => fit::run(&args),
         Chore::Synth(args) => synth::run(&args),
     }

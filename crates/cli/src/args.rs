@@ -8,7 +8,7 @@ use troika_library::Parameters;
 
 use crate::commands::{
     bench, calc, catalogue, completions, config, devices, embed, keys, list, man, perplexity, plan,
-    run, serve, show,
+    run, serve, show, simulate,
 };
 use crate::exit::WrongUse;
 use crate::output::Console;
@@ -59,6 +59,7 @@ pub(crate) enum Command {
     Perplexity(perplexity::PerplexityArgs),
     Embed(embed::EmbedArgs),
     Plan(Box<plan::PlanArgs>),
+    Simulate(simulate::SimulateArgs),
     Devices(devices::DevicesArgs),
     Show(show::ShowArgs),
     List(list::ListArgs),
@@ -298,6 +299,7 @@ mod tests {
             "perplexity",
             "embed",
             "plan",
+            "simulate",
             "devices",
             "show",
             "list",

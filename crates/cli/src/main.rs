@@ -19,6 +19,7 @@ mod exit;
 mod interrupt;
 mod machine;
 mod output;
+mod page;
 mod progress;
 
 use std::process::ExitCode;

@@ -16,6 +16,7 @@ pub(crate) enum Unit {
     Tokens,
     Texts,
     Windows,
+    Runs,
     Percent,
 }
 
@@ -84,6 +85,7 @@ fn style(unit: Unit) -> ProgressStyle {
         Unit::Texts => "{msg} {bar:30} {pos} of {len} texts",
         Unit::Percent => "{msg} {bar:30} {percent} %",
         Unit::Windows => "{msg} {bar:30} {pos} of {len} windows",
+        Unit::Runs => "{bar:30} {pos} of {len} {msg}",
     };
     ProgressStyle::with_template(template).expect("the template is valid. This is a bug.")
 }

@@ -1,8 +1,18 @@
 //! Schedulers that the real one is compared with.
+//!
+//! They stand for what runtimes do today: a model name means a device, jobs are served as they come, and nobody knows of
+//! classes or watts.
 
+mod fixed;
+
+use std::fmt;
 use std::str::FromStr;
 
-use troika_scheduler::UnknownName;
+use troika_base::DeviceKind;
+use troika_scheduler::{Schedule, Scheduler, Settings, UnknownName};
+
+use crate::machine::VirtualMachine;
+use fixed::Fixed;
 
 /// A scheduler that can be simulated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -39,6 +49,27 @@ impl SchedulerKind {
             Self::NpuOnly => "npu-only",
             Self::CpuOnly => "cpu-only",
         }
+    }
+
+    /// Such a scheduler over a machine.
+    pub fn build(self, machine: &VirtualMachine, settings: &Settings) -> Box<dyn Schedule> {
+        let only = match self {
+            Self::Troika => {
+                let (devices, pools) = (machine.devices.clone(), machine.pools.clone());
+                return Box::new(Scheduler::new(settings.clone(), devices, pools));
+            }
+            Self::Static => None,
+            Self::GpuOnly => Some(DeviceKind::Gpu),
+            Self::NpuOnly => Some(DeviceKind::Npu),
+            Self::CpuOnly => Some(DeviceKind::Cpu),
+        };
+        Box::new(Fixed::new(machine, settings, only))
+    }
+}
+
+impl fmt::Display for SchedulerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 

@@ -6,18 +6,31 @@
 #![forbid(unsafe_code)]
 
 mod baseline;
+mod faults;
+mod figures;
+mod invariants;
 pub mod load;
 mod log;
 mod machine;
+mod storm;
 mod trace;
 mod world;
 
+mod chance;
+
 pub use baseline::SchedulerKind;
+pub use faults::Faults;
+pub use figures::{
+    Against, ClassFigures, DeviceFigures, Ends, Figures, Foretold, Percentiles, Share,
+};
+pub use invariants::Violation;
 pub use load::{Load, LoadError, Shape};
 pub use log::{Arrival, Log, Outcome, Span, SpanKind, State};
-pub use machine::{MachineError, QUANTIZATION, VirtualMachine};
+pub use machine::{Hardware, MachineError, QUANTIZATION, VirtualMachine};
+pub use storm::{Storm, storm};
 pub use trace::{
     ANSWERS_MAX, TOKENS_MAX, TRACE_VERSION, Ticket, TraceError, TraceFault, TraceReader,
     TraceWriter, write_trace,
 };
-pub use world::{Options, SimulationError, simulate};
+pub use troika_scheduler::Time;
+pub use world::{Options, Seen, SimulationError, simulate, watch};

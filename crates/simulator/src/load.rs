@@ -92,7 +92,7 @@ impl Load {
         for part in &self.parts {
             for (number, stream) in (0..).zip(&part.shape.streams) {
                 let scale = if stream.elastic { part.scale } else { 1.0 };
-                let mut dice = chance::Dice::new(part.seed.unwrap_or(seed), number);
+                let mut dice = crate::chance::chance(part.seed.unwrap_or(seed), number);
                 stream.arrivals(part.shape.minutes * 60.0, scale, &mut dice, &mut all);
             }
         }

@@ -47,6 +47,7 @@ struct Header {
 enum Kind {
     Generate,
     Embed,
+    Load,
 }
 
 /// A line of a trace. Numbers are read wide, so that one that is out of range is told as it was written.
@@ -99,6 +100,7 @@ impl Row {
         let (kind, n, tokens) = match arrival.work {
             Work::Write { n, max_tokens } => (Kind::Generate, n, Some(max_tokens.into())),
             Work::Embed => (Kind::Embed, 1, None),
+            Work::Load => (Kind::Load, 1, None),
         };
         Self {
             at_s: arrival.at.seconds(),
@@ -134,8 +136,10 @@ impl Row {
                     max_tokens: tokens,
                 }
             }
-            (Kind::Embed, None) if self.n == 1 && self.max_tokens.is_none() => Work::Embed,
-            (Kind::Embed, _) => return Err(TraceFault::VectorWithAnswers),
+            (_, Some(_)) => return Err(TraceFault::NoText),
+            _ if self.n != 1 || self.max_tokens.is_some() => return Err(TraceFault::NoText),
+            (Kind::Embed, None) => Work::Embed,
+            (Kind::Load, None) => Work::Load,
         };
         let span = |field, seconds: Option<f64>| {
             seconds

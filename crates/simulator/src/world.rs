@@ -1,13 +1,44 @@
 //! A schedule played in virtual time.
+//!
+//! The world is what a driver and its devices are in earnest: it tells the scheduler what happens, carries its actions out
+//! and takes as long over them as the machine would, a little more or less. It knows what the scheduler does not: how fast
+//! the devices truly are, how long the answers will be, what is going to fail. The same seed makes the same history.
+//!
+//! Three things are simpler than they are: devices that share memory slow each other down by what they draw when a step
+//! begins, not while it runs; a package's power limit is not shared out among its blocks; and files are read from the disk
+//! as if each load were alone.
 
-use troika_scheduler::{ModelFacts, Settings};
+mod act;
+mod agenda;
+mod device;
+mod happen;
+mod pages;
+mod record;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rand_pcg::Pcg64Mcg;
+use troika_base::Bytes;
+use troika_scheduler::{
+    Action, DeviceId, Event, JobId, JobSpec, ModelFacts, ModelId, OwnerId, Schedule, Settings,
+    Time, Work,
+};
 
 use crate::baseline::SchedulerKind;
+use crate::chance::chance;
+use crate::faults::Faults;
+use crate::invariants::{Checker, Violation};
 use crate::log::{Arrival, Log};
 use crate::machine::VirtualMachine;
 
+use agenda::{Agenda, Happening};
+pub(crate) use device::predicted_bytes;
+use device::Device;
+use record::{Job, Spans, index};
+
 /// How a simulation goes.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Options {
     /// All that is by chance follows from it.
     pub seed: u64,
@@ -15,6 +46,12 @@ pub struct Options {
     pub noise: f64,
     /// Each device is up to this factor faster or slower than is estimated.
     pub hidden: f64,
+    /// What goes wrong.
+    pub faults: Faults,
+    /// Whether all that the scheduler does is checked.
+    pub checks: bool,
+    /// It ends so long after the last job came and the last fault, whether all jobs are done or not.
+    pub patience: Duration,
 }
 
 impl Default for Options {
@@ -23,6 +60,9 @@ impl Default for Options {
             seed: 0,
             noise: 0.05,
             hidden: 1.25,
+            faults: Faults::default(),
+            checks: false,
+            patience: Duration::from_secs(7 * 24 * 3600),
         }
     }
 }
@@ -49,20 +89,302 @@ pub enum SimulationError {
         /// Those that are there.
         known: String,
     },
+    /// The scheduler did what none may do.
+    #[error("seed {seed}: {violation}")]
+    Violation {
+        /// The seed that shows it.
+        seed: u64,
+        /// What it did.
+        violation: Violation,
+    },
 }
 
-/// Plays a load on a machine. `models` are those that [`VirtualMachine::model_facts`] makes of the arrivals' names, each
-/// with the name that arrivals ask by.
+/// What can be watched of a simulation.
+#[derive(Debug)]
+pub enum Seen<'s> {
+    /// The scheduler is told this.
+    Told(&'s [Event]),
+    /// The scheduler wants this done.
+    Wants(&'s [Action]),
+}
+
+/// Plays a load on a machine. `models` are what [`VirtualMachine::model_facts`] makes of the names that arrivals ask by,
+/// each under the number of its place.
 ///
 /// # Errors
-/// If an arrival asks for what is not there.
+/// If an arrival asks for what is not there, or the scheduler is checked and does what none may do.
 pub fn simulate(
-    _machine: &VirtualMachine,
-    _models: &[ModelFacts],
-    _kind: SchedulerKind,
-    _settings: &Settings,
-    _arrivals: &[Arrival],
-    _options: &Options,
+    machine: &VirtualMachine,
+    models: &[ModelFacts],
+    kind: SchedulerKind,
+    settings: &Settings,
+    arrivals: &[Arrival],
+    options: &Options,
 ) -> Result<Log, SimulationError> {
-    Ok(Log::default())
+    watch(
+        machine,
+        models,
+        kind,
+        settings,
+        arrivals,
+        options,
+        &mut |_, _| (),
+    )
 }
+
+/// The same as [`simulate`], with somebody who sees all that is told and wanted.
+///
+/// # Errors
+/// As [`simulate`].
+pub fn watch(
+    machine: &VirtualMachine,
+    models: &[ModelFacts],
+    kind: SchedulerKind,
+    settings: &Settings,
+    arrivals: &[Arrival],
+    options: &Options,
+    witness: &mut dyn FnMut(Time, Seen<'_>),
+) -> Result<Log, SimulationError> {
+    let specs = specs(machine, models, arrivals)?;
+    let scheduler = kind.build(machine, settings);
+    let has_classes = kind == SchedulerKind::Troika;
+    let checker = options
+        .checks
+        .then(|| Checker::new(machine, models, settings, has_classes));
+    let mut world = World::new(machine, models, settings, arrivals, specs, options, scheduler);
+    world.checker = checker;
+    let played = world.play(witness);
+    played.map_err(|violation| SimulationError::Violation {
+        seed: options.seed,
+        violation,
+    })?;
+    Ok(world.log(kind))
+}
+
+/// The jobs as a scheduler is told of them.
+fn specs(
+    machine: &VirtualMachine,
+    models: &[ModelFacts],
+    arrivals: &[Arrival],
+) -> Result<Vec<JobSpec>, SimulationError> {
+    let ids: BTreeMap<&str, ModelId> = models.iter().map(|m| (m.name.as_str(), m.id)).collect();
+    let mut owners: BTreeMap<&str, OwnerId> = BTreeMap::new();
+    let spec = |(job, arrival): (usize, &'_ Arrival), owner: OwnerId| {
+        let model = ids.get(arrival.model.as_str()).copied();
+        let model = model.ok_or_else(|| SimulationError::UnknownModel {
+            job,
+            model: arrival.model.clone(),
+        })?;
+        let device = |name: &String| {
+            let found = machine.device(name);
+            found.ok_or_else(|| SimulationError::UnknownDevice {
+                job,
+                device: name.clone(),
+                known: names(machine),
+            })
+        };
+        Ok(JobSpec {
+            model,
+            owner,
+            class: arrival.class,
+            prompt_tokens: arrival.prompt_tokens.max(1),
+            work: match arrival.work {
+                Work::Write { n, max_tokens } => Work::Write {
+                    n: n.max(1),
+                    max_tokens: allowed(max_tokens),
+                },
+                other => other,
+            },
+            deadline: arrival.deadline.map(|left| arrival.at + left),
+            require_device: arrival.device.as_ref().map(device).transpose()?,
+            keep_alive: None,
+        })
+    };
+    let mut specs = Vec::with_capacity(arrivals.len());
+    for at in 0..arrivals.len() {
+        let next = OwnerId(owners.len() as u32);
+        let owner = *owners.entry(&arrivals[at].owner).or_insert(next);
+        specs.push(spec((at, &arrivals[at]), owner)?);
+    }
+    Ok(specs)
+}
+
+/// What clients allow who get answers of so many tokens: a round number, and plenty.
+fn allowed(tokens: u32) -> u32 {
+    tokens.max(1).div_ceil(512).saturating_mul(512)
+}
+
+fn names(machine: &VirtualMachine) -> String {
+    let names: Vec<&str> = machine.devices.iter().map(|d| d.name.as_str()).collect();
+    names.join(", ")
+}
+
+/// Everything but the scheduler.
+struct World<'w> {
+    machine: &'w VirtualMachine,
+    models: BTreeMap<ModelId, &'w ModelFacts>,
+    settings: &'w Settings,
+    options: &'w Options,
+    arrivals: &'w [Arrival],
+    specs: Vec<JobSpec>,
+    scheduler: Box<dyn Schedule>,
+    checker: Option<Checker<'w>>,
+    now: Time,
+    agenda: Agenda,
+    /// What the scheduler is told next.
+    inbox: Vec<Event>,
+    devices: Vec<Device>,
+    jobs: Vec<Job>,
+    n_open: usize,
+    others: Vec<Bytes>,
+    /// Models that an NPU has compiled before.
+    compiled: BTreeSet<(DeviceId, ModelId)>,
+    rng: Pcg64Mcg,
+    spans: Spans,
+    log: Log,
+}
+
+/// So many answers at one moment are too many: nothing comes to an end.
+const ROUNDS_MAX: usize = 10_000;
+
+impl<'w> World<'w> {
+    fn new(
+        machine: &'w VirtualMachine,
+        models: &'w [ModelFacts],
+        settings: &'w Settings,
+        arrivals: &'w [Arrival],
+        specs: Vec<JobSpec>,
+        options: &'w Options,
+        scheduler: Box<dyn Schedule>,
+    ) -> Self {
+        let mut rng = chance(options.seed, 1);
+        let mut agenda = Agenda::default();
+        for (at, arrival) in arrivals.iter().enumerate() {
+            agenda.plan(arrival.at, Happening::Comes(at));
+            if let Some(stays) = arrival.leaves {
+                agenda.plan(arrival.at + stays, Happening::Leaves(at));
+            }
+        }
+        let mut planner = chance(options.seed, 2);
+        if options.faults.until > Time(0) {
+            for (at, fault) in options.faults.plan(machine, models.len(), &mut planner) {
+                agenda.plan(at, Happening::Fault(fault));
+            }
+        }
+        let devices = machine.devices.iter();
+        Self {
+            models: models.iter().map(|model| (model.id, model)).collect(),
+            checker: None,
+            now: Time(0),
+            agenda,
+            inbox: models.iter().cloned().map(Event::ModelKnown).collect(),
+            devices: devices
+                .map(|_| Device::new(options.hidden, &mut rng))
+                .collect(),
+            jobs: arrivals.iter().map(Job::new).collect(),
+            n_open: arrivals.len(),
+            others: vec![Bytes(0); machine.pools.len()],
+            compiled: BTreeSet::new(),
+            rng,
+            spans: Spans::new(machine.devices.len()),
+            log: Log::default(),
+            machine,
+            settings,
+            options,
+            arrivals,
+            specs,
+            scheduler,
+        }
+    }
+
+    /// Plays until all jobs have ended, nothing happens any more, or it takes too long.
+    fn play(&mut self, witness: &mut dyn FnMut(Time, Seen<'_>)) -> Result<(), Violation> {
+        let last = self.arrivals.iter().map(|arrival| arrival.at).max();
+        let last = last.unwrap_or_default().max(self.options.faults.until);
+        let limit = last + self.options.patience;
+        self.settle(witness)?;
+        while self.n_open > 0 {
+            let wake = self.scheduler.wake_at();
+            // Who asks to be woken in the past is woken as soon as there is something new under the clock.
+            let wake = wake.map(|at| at.max(Time(self.now.0 + 1)));
+            let next = self.agenda.next().into_iter().chain(wake).min();
+            let Some(next) = next.filter(|&at| at <= limit) else {
+                break;
+            };
+            self.now = next;
+            while let Some(happening) = self.agenda.due(next) {
+                self.happen(happening);
+            }
+            self.settle(witness)?;
+        }
+        match &mut self.checker {
+            Some(checker) => checker.end(self.now),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells the scheduler what has happened and carries out what it wants, until nothing follows at this moment.
+    fn settle(&mut self, witness: &mut dyn FnMut(Time, Seen<'_>)) -> Result<(), Violation> {
+        for _ in 0..ROUNDS_MAX {
+            let events = std::mem::take(&mut self.inbox);
+            witness(self.now, Seen::Told(&events));
+            if let Some(checker) = &mut self.checker {
+                checker.told(self.now, &events)?;
+            }
+            let actions = self.scheduler.step(self.now, events);
+            witness(self.now, Seen::Wants(&actions));
+            for action in actions {
+                if let Some(checker) = &mut self.checker {
+                    checker.wants(self.now, &action)?;
+                }
+                self.carry_out(action);
+            }
+            if let Some(checker) = &mut self.checker {
+                checker.settled(self.now)?;
+            }
+            if self.inbox.is_empty() {
+                return Ok(());
+            }
+        }
+        Err(Violation {
+            at: self.now,
+            job: None,
+            what: format!("it does not settle: {ROUNDS_MAX} answers at one moment"),
+        })
+    }
+
+    fn device(&mut self, id: DeviceId) -> &mut Device {
+        &mut self.devices[usize::from(id.0)]
+    }
+
+    fn job(&mut self, id: JobId) -> Option<&mut Job> {
+        self.jobs.get_mut(index(id))
+    }
+
+    /// What came of it.
+    fn log(mut self, kind: SchedulerKind) -> Log {
+        let end = self.now;
+        let facts = self.machine.devices.iter();
+        let idle = facts.zip(&self.devices).map(|(facts, device)| {
+            let rest = (end.seconds() - device.busy_s).max(0.0);
+            facts.watts_idle * rest
+        });
+        let outcomes = self.jobs.into_iter().zip(self.arrivals);
+        Log {
+            machine: self.machine.name.clone(),
+            scheduler: kind.name().to_owned(),
+            devices: self.machine.devices.iter().map(|d| d.name.clone()).collect(),
+            joules_idle: idle.collect(),
+            joules_busy: self.devices.iter().map(|device| device.joules).collect(),
+            outcomes: outcomes
+                .map(|(job, arrival)| job.outcome(arrival, end))
+                .collect(),
+            spans: std::mem::take(&mut self.spans).finish(),
+            end,
+            ..self.log
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

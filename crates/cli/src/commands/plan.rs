@@ -309,8 +309,7 @@ fn plan_it(args: &PlanArgs, desk: &Desk, console: &Console) -> anyhow::Result<()
     }
     let plan = plan::plan(&desk.question(&asked)).map_err(wrong_use)?;
     if let Some(path) = &answer.html {
-        std::fs::write(path, page::html(&plan)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        crate::page::write(path, &page::html(&plan)?)?;
         console.note(format_args!("written: {}", path.display()));
     }
     if let Some(name) = &answer.explain {

@@ -11,6 +11,7 @@ mod plan;
 mod program;
 mod run;
 mod serve;
+mod simulate;
 mod template;
 
 use std::io::Write as _;

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use rand_pcg::Pcg64Mcg;
 use serde::Deserialize;
 use troika_scheduler::{Class, Time, Work};
 
-use super::chance::Dice;
+use super::chance::Spread as _;
 use crate::Arrival;
+use crate::chance::Chance as _;
 
 /// Jobs of one sort, and when they come.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
@@ -114,7 +116,7 @@ pub struct Lengths {
 }
 
 impl Lengths {
-    fn draw(&self, dice: &mut Dice) -> u32 {
+    fn draw(&self, dice: &mut Pcg64Mcg) -> u32 {
         let tokens = dice.lognormal(self.median, self.sigma);
         (tokens.round() as u32).clamp(1, self.max)
     }
@@ -145,22 +147,22 @@ impl Stream {
         &self,
         seconds: f64,
         scale: f64,
-        dice: &mut Dice,
+        dice: &mut Pcg64Mcg,
         to: &mut Vec<Arrival>,
     ) {
         match self.rhythm {
             Rhythm::Poisson { per_minute } => {
                 let apart = 60.0 / (per_minute * scale);
-                let mut at = dice.wait(apart);
+                let mut at = apart * dice.waiting();
                 while at < seconds {
                     to.push(self.arrival(at, dice));
-                    at += dice.wait(apart);
+                    at += apart * dice.waiting();
                 }
             }
             Rhythm::Every { seconds: apart } => {
                 let apart = apart / scale;
                 // The first one comes somewhere, or all such streams would beat together.
-                let first = dice.share() * apart;
+                let first = dice.unit() * apart;
                 let times = (0..).map(|number| first + apart * f64::from(number));
                 for at in times.take_while(|&at| at < seconds) {
                     to.push(self.arrival(at, dice));
@@ -176,24 +178,24 @@ impl Stream {
                 let starts = (0..).map(|number| first_s + every_s * f64::from(number));
                 for start in starts.take_while(|&start| start < seconds) {
                     for _ in 0..jobs {
-                        let at = start + within_s * dice.share();
+                        let at = start + within_s * dice.unit();
                         to.push(self.arrival(at, dice));
                     }
                 }
             }
             Rhythm::Talks { per_minute, .. } => {
                 let apart = 60.0 / (per_minute * scale);
-                let mut at = dice.wait(apart);
+                let mut at = apart * dice.waiting();
                 while at < seconds {
                     self.talk(at, seconds, dice, to);
-                    at += dice.wait(apart);
+                    at += apart * dice.waiting();
                 }
             }
         }
     }
 
     /// Adds the turns of one conversation.
-    fn talk(&self, mut at: f64, end: f64, dice: &mut Dice, to: &mut Vec<Arrival>) {
+    fn talk(&self, mut at: f64, end: f64, dice: &mut Pcg64Mcg, to: &mut Vec<Arrival>) {
         let Rhythm::Talks {
             turns,
             pause_s,
@@ -204,7 +206,7 @@ impl Stream {
         else {
             return;
         };
-        let owner = dice.below(self.owners);
+        let owner = dice.below(self.owners as usize);
         let mut said = opening;
         for _ in 0..dice.times(turns) {
             if at >= end {
@@ -221,15 +223,15 @@ impl Stream {
                 said = said.saturating_add(max_tokens);
             }
             to.push(turn);
-            at += dice.wait(pause_s);
+            at += pause_s * dice.waiting();
         }
     }
 
-    fn owner(&self, number: u32) -> String {
+    fn owner(&self, number: usize) -> String {
         format!("{}-{}", self.name, number + 1)
     }
 
-    fn arrival(&self, at_s: f64, dice: &mut Dice) -> Arrival {
+    fn arrival(&self, at_s: f64, dice: &mut Pcg64Mcg) -> Arrival {
         let prompt_tokens = self.prompt.draw(dice);
         let answer = self.answer.map(|answer| answer.draw(dice));
         let work = match (self.task, answer) {
@@ -243,7 +245,7 @@ impl Stream {
             at: Time::from_seconds(at_s),
             model: self.model.clone(),
             class: self.class,
-            owner: self.owner(dice.below(self.owners)),
+            owner: self.owner(dice.below(self.owners as usize)),
             prompt_tokens,
             work,
             deadline: self.deadline_s.map(Duration::from_secs_f64),

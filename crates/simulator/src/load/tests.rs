@@ -22,7 +22,7 @@ fn published_shapes_ask_for_what_there_is() {
             {
                 let answer = match arrival.work {
                     Work::Write { max_tokens, .. } => max_tokens,
-                    Work::Embed => 0,
+                    Work::Embed | Work::Load => 0,
                 };
                 assert!(
                     arrival.prompt_tokens + answer <= model.n_ctx,
@@ -118,7 +118,7 @@ fn a_stream_of_its_own_is_as_it_was_asked_for() {
         .iter()
         .map(|job| match job.work {
             Work::Write { max_tokens, .. } => max_tokens,
-            Work::Embed => 0,
+            Work::Embed | Work::Load => 0,
         })
         .collect();
     tokens.sort_unstable();

@@ -92,9 +92,9 @@ pub enum TraceFault {
     /// A job that writes, and nobody knows how much.
     #[error("a job of kind \"generate\" needs tokens, the number that each answer had")]
     NoTokens,
-    /// A vector is no text.
-    #[error("a job of kind \"embed\" has neither tokens nor max_tokens, and one answer")]
-    VectorWithAnswers,
+    /// Nothing is written where no text is.
+    #[error("only a job of kind \"generate\" has tokens, max_tokens or n")]
+    NoText,
     /// More was written than was allowed.
     #[error("tokens is {tokens}, and max_tokens only {most}")]
     MoreThanAllowed {

@@ -11,22 +11,12 @@ use troika_planner::plan::{Plan, Verdict};
 
 use super::text::spread;
 use crate::output::number;
+use crate::page::{document, escape, key};
 
 /// Candidates in tables and plots.
 const SHOWN: usize = 12;
 /// Losers that are listed.
 const LOSERS_SHOWN: usize = 60;
-
-const STYLE: &str = "\
-:root { color-scheme: light dark; --ink: #1a1c20; --paper: #fdfdfc; --line: #d4d6da; --soft: #5d636e; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e7ea; --paper: #15171b; --line: #363a42; --soft: #9aa1ac; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto; max-width: 78rem; padding: 0 1rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.name { min-width: 15rem; }
-svg { width: 100%; height: auto; color: var(--ink); } .soft { color: var(--soft); } details { margin: .5rem 0; } .key { white-space: nowrap; margin-right: 1rem; }";
 
 /// The page.
 pub(super) fn html(plan: &Plan) -> anyhow::Result<String> {
@@ -53,11 +43,7 @@ pub(super) fn html(plan: &Plan) -> anyhow::Result<String> {
         explanations(&mut body, &winners);
     }
     losers(&mut body, plan);
-    Ok(format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>Plan</title>\n\
-         <style>\n{STYLE}\n</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
-    ))
+    Ok(document("Plan", &body))
 }
 
 fn head(out: &mut String, plan: &Plan) {
@@ -125,20 +111,6 @@ fn table(out: &mut String, winners: &[&Verdict]) {
     out.push_str("</table></div>\n");
 }
 
-/// What the colours of a plot mean.
-fn key<'n>(out: &mut String, names: impl Iterator<Item = &'n str>) {
-    out.push_str("<p>");
-    for (at, name) in names.enumerate() {
-        let colour = plots::hex(at);
-        let _ = write!(
-            out,
-            "<span class=\"key\"><span style=\"color:{colour}\">■</span> {}</span> ",
-            escape(name)
-        );
-    }
-    out.push_str("</p>\n");
-}
-
 fn explanations(out: &mut String, winners: &[&Verdict]) {
     out.push_str("<h2>Where the numbers come from</h2>\n");
     for verdict in winners {
@@ -188,36 +160,6 @@ fn losers(out: &mut String, plan: &Plan) {
             out,
             "<p class=\"soft\">… and {} more.</p>",
             count - LOSERS_SHOWN
-        );
-    }
-}
-
-/// Text as HTML shows it, whatever is in it.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c if c.is_control() => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_in_a_name_becomes_markup() {
-        assert_eq!(
-            escape("<script>\"x\" & 'y'\u{7}"),
-            "&lt;script&gt;&quot;x&quot; &amp; &#39;y&#39;\u{fffd}"
         );
     }
 }

@@ -1,0 +1,672 @@
+//! A model stays on one device, and jobs are served as they come.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use troika_base::{Bytes, DeviceKind};
+use troika_scheduler::{
+    Account, Action, Cause, Decision, DeviceFacts, DeviceId, Event, Form, JobId, JobSpec, Limits,
+    Load, ModelFacts, ModelId, PoolFacts, Power, Refusal, Schedule, SeqId, Settings, Slice,
+    Snapshot, StepReport, Time, Work,
+};
+
+use crate::machine::VirtualMachine;
+use crate::world::predicted_bytes;
+
+/// Sequences that a model serves side by side, as Ollama and llama-server are usually set.
+const SLOTS: usize = 4;
+/// A device that gave a wrong answer is asked again after so many microseconds.
+const RETRY_US: u64 = 5_000_000;
+
+/// How far a model on its device is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Loading,
+    Ready,
+    Unloading,
+}
+
+/// A model on its device.
+#[derive(Clone, Debug)]
+struct Resident {
+    stage: Stage,
+    bytes: Vec<Bytes>,
+    pages: u32,
+    /// Pages that its jobs may come to need.
+    promised: u32,
+    jobs: Vec<JobId>,
+    used: Time,
+}
+
+/// A device as it is now.
+#[derive(Clone, Debug, Default)]
+struct Device {
+    is_offered: bool,
+    retry: Option<Time>,
+    residents: BTreeMap<ModelId, Resident>,
+    step: Option<(ModelId, Vec<Slice>, Time)>,
+    /// The model whose turn was last.
+    last: Option<ModelId>,
+}
+
+/// An answer of a job.
+#[derive(Clone, Copy, Debug)]
+struct Answer {
+    known: u32,
+    held: u32,
+    has_ended: bool,
+}
+
+/// A job.
+#[derive(Clone, Debug)]
+struct Job {
+    spec: JobSpec,
+    arrived: Time,
+    device: Option<DeviceId>,
+    is_started: bool,
+    pages: u32,
+    answers: Vec<Answer>,
+    first_step: Option<Time>,
+    first_token: Option<Time>,
+    account: Account,
+}
+
+/// The scheduler.
+#[derive(Debug)]
+pub(super) struct Fixed {
+    facts: Vec<DeviceFacts>,
+    pools: Vec<PoolFacts>,
+    limits: Limits,
+    /// The only kind of device that it uses.
+    only: Option<DeviceKind>,
+    devices: Vec<Device>,
+    others: Vec<Bytes>,
+    models: BTreeMap<ModelId, ModelFacts>,
+    /// Where each model is to be.
+    bound: BTreeMap<ModelId, DeviceId>,
+    jobs: BTreeMap<JobId, Job>,
+    queue: VecDeque<JobId>,
+    now: Time,
+    actions: Vec<Action>,
+    policy: troika_scheduler::Policy,
+}
+
+impl Fixed {
+    pub(super) fn new(
+        machine: &VirtualMachine,
+        settings: &Settings,
+        only: Option<DeviceKind>,
+    ) -> Self {
+        Self {
+            facts: machine.devices.clone(),
+            pools: machine.pools.clone(),
+            limits: settings.limits,
+            only,
+            devices: vec![
+                Device {
+                    retry: Some(Time(0)),
+                    ..Device::default()
+                };
+                machine.devices.len()
+            ],
+            others: vec![Bytes(0); machine.pools.len()],
+            models: BTreeMap::new(),
+            bound: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            queue: VecDeque::new(),
+            now: Time(0),
+            actions: Vec::new(),
+            policy: settings.policy,
+        }
+    }
+
+    fn ids(&self) -> impl Iterator<Item = DeviceId> + use<> {
+        (0..self.facts.len()).map(|id| DeviceId(id as u16))
+    }
+
+    fn device(&mut self, id: DeviceId) -> &mut Device {
+        &mut self.devices[usize::from(id.0)]
+    }
+
+    fn take_in(&mut self, event: Event) {
+        match event {
+            Event::ModelKnown(facts) => drop(self.models.insert(facts.id, facts)),
+            Event::Submitted { job, spec } => self.submitted(job, spec),
+            Event::Cancelled(job) => self.cancelled(job),
+            Event::Started {
+                device, job, held, ..
+            } => self.started(device, job, held),
+            Event::StepDone { device, report } => self.step_done(device, &report),
+            // Pages are promised before a job begins, so they are never short.
+            Event::OutOfPages { device, .. } => self.device(device).step = None,
+            Event::Loaded {
+                device,
+                model,
+                bytes,
+                pages,
+                ..
+            } => {
+                let now = self.now;
+                if let Some(resident) = self.device(device).residents.get_mut(&model) {
+                    resident.stage = Stage::Ready;
+                    resident.bytes = bytes;
+                    resident.pages = pages;
+                    resident.used = now;
+                }
+            }
+            Event::LoadFailed { device, model, .. } | Event::Unloaded { device, model } => {
+                self.device(device).residents.remove(&model);
+            }
+            Event::Probed { device, outcome } => match outcome {
+                Ok(()) => self.device(device).is_offered = true,
+                Err(_) => self.lost(device),
+            },
+            Event::Lost { device, .. } => self.lost(device),
+            Event::OthersUse { pool, bytes } => self.others[usize::from(pool.0)] = bytes,
+            _ => {}
+        }
+    }
+
+    fn submitted(&mut self, id: JobId, spec: JobSpec) {
+        let job = Job {
+            arrived: self.now,
+            device: None,
+            is_started: false,
+            pages: 0,
+            answers: vec![Answer {
+                known: spec.prompt_tokens,
+                held: 0,
+                has_ended: false,
+            }],
+            first_step: None,
+            first_token: None,
+            account: Account::default(),
+            spec,
+        };
+        self.jobs.insert(id, job);
+        self.queue.push_back(id);
+    }
+
+    fn cancelled(&mut self, id: JobId) {
+        if let Some(device) = self.leave(id) {
+            self.actions.push(Action::Drop { device, job: id });
+        }
+    }
+
+    /// Forgets a job; where it was.
+    fn leave(&mut self, id: JobId) -> Option<DeviceId> {
+        let job = self.jobs.remove(&id)?;
+        let Some(device) = job.device else {
+            self.queue.retain(|waiting| *waiting != id);
+            return None;
+        };
+        let now = self.now;
+        if let Some(resident) = self.device(device).residents.get_mut(&job.spec.model) {
+            resident.jobs.retain(|other| *other != id);
+            resident.promised -= job.pages;
+            resident.used = now;
+        }
+        Some(device)
+    }
+
+    fn refuse(&mut self, id: JobId, refusal: Refusal) {
+        self.leave(id);
+        self.actions.push(Action::Refuse { job: id, refusal });
+    }
+
+    fn started(&mut self, device: DeviceId, id: JobId, held: u32) {
+        if let Some(job) = self.jobs.get_mut(&id)
+            && job.device == Some(device)
+        {
+            job.is_started = true;
+            job.answers[0].held = held;
+        }
+    }
+
+    /// What was on a device is gone; jobs fail, and models may be bound anew.
+    fn lost(&mut self, id: DeviceId) {
+        let retry = Time(self.now.0 + RETRY_US);
+        for other in self.ids() {
+            let is_part = self.facts[usize::from(other.0)].parts.contains(&id);
+            if other != id && !(is_part && self.device(other).is_offered) {
+                continue;
+            }
+            let device = std::mem::take(self.device(other));
+            self.device(other).retry = Some(retry);
+            self.bound.retain(|_, bound| *bound != other);
+            for job in device.residents.into_values().flat_map(|r| r.jobs) {
+                self.jobs.remove(&job);
+                let why = "its device is lost".to_owned();
+                let refusal = Refusal::Failed { tries: 1, why };
+                self.actions.push(Action::Refuse { job, refusal });
+            }
+        }
+    }
+
+    fn step_done(&mut self, id: DeviceId, report: &StepReport) {
+        let now = self.now;
+        let Some((model, slices, _)) = self.device(id).step.take() else {
+            return;
+        };
+        let gait = self.models[&model].forms.get(&id).map(|form| form.gait);
+        let tokens = slices.iter().map(|slice| u64::from(slice.n_tok)).sum();
+        let watts = gait.map_or(0.0, |gait| gait.watts(Load { tokens, past: 0 }));
+        let estimate = watts * report.took.as_secs_f64();
+        let joules = report.joules.map_or(estimate, |joules| joules.0);
+        for slice in &slices {
+            let Some(job) = self.jobs.get_mut(&slice.seq.job) else {
+                continue;
+            };
+            job.account.joules += joules / slices.len() as f64;
+            if job.first_token.is_none() {
+                job.account.prefill_tokens += u64::from(slice.n_tok);
+            }
+            if let Some(answer) = job.answers.get_mut(slice.seq.choice as usize) {
+                answer.held += slice.n_tok;
+            }
+        }
+        for &(seq, has_ended) in &report.ended {
+            if let Some(job) = self.jobs.get_mut(&seq.job) {
+                job.wrote(seq.choice, has_ended, now);
+            }
+        }
+        let mut done: Vec<JobId> = report.failed.clone();
+        done.extend(report.ended.iter().map(|(seq, _)| seq.job));
+        done.dedup();
+        for job in done {
+            let is_done = |found: &Job| found.answers.iter().all(|answer| answer.has_ended);
+            let found = self.jobs.get(&job);
+            if found.is_some_and(|found| is_done(found) || report.failed.contains(&job)) {
+                self.finish(job);
+            }
+        }
+    }
+
+    fn finish(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        let account = Box::new(job.close(self.now));
+        self.leave(id);
+        self.actions.push(Action::Finish { job: id, account });
+    }
+
+    fn probe(&mut self) {
+        let now = self.now;
+        for id in self.ids() {
+            let device = self.device(id);
+            if device.retry.is_some_and(|at| at <= now) {
+                device.retry = None;
+                self.actions.push(Action::Probe(id));
+            }
+        }
+    }
+
+    /// Gives jobs their slots in the order in which they came.
+    fn admit(&mut self) {
+        // Models that a load waits for take no jobs, or it would wait for ever.
+        let mut drains: Vec<DeviceId> = Vec::new();
+        let waiting: Vec<JobId> = self.queue.iter().copied().collect();
+        for id in waiting {
+            let (model, only) = {
+                let spec = &self.jobs[&id].spec;
+                (spec.model, spec.require_device)
+            };
+            let Some(device) = self.bind(model) else {
+                if self.can_never(model) {
+                    let why = "it runs on no device that this scheduler uses".to_owned();
+                    let model = self.models[&model].name.clone();
+                    self.refuse(id, Refusal::NoDevice { model, why });
+                }
+                continue;
+            };
+            if only.is_some_and(|only| only != device) {
+                let why = format!("its model is on {}", self.facts[usize::from(device.0)].name);
+                let refusal = Refusal::RequiredDevice {
+                    device: only.map_or(String::new(), |id| self.facts[usize::from(id.0)].name.clone()),
+                    why,
+                };
+                self.refuse(id, refusal);
+                continue;
+            }
+            let resident = self.device(device).residents.get(&model);
+            match resident.map(|resident| resident.stage) {
+                Some(Stage::Ready) if !drains.contains(&device) => self.place(id, device),
+                Some(_) => {}
+                None => {
+                    if !self.load(device, model) {
+                        drains.extend(self.neighbours(device));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The device of a model: that on which it goes fastest, of those that could hold it.
+    fn bind(&mut self, model: ModelId) -> Option<DeviceId> {
+        if let Some(&device) = self.bound.get(&model) {
+            return Some(device);
+        }
+        let facts = self.models.get(&model)?;
+        let fits = |(&id, form): (&DeviceId, &Form)| {
+            let device = &self.facts[usize::from(id.0)];
+            let is_meant = self.only.is_none_or(|only| only == device.kind);
+            let least = predicted_bytes(facts, form, form.n_ctx);
+            let holds = device.pools.iter().zip(&least).all(|(pool, bytes)| {
+                let pool = usize::from(pool.0);
+                let kept = self.pools[pool].reserve.0 + self.others[pool].0;
+                bytes.0 + form.load_peak.0 + kept <= self.pools[pool].capacity.0
+            });
+            let is_offered = self.devices[usize::from(id.0)].is_offered;
+            let seconds = form.gait.prefill_s(512, 512) + 128.0 * form.gait.read_s;
+            (is_meant && holds && is_offered).then_some((seconds, id))
+        };
+        let fastest = facts.forms.iter().filter_map(fits);
+        let (_, device) = fastest.min_by(|a, b| a.0.total_cmp(&b.0))?;
+        self.bound.insert(model, device);
+        Some(device)
+    }
+
+    /// Whether no device that is used has a form of the model.
+    fn can_never(&self, model: ModelId) -> bool {
+        let forms = self.models.get(&model).map(|facts| &facts.forms);
+        !forms.is_some_and(|forms| {
+            forms.keys().any(|id| {
+                let kind = self.facts[usize::from(id.0)].kind;
+                self.only.is_none_or(|only| only == kind)
+            })
+        })
+    }
+
+    /// Devices that share memory with this one.
+    fn neighbours(&self, id: DeviceId) -> Vec<DeviceId> {
+        let pools = &self.facts[usize::from(id.0)].pools;
+        let shares = |other: &DeviceId| {
+            let theirs = &self.facts[usize::from(other.0)].pools;
+            theirs.iter().any(|pool| pools.contains(pool))
+        };
+        self.ids().filter(shares).collect()
+    }
+
+    /// Loads a model, putting away those that were not used for longest. `false` if it has to wait until some are done.
+    fn load(&mut self, id: DeviceId, model: ModelId) -> bool {
+        let form = &self.models[&model].forms[&id];
+        let (most, least) = (form.kv_tokens, form.n_ctx);
+        let is_full = |fixed: &Self| {
+            let limit = fixed.facts[usize::from(id.0)].residents_max;
+            fixed.devices[usize::from(id.0)].residents.len() >= limit
+        };
+        for kv_tokens in [most, (most / 2).max(least), least] {
+            if !is_full(self) && self.has_room(id, model, kv_tokens) {
+                let bytes = predicted_bytes(&self.models[&model], form, kv_tokens);
+                let mut bytes = bytes;
+                // Until it is loaded, it takes its peak too.
+                bytes[0] += form.load_peak;
+                let resident = Resident {
+                    stage: Stage::Loading,
+                    bytes,
+                    pages: 0,
+                    promised: 0,
+                    jobs: Vec::new(),
+                    used: self.now,
+                };
+                self.device(id).residents.insert(model, resident);
+                self.actions.push(Action::Load {
+                    device: id,
+                    model,
+                    kv_tokens,
+                });
+                return true;
+            }
+        }
+        let near = self.neighbours(id);
+        let leaving = |device: &DeviceId| {
+            let residents = self.devices[usize::from(device.0)].residents.values();
+            residents.into_iter().any(|r| r.stage == Stage::Unloading)
+        };
+        if near.iter().any(leaving) {
+            return false;
+        }
+        let idle = near.iter().flat_map(|&device| {
+            let residents = self.devices[usize::from(device.0)].residents.iter();
+            let at_work = self.devices[usize::from(device.0)].step.as_ref().map(|step| step.0);
+            residents
+                .filter(move |(model, r)| {
+                    r.stage == Stage::Ready && r.jobs.is_empty() && at_work != Some(**model)
+                })
+                .map(move |(&model, r)| (r.used, device, model))
+        });
+        if let Some((_, device, victim)) = idle.min() {
+            if let Some(resident) = self.device(device).residents.get_mut(&victim) {
+                resident.stage = Stage::Unloading;
+            }
+            self.actions.push(Action::Unload {
+                device,
+                model: victim,
+                keep_prefixes: false,
+            });
+        }
+        false
+    }
+
+    fn has_room(&self, id: DeviceId, model: ModelId, kv_tokens: u32) -> bool {
+        let facts = &self.models[&model];
+        let form = &facts.forms[&id];
+        let pools = &self.facts[usize::from(id.0)].pools;
+        let needs = predicted_bytes(facts, form, kv_tokens);
+        pools.iter().zip(&needs).all(|(&pool, need)| {
+            let devices = self.facts.iter().zip(&self.devices);
+            let taken: u64 = devices
+                .flat_map(|(facts, device)| {
+                    let residents = device.residents.values();
+                    residents.flat_map(|r| facts.pools.iter().zip(&r.bytes))
+                })
+                .filter(|(of, _)| **of == pool)
+                .map(|(_, bytes)| bytes.0)
+                .sum();
+            let pool_facts = &self.pools[usize::from(pool.0)];
+            let kept = pool_facts.reserve.0 + self.others[usize::from(pool.0)].0;
+            taken + need.0 + form.load_peak.0 + kept <= pool_facts.capacity.0
+        })
+    }
+
+    /// Gives a job a slot, if there is one.
+    fn place(&mut self, id: JobId, device: DeviceId) {
+        let job = &self.jobs[&id];
+        let model = job.spec.model;
+        let n_ctx = self.models[&model].forms[&device].n_ctx;
+        let (n, max_tokens) = match job.spec.work {
+            Work::Write { n, max_tokens } => (n, max_tokens),
+            _ => (1, 0),
+        };
+        let context = job.spec.prompt_tokens.saturating_add(max_tokens).min(n_ctx);
+        // A page more for each answer, since the last shared one is copied.
+        let pages = n * ((context + 1).div_ceil(self.limits.page_tokens) + 1);
+        let slots = SLOTS.min(self.facts[usize::from(device.0)].batch_max);
+        let resident = &self.devices[usize::from(device.0)].residents[&model];
+        if job.spec.prompt_tokens >= n_ctx || pages > resident.pages {
+            let per_token = self.models[&model].kv_bytes_per_token;
+            let page = per_token * u64::from(self.limits.page_tokens);
+            let refusal = Refusal::Memory {
+                model: self.models[&model].name.clone(),
+                needs: Bytes(page * u64::from(pages)),
+                free: Bytes(page * u64::from(resident.pages)),
+            };
+            return self.refuse(id, refusal);
+        }
+        let taken: usize = resident.jobs.iter().map(|job| self.jobs[job].n()).sum();
+        let has_slot = taken == 0 || taken + n as usize <= slots;
+        if !has_slot || resident.promised + pages > resident.pages {
+            return;
+        }
+        let decision = Decision {
+            job: id,
+            at: self.now,
+            class: job.spec.class,
+            policy: self.policy,
+            cause: Cause::Arrival,
+            prefill: device,
+            decode: device,
+            candidates: Vec::new(),
+        };
+        self.queue.retain(|waiting| *waiting != id);
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.device = Some(device);
+            job.pages = pages;
+        }
+        if let Some(resident) = self.device(device).residents.get_mut(&model) {
+            resident.promised += pages;
+            resident.jobs.push(id);
+        }
+        self.actions.push(Action::Place(Box::new(decision)));
+        self.actions.push(Action::Start {
+            device,
+            model,
+            job: id,
+        });
+    }
+
+    /// Gives every idle device its next step; models on it take turns.
+    fn dispatch(&mut self) {
+        for id in self.ids() {
+            let is_busy = self.ids().any(|other| {
+                self.devices[usize::from(other.0)].step.is_some() && self.shares_part(id, other)
+            });
+            if is_busy {
+                continue;
+            }
+            let device = &self.devices[usize::from(id.0)];
+            let after = device.residents.keys().filter(|&&m| Some(m) > device.last);
+            let before = device.residents.keys().filter(|&&m| Some(m) <= device.last);
+            let turns: Vec<ModelId> = after.chain(before).copied().collect();
+            let found = turns.into_iter().find_map(|model| {
+                let slices = self.slices(id, model);
+                (!slices.is_empty()).then_some((model, slices))
+            });
+            if let Some((model, slices)) = found {
+                let now = self.now;
+                for slice in &slices {
+                    if let Some(job) = self.jobs.get_mut(&slice.seq.job) {
+                        job.first_step.get_or_insert(now);
+                    }
+                }
+                let device = self.device(id);
+                device.step = Some((model, slices.clone(), now));
+                device.last = Some(model);
+                self.actions.push(Action::Step {
+                    device: id,
+                    model,
+                    slices,
+                });
+            }
+        }
+    }
+
+    fn shares_part(&self, a: DeviceId, b: DeviceId) -> bool {
+        let parts = |id: DeviceId| &self.facts[usize::from(id.0)].parts;
+        a == b
+            || parts(a).contains(&b)
+            || parts(b).contains(&a)
+            || parts(a).iter().any(|part| parts(b).contains(part))
+    }
+
+    /// All that writes, and as much of the prompts as fits into a step, first come, first served.
+    fn slices(&self, id: DeviceId, model: ModelId) -> Vec<Slice> {
+        let resident = &self.devices[usize::from(id.0)].residents[&model];
+        let started = resident.jobs.iter().filter(|job| self.jobs[job].is_started);
+        let open = started.flat_map(|&job| {
+            let answers = (0u32..).zip(&self.jobs[&job].answers);
+            let open = answers.filter(|(_, answer)| !answer.has_ended);
+            open.map(move |(choice, answer)| (SeqId { job, choice }, *answer))
+        });
+        let (writes, reads): (Vec<_>, Vec<_>) =
+            open.partition(|(_, answer)| answer.known - answer.held == 1);
+        let limit = self.facts[usize::from(id.0)].batch_max;
+        let mut room = self.limits.prefill_tokens;
+        let mut slices = Vec::new();
+        for (seq, answer) in writes.into_iter().chain(reads) {
+            let left = answer.known - answer.held;
+            let n_tok = if left == 1 { 1 } else { left.min(room) };
+            if n_tok == 0 || slices.len() >= limit {
+                continue;
+            }
+            room = room.saturating_sub(n_tok);
+            slices.push(Slice {
+                seq,
+                n_tok,
+                complete: n_tok == left,
+            });
+        }
+        slices
+    }
+}
+
+impl Job {
+    fn n(&self) -> usize {
+        match self.spec.work {
+            Work::Write { n, .. } => n as usize,
+            _ => 1,
+        }
+    }
+
+    fn wrote(&mut self, choice: u32, has_ended: bool, now: Time) {
+        let writes = matches!(self.spec.work, Work::Write { .. });
+        if self.first_token.is_none() {
+            self.first_token = Some(now);
+            for _ in 1..self.n() {
+                self.answers.push(self.answers[0]);
+            }
+        }
+        if let Some(answer) = self.answers.get_mut(choice as usize) {
+            answer.known += u32::from(writes);
+            answer.has_ended |= has_ended;
+        }
+        self.account.decode_tokens += u64::from(writes);
+    }
+
+    fn close(&self, now: Time) -> Account {
+        let seconds = |from: Option<Time>, to: Option<Time>| match (from, to) {
+            (Some(from), Some(to)) => (to - from).as_secs_f64(),
+            _ => 0.0,
+        };
+        Account {
+            queue_s: seconds(Some(self.arrived), self.first_step),
+            ttft_s: self
+                .first_token
+                .map(|first| (first - self.arrived).as_secs_f64()),
+            prefill_s: seconds(self.first_step, self.first_token),
+            decode_s: seconds(self.first_token, Some(now)),
+            ..self.account.clone()
+        }
+    }
+}
+
+impl Schedule for Fixed {
+    fn step(&mut self, now: Time, events: Vec<Event>) -> Vec<Action> {
+        self.now = now;
+        for event in events {
+            self.take_in(event);
+        }
+        self.probe();
+        self.admit();
+        self.dispatch();
+        std::mem::take(&mut self.actions)
+    }
+
+    fn wake_at(&self) -> Option<Time> {
+        let retries = self.devices.iter().filter_map(|device| device.retry);
+        retries.min()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            at: self.now,
+            policy: self.policy,
+            power: Power::default(),
+            devices: Vec::new(),
+            pools: Vec::new(),
+            queues: Vec::new(),
+            jobs: Vec::new(),
+            budget: None,
+        }
+    }
+}

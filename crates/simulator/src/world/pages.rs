@@ -1,0 +1,129 @@
+//! Pages of a KV cache, counted exactly: sequences that begin alike share them until one writes.
+
+use std::collections::BTreeMap;
+
+/// The pages of one model's cache on a device.
+#[derive(Clone, Debug)]
+pub(super) struct Pages {
+    page_tokens: u32,
+    /// Sequences that have each page.
+    users: Vec<u32>,
+    free: Vec<u32>,
+}
+
+/// What a sequence has in the cache.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Held {
+    pages: Vec<u32>,
+    /// Tokens that are in them.
+    pub(super) tokens: u32,
+}
+
+impl Pages {
+    pub(super) fn new(count: u32, page_tokens: u32) -> Self {
+        Self {
+            page_tokens,
+            users: vec![0; count as usize],
+            free: (0..count).rev().collect(),
+        }
+    }
+
+    /// How many nobody has.
+    pub(super) fn n_free(&self) -> u32 {
+        self.free.len() as u32
+    }
+
+    /// Pages that it takes to write so many tokens to each of these sequences.
+    pub(super) fn needs<'h>(&self, writes: impl Iterator<Item = (&'h Held, u32)>) -> u32 {
+        let mut fresh = 0;
+        let mut writers: BTreeMap<u32, u32> = BTreeMap::new();
+        for (held, n_tok) in writes {
+            let all = (held.tokens + n_tok).div_ceil(self.page_tokens);
+            fresh += all.saturating_sub(held.pages.len() as u32);
+            if let Some(page) = self.shared_end(held) {
+                *writers.entry(page).or_default() += 1;
+            }
+        }
+        // The last one that writes to a page may keep it.
+        let copies = writers
+            .iter()
+            .map(|(&page, &n)| n.min(self.users[page as usize] - 1));
+        fresh + copies.sum::<u32>()
+    }
+
+    /// The page that a sequence shares and would write to next.
+    fn shared_end(&self, held: &Held) -> Option<u32> {
+        let is_partial = !held.tokens.is_multiple_of(self.page_tokens);
+        let last = held.pages.last().copied().filter(|_| is_partial)?;
+        (self.users[last as usize] > 1).then_some(last)
+    }
+
+    /// Gives a sequence the pages for so many tokens more. `false` and nothing done if they are short.
+    pub(super) fn grow(&mut self, held: &mut Held, n_tok: u32) -> bool {
+        if self.needs(std::iter::once((&*held, n_tok))) > self.n_free() {
+            return false;
+        }
+        if let Some(page) = self.shared_end(held) {
+            self.users[page as usize] -= 1;
+            let own = self.take();
+            *held.pages.last_mut().expect("it has a last page. This is a bug.") = own;
+        }
+        let all = (held.tokens + n_tok).div_ceil(self.page_tokens) as usize;
+        while held.pages.len() < all {
+            let page = self.take();
+            held.pages.push(page);
+        }
+        true
+    }
+
+    fn take(&mut self) -> u32 {
+        let page = self.free.pop().expect("it was counted. This is a bug.");
+        self.users[page as usize] = 1;
+        page
+    }
+
+    /// A sequence that has the same pages.
+    pub(super) fn share(&mut self, held: &Held) -> Held {
+        for &page in &held.pages {
+            self.users[page as usize] += 1;
+        }
+        held.clone()
+    }
+
+    /// Takes a sequence's pages back.
+    pub(super) fn release(&mut self, held: Held) {
+        for page in held.pages {
+            self.users[page as usize] -= 1;
+            if self.users[page as usize] == 0 {
+                self.free.push(page);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_pages_are_copied_when_they_are_written_to() {
+        let mut pages = Pages::new(6, 4);
+        let mut one = Held::default();
+        assert!(pages.grow(&mut one, 6));
+        one.tokens = 6;
+        let mut two = pages.share(&one);
+        let mut three = pages.share(&one);
+        assert_eq!(pages.n_free(), 4);
+        let all = [(&one, 1), (&two, 1), (&three, 1)];
+        assert_eq!(pages.needs(all.into_iter()), 2, "the last one keeps it");
+        assert!(pages.grow(&mut one, 1) && pages.grow(&mut two, 1) && pages.grow(&mut three, 1));
+        assert_eq!(pages.n_free(), 2);
+        two.tokens = 7;
+        assert!(!pages.grow(&mut two, 10), "three more are not there");
+        assert_eq!(pages.n_free(), 2, "nothing was done");
+        for held in [one, two, three] {
+            pages.release(held);
+        }
+        assert_eq!(pages.n_free(), 6);
+    }
+}
