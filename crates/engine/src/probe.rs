@@ -21,7 +21,7 @@ use troika_gguf::ModelFile;
 pub enum ProbeError {
     /// It does not load the model.
     #[error("the model of the known question does not load: {0}")]
-    Load(#[source] Error),
+    Load(#[source] Box<Error>),
     /// A step fails.
     #[error("{step}: {source}")]
     Step {
@@ -29,7 +29,7 @@ pub enum ProbeError {
         step: &'static str,
         /// What the device says.
         #[source]
-        source: Error,
+        source: Box<Error>,
     },
     /// It answers with more or less than it was asked for.
     #[error("{step}: {have} logits instead of {want}")]
@@ -212,11 +212,11 @@ fn ask(
         n_ctx: 3 * PAGE_TOKENS,
     };
     let loaded = device.load(file, options, &mut |_| ControlFlow::Continue(()));
-    let mut resident = loaded.map_err(ProbeError::Load)?;
+    let mut resident = loaded.map_err(|error| ProbeError::Load(Box::new(error)))?;
     QUESTION.iter().try_for_each(|asked| {
         let logits = run(&mut *resident, asked).map_err(|source| ProbeError::Step {
             step: asked.what,
-            source,
+            source: Box::new(source),
         })?;
         answered(asked, logits)
     })

@@ -39,7 +39,7 @@ fn rewrite(file: &ModelFile, metadata: Metadata, change: impl Fn(&str, &mut [u8]
         .tensors()
         .iter()
         .map(|tensor| {
-            let mut bytes = file.read_all(tensor).unwrap();
+            let mut bytes = file.read_all(tensor).expect("a good file");
             change(&tensor.name, &mut bytes);
             bytes
         })
@@ -49,8 +49,8 @@ fn rewrite(file: &ModelFile, metadata: Metadata, change: impl Fn(&str, &mut [u8]
         writer.tensor_bytes(&tensor.name, tensor.dtype, &tensor.shape, bytes);
     }
     let mut bytes = Vec::new();
-    writer.write_to(&mut bytes).unwrap();
-    ModelFile::from_bytes("stories.gguf", bytes).unwrap()
+    writer.write_to(&mut bytes).expect("memory takes it");
+    ModelFile::from_bytes("stories.gguf", bytes).expect("a file that can be read")
 }
 
 #[test]
