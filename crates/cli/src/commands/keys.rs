@@ -187,7 +187,10 @@ fn list(keys: &[Key], console: &Console) -> anyhow::Result<()> {
     let heading = heading.map(str::to_owned);
     let rows: Vec<_> = std::iter::once(heading).chain(rows).collect();
     let (left, right) = (Align::Left, Align::Right);
-    output::answer(output::table([left, left, left, right, right, left, left], &rows))
+    output::answer(output::table(
+        [left, left, left, right, right, left, left],
+        &rows,
+    ))
 }
 
 /// A name that is none is the user's mistake; a file that cannot be used is not.

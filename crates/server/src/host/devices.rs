@@ -1,10 +1,11 @@
 //! The devices that models are served on, and the memory that they share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use troika_base::{Bytes, DeviceKind, DeviceProfile};
-use troika_device::Device;
-use troika_scheduler::{DeviceFacts, PoolFacts, PoolId};
+use troika_device::{Device, Paced, StepShape};
+use troika_scheduler::{DeviceFacts, Gait, Load, PoolFacts, PoolId};
 
 /// 10⁹ bytes a second at which a cache is copied where nobody knows it: less than any memory of the last ten years does.
 const COPY_GBS: f64 = 10.0;
@@ -18,6 +19,8 @@ pub struct HostDevice {
     pub profile: DeviceProfile,
     /// What the scheduler is told of it.
     pub facts: DeviceFacts,
+    /// It is not there: `device` computes its answers, which come when it would have had them.
+    pub is_virtual: bool,
 }
 
 impl HostDevice {
@@ -41,12 +44,39 @@ impl HostDevice {
             device,
             profile,
             facts,
+            is_virtual: false,
         }
+    }
+
+    /// A device that is not there, whose answers `computes` makes.
+    pub fn posing(computes: Arc<dyn Device>, profile: DeviceProfile, facts: DeviceFacts) -> Self {
+        Self {
+            device: computes,
+            profile,
+            facts,
+            is_virtual: true,
+        }
+    }
+
+    /// The device as it loads a model of this gait there.
+    pub(super) fn at_pace(&self, gait: Option<Gait>) -> Arc<dyn Device> {
+        let Some(gait) = gait.filter(|_| self.is_virtual) else {
+            return Arc::clone(&self.device);
+        };
+        let step = move |shape: StepShape| {
+            let load = Load {
+                tokens: shape.tokens as u64,
+                past: shape.past as u64,
+            };
+            Duration::from_secs_f64(gait.step_s(load))
+        };
+        let (name, chip) = (&self.facts.name, &self.facts.chip);
+        Arc::new(Paced::new(Arc::clone(&self.device), name, chip, step))
     }
 
     /// Whether its memory is the machine's, which other programs use too.
     pub(super) fn is_in_ram(&self) -> bool {
-        self.facts.kind == DeviceKind::Cpu
+        self.facts.kind == DeviceKind::Cpu && !self.is_virtual
     }
 }
 

@@ -6,10 +6,11 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use troika_device::{Device, LoadOptions};
+use troika_device::LoadOptions;
 use troika_engine::{Error, Model};
 use troika_scheduler::{DeviceId, Event};
 
+use super::devices::HostDevice;
 use super::driver::Driver;
 use super::lane::{Order, Orders};
 use super::models::{Handle, does_not_load};
@@ -25,7 +26,7 @@ pub(super) struct LoadOrder {
 /// Loads models on one device, one after the other, and hands them to the thread that runs their steps.
 pub(super) struct Loader {
     pub(super) id: DeviceId,
-    pub(super) device: Arc<dyn Device>,
+    pub(super) device: HostDevice,
     pub(super) driver: Weak<Driver>,
     pub(super) lane: Sender<Orders>,
 }
@@ -83,7 +84,9 @@ impl Loader {
         };
         let mut progress = |_| ControlFlow::Continue(());
         let opened = &order.handle.opened;
-        let model = Model::load_opened(opened, &file, &*self.device, options, &mut progress);
+        let form = order.handle.facts.forms.get(&self.id);
+        let device = self.device.at_pace(form.map(|form| form.gait));
+        let model = Model::load_opened(opened, &file, &*device, options, &mut progress);
         model.map_err(|error| {
             let is_short = matches!(
                 error,

@@ -450,7 +450,7 @@ fn lane(id: DeviceId, device: &HostDevice, driver: &Arc<Driver>) -> std::io::Res
     );
     let loader = Loader {
         id,
-        device: Arc::clone(&device.device),
+        device: device.clone(),
         driver: Arc::downgrade(driver),
         lane: orders.clone(),
     };
