@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """A server that plays made-up states to the page: the page's own files with their policy, and the routes it asks.
 
 The states are those of crates/server/src/web/fixtures, which a test of the server holds to its types. Here they are only
@@ -7,6 +8,7 @@ set in motion. `python stage.py [PORT]` plays the busy one until it is interrupt
 import copy
 import http.server
 import json
+import math
 import pathlib
 import re
 import sys
@@ -36,12 +38,13 @@ def moved(state, seconds):
         device["prefill_tokens"] += int(seconds * 300 * device["busy"])
         device["decode_tokens"] += int(seconds * 25 * device["busy"])
         if device["state"] == "ready":
-            wave = ((seconds * (3 + number)) % 23) / 23
-            device["busy"] = max(0.0, min(1.0, device["busy"] + 0.25 * (wave - 0.5)))
+            wave = math.sin(seconds * (0.13 + 0.05 * number)) + 0.4 * math.sin(seconds * (1.1 + number))
+            device["busy"] = max(0.0, min(1.0, device["busy"] + 0.12 * wave))
+    # Jobs begin again every eight seconds.
     for job in state["jobs"]:
         done, all_ = job["tokens"]
-        job["tokens"][0] = done + int(seconds * 20) % max(1, all_ - done)
-        job["age_s"] += seconds
+        job["tokens"][0] = done + int(seconds % 8 * 20) % max(1, all_ - done)
+        job["age_s"] += seconds % 8
     return state
 
 
@@ -58,6 +61,8 @@ class Stage(http.server.ThreadingHTTPServer):
         self.key = None
         self.policies = []
         self.policy_error = None
+        # Seconds of the past that are told at once, so that pictures need not wait for them.
+        self.past_s = 0
         self.begun = time.monotonic()
         self.ending = threading.Event()
         self.address = f"http://127.0.0.1:{self.server_address[1]}"
@@ -87,6 +92,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
+        # A browser would keep the connection, and with it a stage that has ended.
+        self.send_header("Connection", "close")
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
@@ -140,11 +147,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
         self.end_headers()
+        for half_seconds in range(2 * self.server.past_s, 0, -1):
+            self.tell(moved(self.server.state, self.server.past_s - half_seconds / 2))
+        self.server.begun = time.monotonic() - self.server.past_s
         while not self.server.ending.is_set():
-            self.wfile.write(f"event: state\ndata: {json.dumps(self.now())}\n\n".encode())
-            self.wfile.flush()
+            self.tell(self.now())
             self.server.ending.wait(0.5)
         self.close_connection = True
+
+    def tell(self, state):
+        self.wfile.write(f"event: state\ndata: {json.dumps(state)}\n\n".encode())
+        self.wfile.flush()
 
 
 if __name__ == "__main__":

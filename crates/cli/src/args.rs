@@ -8,7 +8,7 @@ use troika_library::Parameters;
 
 use crate::commands::{
     bench, calc, catalogue, completions, config, devices, embed, keys, list, man, perplexity, plan,
-    run, serve, show, simulate,
+    run, serve, show, simulate, top,
 };
 use crate::exit::WrongUse;
 use crate::output::Console;
@@ -53,6 +53,7 @@ impl Args {
 pub(crate) enum Command {
     Run(Box<run::RunArgs>),
     Serve(serve::ServeArgs),
+    Top(top::TopArgs),
     Config(config::ConfigArgs),
     Keys(keys::KeysArgs),
     Bench(bench::BenchArgs),
@@ -293,6 +294,7 @@ mod tests {
             "",
             "run",
             "serve",
+            "top",
             "config",
             "keys",
             "bench",

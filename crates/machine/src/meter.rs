@@ -4,13 +4,34 @@
 //! [`Span::finish`] tells how many joules each meter saw since. Spans may overlap, and while there is none, no meter is read.
 //! A meter covers a part of the machine and not a program: what else runs there is counted too.
 //!
-//! Start at `set.rs`; `files.rs` and `nvml.rs` are the meters, `integrate.rs` the arithmetic.
+//! That is for measuring. [`DeviceMeters`] is for serving: it stays open, tells the energy of every step of every device in
+//! microseconds, and divides a meter that covers several devices among those that work.
+//!
+//! Start at `set.rs` and `devices.rs`, whose inside is `live.rs`; `cover.rs` says which meter covers which device. `files.rs`,
+//! `nvml.rs` and `log.rs` are the meters, `integrate.rs`, `clock.rs` and `ledger.rs` the arithmetic.
 
-mod files;
-mod integrate;
-mod nvml;
 mod set;
 
+mod devices;
+mod live;
+
+mod cover;
+mod parts;
+
+mod clock;
+mod integrate;
+mod ledger;
+
+mod files;
+mod log;
+pub(crate) mod nvml;
+
+mod day;
+
+pub use cover::Coverage;
+pub use day::{DayError, EnergyDay};
+pub use devices::{Counters, DeviceEnergy, DeviceMeters, Metered, Work};
+pub use log::{LogGauge, WattsOf};
 pub use set::{Energy, MeterSet, Span};
 
 use std::path::PathBuf;
@@ -78,6 +99,22 @@ pub enum MeterError {
     /// A counter went backwards.
     #[error("the counter was set back")]
     Reset,
+    /// No machine draws so much, or less than nothing.
+    #[error("it showed {joules:.1} J more after {seconds:.3} s, which cannot be")]
+    Impossible {
+        /// The difference of its readings.
+        joules: f64,
+        /// The time between them.
+        seconds: f64,
+    },
+    /// Its file was not written to of late.
+    #[error("{} was last written to {seconds:.0} s ago", path.display())]
+    Stale {
+        /// The file.
+        path: PathBuf,
+        /// How long ago.
+        seconds: f64,
+    },
     /// It works at other times.
     #[error(
         "the battery is {status}, and tells what the machine draws only while it is discharging"
@@ -101,12 +138,22 @@ impl MeterError {
             ),
             Self::NotDischarging { .. } => "unplug the machine".to_owned(),
             Self::Nvml(_) => "install NVIDIA's driver, which brings libnvidia-ml".to_owned(),
-            Self::Unreadable { .. } | Self::Nonsense { .. } | Self::Reset => String::new(),
+            Self::Stale { .. } => "see whether the meter's program still runs".to_owned(),
+            Self::Unreadable { .. }
+            | Self::Nonsense { .. }
+            | Self::Impossible { .. }
+            | Self::Reset => String::new(),
         }
     }
 
     /// Whether the same meter may well work later.
     fn is_passing(&self) -> bool {
-        matches!(self, Self::NotDischarging { .. } | Self::Reset)
+        matches!(
+            self,
+            Self::NotDischarging { .. }
+                | Self::Reset
+                | Self::Impossible { .. }
+                | Self::Stale { .. }
+        )
     }
 }

@@ -32,7 +32,9 @@ mod tests;
 
 pub use root::Root;
 
-use crate::model::Machine;
+pub(crate) use memory::{field as kib_field, now as memory_now};
+
+use crate::model::{Battery, Machine, PowerSource};
 
 /// Reads a machine: this one, or a recorded one.
 ///
@@ -57,4 +59,35 @@ fn here(_: &Root) -> Machine {
 #[cfg(not(any(target_os = "macos", target_os = "windows")))]
 fn here(root: &Root) -> Machine {
     linux::read(root)
+}
+
+/// Where the power comes from now, read anew.
+///
+/// # Errors
+/// If this system tells it by something that takes seconds.
+pub(crate) fn power_now(root: &Root) -> Result<(Option<PowerSource>, Vec<Battery>), String> {
+    match root.is_real() {
+        true => power_here(root),
+        false => power_of_files(root),
+    }
+}
+
+fn power_of_files(root: &Root) -> Result<(Option<PowerSource>, Vec<Battery>), String> {
+    let supplies = power::supplies(root);
+    Ok((supplies.source, supplies.batteries))
+}
+
+#[cfg(target_os = "macos")]
+fn power_here(_: &Root) -> Result<(Option<PowerSource>, Vec<Battery>), String> {
+    Ok(macos::power_now())
+}
+
+#[cfg(target_os = "windows")]
+fn power_here(_: &Root) -> Result<(Option<PowerSource>, Vec<Battery>), String> {
+    Err("Windows tells it to PowerShell, which takes seconds to start".to_owned())
+}
+
+#[cfg(not(any(target_os = "macos", target_os = "windows")))]
+fn power_here(root: &Root) -> Result<(Option<PowerSource>, Vec<Battery>), String> {
+    power_of_files(root)
 }

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::model::Machine;
 
@@ -145,14 +145,15 @@ fn aside(path: &Path, why: String) -> StoreError {
     }
 }
 
-fn write(path: &Path, machine: &Machine) -> io::Result<()> {
+/// Writes a value as JSON. The file is either the old one or the new one, whatever happens meanwhile.
+pub(crate) fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
     let directory = match path.parent() {
         Some(directory) if directory != Path::new("") => directory,
         _ => Path::new("."),
     };
     fs::create_dir_all(directory)?;
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    serde_json::to_writer_pretty(&mut file, machine)?;
+    serde_json::to_writer_pretty(&mut file, value)?;
     file.write_all(b"\n")?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;

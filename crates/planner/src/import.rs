@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::calibration::{Prediction, calibrate};
+pub use self::meter::MeterRows;
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use crate::batcher::{Batcher, Slice};
 use crate::facts::{DeviceFacts, Heat};
 use crate::gait::{Correction, Gait, Load};
 use crate::job::{JobId, KeepAlive, ModelId};
-use crate::{Class, Time};
+use crate::{Class, JoulesSource, Time};
 
 /// Whether a device is offered.
 #[derive(Clone, PartialEq, Debug)]
@@ -108,6 +108,8 @@ pub(crate) struct Usage {
     /// Share of the time in which it worked, by class.
     busy: [f64; 4],
     watts: f64,
+    /// Of these, what a meter told.
+    watts_metered: f64,
     pub(crate) joules_busy: f64,
     pub(crate) joules_idle: f64,
     pub(crate) prefill_tokens: u64,
@@ -115,8 +117,15 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// Takes note of time in which it worked for a class, or rested.
-    pub(crate) fn spent(&mut self, now: Time, took: Duration, class: Option<Class>, joules: f64) {
+    /// Takes note of time in which it worked for a class, or rested; and whether a meter told the joules of it.
+    pub(crate) fn spent(
+        &mut self,
+        now: Time,
+        took: Duration,
+        class: Option<Class>,
+        joules: f64,
+        is_metered: bool,
+    ) {
         let took = took.as_secs_f64();
         if took <= 0.0 {
             return;
@@ -125,7 +134,9 @@ impl Usage {
         for busy in &mut self.busy {
             *busy *= keep;
         }
-        self.watts = self.watts * keep + joules / took * (1.0 - keep);
+        let watts = joules / took * (1.0 - keep);
+        self.watts = self.watts * keep + watts;
+        self.watts_metered = self.watts_metered * keep + if is_metered { watts } else { 0.0 };
         match class {
             Some(class) => {
                 self.busy[class.index()] += 1.0 - keep;
@@ -154,6 +165,16 @@ impl Usage {
     /// Watts lately.
     pub(crate) fn watts(&self) -> f64 {
         self.watts
+    }
+
+    /// Who told them. A hundredth is not worth a word.
+    pub(crate) fn watts_source(&self) -> JoulesSource {
+        let part = self.watts_metered / self.watts;
+        match part {
+            0.99.. => JoulesSource::Measured,
+            0.01.. => JoulesSource::Mixed,
+            _ => JoulesSource::Estimated,
+        }
     }
 }
 
@@ -237,5 +258,28 @@ impl Device {
             total += gait.step_s(more);
         }
         total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watts_say_who_told_them() {
+        let source = |is_metered: [bool; 2]| {
+            let mut usage = Usage::default();
+            for (second, is_metered) in is_metered.into_iter().enumerate() {
+                let class = Some(Class::Interactive);
+                let now = Time::from_seconds(second as f64 + 1.0);
+                usage.spent(now, Duration::from_secs(1), class, 20.0, is_metered);
+            }
+            usage.watts_source()
+        };
+        assert_eq!(source([false, false]), JoulesSource::Estimated);
+        assert_eq!(source([true, false]), JoulesSource::Mixed);
+        assert_eq!(source([true, true]), JoulesSource::Measured);
+        let rested = Usage::default();
+        assert_eq!(rested.watts_source(), JoulesSource::Estimated);
     }
 }

@@ -345,7 +345,10 @@ impl<'w> Checker<'w> {
         let stage = self.device(device).residents.get(&model).map(|r| r.stage);
         self.ensure(stage == Some(Stage::Ready), job, || {
             let name = &self.models[&model].name;
-            format!("{name} is used on {}, where it is {stage:?}", self.name(device))
+            format!(
+                "{name} is used on {}, where it is {stage:?}",
+                self.name(device)
+            )
         })
     }
 
@@ -431,7 +434,9 @@ impl<'w> Checker<'w> {
             return Err(self.wrong(job, "it is started, and never came"));
         };
         let place = found.place;
-        self.ensure(!found.is_over, job, || "it is started after its end".to_owned())?;
+        self.ensure(!found.is_over, job, || {
+            "it is started after its end".to_owned()
+        })?;
         self.ensure(place == Where::Waiting, job, || {
             format!("it is started on {}, and is {place:?}", self.name(id))
         })?;
@@ -440,7 +445,12 @@ impl<'w> Checker<'w> {
         self.ensure(
             decided.is_some_and(|(prefill, decode)| prefill == id || decode == id),
             job,
-            || format!("it is started on {}, and was decided to {decided:?}", self.name(id)),
+            || {
+                format!(
+                    "it is started on {}, and was decided to {decided:?}",
+                    self.name(id)
+                )
+            },
         )?;
         if let Some(job) = self.jobs.get_mut(&job) {
             job.place = Where::Starting(id);
@@ -451,7 +461,10 @@ impl<'w> Checker<'w> {
     fn is_allowed(&self, job: JobId, device: DeviceId) -> Result<(), Violation> {
         let required = self.jobs[&job].spec.require_device;
         self.ensure(required.is_none_or(|only| only == device), job, || {
-            format!("it is on {}, and requires another device", self.name(device))
+            format!(
+                "it is on {}, and requires another device",
+                self.name(device)
+            )
         })
     }
 
@@ -471,7 +484,10 @@ impl<'w> Checker<'w> {
             format!("it is moved from {}, and is {place:?}", self.name(from))
         })?;
         self.ensure(decided.is_some_and(|(_, decode)| decode == to), job, || {
-            format!("it is moved to {}, and was decided to {decided:?}", self.name(to))
+            format!(
+                "it is moved to {}, and was decided to {decided:?}",
+                self.name(to)
+            )
         })?;
         let step = self.device(from).step.as_ref();
         let is_at_work = step.is_some_and(|step| step.has(job));
@@ -509,12 +525,7 @@ impl<'w> Checker<'w> {
         }
     }
 
-    fn step(
-        &mut self,
-        id: DeviceId,
-        model: ModelId,
-        slices: &[Slice],
-    ) -> Result<(), Violation> {
+    fn step(&mut self, id: DeviceId, model: ModelId, slices: &[Slice]) -> Result<(), Violation> {
         self.is_offered(id, "a step")?;
         self.rests(id)?;
         let first = slices.first().map(|slice| slice.seq.job);
@@ -561,7 +572,11 @@ impl<'w> Checker<'w> {
                 .is_some_and(|since| (self.now - since).as_secs_f64() > HANGS_S);
             let is_busy = self.shares_part(id, other) && !is_given_up;
             self.ensure(!is_busy, None, || {
-                format!("a step on {} while {} works", self.name(id), self.name(other))
+                format!(
+                    "a step on {} while {} works",
+                    self.name(id),
+                    self.name(other)
+                )
             })?;
         }
         Ok(())
@@ -578,10 +593,20 @@ impl<'w> Checker<'w> {
         let Some(job) = self.jobs.get(&name) else {
             return Err(self.wrong(name, "it is computed, and never came"));
         };
-        self.ensure(!job.is_over, name, || "it is computed after its end".to_owned())?;
-        self.ensure(job.place == Where::On(id) && job.spec.model == model, name, || {
-            format!("it is computed on {}, and is {:?}", self.name(id), job.place)
+        self.ensure(!job.is_over, name, || {
+            "it is computed after its end".to_owned()
         })?;
+        self.ensure(
+            job.place == Where::On(id) && job.spec.model == model,
+            name,
+            || {
+                format!(
+                    "it is computed on {}, and is {:?}",
+                    self.name(id),
+                    job.place
+                )
+            },
+        )?;
         self.is_allowed(name, id)?;
         let answer = job.answers.get(slice.seq.choice as usize);
         let Some(answer) = answer.filter(|answer| !answer.has_ended) else {
@@ -590,10 +615,16 @@ impl<'w> Checker<'w> {
         };
         let left = answer.known - answer.held;
         self.ensure((1..=left).contains(&slice.n_tok), name, || {
-            format!("{} tokens are computed of {left} that are left", slice.n_tok)
+            format!(
+                "{} tokens are computed of {left} that are left",
+                slice.n_tok
+            )
         })?;
         self.ensure(slice.complete == (slice.n_tok == left), name, || {
-            format!("{} of {left} tokens are said to be all, or not", slice.n_tok)
+            format!(
+                "{} of {left} tokens are said to be all, or not",
+                slice.n_tok
+            )
         })
     }
 
@@ -626,7 +657,10 @@ impl<'w> Checker<'w> {
         match passed {
             Some((job, steps)) => Err(self.wrong(
                 job,
-                format!("it waits on {} for {steps} steps of lower classes", self.name(id)),
+                format!(
+                    "it waits on {} for {steps} steps of lower classes",
+                    self.name(id)
+                ),
             )),
             None => Ok(()),
         }
@@ -651,7 +685,10 @@ impl<'w> Checker<'w> {
         match left {
             Some((&id, job)) => Err(self.wrong(
                 id,
-                format!("it never ends: of class {}, {:?}", job.spec.class, job.place),
+                format!(
+                    "it never ends: of class {}, {:?}",
+                    job.spec.class, job.place
+                ),
             )),
             None => Ok(()),
         }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use rand_pcg::Pcg64Mcg;
 use troika_planner::catalogue::Catalogue;
-use troika_scheduler::{Class, KeepAlive, Limits, ModelFacts, ModelId, Policy, Settings, Time, Work};
+use troika_scheduler::{
+    Class, KeepAlive, Limits, ModelFacts, ModelId, Policy, Settings, Time, Work,
+};
 
 use crate::baseline::SchedulerKind;
 use crate::chance::{Chance as _, chance};
@@ -172,7 +174,12 @@ fn arrivals(
     let burst = rng.happens(0.3);
     let mut arrivals: Vec<Arrival> = (0..count)
         .map(|_| {
-            let at = seconds * if burst { rng.unit().powi(4) } else { rng.unit() };
+            let at = seconds
+                * if burst {
+                    rng.unit().powi(4)
+                } else {
+                    rng.unit()
+                };
             arrival(Time::from_seconds(at), machine, models, rng)
         })
         .collect();
@@ -193,7 +200,9 @@ fn arrival(
 ) -> Arrival {
     let model = rng.pick(models);
     let vector = model.name.contains("embed");
-    let device = rng.happens(0.1).then(|| rng.pick(&machine.devices).name.clone());
+    let device = rng
+        .happens(0.1)
+        .then(|| rng.pick(&machine.devices).name.clone());
     Arrival {
         at,
         model: model.name.clone(),
@@ -203,7 +212,11 @@ fn arrival(
         work: match vector {
             true => Work::Embed,
             false => Work::Write {
-                n: if rng.happens(0.1) { 1 + rng.below(4) as u32 } else { 1 },
+                n: if rng.happens(0.1) {
+                    1 + rng.below(4) as u32
+                } else {
+                    1
+                },
                 max_tokens: size(200.0, rng),
             },
         },

@@ -33,8 +33,8 @@ use crate::log::{Arrival, Log};
 use crate::machine::VirtualMachine;
 
 use agenda::{Agenda, Happening};
-pub(crate) use device::predicted_bytes;
 use device::Device;
+pub(crate) use device::predicted_bytes;
 use record::{Job, Spans, index};
 
 /// How a simulation goes.
@@ -151,7 +151,9 @@ pub fn watch(
     let checker = options
         .checks
         .then(|| Checker::new(machine, models, settings, has_classes));
-    let mut world = World::new(machine, models, settings, arrivals, specs, options, scheduler);
+    let mut world = World::new(
+        machine, models, settings, arrivals, specs, options, scheduler,
+    );
     world.checker = checker;
     let played = world.play(witness);
     played.map_err(|violation| SimulationError::Violation {
@@ -373,7 +375,12 @@ impl<'w> World<'w> {
         Log {
             machine: self.machine.name.clone(),
             scheduler: kind.name().to_owned(),
-            devices: self.machine.devices.iter().map(|d| d.name.clone()).collect(),
+            devices: self
+                .machine
+                .devices
+                .iter()
+                .map(|d| d.name.clone())
+                .collect(),
             joules_idle: idle.collect(),
             joules_busy: self.devices.iter().map(|device| device.joules).collect(),
             outcomes: outcomes

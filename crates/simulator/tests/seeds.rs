@@ -25,7 +25,12 @@ fn check(kind: SchedulerKind, from: u64, least: u64, budget: Duration) {
         failures.is_empty(),
         "{kind}: {} of {played} seeds fail:\n{}",
         failures.len(),
-        failures.iter().take(20).cloned().collect::<Vec<_>>().join("\n")
+        failures
+            .iter()
+            .take(20)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("\n")
     );
 }
 

@@ -5,6 +5,7 @@ mod show;
 
 use troika_base::{DeviceKind, DeviceProfile};
 use troika_machine::Machine;
+use troika_machine::meter::Coverage;
 use troika_machine::probe::{self, Root};
 use troika_planner::catalogue::{self, Block, Catalogue};
 
@@ -26,6 +27,15 @@ pub(crate) struct DevicesArgs {
     measure: MeasureArgs,
 }
 
+/// What `--json` prints.
+#[derive(serde::Serialize)]
+struct Shown<'m> {
+    #[serde(flatten)]
+    machine: &'m Machine,
+    /// The meters of each device.
+    energy: Vec<Coverage>,
+}
+
 pub(crate) fn run(args: &DevicesArgs, console: &Console) -> anyhow::Result<()> {
     let home = Home::from_env()?;
     if args.measure.is_asked() {
@@ -38,7 +48,10 @@ pub(crate) fn run(args: &DevicesArgs, console: &Console) -> anyhow::Result<()> {
     }
     let machine = known(&home, console);
     if console.json {
-        return output::json(&machine);
+        return output::json(&Shown {
+            energy: machine.energy_coverage(),
+            machine: &machine,
+        });
     }
     output::answer(show::page(&machine))
 }

@@ -13,6 +13,7 @@ mod run;
 mod serve;
 mod simulate;
 mod template;
+mod top;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

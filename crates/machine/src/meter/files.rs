@@ -117,6 +117,30 @@ impl Gauge for BatteryDrain {
     }
 }
 
+/// All batteries together: what the machine draws from those that feed it.
+#[derive(Debug)]
+pub(super) struct Batteries(pub(super) Vec<BatteryDrain>);
+
+impl Gauge for Batteries {
+    fn read(&mut self) -> Result<Reading, MeterError> {
+        let mut sum = None;
+        let mut failure = None;
+        for battery in &mut self.0 {
+            match battery.read() {
+                Ok(Reading::Watts(watts)) => sum = Some(sum.unwrap_or(0.0) + watts),
+                Ok(Reading::Counter { .. }) => {}
+                Err(error) if error.is_passing() => failure = Some(error),
+                // One that feeds the machine may be among those that cannot be read.
+                Err(error) => return Err(error),
+            }
+        }
+        match (sum, failure) {
+            (Some(watts), _) => Ok(Reading::Watts(watts)),
+            (None, failure) => Err(failure.unwrap_or(MeterError::Reset)),
+        }
+    }
+}
+
 fn read_number(path: &Path) -> Result<f64, MeterError> {
     let text = read_text(path)?;
     // Whole numbers: what a float would take more (inf, 1e3) is none of the kernel's.
@@ -219,18 +243,26 @@ mod tests {
 
     #[test]
     fn batteries_tell_while_they_feed_the_machine() {
-        let by_power = recorded(&[("status", "Discharging\n"), ("power_now", "8123000\n")]);
+        let by_power = recorded(&[("status", "Discharging\n"), ("power_now", "8125000\n")]);
         let by_current = recorded(&[
             ("status", "Discharging\n"),
             ("current_now", "-1000000\n"),
             ("voltage_now", "12000000\n"),
         ]);
-        for (battery, want) in [(&by_power, 8.123), (&by_current, 12.0)] {
+        for (battery, want) in [(&by_power, 8.125), (&by_current, 12.0)] {
             let reading = BatteryDrain::open(battery.path()).read().expect("reads");
             assert_eq!(reading, Reading::Watts(want));
         }
+        let places = [&by_power, &by_current].map(|place| BatteryDrain::open(place.path()));
+        let both = Batteries(places.into()).read().expect("reads");
+        assert_eq!(both, Reading::Watts(20.125));
         let full = recorded(&[("status", "Full\n"), ("power_now", "0\n")]);
         let error = BatteryDrain::open(full.path()).read().expect_err("is fed");
         assert!(error.is_passing() && error.to_string().contains("full"));
+        let places = [&full, &by_current].map(|place| BatteryDrain::open(place.path()));
+        let one = Batteries(places.into()).read().expect("reads");
+        assert_eq!(one, Reading::Watts(12.0));
+        let error = Batteries(vec![BatteryDrain::open(full.path())]).read();
+        assert!(error.expect_err("is fed").is_passing());
     }
 }

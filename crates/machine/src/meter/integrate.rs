@@ -4,6 +4,12 @@ use std::time::Instant;
 
 use super::{EnergyBasis, MeterError, Reading};
 
+/// No machine that is metered as one draws more.
+const WATTS_MAX: f64 = 10_000.0;
+
+/// Counters may lag by so much, and then catch up at once.
+const LAG_S: f64 = 0.1;
+
 /// The energy of one meter, summed up reading by reading.
 #[derive(Debug, Default)]
 pub(super) struct Integrator {
@@ -30,19 +36,11 @@ impl Integrator {
         let last = self.last.replace((at, reading));
         match (last, reading) {
             (None, _) => Ok(()),
-            (
-                Some((_, Reading::Counter { joules: from, .. })),
-                Reading::Counter { joules, range },
-            ) => {
-                self.joules += counted(from, joules, range).ok_or(MeterError::Reset)?;
-                Ok(())
-            }
-            (Some((then, Reading::Watts(from))), Reading::Watts(watts)) => {
+            (Some((then, from)), reading) => {
                 let seconds = at.saturating_duration_since(then).as_secs_f64();
-                self.joules += f64::midpoint(from, watts) * seconds;
+                self.joules += between(from, reading, seconds)?;
                 Ok(())
             }
-            _ => Err(MeterError::Reset),
         }
     }
 
@@ -62,6 +60,26 @@ impl Integrator {
             Some((_, Reading::Watts(_))) => EnergyBasis::Sampled,
             _ => EnergyBasis::Counted,
         }
+    }
+}
+
+/// The joules between two readings that are so many seconds apart; never less than 0, and always a number.
+///
+/// # Errors
+/// [`MeterError::Reset`] if a counter went backwards, and [`MeterError::Impossible`] for what no machine draws.
+pub(super) fn between(from: Reading, to: Reading, seconds: f64) -> Result<f64, MeterError> {
+    let joules = match (from, to) {
+        (Reading::Counter { joules: from, .. }, Reading::Counter { joules, range }) => {
+            counted(from, joules, range).ok_or(MeterError::Reset)?
+        }
+        (Reading::Watts(from), Reading::Watts(to)) => f64::midpoint(from, to) * seconds,
+        _ => return Err(MeterError::Reset),
+    };
+    // A counter that was set back looks like one that went round, but for the power that this would have taken.
+    let joules_max = WATTS_MAX * (seconds + LAG_S);
+    match joules {
+        joules if (0.0..=joules_max).contains(&joules) => Ok(joules),
+        joules => Err(MeterError::Impossible { joules, seconds }),
     }
 }
 
@@ -92,6 +110,29 @@ mod tests {
             (99.0, 3.0, Some(50.0), None),
         ] {
             assert_eq!(counted(from, to, range), want, "{from} {to}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_no_energy() {
+        let counter = |joules| Reading::Counter {
+            joules,
+            range: Some(262_143.3),
+        };
+        let round = between(counter(262_143.0), counter(1.0), 0.02).expect("goes round");
+        assert!((round - 1.3).abs() < 1e-6, "{round}");
+        for (from, to) in [
+            // Set back by a sleep of the machine, and by a little.
+            (counter(200_000.0), counter(1_000.0)),
+            (counter(100.5), counter(100.4)),
+            (counter(0.0), counter(f64::NAN)),
+            (counter(f64::NAN), counter(1.0)),
+            (Reading::Watts(-3.0), Reading::Watts(-3.0)),
+            (Reading::Watts(f64::INFINITY), Reading::Watts(1.0)),
+            (Reading::Watts(1.0), counter(1.0)),
+        ] {
+            let error = between(from, to, 0.02);
+            assert!(error.is_err(), "{from:?} {to:?} {error:?}");
         }
     }
 

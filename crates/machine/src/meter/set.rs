@@ -264,7 +264,10 @@ impl std::fmt::Debug for Channel {
 }
 
 /// Opens a meter and reads it once.
-fn open(meter: &Meter, nvml: &mut Option<Library>) -> Result<Box<dyn Gauge>, MeterError> {
+pub(super) fn open(
+    meter: &Meter,
+    nvml: &mut Option<Library>,
+) -> Result<Box<dyn Gauge>, MeterError> {
     let place = Path::new(&meter.place);
     let mut gauge: Box<dyn Gauge> = match meter.kind {
         MeterKind::Rapl => Box::new(Rapl::open(place)),
@@ -284,7 +287,7 @@ fn open(meter: &Meter, nvml: &mut Option<Library>) -> Result<Box<dyn Gauge>, Met
     }
 }
 
-fn unknown(meter: &Meter, error: &MeterError) -> Unknown {
+pub(super) fn unknown(meter: &Meter, error: &MeterError) -> Unknown {
     use std::error::Error as _;
     let why = match error.source() {
         Some(source) => format!("{error}: {source}"),

@@ -46,6 +46,16 @@ pub(super) fn read() -> Machine {
     })
 }
 
+/// Where the power comes from now.
+#[cfg(target_os = "macos")]
+pub(super) fn power_now() -> (Option<PowerSource>, Vec<Battery>) {
+    let output = std::process::Command::new("/usr/bin/pmset")
+        .args(["-g", "batt"])
+        .output();
+    let text = output.map_or_else(|_| Vec::new(), |output| output.stdout);
+    power(&String::from_utf8_lossy(&text))
+}
+
 /// The machine of which the commands tell.
 fn machine(printed: &Printed) -> Machine {
     let sysctl = Sysctl(&printed.sysctl);

@@ -32,15 +32,34 @@ pub(super) fn read(root: &Root, notes: &mut Notes) -> Memory {
         kind: None,
         mega_transfers: None,
     };
-    for group in groups(root) {
-        confine(root, &group, &mut facts);
-    }
+    confine_all(root, &mut facts);
     let peak_gbs = modules(root, &mut facts, notes);
     Memory { facts, peak_gbs }
 }
 
+/// All memory that is ours to use, and what of it can be had now; in bytes.
+pub(crate) fn now(root: &Root) -> (Option<u64>, Option<u64>) {
+    let text = root.text("/proc/meminfo").unwrap_or_default();
+    let mut facts = MemoryFacts {
+        total_bytes: field(&text, "MemTotal").unwrap_or(0),
+        available_bytes: field(&text, "MemAvailable").or_else(|| field(&text, "MemFree")),
+        channels: None,
+        kind: None,
+        mega_transfers: None,
+    };
+    confine_all(root, &mut facts);
+    let total = Some(facts.total_bytes).filter(|&total| total > 0);
+    (total, facts.available_bytes)
+}
+
+fn confine_all(root: &Root, facts: &mut MemoryFacts) {
+    for group in groups(root) {
+        confine(root, &group, facts);
+    }
+}
+
 /// A line such as `MemTotal:       32594420 kB`.
-fn field(text: &str, name: &str) -> Option<u64> {
+pub(crate) fn field(text: &str, name: &str) -> Option<u64> {
     let value = text
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;

@@ -3,7 +3,10 @@
 //! Columns are found by their names, units in a name or a cell are understood, gaps are not bridged. What was left out is
 //! told, row by row up to a limit: a number that nobody can check is not worth having.
 
+mod rows;
 mod time;
+
+pub use self::rows::MeterRows;
 
 use self::time::Clock;
 use super::table::Table;

@@ -203,7 +203,8 @@ impl Scheduler {
             self.idle_until(worker, step.since);
             let usage = &mut self.devices[usize::from(worker.0)].usage;
             let (until, share) = (step.since + report.took, joules / workers.len() as f64);
-            usage.spent(until, report.took, Some(step.class), share);
+            let is_metered = report.joules.is_some();
+            usage.spent(until, report.took, Some(step.class), share, is_metered);
         }
         self.spent += joules;
         joules
@@ -222,7 +223,7 @@ impl Scheduler {
         let device = &mut self.devices[usize::from(id.0)];
         let rest = until - device.usage.until();
         let joules = device.facts.watts_idle * rest.as_secs_f64();
-        device.usage.spent(until, rest, None, joules);
+        device.usage.spent(until, rest, None, joules, false);
         self.spent += joules;
     }
 

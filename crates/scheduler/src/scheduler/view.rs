@@ -43,7 +43,7 @@ impl Scheduler {
             heat: device.heat,
             busy: usage.busy(),
             watts: usage.watts(),
-            watts_source: Default::default(),
+            watts_source: usage.watts_source(),
             joules_busy: usage.joules_busy,
             joules_idle: usage.joules_idle,
             prefill_tokens: usage.prefill_tokens,

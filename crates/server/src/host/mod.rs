@@ -12,6 +12,7 @@ mod info;
 mod lane;
 mod loader;
 mod models;
+mod order;
 mod prompt;
 mod records;
 mod refusal;
@@ -36,14 +37,12 @@ use troika_base::{DeviceKind, DeviceProfile, TokenId};
 use troika_device::{Device, PAGE_TOKENS};
 use troika_library::{Entry, Library, Manifest};
 use troika_scheduler::{
-    Class, DeviceId, Event, JobId, JobSpec, JoulesSource, Policy, PoolFacts, PoolId, Schedule,
-    Scheduler, UnknownName,
+    Class, DeviceId, Event, Policy, PoolFacts, PoolId, Schedule, Scheduler, UnknownName,
 };
 
 use crate::backend::{Placement, State};
 use crate::job::{
-    Caller, ChatPrompt, EmbedJob, Embedded, Job, KeepAlive, LoadedModel, ModelInfo, Prompt, Report,
-    Wishes,
+    Caller, ChatPrompt, EmbedJob, Embedded, Job, KeepAlive, LoadedModel, ModelInfo, Prompt, Wishes,
 };
 use crate::{Answer, ApiError, Backend, ModelDetails, wishes};
 use clock::Alarm;
@@ -53,12 +52,13 @@ use info::{details, from_library, info};
 use lane::Worker;
 use loader::Loader;
 use models::{Handle, Models};
-use request::{Asked, Client, Embedding, Request};
+use order::{Ordered, queue, room, together};
+use request::{Asked, Client, Embedding};
 
 pub use devices::{HostDevice, ram};
 
 /// What a [`Host`] may do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct HostSettings {
     /// Tokens of context that models are loaded with; what the model and the memory allow if absent.
     pub n_ctx: Option<usize>,
@@ -66,16 +66,6 @@ pub struct HostSettings {
     pub kv_tokens: Option<usize>,
     /// What the scheduler may do. Its pages are as long as the engine's, whatever it says here.
     pub scheduler: troika_scheduler::Settings,
-}
-
-impl Default for HostSettings {
-    fn default() -> Self {
-        Self {
-            n_ctx: None,
-            kv_tokens: None,
-            scheduler: troika_scheduler::Settings::default(),
-        }
-    }
 }
 
 /// The models on this machine.
@@ -324,117 +314,6 @@ impl Host {
         let _queued = queue(&self.driver, job, &order, work)?;
         done.await.unwrap_or_else(|_| Err(ApiError::internal()))
     }
-}
-
-/// What two jobs of one request took.
-fn together(a: Option<Box<Report>>, b: Option<Box<Report>>) -> Option<Box<Report>> {
-    let (Some(mut a), Some(b)) = (a, b.clone()) else {
-        return b;
-    };
-    let (sum, one) = (&mut a.account, b.account);
-    for (span, device) in one.spans.into_iter().zip(b.devices) {
-        let same = sum
-            .spans
-            .iter_mut()
-            .find(|s| (s.device, s.phase) == (span.device, span.phase));
-        match same {
-            Some(same) => {
-                same.tokens += span.tokens;
-                same.device_s += span.device_s;
-                same.joules += span.joules;
-            }
-            None => {
-                sum.spans.push(span);
-                a.devices.push(device);
-            }
-        }
-    }
-    sum.queue_s = sum.queue_s.max(one.queue_s);
-    sum.prefill_tokens += one.prefill_tokens;
-    sum.prefill_s = sum.prefill_s.max(one.prefill_s);
-    sum.joules += one.joules;
-    if sum.joules_source != one.joules_source {
-        sum.joules_source = JoulesSource::Mixed;
-    }
-    sum.moves += one.moves;
-    sum.replays += one.replays;
-    Some(a)
-}
-
-impl From<KeepAlive> for troika_scheduler::KeepAlive {
-    fn from(keep_alive: KeepAlive) -> Self {
-        match keep_alive {
-            KeepAlive::For(time) => Self::For(time),
-            KeepAlive::Forever => Self::Forever,
-        }
-    }
-}
-
-/// What the scheduler is told of a job beside its size.
-#[derive(Clone, Copy)]
-struct Ordered {
-    class: Class,
-    device: Option<DeviceId>,
-    deadline: Option<troika_scheduler::Time>,
-    owner: troika_scheduler::OwnerId,
-}
-
-/// A job in the queue.
-struct Queued {
-    /// Whether its model is loaded.
-    is_loaded: bool,
-    /// Hears when it has begun, or never will.
-    settled: oneshot::Receiver<()>,
-    guard: CancelGuard,
-}
-
-/// Cancels a job when it is dropped before the job is done.
-struct CancelGuard {
-    driver: Arc<Driver>,
-    job: JobId,
-}
-
-impl Drop for CancelGuard {
-    fn drop(&mut self) {
-        self.driver.cancel(self.job);
-    }
-}
-
-/// Queues a job.
-///
-/// # Errors
-/// If the scheduler refuses it at once.
-fn queue(
-    driver: &Arc<Driver>,
-    (handle, asked, client): (Arc<Handle>, Asked, Client),
-    order: &Ordered,
-    work: troika_scheduler::Work,
-) -> Result<Queued, ApiError> {
-    let job = driver.new_job();
-    let spec = JobSpec {
-        model: handle.id,
-        owner: order.owner,
-        class: order.class,
-        prompt_tokens: u32::try_from(asked.tokens.len()).unwrap_or(u32::MAX),
-        work,
-        deadline: order.deadline,
-        require_device: order.device,
-        keep_alive: asked.keep_alive,
-    };
-    let (request, settled) = Request::new(job, handle, asked, client);
-    let is_loaded = driver.submit(&Arc::new(request), spec)?;
-    let driver = Arc::clone(driver);
-    Ok(Queued {
-        is_loaded,
-        settled,
-        guard: CancelGuard { driver, job },
-    })
-}
-
-/// Tokens of an answer at most.
-fn room(max_tokens: Option<usize>, n_ctx: usize, n_prompt: usize) -> u32 {
-    let room = n_ctx.saturating_sub(n_prompt).max(1);
-    u32::try_from(max_tokens.map_or(room, |max| max.min(room))).unwrap_or(u32::MAX)
 }
 
 /// Starts a device's two threads; they end with the driver.

@@ -5,7 +5,7 @@ import { remember } from "./history.js";
 import { lanes, queues } from "./lanes.js";
 import { pools } from "./pools.js";
 import { ask, follow, keep, key } from "./stream.js";
-import { POLICIES, number, percent, plain, state as split } from "./words.js";
+import { POLICIES, SOURCES, number, percent, plain, state as split } from "./words.js";
 
 /** Until the server has answered, its states would still tell the old policy. */
 let policyPending = false;
@@ -53,7 +53,7 @@ function facts(state) {
   const watts = state.devices.reduce((sum, device) => sum + device.watts, 0);
   const list = [
     ["power", battery ? `battery, ${Math.round(battery.percent)} %` : "mains"],
-    ["watts", `${number(watts)} W over all devices`],
+    ["watts", `${number(watts)} W over all devices${source(state.devices)}`],
     ["jobs", `${state.jobs.length} at work`],
   ];
   if (state.budget) {
@@ -65,6 +65,13 @@ function facts(state) {
     mark(node, "data-fact", name);
     say(node, text);
   });
+}
+
+/** Where the sum of the devices' watts comes from. */
+function source(devices) {
+  const sources = new Set(devices.map((device) => device.watts_source));
+  const only = sources.size === 1 ? [...sources][0] : "mixed";
+  return SOURCES[only] ? `, ${SOURCES[only]}` : "";
 }
 
 function policy(name) {

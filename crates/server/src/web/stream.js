@@ -73,7 +73,12 @@ export function follow(path, on) {
         alive();
         if (event === null || mine !== attempt) continue;
         wait = WAIT_MIN_MS;
-        on.state(event);
+        try {
+          on.state(event);
+        } catch (error) {
+          // Ours to mend, and nothing that another connection would change.
+          console.error(error);
+        }
       }
       throw new Error("the server ended the connection");
     } catch (error) {

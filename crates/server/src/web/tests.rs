@@ -1,3 +1,5 @@
+//! What the page consists of, and to whom it is given. How it behaves, only a browser tells: `tests/page`.
+
 use std::sync::Arc;
 
 use axum::body::Body;

@@ -8,6 +8,7 @@ export function plain(text) {
 /** Three significant digits, or all before the point. */
 export function number(value) {
   if (!Number.isFinite(value)) return "–";
+  if (value === 0) return "0";
   return value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2);
 }
 

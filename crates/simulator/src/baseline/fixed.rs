@@ -322,7 +322,9 @@ impl Fixed {
             if only.is_some_and(|only| only != device) {
                 let why = format!("its model is on {}", self.facts[usize::from(device.0)].name);
                 let refusal = Refusal::RequiredDevice {
-                    device: only.map_or(String::new(), |id| self.facts[usize::from(id.0)].name.clone()),
+                    device: only.map_or(String::new(), |id| {
+                        self.facts[usize::from(id.0)].name.clone()
+                    }),
                     why,
                 };
                 self.refuse(id, refusal);
@@ -428,7 +430,10 @@ impl Fixed {
         }
         let idle = near.iter().flat_map(|&device| {
             let residents = self.devices[usize::from(device.0)].residents.iter();
-            let at_work = self.devices[usize::from(device.0)].step.as_ref().map(|step| step.0);
+            let at_work = self.devices[usize::from(device.0)]
+                .step
+                .as_ref()
+                .map(|step| step.0);
             residents
                 .filter(move |(model, r)| {
                     r.stage == Stage::Ready && r.jobs.is_empty() && at_work != Some(**model)

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use troika_base::{Bytes, DeviceKind, DeviceProfile};
-use troika_planner::catalogue::{
-    Catalogue, Job, State, Support, Task, shape, split_quantization,
-};
+use troika_planner::catalogue::{Catalogue, Job, State, Support, Task, shape, split_quantization};
 use troika_planner::cost::{self, MemoryNeed, Setup, Slot, Split, Work};
 use troika_planner::model::ModelShape;
 use troika_planner::quantization::Quantization;
@@ -128,9 +126,18 @@ impl VirtualMachine {
                 DeviceKind::Cpu => need.weights / 50,
                 _ => STAGING,
             }),
-            kv_tokens: if is_npu { kv_tokens.min(NPU_CTX) } else { kv_tokens },
+            kv_tokens: if is_npu {
+                kv_tokens.min(NPU_CTX)
+            } else {
+                kv_tokens
+            },
             n_ctx: if is_npu { n_ctx.min(NPU_CTX) } else { n_ctx },
-            load_s: weights_gb / DISK_GBS + if is_npu { weights_gb * COMPILE_S_PER_GB } else { 0.0 },
+            load_s: weights_gb / DISK_GBS
+                + if is_npu {
+                    weights_gb * COMPILE_S_PER_GB
+                } else {
+                    0.0
+                },
             bytes,
             gait,
         })
@@ -138,7 +145,10 @@ impl VirtualMachine {
 
     /// What the pools of a device have for models.
     fn free(&self, facts: &DeviceFacts) -> Vec<Bytes> {
-        let pools = facts.pools.iter().map(|pool| &self.pools[usize::from(pool.0)]);
+        let pools = facts
+            .pools
+            .iter()
+            .map(|pool| &self.pools[usize::from(pool.0)]);
         pools
             .map(|pool| Bytes(pool.capacity.0 - pool.reserve.0))
             .collect()

@@ -17,15 +17,45 @@ fn short_names_are_known() {
     for (name, chips) in [
         (
             "core-ultra-258v",
-            &["Intel Core Ultra 7 258V CPU", "Intel Core Ultra 7 258V GPU", "Intel Core Ultra 7 258V NPU"][..],
+            &[
+                "Intel Core Ultra 7 258V CPU",
+                "Intel Core Ultra 7 258V GPU",
+                "Intel Core Ultra 7 258V NPU",
+            ][..],
         ),
-        ("dual-3090", &["AMD Ryzen 7 7700X", "NVIDIA GeForce RTX 3090", "NVIDIA GeForce RTX 3090"]),
+        (
+            "dual-3090",
+            &[
+                "AMD Ryzen 7 7700X",
+                "NVIDIA GeForce RTX 3090",
+                "NVIDIA GeForce RTX 3090",
+            ],
+        ),
         (
             "ryzen-ai-370+4090",
-            &["AMD Ryzen AI 9 HX 370 CPU", "AMD Ryzen AI 9 HX 370 GPU", "NVIDIA GeForce RTX 4090", "AMD Ryzen AI 9 HX 370 NPU"],
+            &[
+                "AMD Ryzen AI 9 HX 370 CPU",
+                "AMD Ryzen AI 9 HX 370 GPU",
+                "NVIDIA GeForce RTX 4090",
+                "AMD Ryzen AI 9 HX 370 NPU",
+            ],
         ),
-        ("ryzen-ai-max+-395", &["AMD Ryzen AI Max+ 395 CPU", "AMD Ryzen AI Max+ 395 GPU", "AMD Ryzen AI Max+ 395 NPU"]),
-        ("2x-7900-xtx+core-i9-13900k", &["Intel Core i9-13900K", "AMD Radeon RX 7900 XTX", "AMD Radeon RX 7900 XTX"]),
+        (
+            "ryzen-ai-max+-395",
+            &[
+                "AMD Ryzen AI Max+ 395 CPU",
+                "AMD Ryzen AI Max+ 395 GPU",
+                "AMD Ryzen AI Max+ 395 NPU",
+            ],
+        ),
+        (
+            "2x-7900-xtx+core-i9-13900k",
+            &[
+                "Intel Core i9-13900K",
+                "AMD Radeon RX 7900 XTX",
+                "AMD Radeon RX 7900 XTX",
+            ],
+        ),
     ] {
         let machine = named(name);
         let singles = machine.devices.iter().filter(|d| d.parts.is_empty());
@@ -48,7 +78,11 @@ fn a_package_has_one_pool_and_each_card_its_own() {
     );
     assert_eq!(rig.pools.len(), 3);
     assert_eq!(rig.devices[3].pools, [PoolId(1), PoolId(2)]);
-    assert!(rig.notes.iter().any(|note| note.contains("7700X")), "{:?}", rig.notes);
+    assert!(
+        rig.notes.iter().any(|note| note.contains("7700X")),
+        "{:?}",
+        rig.notes
+    );
 }
 
 #[test]
@@ -107,9 +141,17 @@ fn a_model_is_what_its_devices_make_of_it() {
 
     let big = facts("dual-3090", "llama-3.3-70b");
     let names: Vec<_> = big.forms.keys().collect();
-    assert!(names.contains(&&DeviceId(3)), "both cards hold it: {:?}", big.impossible);
+    assert!(
+        names.contains(&&DeviceId(3)),
+        "both cards hold it: {:?}",
+        big.impossible
+    );
     assert!(!names.contains(&&DeviceId(1)), "one card does not");
-    assert!(big.impossible[&DeviceId(1)].contains("needs"), "{:?}", big.impossible);
+    assert!(
+        big.impossible[&DeviceId(1)].contains("needs"),
+        "{:?}",
+        big.impossible
+    );
     let both = &big.forms[&DeviceId(3)];
     assert_eq!(both.bytes.len(), 2);
 

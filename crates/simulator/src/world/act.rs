@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use troika_base::Bytes;
-use troika_scheduler::{
-    Action, Cause, DeviceId, Event, JobId, Load, ModelId, SeqId, Slice,
-};
+use troika_scheduler::{Action, Cause, DeviceId, Event, JobId, Load, ModelId, SeqId, Slice};
 
 use super::World;
 use super::agenda::{Done, Happening};
@@ -135,7 +133,11 @@ impl World<'_> {
         };
         resident.jobs.insert(job);
         let mut first = Held::default();
-        let wanted = if hits { (f64::from(most) * share) as u32 } else { 0 };
+        let wanted = if hits {
+            (f64::from(most) * share) as u32
+        } else {
+            0
+        };
         let held = match resident.pages.grow(&mut first, wanted) {
             true => wanted,
             false => 0,

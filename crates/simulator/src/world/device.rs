@@ -31,7 +31,11 @@ impl Resident {
             job,
             choice: u32::MAX,
         };
-        let seqs: Vec<SeqId> = self.caches.range(first..=last).map(|(seq, _)| *seq).collect();
+        let seqs: Vec<SeqId> = self
+            .caches
+            .range(first..=last)
+            .map(|(seq, _)| *seq)
+            .collect();
         for seq in seqs {
             self.release(seq);
         }

@@ -128,10 +128,7 @@ impl World<'_> {
                 let report = self.step_done(device, model, &slices);
                 let report = StepReport {
                     took,
-                    joules: self
-                        .device(device)
-                        .is_metered
-                        .then_some(Joules(joules)),
+                    joules: self.device(device).is_metered.then_some(Joules(joules)),
                     ..report
                 };
                 self.inbox.push(Event::StepDone { device, report });
@@ -289,7 +286,8 @@ impl World<'_> {
         to: (DeviceId, u32),
         began: Time,
     ) {
-        let is_same = |world: &mut Self, (id, epoch): (DeviceId, u32)| world.device(id).epoch == epoch;
+        let is_same =
+            |world: &mut Self, (id, epoch): (DeviceId, u32)| world.device(id).epoch == epoch;
         if is_same(self, from) {
             self.device(from.0).n_pending -= 1;
         }

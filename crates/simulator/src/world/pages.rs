@@ -66,7 +66,10 @@ impl Pages {
         if let Some(page) = self.shared_end(held) {
             self.users[page as usize] -= 1;
             let own = self.take();
-            *held.pages.last_mut().expect("it has a last page. This is a bug.") = own;
+            *held
+                .pages
+                .last_mut()
+                .expect("it has a last page. This is a bug.") = own;
         }
         let all = (held.tokens + n_tok).div_ceil(self.page_tokens) as usize;
         while held.pages.len() < all {
