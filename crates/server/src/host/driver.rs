@@ -386,10 +386,11 @@ impl Driver {
     /// Has an action done: a message to a device or to a client.
     fn carry_out(&self, books: &mut Books, action: Action, now: Time) {
         match action {
-            Action::Probe(device) => {
-                // The scheduler may have given it up by itself, for it hung.
+            Action::Probe(device) => self.order(books, device, Order::Probe),
+            Action::Abandon(device) => {
                 self.void(books, device);
-                self.order(books, device, Order::Probe);
+                // With the first order of the new epoch, all of the old one goes.
+                self.order(books, device, Order::Nothing);
             }
             Action::Load {
                 device,

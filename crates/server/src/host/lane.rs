@@ -23,6 +23,8 @@ use crate::{ApiError, metrics};
 
 /// What a device is to do.
 pub(super) enum Order {
+    /// Only see that the device was given up.
+    Nothing,
     /// Answer the known question.
     Probe,
     /// A model is loaded: it is this thread's from now on.
@@ -152,6 +154,7 @@ impl Worker {
 
     fn carry_out(&mut self, order: Order) -> Result<(), String> {
         match order {
+            Order::Nothing => {}
             Order::Probe => {
                 let outcome = troika_engine::probe(&*self.device);
                 let outcome = outcome.map_err(|error| error.to_string());

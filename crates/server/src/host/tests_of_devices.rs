@@ -11,13 +11,13 @@ use troika_device::{
 };
 use troika_engine::CpuDevice;
 use troika_gguf::ModelFile;
-use troika_scheduler::Cause;
+use troika_scheduler::{Action, Cause, Event, Snapshot, Time};
 
 use super::models::lock;
 use super::tests::{Home, STORIES, answer, job, text};
 use super::*;
 use crate::ErrorKind;
-use crate::job::Event;
+use crate::job::Event as Told;
 
 /// What goes wrong in the step that it falls to.
 #[derive(Clone, Copy, Debug)]
@@ -147,6 +147,13 @@ impl Resident for Act {
 
 /// A host over two devices of this play: `cpu0`, and `gpu0`, which is one by its facts alone.
 fn two(home: &Home, play: &Arc<Play>) -> Host {
+    let (library, devices, pools, settings) = parts(home, play);
+    Host::over(library, devices, pools, settings).expect("threads")
+}
+
+type Parts = (Arc<Library>, Vec<HostDevice>, Vec<PoolFacts>, HostSettings);
+
+fn parts(home: &Home, play: &Arc<Play>) -> Parts {
     let devices = [("cpu0", DeviceKind::Cpu), ("gpu0", DeviceKind::Gpu)];
     let devices = devices.map(|(name, kind)| {
         let actor = Actor {
@@ -162,8 +169,44 @@ fn two(home: &Home, play: &Arc<Play>) -> Host {
         kv_tokens: Some(4096),
         ..HostSettings::default()
     };
-    let pools = vec![ram(None)];
-    Host::over(Arc::new(library), devices.to_vec(), pools, settings).expect("threads")
+    (
+        Arc::new(library),
+        devices.to_vec(),
+        vec![ram(None)],
+        settings,
+    )
+}
+
+/// A scheduler that gives a device up just before it hears of one of its steps.
+struct Deaf {
+    inner: Scheduler,
+    /// Steps until that one; below 0, there is none.
+    left: Arc<AtomicI64>,
+}
+
+impl Schedule for Deaf {
+    fn step(&mut self, now: Time, events: Vec<Event>) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let events = events.into_iter().map(|event| match event {
+            Event::StepDone { device, .. } if self.left.fetch_sub(1, Ordering::SeqCst) == 0 => {
+                actions.push(Action::Abandon(device));
+                let why = "a test".to_owned();
+                Event::Lost { device, why }
+            }
+            event => event,
+        });
+        let events = events.collect();
+        actions.extend(self.inner.step(now, events));
+        actions
+    }
+
+    fn wake_at(&self) -> Option<Time> {
+        self.inner.wake_at()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.inner.snapshot()
+    }
 }
 
 fn on(device: &str, mut job: Job) -> Job {
@@ -181,7 +224,7 @@ async fn a_job_goes_where_it_has_to_and_says_where_that_was() {
         let job = on(device, job("Once upon a time", 20));
         let request_id = job.wishes.request_id.clone();
         let mut events = host.submit(job, Caller::default()).await.expect("queued");
-        let Some(Ok(Event::Placed(placed))) = events.next().await else {
+        let Some(Ok(Told::Placed(placed))) = events.next().await else {
             panic!("the first event says where")
         };
         assert_eq!((&*placed.prefill, &*placed.decode), (device, device));
@@ -208,6 +251,19 @@ async fn a_job_goes_where_it_has_to_and_says_where_that_was() {
     assert!(error.message.contains("cpu0, gpu0"), "{error}");
 }
 
+/// A device that failed is asked again after some seconds.
+async fn all_ready(host: &Host) {
+    let started = Instant::now();
+    let is_ready = |state: State| state.snapshot.devices.iter().all(|d| d.state == "ready");
+    while !host.state().is_some_and(is_ready) {
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "it does not come back"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 async fn a_device_fails(trouble: Trouble, n: usize) {
     let home = Home::new(&format!("fails-{trouble:?}-{n}"));
     let play = Play::new(trouble, Duration::ZERO);
@@ -225,16 +281,7 @@ async fn a_device_fails(trouble: Trouble, n: usize) {
         assert_eq!(again.usage.completion_tokens, 60 * n);
         let report = again.usage.report.expect("a report");
         assert_eq!(report.account.replays, 1, "{report:?}");
-        // The device that failed is asked again after some seconds.
-        let started = Instant::now();
-        let is_ready = |state: State| state.snapshot.devices.iter().all(|d| d.state == "ready");
-        while !host.state().is_some_and(is_ready) {
-            assert!(
-                started.elapsed() < Duration::from_secs(30),
-                "it does not come back"
-            );
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        all_ready(&host).await;
     }
 }
 
@@ -246,6 +293,41 @@ async fn what_a_device_failed_at_is_done_by_another_with_the_same_words() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_that_panics_costs_no_answer() {
     a_device_fails(Trouble::Panic, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_scheduler_did_not_hear_of_is_not_said_twice() {
+    let home = Home::new("deaf");
+    let play = Play::new(Trouble::Error, Duration::ZERO);
+    let (library, devices, pools, mut settings) = parts(&home, &play);
+    settings.scheduler.limits.page_tokens = PAGE_TOKENS as u32;
+    let left = Arc::new(AtomicI64::new(-1));
+    let facts = devices.iter().map(|device| device.facts.clone()).collect();
+    let deaf = Deaf {
+        inner: Scheduler::new(settings.scheduler.clone(), facts, pools.clone()),
+        left: Arc::clone(&left),
+    };
+    let host = Host::driven_by(Box::new(deaf), library, devices, pools, &settings);
+    let host = host.expect("threads");
+    for n in [1, 3] {
+        let mut job = job("Once upon a time there was a little", 40);
+        job.ignore_end = true;
+        job.n = n;
+        let whole = answer(&host, job.clone()).await.expect("an answer");
+        for step in [0, 1, 20] {
+            left.store(step, Ordering::SeqCst);
+            let again = answer(&host, job.clone())
+                .await
+                .expect("another device does it");
+            assert_eq!(
+                again.choices, whole.choices,
+                "unheard of is step {step}, n = {n}"
+            );
+            assert_eq!(again.usage.completion_tokens, 40 * n);
+            assert_eq!(again.usage.report.expect("a report").account.replays, 1);
+            all_ready(&host).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -266,11 +348,11 @@ async fn an_answer_that_moves_has_the_same_words() {
         .submit(long.clone(), Caller::default())
         .await
         .expect("queued");
-    let Some(Ok(Event::Placed(placed))) = events.next().await else {
+    let Some(Ok(Told::Placed(placed))) = events.next().await else {
         panic!("the first event says where")
     };
     assert_eq!(placed.decode, "cpu0");
-    while !matches!(events.next().await, Some(Ok(Event::Delta(_)))) {}
+    while !matches!(events.next().await, Some(Ok(Told::Delta(_)))) {}
     host.set_policy("PREFER_GPU".parse().expect("known"));
     let done = events.collect().await.expect("an answer");
     let report = done.usage.report.expect("a report");
@@ -309,7 +391,7 @@ async fn a_person_waits_for_one_step_of_others_and_no_more() {
             .submit(background.clone(), Caller::default())
             .await
             .expect("queued");
-        while !matches!(stream.next().await, Some(Ok(Event::Delta(_)))) {}
+        while !matches!(stream.next().await, Some(Ok(Told::Delta(_)))) {}
         streams.push(stream);
     }
     for words in [40, 60, 80] {
@@ -321,7 +403,7 @@ async fn a_person_waits_for_one_step_of_others_and_no_more() {
             .await
             .expect("queued");
         let before = play.steps();
-        while !matches!(stream.next().await, Some(Ok(Event::Delta(_)))) {}
+        while !matches!(stream.next().await, Some(Ok(Told::Delta(_)))) {}
         let log = lock(&play.log).clone();
         let first = log[..]
             .iter()
