@@ -164,6 +164,9 @@ pub struct StepReport {
 pub enum Action {
     /// Answer a known question on a device. Answered by [`Event::Probed`].
     Probe(DeviceId),
+    /// Have nothing more to do with a device, nor with what it still answers: it hangs, or answers nonsense. All that was on
+    /// it is forgotten. Not answered; it may be probed again later.
+    Abandon(DeviceId),
     /// Bring a model to a device. Answered by [`Event::Loaded`] or [`Event::LoadFailed`].
     Load {
         /// Where.
@@ -215,14 +218,16 @@ pub enum Action {
         /// Tokens in its cache, over all sequences.
         tokens: u32,
     },
-    /// Let go of a sequence's cache: it is read again from its tokens later. Not answered; later free pages count it.
+    /// Let go of a sequence's cache, while the job's other sequences go on: it is read again from its tokens later, in a
+    /// step. Not answered; later free pages count it.
     Release {
         /// Where.
         device: DeviceId,
         /// The sequence.
         seq: SeqId,
     },
-    /// Forget a job on a device; it was cancelled, or goes on elsewhere. Not answered.
+    /// Forget a job on a device: it was cancelled, waits again, or goes on elsewhere. Not answered; later free pages count
+    /// what it had.
     Drop {
         /// Where.
         device: DeviceId,

@@ -50,7 +50,6 @@ pub(crate) enum Fault {
     Power(Power),
     Policy(Policy),
     Cool(ModelId),
-    Midnight,
 }
 
 impl Faults {
@@ -118,9 +117,6 @@ impl Faults {
             let percent = 100.0 * rng.unit();
             let power = *rng.pick(&[Power::Mains, Power::Battery { percent }]);
             plan.push((at, Fault::Power(power)));
-            if rng.happens(0.1) {
-                plan.push((at, Fault::Midnight));
-            }
         }
         let names: Vec<&str> = Policy::names().collect();
         for at in self.moments(self.policy_every_s, rng) {
@@ -147,7 +143,6 @@ impl Faults {
             .chain([
                 Fault::Power(Power::Mains),
                 Fault::Policy(Policy::of(Goal::Balanced)),
-                Fault::Midnight,
             ]);
         calm.map(|fault| (self.until, fault)).collect()
     }

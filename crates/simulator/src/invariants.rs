@@ -22,8 +22,8 @@ use std::fmt;
 
 use troika_base::Bytes;
 use troika_scheduler::{
-    Action, Class, DeviceId, Event, JobId, ModelFacts, ModelId, PoolId, SeqId, Settings, Slice,
-    StepReport, Time, Work,
+    Action, Cause, Class, DeviceId, Event, JobId, ModelFacts, ModelId, PoolId, SeqId, Settings,
+    Slice, StepReport, Time, Work,
 };
 
 use crate::machine::VirtualMachine;
@@ -302,11 +302,15 @@ impl<'w> Checker<'w> {
             } => self.begin_move(*job, *model, *from, *to)?,
             Action::Release { device, seq } => self.release(*device, *seq),
             Action::Drop { device, job } => self.drop_job(*device, *job),
+            Action::Abandon(device) => self.lose(*device),
             Action::Refuse { job, .. } => {
                 self.answers_once(*job)?;
                 self.ends(*job);
             }
             Action::Place(decision) => {
+                if decision.cause == Cause::Replay {
+                    self.given_up(decision.job);
+                }
                 if let Some(job) = self.jobs.get_mut(&decision.job) {
                     job.decided = Some((decision.prefill, decision.decode));
                 }
@@ -315,6 +319,23 @@ impl<'w> Checker<'w> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// A job is replayed of which nobody said that its device is lost: if that hangs, it was given up.
+    fn given_up(&mut self, id: JobId) {
+        let Some(Where::On(at)) = self.jobs.get(&id).map(|job| job.place) else {
+            return;
+        };
+        let hangs = |other: &DeviceId| {
+            let step = self.device(*other).step.as_ref();
+            let since = step.and_then(|step| step.hangs);
+            since.is_some_and(|since| (self.now - since).as_secs_f64() > HANGS_S)
+        };
+        let parts = &self.machine.devices[usize::from(at.0)].parts;
+        let hung = std::iter::once(&at).chain(parts).find(|id| hangs(id));
+        if let Some(&hung) = hung {
+            self.lose(hung);
+        }
     }
 
     fn answers_once(&self, id: JobId) -> Result<(), Violation> {

@@ -92,6 +92,8 @@ impl Storm {
                 faults,
                 checks: true,
                 patience: PATIENCE,
+                // Short, so that a budget that is spent does not hold jobs back for long.
+                day: Duration::from_secs(600),
             },
             machine,
             models,
@@ -159,7 +161,7 @@ fn settings(rng: &mut Pcg64Mcg) -> Settings {
             KeepAlive::For(Duration::from_secs(20)),
             KeepAlive::Forever,
         ]),
-        budget_wh: rng.happens(0.1).then_some(0.5),
+        budget_wh: rng.happens(0.1).then_some(2.0),
         ..defaults
     }
 }

@@ -52,7 +52,11 @@ pub struct Options {
     pub checks: bool,
     /// It ends so long after the last job came and the last fault, whether all jobs are done or not.
     pub patience: Duration,
+    /// How long a day is: at its end, a budget of energy begins anew.
+    pub day: Duration,
 }
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 impl Default for Options {
     fn default() -> Self {
@@ -62,7 +66,8 @@ impl Default for Options {
             hidden: 1.25,
             faults: Faults::default(),
             checks: false,
-            patience: Duration::from_secs(7 * 24 * 3600),
+            patience: 7 * DAY,
+            day: DAY,
         }
     }
 }
@@ -267,6 +272,7 @@ impl<'w> World<'w> {
                 agenda.plan(arrival.at + stays, Happening::Leaves(at));
             }
         }
+        agenda.plan(Time(0) + options.day, Happening::Midnight);
         let mut planner = chance(options.seed, 2);
         if options.faults.until > Time(0) {
             for (at, fault) in options.faults.plan(machine, models.len(), &mut planner) {

@@ -223,7 +223,9 @@ impl Scheduler {
         match (outcome, &device.health) {
             (Ok(()), Health::Probing { .. }) => device.health = Health::Ready,
             (Ok(()), _) => {}
-            (Err(why), _) => self.lose(id, format!("it answered a known question wrongly: {why}")),
+            (Err(why), _) => {
+                self.abandon(id, format!("it answered a known question wrongly: {why}"));
+            }
         }
     }
 }

@@ -49,10 +49,10 @@ impl Scheduler {
                     self.probe(id, failures);
                 }
                 Health::Probing { since, .. } if now - *since >= PROBE_MAX => {
-                    self.lose(id, "it does not answer".to_owned());
+                    self.abandon(id, "it does not answer".to_owned());
                 }
                 Health::Ready if is_late => {
-                    self.lose(id, "it hangs: a step does not end".to_owned());
+                    self.abandon(id, "it hangs: a step does not end".to_owned());
                 }
                 _ => {}
             }
@@ -70,6 +70,12 @@ impl Scheduler {
         let since = self.now;
         self.device_mut(id).health = Health::Probing { since, failures };
         self.actions.push(Action::Probe(id));
+    }
+
+    /// A device is not to be trusted any more; nobody but us knows that.
+    pub(super) fn abandon(&mut self, id: DeviceId, why: String) {
+        self.actions.push(Action::Abandon(id));
+        self.lose(id, why);
     }
 
     /// A device is gone, and all that was on it: its jobs go on elsewhere from their tokens.
@@ -99,7 +105,7 @@ impl Scheduler {
         for whole in wholes {
             let device = self.device(whole);
             if device.facts.parts.contains(&id) && device.is_ready() {
-                self.lose(whole, why.clone());
+                self.abandon(whole, why.clone());
             }
         }
     }

@@ -71,11 +71,7 @@ impl Scheduler {
             return;
         };
         job.account.moves += 1;
-        for (seq, answer) in job.open(id) {
-            if !answer.is_parked {
-                self.actions.push(Action::Release { device, seq });
-            }
-        }
+        self.actions.push(Action::Drop { device, job: id });
         self.forget_on(id, device);
         self.requeue(id);
     }

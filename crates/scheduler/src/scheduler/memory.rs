@@ -71,7 +71,7 @@ impl Scheduler {
         }
         // A generous cache is no reason to put others away, so the least decides who has to go.
         let mut free: Vec<u64> = pools.iter().map(|&pool| self.ledger.free(pool)).collect();
-        let mut on_device = Self::n_models(device);
+        let mut on_device = device.residents.len();
         let mut all = self.n_all_models();
         let mut room = Room::default();
         let mut victims = self.victims(id, model);
@@ -153,7 +153,7 @@ impl Scheduler {
         for id in self.ids() {
             for (&model, resident) in &self.device(id).residents {
                 let is_same = (id, model) == (for_device, for_model);
-                if is_same || resident.stage != Stage::Ready || !resident.jobs.is_empty() {
+                if is_same || resident.stage != Stage::Ready || self.is_used(id, model) {
                     continue;
                 }
                 let value = self.value_of(id, model, resident);
@@ -166,6 +166,14 @@ impl Scheduler {
         };
         victims.sort_by(|a, b| per_byte(a).total_cmp(&per_byte(b)).then(a.2.cmp(&b.2)));
         victims
+    }
+
+    /// Whether a model has jobs, or is in the step that its device is at, be it for jobs that have left.
+    fn is_used(&self, id: DeviceId, model: ModelId) -> bool {
+        let device = self.device(id);
+        let jobs = device.residents.get(&model).map(|r| !r.jobs.is_empty());
+        let step = device.step.as_ref().is_some_and(|step| step.model == model);
+        jobs.unwrap_or(false) || step
     }
 
     fn value_of(&self, id: DeviceId, model: ModelId, resident: &Resident) -> f64 {
@@ -184,7 +192,10 @@ impl Scheduler {
     }
 
     fn n_all_models(&self) -> usize {
-        self.devices.iter().map(Self::n_models).sum()
+        self.devices
+            .iter()
+            .map(|device| device.residents.len())
+            .sum()
     }
 
     /// Puts victims away and loads a model, as far as that is possible now: the load follows when they are gone.
@@ -293,7 +304,7 @@ impl Scheduler {
                 .device(id)
                 .residents
                 .iter()
-                .filter(|(_, resident)| resident.jobs.is_empty())
+                .filter(|(model, _)| !self.is_used(id, **model))
                 .map(|(&model, resident)| (model, resident.stage, expires(resident)))
                 .collect();
             for (model, stage, expires) in idle {

@@ -9,7 +9,7 @@ use crate::Time;
 use crate::account::{Phase, Span};
 use crate::batcher::{Plan, Slice, Urgency};
 use crate::event::{Action, Refusal, StepReport};
-use crate::fleet::{Device, Stage, Step};
+use crate::fleet::Step;
 use crate::gait::Gait;
 use crate::job::{DeviceId, JobId, ModelId, SeqId, Work};
 use crate::live::{Answer, Place, seq};
@@ -354,12 +354,5 @@ impl Scheduler {
                 return;
             }
         }
-    }
-
-    /// Models on a device that are there to stay, or on their way in.
-    pub(super) fn n_models(device: &Device) -> usize {
-        let stays = |stage: Stage| stage != Stage::Unloading;
-        let here = device.residents.values().filter(|r| stays(r.stage));
-        here.count()
     }
 }

@@ -334,6 +334,7 @@ impl Fixed {
             match resident.map(|resident| resident.stage) {
                 Some(Stage::Ready) if !drains.contains(&device) => self.place(id, device),
                 Some(_) => {}
+                None if drains.contains(&device) => {}
                 None => {
                     if !self.load(device, model) {
                         drains.extend(self.neighbours(device));

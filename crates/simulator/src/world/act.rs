@@ -59,6 +59,7 @@ impl World<'_> {
             } => self.begin_move(job, model, from, to, tokens),
             Action::Release { device, seq } => self.release(device, seq),
             Action::Drop { device, job } => self.drop_job(device, job),
+            Action::Abandon(device) => self.devices[usize::from(device.0)].reset(),
             Action::Refuse { job, refusal } => self.close(job, State::Refused(refusal.to_string())),
             Action::Place(decision) => {
                 self.log.replays += u32::from(decision.cause == Cause::Replay);

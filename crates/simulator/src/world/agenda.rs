@@ -15,6 +15,8 @@ pub(super) enum Happening {
     Comes(usize),
     /// Its client leaves.
     Leaves(usize),
+    /// A day is over.
+    Midnight,
     /// A fault that was planned.
     Fault(Fault),
     /// What was done on a device is done, if the device is still what it was when it began.

@@ -15,6 +15,11 @@ impl World<'_> {
         match happening {
             Happening::Comes(at) => self.comes(at),
             Happening::Leaves(at) => self.leaves(at),
+            Happening::Midnight => {
+                self.agenda
+                    .plan(self.now + self.options.day, Happening::Midnight);
+                self.inbox.push(Event::Midnight);
+            }
             Happening::Fault(fault) => self.fault(fault),
             Happening::Done {
                 device,
@@ -87,7 +92,6 @@ impl World<'_> {
             Fault::Power(power) => self.inbox.push(Event::PowerIs(power)),
             Fault::Policy(policy) => self.inbox.push(Event::PolicyIs(policy)),
             Fault::Cool(model) => self.inbox.push(Event::Cool(model)),
-            Fault::Midnight => self.inbox.push(Event::Midnight),
         }
     }
 
@@ -152,8 +156,16 @@ impl World<'_> {
         let dropped = working.map(|working| working.dropped).unwrap_or_default();
         let mut ended = Vec::new();
         let mut failed = Vec::new();
-        let resident = device.residents.get_mut(&model);
-        let resident = resident.expect("nobody unloads a model at work. This is a bug.");
+        let Some(resident) = device.residents.get_mut(&model) else {
+            // It was unloaded at work: a scheduler that is checked is stopped before.
+            return StepReport {
+                took: std::time::Duration::ZERO,
+                joules: None,
+                ended: Vec::new(),
+                failed: Vec::new(),
+                free_pages: 0,
+            };
+        };
         if fails && let Some(slice) = slices.first() {
             failed.push(slice.seq.job);
         }
