@@ -26,7 +26,6 @@ mod policy;
 mod queue;
 mod scheduler;
 mod settings;
-pub mod single;
 mod snapshot;
 mod time;
 

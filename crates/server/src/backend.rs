@@ -150,7 +150,7 @@ pub struct ModelDetails {
     pub tensors: Vec<(String, String, Vec<u64>)>,
 }
 
-/// A job in progress. Dropping it cancels the job at its next step.
+/// A job in progress. Dropping it cancels the job.
 pub struct Answer {
     /// The model's name, as installed.
     pub model: String,
@@ -158,6 +158,7 @@ pub struct Answer {
     pub n: usize,
     events: mpsc::UnboundedReceiver<Result<Event, ApiError>>,
     observer: Option<Observer>,
+    guard: Option<Box<dyn Send>>,
 }
 
 type Observer = Box<dyn FnMut(&mut Result<Event, ApiError>) + Send>;
@@ -179,14 +180,21 @@ impl Answer {
     pub fn channel(model: impl Into<String>, n: usize) -> (EventSender, Self) {
         let (sender, events) = mpsc::unbounded_channel();
         let model = model.into();
-        let observer = None;
         let answer = Self {
             model,
             n,
             events,
-            observer,
+            observer: None,
+            guard: None,
         };
         (sender, answer)
+    }
+
+    /// Keeps what has to be dropped when nobody waits any more.
+    #[must_use]
+    pub(crate) fn guarded(mut self, guard: impl Send + 'static) -> Self {
+        self.guard = Some(Box::new(guard));
+        self
     }
 
     /// Shows everything that happens to `observer`, who may add to it, before it is handed on.

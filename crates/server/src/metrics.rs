@@ -251,10 +251,11 @@ pub(crate) fn placed(cause: Cause, device: &str) {
     counter!(PLACEMENTS, "cause" => cause, "device" => device.to_owned()).increment(1);
 }
 
-/// How full a model's KV cache is.
-pub(crate) fn kv_pages(model: &str, used: usize, total: usize) {
-    gauge!(KV_USED, "model" => model.to_owned()).set(used as f64);
-    gauge!(KV_TOTAL, "model" => model.to_owned()).set(total as f64);
+/// How full a model's KV cache on a device is.
+pub(crate) fn kv_pages(model: &str, device: &str, used: u32, total: u32) {
+    let labels = [("model", model.to_owned()), ("device", device.to_owned())];
+    gauge!(KV_USED, &labels).set(f64::from(used));
+    gauge!(KV_TOTAL, &labels).set(f64::from(total));
 }
 
 /// How many jobs a model has.
@@ -263,17 +264,18 @@ pub(crate) fn jobs(model: &str, running: usize, queued: usize) {
     gauge!(QUEUED, "model" => model.to_owned()).set(queued as f64);
 }
 
-/// A model was loaded, which took this long.
-pub(crate) fn model_loaded(model: &str, took: Duration) {
-    counter!(LOADS, "model" => model.to_owned()).increment(1);
-    histogram!(LOAD_SECONDS, "model" => model.to_owned()).record(took);
+/// A model was loaded on a device, which took this long.
+pub(crate) fn model_loaded(model: &str, device: &str, took: Duration) {
+    let labels = [("model", model.to_owned()), ("device", device.to_owned())];
+    counter!(LOADS, &labels).increment(1);
+    histogram!(LOAD_SECONDS, &labels).record(took);
 }
 
-/// A model was unloaded: it has no jobs and no pages any more.
-pub(crate) fn model_unloaded(model: &str) {
-    counter!(UNLOADS, "model" => model.to_owned()).increment(1);
-    jobs(model, 0, 0);
-    kv_pages(model, 0, 0);
+/// A model was unloaded from a device: it has no pages there any more.
+pub(crate) fn model_unloaded(model: &str, device: &str) {
+    let labels = [("model", model.to_owned()), ("device", device.to_owned())];
+    counter!(UNLOADS, &labels).increment(1);
+    kv_pages(model, device, 0, 0);
 }
 
 #[cfg(test)]
@@ -290,9 +292,9 @@ mod tests {
         inter_token("m-metrics", seconds);
         queue_wait("m-metrics", seconds);
         tokens("m-metrics", 100, 40, 7);
-        kv_pages("m-metrics", 3, 8);
+        kv_pages("m-metrics", "cpu0", 3, 8);
         jobs("m-metrics", 2, 5);
-        model_loaded("m-metrics", seconds);
+        model_loaded("m-metrics", "cpu0", seconds);
         refused(ErrorKind::TooLarge);
         request("/v1/x", "POST", StatusCode::OK, seconds);
         job_done(&Report {
@@ -308,7 +310,7 @@ mod tests {
             "troika_time_to_first_token_seconds_bucket{model=\"m-metrics\",le=\"0.05\"} 1",
             "troika_prompt_tokens_cached_total{model=\"m-metrics\"} 40",
             "troika_generated_tokens_total{model=\"m-metrics\"} 7",
-            "troika_kv_pages_used{model=\"m-metrics\"} 3",
+            "troika_kv_pages_used{model=\"m-metrics\",device=\"cpu0\"} 3",
             "troika_jobs_queued{model=\"m-metrics\"} 5",
             "troika_http_requests_total{route=\"/v1/x\",method=\"POST\",status=\"200\"} 1",
             "troika_jobs_total{class=\"agent\",device=\"d-metrics\"} 1",
@@ -321,10 +323,10 @@ mod tests {
         ] {
             assert!(text.contains(line), "no {line} in\n{text}");
         }
-        model_unloaded("m-metrics");
+        model_unloaded("m-metrics", "cpu0");
         let text = render();
         assert!(
-            text.contains("troika_kv_pages{model=\"m-metrics\"} 0"),
+            text.contains("troika_kv_pages{model=\"m-metrics\",device=\"cpu0\"} 0"),
             "{text}"
         );
     }

@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
-use troika_base::Bytes;
-use troika_scheduler::single::Limits;
+use troika_base::{Bytes, DeviceKind, DeviceProfile};
+use troika_device::Device;
+use troika_planner::catalogue::Catalogue;
+use troika_scheduler::{Limits, PoolFacts, PoolId};
 use troika_server::keys::{KeyFile, Keys};
-use troika_server::{Backend, Drain, Host, HostSettings, Settings};
+use troika_server::{Backend, Drain, Host, HostDevice, HostSettings, Settings, ram};
+use troika_simulator::VirtualMachine;
 
 use crate::exit::WrongUse;
 use crate::home::Home;
@@ -51,7 +54,7 @@ pub(crate) fn run(args: &ServeArgs, console: &Console) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the threads for connections")?
-        .block_on(serve(&settings, console))
+        .block_on(serve(&settings, &home, console))
 }
 
 /// Every connection is a file, and systems grant fewer at first than they would on request.
@@ -68,12 +71,12 @@ fn raise_file_limit(settings: &Settings) {
     }
 }
 
-async fn serve(settings: &Settings, console: &Console) -> anyhow::Result<()> {
+async fn serve(settings: &Settings, home: &Home, console: &Console) -> anyhow::Result<()> {
     let keys = Keys::open(KeyFile::at(&settings.keys_file))?;
     check_exposure(settings, &keys)?;
     let listener = bind(settings).await?;
     let address = listener.local_addr().context("the socket has no address")?;
-    let backend = backend(settings)?;
+    let backend = backend(settings, home, console)?;
     let drain = Drain::default();
     drain
         .on_signals()
@@ -85,23 +88,85 @@ async fn serve(settings: &Settings, console: &Console) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The models on this machine.
-fn backend(settings: &Settings) -> anyhow::Result<Arc<dyn Backend>> {
-    let device = Arc::new(load::cpu(settings.threads)?);
-    let library = Arc::new(Home::library_in(settings.models_dir.clone()));
+/// The models on this machine, or on the one that it poses as.
+fn backend(
+    settings: &Settings,
+    home: &Home,
+    console: &Console,
+) -> anyhow::Result<Arc<dyn Backend>> {
+    let cpu: Arc<dyn Device> = Arc::new(load::cpu(settings.threads)?);
+    let (devices, pools) = match &settings.virtual_machine {
+        None => real(cpu, settings, home, console),
+        Some(name) => posing(name, &cpu, settings, home)?,
+    };
+    let limits = Limits {
+        running: settings.max_streams,
+        ..Limits::default()
+    };
     let host = HostSettings {
         n_ctx: settings.n_ctx,
         kv_tokens: None,
-        memory: settings.memory_budget.map(Bytes),
-        models_max: settings.max_loaded_models,
-        keep_alive: settings.keep_alive,
-        limits: Limits {
+        scheduler: troika_scheduler::Settings {
+            policy: settings.policy,
+            limits,
             queue: settings.queue_length,
-            running: settings.max_streams,
-            ..Limits::default()
+            models_max: settings.max_loaded_models,
+            keep_alive: settings.keep_alive.into(),
+            budget_wh: settings.energy_budget_wh,
+            ..troika_scheduler::Settings::default()
         },
     };
-    Ok(Arc::new(Host::new(library, device, host)))
+    let library = Arc::new(Home::library_in(settings.models_dir.clone()));
+    let host = Host::over(library, devices, pools, host);
+    Ok(Arc::new(host.context("cannot start the devices' threads")?))
+}
+
+/// The processor, in the machine's memory.
+fn real(
+    cpu: Arc<dyn Device>,
+    settings: &Settings,
+    home: &Home,
+    console: &Console,
+) -> (Vec<HostDevice>, Vec<PoolFacts>) {
+    let machine = super::devices::known(home, console);
+    let known = machine
+        .processors
+        .into_iter()
+        .find(|found| found.id == cpu.name());
+    let profile = known.map_or_else(
+        || DeviceProfile::unknown(cpu.description(), DeviceKind::Cpu),
+        |found| found.profile,
+    );
+    let mut pool = ram(settings.memory_budget.map(Bytes));
+    pool.reserve = Bytes(settings.reserve.unwrap_or(0));
+    (vec![HostDevice::new(cpu, profile, PoolId(0))], vec![pool])
+}
+
+/// The devices of a machine of the catalogue, whose answers this one's processor computes.
+///
+/// # Errors
+/// [`WrongUse`] if there is none of this name.
+fn posing(
+    name: &str,
+    cpu: &Arc<dyn Device>,
+    settings: &Settings,
+    home: &Home,
+) -> anyhow::Result<(Vec<HostDevice>, Vec<PoolFacts>)> {
+    let catalogue = Catalogue::with_user_rows(&home.path().join("catalogue"))?;
+    let machine = VirtualMachine::named(name, &catalogue);
+    let machine = machine.map_err(|error| WrongUse(format!("--virtual {name}: {error}")))?;
+    // Those that are made of several stand last; they are for models that no single one holds.
+    let single = machine.devices.into_iter().zip(machine.hardware);
+    let single = single.take_while(|(facts, _)| facts.parts.is_empty());
+    let devices = single.filter_map(|(facts, hardware)| {
+        let profile = hardware.profiles.into_iter().next()?;
+        Some(HostDevice::posing(Arc::clone(cpu), profile, facts))
+    });
+    let mut pools = machine.pools;
+    if let (Some(reserve), Some(first)) = (settings.reserve, pools.first_mut()) {
+        first.reserve = Bytes(reserve);
+    }
+    Ok((devices.collect(), pools))
 }
 
 /// # Errors

@@ -5,7 +5,7 @@ use troika_base::TokenId;
 use troika_engine::chat::{ChatInput, ChatMessage};
 use troika_engine::tokenizer::EncodeOptions;
 
-use super::shelf::Handle;
+use super::models::Handle;
 use crate::job::{ChatPrompt, Overflow, Prompt, ToolChoice};
 use crate::{ApiError, ErrorKind};
 

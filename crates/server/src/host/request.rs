@@ -1,84 +1,435 @@
-//! A job that is ready to run, as it goes to the model's thread.
+//! A job, wherever it runs: what was asked, what was written so far, and who waits for it.
+//!
+//! Devices hold caches and nothing else of a job, so it survives them: what it knows are its prompt and what it has
+//! written, and both are here.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use troika_base::TokenId;
+use troika_engine::Error;
+use troika_scheduler::{JobId, KeepAlive};
 
-use super::shelf::Lease;
-use super::voice::Style;
-use crate::job::Event;
-use crate::{ApiError, EventSender};
+use super::models::{Handle, lock};
+use super::voice::{Style, Voice};
+use crate::job::{Event, FinishReason, Placed, Report, Started, Usage};
+use crate::{ApiError, EventSender, metrics};
 
-/// A job that is ready to run.
+/// A job that somebody waits for.
 pub(super) struct Request {
+    pub(super) id: JobId,
+    /// The model; jobs that have begun end with the one that they began with.
+    pub(super) handle: Arc<Handle>,
     /// The prompt, at least one token and fewer than `n_ctx`.
     pub(super) tokens: Vec<TokenId>,
-    /// What is wanted of it.
-    pub(super) work: Work,
+    /// Answers that are wanted; `None` where none is.
+    pub(super) answers: Option<u32>,
     /// Tokens of prompt and answer at most.
     pub(super) n_ctx: usize,
     /// Prompts are cached for each namespace alone.
     pub(super) namespace: String,
+    /// The number of the request that it belongs to.
+    pub(super) request_id: String,
     /// When the request came.
     pub(super) arrived: Instant,
-    /// Time that it waited for the model to be loaded.
-    pub(super) load: Duration,
-    /// Keeps the model from being unloaded.
-    pub(super) lease: Lease,
+    /// How long the model stays loaded afterwards; its usual time if absent.
+    pub(super) keep_alive: Option<KeepAlive>,
+    progress: Mutex<Progress>,
 }
 
-/// What is wanted of a prompt.
-pub(super) enum Work {
-    /// Answers.
-    Write {
-        /// How many.
-        n: usize,
+/// Who waits for a job.
+pub(super) enum Client {
+    /// Hears of answers as they are written.
+    Stream {
         /// How they are written.
         style: Box<Style>,
         /// Where they go.
         events: EventSender,
     },
-    /// One vector of length 1.
-    Embed {
-        /// Where it goes.
-        vector: oneshot::Sender<Result<Vec<f32>, ApiError>>,
-    },
+    /// Waits for one vector of length 1.
+    Vector(oneshot::Sender<Result<Embedding, ApiError>>),
+    /// Wants the model in memory, and nothing else.
+    Load(oneshot::Sender<Result<(), ApiError>>),
 }
 
-impl Work {
-    /// Whether nobody waits for it any more.
-    pub(super) fn is_abandoned(&self) -> bool {
-        match self {
-            Self::Write { events, .. } => events.is_closed(),
-            Self::Embed { vector } => vector.is_closed(),
+/// A vector and what it took.
+pub(super) struct Embedding {
+    pub(super) vector: Vec<f32>,
+    pub(super) usage: Usage,
+}
+
+struct Progress {
+    /// `None` once the job's end was told.
+    client: Option<Client>,
+    /// Why it was refused before it was queued.
+    refusal: Option<ApiError>,
+    is_queued: bool,
+    /// Told when the job has begun, or will not.
+    settled: Option<oneshot::Sender<()>>,
+    /// The answers, once the prompt is read.
+    writing: Vec<Writing>,
+    vector: Option<Vec<f32>>,
+    /// Counts the times that it was given to a device: only the last one may write.
+    turn: u64,
+    usage: Usage,
+    begun: Option<Instant>,
+    first_token: Option<Instant>,
+}
+
+/// An answer in progress.
+struct Writing {
+    voice: Voice,
+    written: Vec<TokenId>,
+    ended: bool,
+    last_token: Instant,
+}
+
+/// What a request is made of.
+pub(super) struct Asked {
+    pub(super) tokens: Vec<TokenId>,
+    pub(super) answers: Option<u32>,
+    pub(super) n_ctx: usize,
+    pub(super) namespace: String,
+    pub(super) request_id: String,
+    pub(super) arrived: Instant,
+    pub(super) keep_alive: Option<KeepAlive>,
+}
+
+impl Request {
+    /// A job that has not begun, and what tells when it has, or never will.
+    pub(super) fn new(
+        id: JobId,
+        handle: Arc<Handle>,
+        asked: Asked,
+        client: Client,
+    ) -> (Self, oneshot::Receiver<()>) {
+        let (settled, when_settled) = oneshot::channel();
+        let usage = Usage {
+            prompt_tokens: asked.tokens.len(),
+            ..Usage::default()
+        };
+        let progress = Mutex::new(Progress {
+            client: Some(client),
+            refusal: None,
+            is_queued: false,
+            settled: Some(settled),
+            writing: Vec::new(),
+            vector: None,
+            turn: 0,
+            usage,
+            begun: None,
+            first_token: None,
+        });
+        let request = Self {
+            id,
+            handle,
+            tokens: asked.tokens,
+            answers: asked.answers,
+            n_ctx: asked.n_ctx,
+            namespace: asked.namespace,
+            request_id: asked.request_id,
+            arrived: asked.arrived,
+            keep_alive: asked.keep_alive,
+            progress,
+        };
+        (request, when_settled)
+    }
+
+    /// Whether it becomes a vector.
+    pub(super) fn is_embedding(&self) -> bool {
+        self.answers.is_none()
+    }
+
+    /// Whether `held` tokens are at least its prompt.
+    pub(super) fn is_read_by(&self, held: usize) -> bool {
+        held >= self.tokens.len()
+    }
+
+    /// Its sequences: the prompt alone, or all answers.
+    pub(super) fn choices(&self) -> std::ops::Range<u32> {
+        let progress = lock(&self.progress);
+        0..u32::try_from(progress.writing.len())
+            .unwrap_or(u32::MAX)
+            .max(1)
+    }
+
+    /// It is given to a device; who had it before, has it no more.
+    pub(super) fn next_turn(&self) -> u64 {
+        let mut progress = lock(&self.progress);
+        progress.turn += 1;
+        progress.turn
+    }
+
+    /// It goes from one device to another. The turn of the other one, or `None` if it is not the first one's any more.
+    pub(super) fn hand_over(&self, turn: u64) -> Option<u64> {
+        let mut progress = lock(&self.progress);
+        if progress.turn != turn || progress.client.is_none() {
+            return None;
+        }
+        progress.turn += 1;
+        Some(progress.turn)
+    }
+
+    /// Whether it was given to more than one device, or to one more than once.
+    pub(super) fn has_wandered(&self) -> bool {
+        lock(&self.progress).turn > 1
+    }
+
+    /// The known tokens of a sequence.
+    pub(super) fn known(&self, choice: u32) -> Vec<TokenId> {
+        let progress = lock(&self.progress);
+        let written = progress.writing.get(choice as usize);
+        let written = written.map_or(&[][..], |answer| &answer.written);
+        [&self.tokens, written].concat()
+    }
+
+    /// `n_tok` known tokens of a sequence behind its first `held`; `None` if it knows fewer.
+    pub(super) fn pending(&self, choice: u32, held: usize, n_tok: usize) -> Option<Vec<TokenId>> {
+        let progress = lock(&self.progress);
+        let written = progress.writing.get(choice as usize);
+        let written = written.map_or(&[][..], |answer| &answer.written);
+        let n_prompt = self.tokens.len();
+        let end = held + n_tok;
+        let of_prompt = self.tokens.get(held.min(n_prompt)..end.min(n_prompt))?;
+        let of_answer = written.get(held.saturating_sub(n_prompt)..end.saturating_sub(n_prompt))?;
+        Some([of_prompt, of_answer].concat())
+    }
+
+    /// It is known where it runs.
+    pub(super) fn placed(&self, placed: Placed) {
+        lock(&self.progress).tell(Event::Placed(placed));
+    }
+
+    /// Its model was loaded while it waited.
+    pub(super) fn waited_for_load(&self, now: Instant) {
+        let mut progress = lock(&self.progress);
+        if progress.begun.is_none() && progress.usage.load.is_zero() {
+            progress.usage.load = now - self.arrived;
         }
     }
 
-    /// Tells the client what happens. One that has left is found out at the next step.
-    pub(super) fn tell(&self, event: Event) {
-        if let Self::Write { events, .. } = self {
+    /// It begins on a device. `false` if it had begun before.
+    pub(super) fn begin(&self, now: Instant) -> bool {
+        let mut progress = lock(&self.progress);
+        progress.settle();
+        if progress.begun.is_some() {
+            return false;
+        }
+        progress.begun = Some(now);
+        let waited = now - self.arrived;
+        progress.usage.queue = waited.saturating_sub(progress.usage.load);
+        metrics::queue_wait(&self.handle.info.name, progress.usage.queue);
+        true
+    }
+
+    /// So many tokens of its prompt were in the cache where it began.
+    pub(super) fn found(&self, cached: usize) {
+        let mut progress = lock(&self.progress);
+        if progress.first_token.is_none() {
+            progress.usage.cached_tokens = cached.min(self.tokens.len());
+        }
+    }
+
+    /// The token that follows the first `held` known ones of a sequence; after a prompt, the first ones of all answers.
+    /// Returns the sequences that wrote, each with whether it has ended; none if the job is another device's by now.
+    ///
+    /// A device may have written more than the scheduler heard of before it was given up. Whoever goes on from what the
+    /// scheduler knows finds these tokens here, and none is written twice.
+    ///
+    /// # Errors
+    /// If an answer cannot go on; the job cannot, then.
+    pub(super) fn speak(
+        &self,
+        turn: u64,
+        choice: u32,
+        held: usize,
+        logits: &[f32],
+    ) -> Result<Vec<(u32, bool)>, Error> {
+        let mut progress = lock(&self.progress);
+        let progress = &mut *progress;
+        if progress.turn != turn {
+            return Ok(Vec::new());
+        }
+        if progress.writing.is_empty() {
+            self.begin_answers(progress)?;
+        }
+        let at = held - self.tokens.len();
+        let answers = match at {
+            0 => 0..self.answers.unwrap_or(0),
+            _ => choice..choice + 1,
+        };
+        let spoken =
+            answers.map(|choice| Ok((choice, self.speak_one(progress, choice, at, logits)?)));
+        spoken.collect()
+    }
+
+    /// A prompt is read: from here on each of its answers is a sequence of its own.
+    fn begin_answers(&self, progress: &mut Progress) -> Result<(), Error> {
+        let Some(Client::Stream { style, .. }) = &progress.client else {
+            return Ok(());
+        };
+        let now = Instant::now();
+        let tokenizer = &self.handle.tokenizer;
+        for choice in 0..self.answers.unwrap_or(0) {
+            progress.writing.push(Writing {
+                voice: Voice::new(choice as usize, tokenizer, &self.tokens, style)?,
+                written: Vec::new(),
+                ended: false,
+                last_token: now,
+            });
+        }
+        progress.first_token = Some(now);
+        progress.usage.prefill = now - progress.begun.unwrap_or(now);
+        metrics::first_token(&self.handle.info.name, now - self.arrived);
+        let started = Started {
+            prompt_tokens: progress.usage.prompt_tokens,
+            cached_tokens: progress.usage.cached_tokens,
+        };
+        progress.tell(Event::Started(started));
+        Ok(())
+    }
+
+    fn speak_one(
+        &self,
+        progress: &mut Progress,
+        choice: u32,
+        at: usize,
+        logits: &[f32],
+    ) -> Result<bool, Error> {
+        let Some(answer) = progress.writing.get_mut(choice as usize) else {
+            // Its client left before the answers parted.
+            return Ok(true);
+        };
+        if at < answer.written.len() || answer.ended {
+            return Ok(answer.ended && at + 1 >= answer.written.len());
+        }
+        // The token that comes has a place, and so has to have the one after it.
+        let room = self.tokens.len() + answer.written.len() + 1 < self.n_ctx;
+        let spoken = answer.voice.speak(logits, room)?;
+        if let Some(token) = spoken.token {
+            let now = Instant::now();
+            if !answer.written.is_empty() {
+                metrics::inter_token(&self.handle.info.name, now - answer.last_token);
+            }
+            answer.last_token = now;
+            answer.written.push(token);
+            progress.usage.completion_tokens += 1;
+        }
+        if !spoken.delta.parts.is_empty() || !spoken.delta.tokens.is_empty() {
+            progress.tell(Event::Delta(spoken.delta));
+        }
+        if let Some(finish) = spoken.finish {
+            progress.end(choice, finish);
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// An answer ends for want of memory, as if its context were full.
+    pub(super) fn cut_off(&self, choice: u32) {
+        lock(&self.progress).end(choice, FinishReason::Length);
+    }
+
+    /// The text is read to its end.
+    pub(super) fn embedded(&self, vector: Vec<f32>) {
+        lock(&self.progress).vector = Some(vector);
+    }
+
+    /// It is done: tells the client.
+    pub(super) fn finish(&self, report: Report) {
+        let mut progress = lock(&self.progress);
+        let first = progress.first_token;
+        let mut usage = std::mem::take(&mut progress.usage);
+        usage.decode = first.map_or(Duration::ZERO, |first| first.elapsed());
+        if first.is_none() {
+            usage.prefill = progress
+                .begun
+                .map_or(Duration::ZERO, |begun| begun.elapsed());
+        }
+        metrics::tokens(
+            &self.handle.info.name,
+            usage.prompt_tokens,
+            usage.cached_tokens,
+            usage.completion_tokens,
+        );
+        usage.report = Some(Box::new(report));
+        match progress.client.take() {
+            // Whoever has left does not listen, and need not be told.
+            Some(Client::Stream { events, .. }) => drop(events.send(Ok(Event::Done(usage)))),
+            Some(Client::Vector(waits)) => {
+                let vector = progress.vector.take().ok_or_else(ApiError::internal);
+                drop(waits.send(vector.map(|vector| Embedding { vector, usage })));
+            }
+            Some(Client::Load(waits)) => drop(waits.send(Ok(()))),
+            None => {}
+        }
+    }
+
+    /// Nothing comes of it: tells the client, if it was not told before.
+    pub(super) fn fail(&self, error: ApiError) {
+        let mut progress = lock(&self.progress);
+        match progress.client.take() {
+            Some(Client::Stream { events, .. }) => drop(events.send(Err(error))),
+            Some(Client::Vector(waits)) => drop(waits.send(Err(error))),
+            Some(Client::Load(waits)) => drop(waits.send(Err(error))),
+            None => {}
+        }
+        progress.settle();
+    }
+
+    /// The scheduler does not have it done: whoever queues it is told, or the client if that is over.
+    pub(super) fn refuse(&self, error: ApiError) {
+        let mut progress = lock(&self.progress);
+        if progress.is_queued {
+            drop(progress);
+            return self.fail(error);
+        }
+        progress.refusal = Some(error);
+    }
+
+    /// It is queued now, unless it was refused.
+    pub(super) fn take_refusal(&self) -> Option<ApiError> {
+        let mut progress = lock(&self.progress);
+        progress.is_queued = true;
+        progress.refusal.take()
+    }
+
+    /// Whether it has begun on some device.
+    pub(super) fn has_begun(&self) -> bool {
+        lock(&self.progress).begun.is_some()
+    }
+
+    /// Nobody waits for it any more.
+    pub(super) fn abandon(&self) {
+        let mut progress = lock(&self.progress);
+        progress.client = None;
+        progress.settle();
+    }
+}
+
+impl Progress {
+    fn tell(&self, event: Event) {
+        if let Some(Client::Stream { events, .. }) = &self.client {
+            // A client that has left cancels the job elsewhere.
             let _ = events.send(Ok(event));
         }
     }
 
-    /// Tells the client that nothing will come of it.
-    pub(super) fn fail(self, error: ApiError) {
-        match self {
-            Self::Write { events, .. } => drop(events.send(Err(error))),
-            Self::Embed { vector } => drop(vector.send(Err(error))),
-        }
+    /// An answer is complete.
+    fn end(&mut self, choice: u32, finish: FinishReason) {
+        let Some(answer) = self.writing.get_mut(choice as usize) else {
+            return;
+        };
+        answer.ended = true;
+        self.usage.reasoning_tokens += answer.voice.reasoning_tokens;
+        let choice = choice as usize;
+        self.tell(Event::Finished { choice, finish });
     }
-}
 
-impl Request {
-    /// Queues the job with its model.
-    ///
-    /// # Errors
-    /// If the model is gone.
-    pub(super) fn send(self) -> Result<(), ApiError> {
-        // The lease is part of what is sent.
-        let handle = self.lease.handle();
-        handle.send(Box::new(self))
+    fn settle(&mut self) {
+        if let Some(settled) = self.settled.take() {
+            let _ = settled.send(());
+        }
     }
 }

@@ -1,22 +1,23 @@
 //! The host with a real model: the story model that the program brings along, under several names.
 
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use troika_engine::CpuDevice;
 use troika_engine::chat::ChatMessage;
 
 use super::*;
-use crate::job::{Completed, Event, FinishReason, Overflow};
+use crate::ErrorKind;
+use crate::job::{Completed, Event, FinishReason, Format, Overflow, Sampling, ToolChoice};
 
-const STORIES: &[u8] = include_bytes!("../../../cli/assets/stories.gguf");
+pub(super) const STORIES: &[u8] = include_bytes!("../../../cli/assets/stories.gguf");
 
 /// A library in a directory of its own, which goes with it.
-struct Home(PathBuf);
+pub(super) struct Home(pub(super) PathBuf);
 
 impl Home {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let directory = format!("troika-host-{name}-{}", std::process::id());
         Self(std::env::temp_dir().join(directory))
     }
@@ -24,7 +25,7 @@ impl Home {
     fn host(&self, settings: HostSettings) -> Host {
         let library = Library::open(self.0.clone(), &[("stories", STORIES)]);
         let device = CpuDevice::new(2).expect("no other set is asked for");
-        Host::new(Arc::new(library), Arc::new(device), settings)
+        Host::new(Arc::new(library), Arc::new(device), settings).expect("threads")
     }
 }
 
@@ -34,7 +35,7 @@ impl Drop for Home {
     }
 }
 
-fn job(prompt: &str, max_tokens: usize) -> Job {
+pub(super) fn job(prompt: &str, max_tokens: usize) -> Job {
     Job {
         model: "stories".to_owned(),
         prompt: Prompt::Text(prompt.to_owned()),
@@ -48,11 +49,11 @@ fn job(prompt: &str, max_tokens: usize) -> Job {
     }
 }
 
-async fn answer(host: &Host, job: Job) -> Result<Completed, ApiError> {
+pub(super) async fn answer(host: &Host, job: Job) -> Result<Completed, ApiError> {
     host.submit(job, Caller::default()).await?.collect().await
 }
 
-async fn text(host: &Host, job: Job) -> String {
+pub(super) async fn text(host: &Host, job: Job) -> String {
     let completed = answer(host, job).await.expect("an answer");
     completed.choices[0].content.clone()
 }
@@ -130,7 +131,7 @@ async fn a_prompt_that_was_read_is_not_read_again_but_for_its_owner() {
 async fn a_client_that_leaves_frees_its_place() {
     let home = Home::new("leaves");
     let mut settings = HostSettings::default();
-    settings.limits.running = 1;
+    settings.scheduler.limits.running = 1;
     let host = home.host(settings);
     let mut endless = job("Once upon a time", 400);
     endless.ignore_end = true;
@@ -152,9 +153,11 @@ async fn a_client_that_leaves_frees_its_place() {
 async fn a_full_queue_says_so_and_when_to_come_back() {
     let home = Home::new("queue");
     let mut settings = HostSettings::default();
-    settings.limits.running = 1;
-    settings.limits.queue = 1;
+    settings.scheduler.limits.running = 1;
+    settings.scheduler.queue = 1;
     let host = home.host(settings);
+    // Until it is loaded, all of them wait.
+    host.load("stories".to_owned(), None).await.expect("loads");
     let answers: Vec<_> = (0..6).map(|_| answer(&host, job("Once", 200))).collect();
     let answers = futures_util::future::join_all(answers).await;
     let refused = answers.iter().filter_map(|answer| answer.as_ref().err());
@@ -246,12 +249,10 @@ async fn idle_models_go_and_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_model_that_is_idle_longest_makes_room() {
+async fn a_model_that_nobody_uses_makes_room() {
     let home = Home::new("room");
-    let settings = HostSettings {
-        models_max: 2,
-        ..HostSettings::default()
-    };
+    let mut settings = HostSettings::default();
+    settings.scheduler.models_max = 2;
     let host = home.host(settings);
     for name in ["a", "b"] {
         let copied = host.copy("stories".to_owned(), name.to_owned()).await;
@@ -267,7 +268,11 @@ async fn the_model_that_is_idle_longest_makes_room() {
         .into_iter()
         .map(|model| model.info.name)
         .collect();
-    assert_eq!(loaded, ["a", "b"]);
+    // Of two that are idle, the one goes that is worth less; they were last used at nearly the same time.
+    assert!(
+        loaded.len() == 2 && loaded.contains(&"b".to_owned()),
+        "{loaded:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

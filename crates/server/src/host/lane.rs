@@ -1,0 +1,463 @@
+//! The thread of a device: it owns the models that are there, runs the steps that it is ordered, and tells what came.
+//!
+//! Nobody else touches a model or its cache. A job that goes wrong ends alone. A step that goes wrong loses the device:
+//! nothing is known then of what it holds, so all of that goes, and the scheduler has the jobs done elsewhere, or here
+//! again after a probe, from their tokens.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use troika_base::Bytes;
+use troika_device::{Device, Outputs};
+use troika_engine::{KvImage, Model};
+use troika_scheduler::{DeviceId, Event, JobId, ModelId, SeqId, Slice, StepReport};
+
+use super::driver::Driver;
+use super::models::Handle;
+use super::request::Request;
+use super::resident::{Resident, Seat, StepError};
+use crate::{ApiError, metrics};
+
+/// What a device is to do.
+pub(super) enum Order {
+    /// Only see that the device was given up.
+    Nothing,
+    /// Answer the known question.
+    Probe,
+    /// A model is loaded: it is this thread's from now on.
+    Adopt {
+        handle: Arc<Handle>,
+        model: Box<Model>,
+        took: Duration,
+    },
+    /// Let a model go.
+    Unload(ModelId),
+    /// Give a job's sequences what the cache has of them.
+    Start {
+        model: ModelId,
+        request: Arc<Request>,
+        turn: u64,
+    },
+    /// Run a step.
+    Step { model: ModelId, slices: Vec<Slice> },
+    /// Send a job's caches to another device.
+    Move {
+        job: JobId,
+        model: ModelId,
+        from: Address,
+        to: Address,
+    },
+    /// Go on with a job that another device has sent.
+    Take(Box<Parcel>),
+    /// Let a sequence's cache go.
+    Release(SeqId),
+    /// Forget a job.
+    Drop(JobId),
+}
+
+/// Where a device's orders go, as long as it is not lost.
+#[derive(Clone)]
+pub(super) struct Address {
+    pub(super) orders: Sender<Orders>,
+    pub(super) epoch: u64,
+}
+
+impl Address {
+    fn send(&self, order: Order) {
+        let epoch = self.epoch;
+        // A thread that has ended leaves only when the driver does.
+        let _ = self.orders.send(Orders { epoch, order });
+    }
+}
+
+/// A job on its way from one device to another.
+pub(super) struct Parcel {
+    model: ModelId,
+    request: Arc<Request>,
+    /// By which it is the first device's.
+    turn: u64,
+    caches: BTreeMap<u32, KvImage>,
+    /// The first device.
+    from: Address,
+}
+
+/// An order, void once the device was lost after it.
+pub(super) struct Orders {
+    pub(super) epoch: u64,
+    pub(super) order: Order,
+}
+
+/// What a device's thread has.
+pub(super) struct Worker {
+    id: DeviceId,
+    name: String,
+    device: Arc<dyn Device>,
+    driver: Weak<Driver>,
+    epoch: u64,
+    residents: BTreeMap<ModelId, Resident>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        id: DeviceId,
+        name: String,
+        device: Arc<dyn Device>,
+        driver: Weak<Driver>,
+    ) -> Self {
+        Self {
+            id,
+            name,
+            device,
+            driver,
+            epoch: 0,
+            residents: BTreeMap::new(),
+        }
+    }
+
+    /// Runs until the driver is gone.
+    pub(super) fn run(mut self, inbox: &Receiver<Orders>) {
+        while let Ok(Orders { epoch, order }) = inbox.recv() {
+            if epoch < self.epoch {
+                continue;
+            }
+            if epoch > self.epoch {
+                // Somebody has given the device up while it was busy.
+                self.residents.clear();
+                self.epoch = epoch;
+            }
+            let done = catch_unwind(AssertUnwindSafe(|| self.carry_out(order)));
+            match done {
+                Ok(Ok(())) => {}
+                Ok(Err(why)) => self.lose(why),
+                Err(_) => self.lose("a step panicked".to_owned()),
+            }
+        }
+    }
+
+    /// The device is at fault, or we are: nothing of what it holds can be relied on.
+    fn lose(&mut self, why: String) {
+        self.residents.clear();
+        if let Some(driver) = self.driver.upgrade() {
+            self.epoch = driver.lose(self.id, self.epoch, why);
+        }
+    }
+
+    /// Tells the scheduler what came of an order, unless the device was lost meanwhile.
+    fn answer(&self, event: Event) {
+        if let Some(driver) = self.driver.upgrade() {
+            driver.answer(self.id, self.epoch, event);
+        }
+    }
+
+    fn carry_out(&mut self, order: Order) -> Result<(), String> {
+        match order {
+            Order::Nothing => {}
+            Order::Probe => {
+                let outcome = troika_engine::probe(&*self.device);
+                let outcome = outcome.map_err(|error| error.to_string());
+                let device = self.id;
+                self.answer(Event::Probed { device, outcome });
+            }
+            Order::Adopt {
+                handle,
+                model,
+                took,
+            } => self.adopt(handle, *model, took),
+            Order::Unload(model) => {
+                if let Some(resident) = self.residents.remove(&model) {
+                    metrics::kv_pages(&resident.handle.info.name, &self.name, 0, 0);
+                }
+                let device = self.id;
+                self.answer(Event::Unloaded { device, model });
+            }
+            Order::Start {
+                model,
+                request,
+                turn,
+            } => self.start(model, &request, turn)?,
+            Order::Step { model, slices } => self.step(model, &slices)?,
+            Order::Move {
+                job,
+                model,
+                from,
+                to,
+            } => {
+                if let Err(why) = self.send(job, model, from, &to) {
+                    self.answer(Event::MoveFailed { job, why });
+                }
+            }
+            Order::Take(parcel) => {
+                let (job, to) = (parcel.request.id, self.id);
+                let event = match self.take(*parcel) {
+                    Ok(free_pages) => Event::Moved {
+                        job,
+                        to,
+                        free_pages,
+                    },
+                    Err(why) => Event::MoveFailed { job, why },
+                };
+                self.answer(event);
+            }
+            Order::Release(seq) => {
+                for resident in self.residents.values_mut() {
+                    resident.release(seq);
+                }
+            }
+            Order::Drop(job) => {
+                for resident in self.residents.values_mut() {
+                    resident.seats.remove(&job);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn adopt(&mut self, handle: Arc<Handle>, model: Model, took: Duration) {
+        let resident = Resident::new(handle, model);
+        let mut bytes = vec![Bytes(0); self.n_pool()];
+        if let Some(first) = bytes.first_mut() {
+            *first = resident.model.weights_bytes() + resident.model.kv_bytes();
+        }
+        let event = Event::Loaded {
+            device: self.id,
+            model: resident.handle.id,
+            bytes,
+            pages: resident.pages(),
+            took,
+        };
+        self.residents.insert(resident.handle.id, resident);
+        self.answer(event);
+    }
+
+    fn n_pool(&self) -> usize {
+        let driver = self.driver.upgrade();
+        let device = driver
+            .as_ref()
+            .and_then(|driver| driver.devices().get(usize::from(self.id.0)));
+        device.map_or(1, |device| device.facts.pools.len())
+    }
+
+    fn resident(&mut self, model: ModelId) -> Result<&mut Resident, String> {
+        let found = self.residents.get_mut(&model);
+        found.ok_or_else(|| format!("an order for model {}, which is not here", model.0))
+    }
+
+    fn start(&mut self, model: ModelId, request: &Arc<Request>, turn: u64) -> Result<(), String> {
+        let device = self.id;
+        let resident = self.resident(model)?;
+        let held = resident.start(request, turn);
+        let event = Event::Started {
+            job: request.id,
+            held: u32::try_from(held).unwrap_or(u32::MAX),
+            free_pages: resident.free_pages(),
+            device,
+        };
+        self.answer(event);
+        Ok(())
+    }
+
+    /// Copies a job's caches out and sends them to another device. The job stays until they are there.
+    fn send(
+        &mut self,
+        job: JobId,
+        model: ModelId,
+        from: Address,
+        to: &Address,
+    ) -> Result<(), String> {
+        let resident = self.resident(model)?;
+        let (request, turn, caches) = resident.export(job)?;
+        to.send(Order::Take(Box::new(Parcel {
+            model,
+            request,
+            turn,
+            caches,
+            from,
+        })));
+        Ok(())
+    }
+
+    /// Goes on with a job that another device has sent. Returns the free pages.
+    fn take(&mut self, parcel: Parcel) -> Result<u32, String> {
+        let resident = self.resident(parcel.model)?;
+        let job = parcel.request.id;
+        resident.import(&parcel.request, parcel.turn, &parcel.caches)?;
+        parcel.from.send(Order::Drop(job));
+        Ok(resident.free_pages())
+    }
+
+    fn step(&mut self, model: ModelId, slices: &[Slice]) -> Result<(), String> {
+        let start = Instant::now();
+        let name = self.name.clone();
+        let device = self.id;
+        let resident = self.resident(model)?;
+        let computed = resident.compute(slices);
+        let mut said = Said::default();
+        match computed {
+            Ok(outputs) => said.hand_out(resident, slices, &outputs)?,
+            Err(StepError::OutOfPages) if is_alone(resident, slices) => {
+                said.cut_off(resident, slices)
+            }
+            Err(StepError::OutOfPages) => {
+                let free_pages = resident.free_pages();
+                self.answer(Event::OutOfPages { device, free_pages });
+                return Ok(());
+            }
+            Err(StepError::Failed(why)) => return Err(why),
+        }
+        let free_pages = resident.free_pages();
+        let pages = resident.pages();
+        metrics::kv_pages(
+            &resident.handle.info.name,
+            &name,
+            pages.saturating_sub(free_pages),
+            pages,
+        );
+        let report = StepReport {
+            took: start.elapsed(),
+            joules: None,
+            ended: said.ended,
+            failed: said.failed,
+            free_pages,
+        };
+        self.answer(Event::StepDone { device, report });
+        Ok(())
+    }
+}
+
+/// Whether the one sequence of a step is the only one that has pages, and has all of its prompt in them.
+fn is_alone(resident: &Resident, slices: &[Slice]) -> bool {
+    let holders: usize = resident.seats.values().map(|seat| seat.held.len()).sum();
+    matches!(slices, [slice] if slice.complete) && holders == 1
+}
+
+/// What came of a step, as the scheduler hears it.
+#[derive(Default)]
+struct Said {
+    ended: Vec<(SeqId, bool)>,
+    failed: Vec<JobId>,
+}
+
+impl Said {
+    /// What a step has computed goes to those who asked for it.
+    fn hand_out(
+        &mut self,
+        resident: &mut Resident,
+        slices: &[Slice],
+        outputs: &Outputs,
+    ) -> Result<(), String> {
+        let (mut logits, mut hidden) = (outputs.logits.rows(), outputs.hidden.rows());
+        for slice in slices {
+            resident.remember(slice);
+            // It is there: the step has just been computed with it, and each job has its own.
+            let Some(seat) = resident.seats.get_mut(&slice.seq.job) else {
+                // Another sequence of the job failed in this step; its rows are passed over.
+                if slice.complete {
+                    logits.next();
+                }
+                continue;
+            };
+            let rows = seat.output(slice).hidden(slice.n_tok as usize).len();
+            seat.pool(hidden.by_ref().take(rows));
+            if !slice.complete {
+                continue;
+            }
+            let outcome = match seat.request.is_embedding() {
+                true => embed(seat),
+                false => {
+                    let row = logits.next();
+                    let row = row.ok_or("a step returned too few rows of logits")?;
+                    speak(seat, slice.seq.choice, row)
+                }
+            };
+            self.note(resident, slice.seq.job, outcome);
+        }
+        Ok(())
+    }
+
+    fn note(
+        &mut self,
+        resident: &mut Resident,
+        job: JobId,
+        outcome: Result<Vec<(u32, bool)>, ApiError>,
+    ) {
+        let Some(seat) = resident.seats.get_mut(&job) else {
+            return;
+        };
+        match outcome {
+            Ok(spoken) => {
+                let sequences = spoken.into_iter();
+                self.ended
+                    .extend(sequences.map(|(choice, ended)| (SeqId { job, choice }, ended)));
+                if seat.held.is_empty() {
+                    resident.seats.remove(&job);
+                }
+            }
+            Err(error) => {
+                seat.request.fail(error);
+                resident.seats.remove(&job);
+                self.failed.push(job);
+                self.ended.retain(|(seq, _)| seq.job != job);
+            }
+        }
+    }
+
+    /// The cache is full, and one answer alone fills it: it ends as if its context were full.
+    fn cut_off(&mut self, resident: &mut Resident, slices: &[Slice]) {
+        for slice in slices {
+            if let Some(seat) = resident.seats.remove(&slice.seq.job) {
+                seat.request.cut_off(slice.seq.choice);
+            }
+            self.ended.push((slice.seq, true));
+        }
+    }
+}
+
+/// The next token of one answer; after a prompt, the first ones of all its answers. Those that have ended give up their
+/// cache.
+fn speak(seat: &mut Seat, choice: u32, logits: &[f32]) -> Result<Vec<(u32, bool)>, ApiError> {
+    let request = Arc::clone(&seat.request);
+    let held = seat.held.get(&choice).map_or(0, |held| held.tokens().len());
+    if !request.is_read_by(held) {
+        // The scheduler counts otherwise than the cache.
+        tracing::error!(
+            model = request.handle.info.name,
+            held,
+            "an answer was asked of half a prompt"
+        );
+        return Err(ApiError::internal());
+    }
+    let turn = seat.turn;
+    let spoken = catch_unwind(AssertUnwindSafe(|| {
+        request.speak(turn, choice, held, logits)
+    }));
+    let spoken = match spoken {
+        Ok(spoken) => spoken.map_err(|error| ApiError::invalid(error.to_string()))?,
+        Err(_) => {
+            tracing::error!(model = request.handle.info.name, "an answer panicked");
+            return Err(ApiError::internal());
+        }
+    };
+    for &(answer, _) in &spoken {
+        if answer != choice {
+            seat.fork(answer);
+        }
+    }
+    for &(answer, ended) in &spoken {
+        if ended {
+            seat.held.remove(&answer);
+        }
+    }
+    Ok(spoken)
+}
+
+/// A text is read to its end: its vector is done.
+fn embed(seat: &mut Seat) -> Result<Vec<(u32, bool)>, ApiError> {
+    let vector = seat.vector();
+    let vector = vector.map_err(|error| ApiError::invalid(error.to_string()))?;
+    seat.request.embedded(vector);
+    seat.held.clear();
+    Ok(vec![(0, true)])
+}

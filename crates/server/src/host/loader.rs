@@ -1,0 +1,98 @@
+//! Brings models to a device, beside its steps.
+
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use troika_device::LoadOptions;
+use troika_engine::{Error, Model};
+use troika_scheduler::{DeviceId, Event};
+
+use super::devices::HostDevice;
+use super::driver::Driver;
+use super::lane::{Order, Orders};
+use super::models::{Handle, does_not_load};
+
+/// A model to load.
+pub(super) struct LoadOrder {
+    /// Void once the device was lost after it.
+    pub(super) epoch: u64,
+    pub(super) handle: Arc<Handle>,
+    pub(super) kv_tokens: u32,
+}
+
+/// Loads models on one device, one after the other, and hands them to the thread that runs their steps.
+pub(super) struct Loader {
+    pub(super) id: DeviceId,
+    pub(super) device: HostDevice,
+    pub(super) driver: Weak<Driver>,
+    pub(super) lane: Sender<Orders>,
+}
+
+impl Loader {
+    /// Runs until the driver is gone.
+    pub(super) fn run(self, inbox: &Receiver<LoadOrder>) {
+        while let Ok(order) = inbox.recv() {
+            self.bring(&order);
+        }
+    }
+
+    fn bring(&self, order: &LoadOrder) {
+        let start = Instant::now();
+        let loaded = catch_unwind(AssertUnwindSafe(|| self.load(order)));
+        let (why, is_final) = match loaded {
+            Ok(Ok(model)) => {
+                let order = Orders {
+                    epoch: order.epoch,
+                    order: Order::Adopt {
+                        handle: Arc::clone(&order.handle),
+                        model: Box::new(model),
+                        took: start.elapsed(),
+                    },
+                };
+                // If the thread has ended, so has the driver.
+                let _ = self.lane.send(order);
+                return;
+            }
+            Ok(Err((why, is_final))) => (why, is_final),
+            Err(_) => {
+                let name = &order.handle.info.name;
+                let panic = std::io::Error::other("the loader panicked; the log says where");
+                (does_not_load(name, &panic).message, true)
+            }
+        };
+        if let Some(driver) = self.driver.upgrade() {
+            let event = Event::LoadFailed {
+                device: self.id,
+                model: order.handle.id,
+                why,
+                is_final,
+            };
+            driver.answer(self.id, order.epoch, event);
+        }
+    }
+
+    /// The model, or why there is none and whether that is the model's fault.
+    fn load(&self, order: &LoadOrder) -> Result<Model, (String, bool)> {
+        let name = &order.handle.info.name;
+        let file = order.handle.open();
+        let file = file.map_err(|error| (does_not_load(name, &error).message, true))?;
+        let options = LoadOptions {
+            n_ctx: order.kv_tokens as usize,
+        };
+        let mut progress = |_| ControlFlow::Continue(());
+        let opened = &order.handle.opened;
+        let form = order.handle.facts.forms.get(&self.id);
+        let device = self.device.at_pace(form.map(|form| form.gait));
+        let model = Model::load_opened(opened, &file, &*device, options, &mut progress);
+        model.map_err(|error| {
+            let is_short = matches!(
+                error,
+                Error::Device(troika_device::Error::OutOfMemory { .. })
+            );
+            (does_not_load(name, &error).message, !is_short)
+        })
+    }
+}

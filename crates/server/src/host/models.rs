@@ -1,0 +1,178 @@
+//! The models that can be asked for, as those see them who do not run their steps: words, templates, sizes.
+//!
+//! A model is opened when it is first asked for, which reads no weights: counting, rendering and refusing need none. Where
+//! its weights are, and whether they are anywhere, is the scheduler's to know. A file or a setting that has changed makes
+//! another model of the same name; jobs of the old one end as they began.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use troika_engine::Opened;
+use troika_engine::chat::{AnswerFormat, ChatTemplate, TemplateError};
+use troika_engine::constraint::ConstraintFactory;
+use troika_engine::tokenizer::Tokenizer;
+use troika_gguf::ModelFile;
+use troika_library::{Entry, Manifest};
+use troika_scheduler::{DeviceId, Event, ModelFacts, ModelId};
+
+use super::driver::Driver;
+use super::facts::{self, Context};
+use crate::job::ModelInfo;
+use crate::{ApiError, ErrorKind};
+
+/// A model that can be asked for.
+pub(super) struct Handle {
+    pub(super) id: ModelId,
+    pub(super) info: ModelInfo,
+    pub(super) manifest: Manifest,
+    pub(super) tokenizer: Arc<Tokenizer>,
+    pub(super) template: Option<Result<ChatTemplate, TemplateError>>,
+    pub(super) format: AnswerFormat,
+    pub(super) facts: ModelFacts,
+    /// Tokens of one sequence at most, on the device that has the most room.
+    pub(super) n_ctx: usize,
+    /// What all devices share that hold it.
+    pub(super) opened: Arc<Opened>,
+    entry: Entry,
+}
+
+impl Handle {
+    /// Makes constraints for this model's vocabulary.
+    ///
+    /// # Errors
+    /// If the vocabulary is not one that text can be constrained over.
+    pub(super) fn constraints(&self) -> Result<&Arc<ConstraintFactory>, ApiError> {
+        let made = self.opened.constraints();
+        made.map_err(|error| ApiError::unsupported(error.to_string()))
+    }
+
+    /// The file with its weights.
+    ///
+    /// # Errors
+    /// If it is gone or damaged.
+    pub(super) fn open(&self) -> Result<ModelFile, troika_library::Error> {
+        self.entry.open()
+    }
+
+    /// Tokens of one sequence at most, where it must run on this device.
+    pub(super) fn n_ctx_on(&self, device: Option<DeviceId>) -> usize {
+        let form = device.and_then(|device| self.facts.forms.get(&device));
+        form.map_or(self.n_ctx, |form| form.n_ctx as usize)
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Handle({})", self.info.name)
+    }
+}
+
+/// The models that were asked for, by name.
+pub(super) struct Models {
+    driver: Arc<Driver>,
+    context: Context,
+    opened: Mutex<BTreeMap<String, Arc<Handle>>>,
+    /// One model is opened at a time: several who ask for the same one find it done.
+    opening: Mutex<u32>,
+}
+
+impl Models {
+    pub(super) fn new(driver: Arc<Driver>, context: Context) -> Self {
+        Self {
+            driver,
+            context,
+            opened: Mutex::default(),
+            opening: Mutex::default(),
+        }
+    }
+
+    /// The model of an entry, opened if it is not yet. Reads files.
+    ///
+    /// # Errors
+    /// If the file is damaged or holds no model that the engine knows.
+    pub(super) fn get(&self, entry: &Entry, info: ModelInfo) -> Result<Arc<Handle>, ApiError> {
+        if let Some(handle) = self.find(&info) {
+            return Ok(handle);
+        }
+        let mut count = lock(&self.opening);
+        if let Some(handle) = self.find(&info) {
+            return Ok(handle);
+        }
+        *count += 1;
+        let handle = Arc::new(self.open(ModelId(*count), entry, info)?);
+        let mut events = vec![Event::ModelKnown(handle.facts.clone())];
+        let name = handle.info.name.clone();
+        let earlier = lock(&self.opened).insert(name, Arc::clone(&handle));
+        events.extend(earlier.map(|earlier| Event::ModelForgotten(earlier.id)));
+        self.driver.knows(&handle);
+        self.driver.post(events);
+        Ok(handle)
+    }
+
+    /// The model of this name, if it was opened.
+    pub(super) fn named(&self, name: &str) -> Option<Arc<Handle>> {
+        lock(&self.opened).get(name).cloned()
+    }
+
+    /// The model is not to be had any more.
+    pub(super) fn forget(&self, name: &str) {
+        let gone = lock(&self.opened).remove(name);
+        if let Some(gone) = gone {
+            self.driver.post(vec![Event::ModelForgotten(gone.id)]);
+        }
+    }
+
+    fn find(&self, info: &ModelInfo) -> Option<Arc<Handle>> {
+        let opened = lock(&self.opened);
+        let handle = opened.get(&info.name);
+        handle
+            .filter(|handle| handle.info.digest == info.digest)
+            .cloned()
+    }
+
+    fn open(&self, id: ModelId, entry: &Entry, info: ModelInfo) -> Result<Handle, ApiError> {
+        let name = info.name.clone();
+        let damaged = |error: &dyn std::error::Error| does_not_load(&name, error);
+        let file = entry.open().map_err(|error| damaged(&error))?;
+        let opened = Opened::new(&file).map_err(|error| damaged(&error))?;
+        let spec = opened.spec();
+        let own = entry.manifest.parameters.n_ctx;
+        let context = Context {
+            n_ctx: own.or(self.context.n_ctx),
+            ..self.context
+        };
+        let (devices, pools) = (self.driver.devices(), self.driver.pools());
+        let facts = facts::of_file((id, &name), (&file, spec), devices, pools, context);
+        let facts = facts.map_err(|error| damaged(&error))?;
+        let in_file = file.metadata().opt_str("tokenizer.chat_template");
+        let in_file = in_file.ok().flatten();
+        let source = entry.manifest.template.as_deref().or(in_file);
+        let n_ctx = facts.forms.values().map(|form| form.n_ctx as usize).max();
+        Ok(Handle {
+            id,
+            manifest: entry.manifest.clone(),
+            tokenizer: Arc::clone(opened.tokenizer()),
+            template: source.map(ChatTemplate::new),
+            format: AnswerFormat::of(source.unwrap_or_default()),
+            n_ctx: n_ctx.unwrap_or(spec.n_ctx),
+            facts,
+            info,
+            opened: Arc::new(opened),
+            entry: entry.clone(),
+        })
+    }
+}
+
+/// A model that does not load. The message names the model and not the file.
+pub(super) fn does_not_load(name: &str, error: &dyn std::error::Error) -> ApiError {
+    tracing::warn!(model = name, %error, "model does not load");
+    ApiError::new(
+        ErrorKind::Conflict,
+        format!("model `{name}` does not load: {error}"),
+    )
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is guarded is whole after every statement, so a panic elsewhere does no harm to it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,272 @@
+//! A model on a device: its steps, its cache, and the prefixes that are kept in it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use troika_base::TokenId;
+use troika_device::{Output, Outputs, PAGE_TOKENS};
+use troika_engine::{Error, KvImage, Model, Pooler, PrefixCache, Sequence, Step};
+use troika_scheduler::{JobId, SeqId, Slice};
+
+use super::models::Handle;
+use super::request::Request;
+
+/// A model on a device.
+pub(super) struct Resident {
+    pub(super) handle: Arc<Handle>,
+    pub(super) model: Model,
+    prefixes: PrefixCache,
+    /// The jobs that have begun here, and not ended or left.
+    pub(super) seats: BTreeMap<JobId, Seat>,
+}
+
+/// A job on a device.
+pub(super) struct Seat {
+    pub(super) request: Arc<Request>,
+    /// What is in the cache of its sequences. One that is not listed has let go of it.
+    pub(super) held: BTreeMap<u32, Sequence>,
+    /// By which it is this device's.
+    pub(super) turn: u64,
+    pooler: Option<Pooler>,
+}
+
+/// A job that leaves a device: itself, by which turn it was there, and the caches of its sequences.
+type Leaving = (Arc<Request>, u64, BTreeMap<u32, KvImage>);
+
+/// Why a step was not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StepError {
+    /// Pages are short; nothing has changed.
+    #[error("pages are short")]
+    OutOfPages,
+    /// The device is at fault, or we are.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Resident {
+    pub(super) fn new(handle: Arc<Handle>, model: Model) -> Self {
+        Self {
+            handle,
+            model,
+            prefixes: PrefixCache::default(),
+            seats: BTreeMap::new(),
+        }
+    }
+
+    /// Pages that nobody needs.
+    pub(super) fn free_pages(&self) -> u32 {
+        let pages = self.model.n_page_free() + self.prefixes.evictable();
+        u32::try_from(pages).unwrap_or(u32::MAX)
+    }
+
+    /// Pages in all.
+    pub(super) fn pages(&self) -> u32 {
+        u32::try_from(self.model.n_ctx() / PAGE_TOKENS).unwrap_or(u32::MAX)
+    }
+
+    /// Gives the sequences of a job what the cache has of their tokens. Returns how many tokens that is, the same for all of
+    /// them.
+    pub(super) fn start(&mut self, request: &Arc<Request>, turn: u64) -> usize {
+        let mut seat = Seat {
+            request: Arc::clone(request),
+            held: BTreeMap::new(),
+            turn,
+            pooler: None,
+        };
+        if request.is_embedding() {
+            // A vector is made of every token's state, and the cache has none of these: all of it is read here.
+            seat.pooler = Some(Pooler::new(self.model.pooling()));
+        } else {
+            for choice in request.choices() {
+                let known = request.known(choice);
+                let found = self.prefixes.lookup(&request.namespace, &known);
+                seat.held.insert(choice, found);
+            }
+        }
+        let held = seat.held.values().map(|sequence| sequence.tokens().len());
+        let held = held.min().unwrap_or(0);
+        for sequence in seat.held.values_mut() {
+            sequence.truncate(held);
+        }
+        request.found(held);
+        self.seats.insert(request.id, seat);
+        held
+    }
+
+    /// A sequence lets go of its cache; it is read again from its tokens later.
+    pub(super) fn release(&mut self, seq: SeqId) {
+        let pooling = self.model.pooling();
+        if let Some(seat) = self.seats.get_mut(&seq.job) {
+            seat.held.remove(&seq.choice);
+            if let Some(pooler) = &mut seat.pooler {
+                *pooler = Pooler::new(pooling);
+            }
+        }
+    }
+
+    /// A job's caches, to go on with on another device; they stay here too.
+    ///
+    /// # Errors
+    /// If the job is not here, or the device fails.
+    pub(super) fn export(&mut self, job: JobId) -> Result<Leaving, String> {
+        let seat = self.seats.get(&job).ok_or("the job is not here any more")?;
+        let mut caches = BTreeMap::new();
+        for (&choice, sequence) in &seat.held {
+            let image = self.model.export(sequence);
+            caches.insert(choice, image.map_err(|error| error.to_string())?);
+        }
+        Ok((Arc::clone(&seat.request), seat.turn, caches))
+    }
+
+    /// Goes on with a job whose caches were another device's.
+    ///
+    /// # Errors
+    /// If pages are short, the device fails, or the job was given to somebody else meanwhile.
+    pub(super) fn import(
+        &mut self,
+        request: &Arc<Request>,
+        turn: u64,
+        caches: &BTreeMap<u32, KvImage>,
+    ) -> Result<(), String> {
+        let mut held = BTreeMap::new();
+        for (&choice, image) in caches {
+            // What the answers of a job have in common is copied once.
+            let mut sequence = self.prefixes.lookup(&request.namespace, image.tokens());
+            let missing = image.tokens().len() - sequence.tokens().len();
+            let wanted = self.model.pages_wanted([(&sequence, missing)]);
+            self.prefixes
+                .evict(wanted.saturating_sub(self.model.n_page_free()));
+            let copied = self.model.extend(&mut sequence, image);
+            copied.map_err(|error| error.to_string())?;
+            self.prefixes.insert(&request.namespace, &sequence);
+            held.insert(choice, sequence);
+        }
+        let turn = request
+            .hand_over(turn)
+            .ok_or("the job is elsewhere by now")?;
+        let seat = Seat {
+            request: Arc::clone(request),
+            held,
+            turn,
+            pooler: None,
+        };
+        self.seats.insert(request.id, seat);
+        Ok(())
+    }
+
+    /// The forward pass over these slices.
+    ///
+    /// # Errors
+    /// If pages are short, the device fails, or a slice makes no sense; no sequence has changed then.
+    pub(super) fn compute(&mut self, slices: &[Slice]) -> Result<Outputs, StepError> {
+        let mut drawn = Vec::with_capacity(slices.len());
+        for slice in slices {
+            drawn.push(self.draw(slice)?);
+        }
+        let mut held: Vec<_> = slices.iter().map(|slice| self.take(slice)).collect();
+        let growth = held.iter().zip(slices);
+        let growth = growth.map(|(held, slice)| (held, slice.n_tok as usize));
+        let wanted = self.model.pages_wanted(growth);
+        self.prefixes
+            .evict(wanted.saturating_sub(self.model.n_page_free()));
+        let steps = held
+            .iter_mut()
+            .zip(&drawn)
+            .map(|(sequence, (tokens, output))| Step {
+                sequence,
+                tokens,
+                output: *output,
+            });
+        let mut steps: Vec<_> = steps.collect();
+        let result = self.model.step(&mut steps);
+        for (slice, sequence) in slices.iter().zip(held) {
+            self.put(slice, sequence);
+        }
+        result.map_err(|error| match error {
+            Error::CacheFull { .. } => StepError::OutOfPages,
+            error => StepError::Failed(error.to_string()),
+        })
+    }
+
+    /// The tokens of a slice, and what is asked of them.
+    fn draw(&self, slice: &Slice) -> Result<(Vec<TokenId>, Output), StepError> {
+        let amiss = || {
+            let Slice { seq, n_tok, .. } = slice;
+            let why = format!("a step of {n_tok} tokens of {seq:?}, which are not known here");
+            StepError::Failed(why)
+        };
+        let seat = self.seats.get(&slice.seq.job).ok_or_else(amiss)?;
+        let held = seat.held.get(&slice.seq.choice);
+        let (first, n_tok) = (
+            held.map_or(0, |held| held.tokens().len()),
+            slice.n_tok as usize,
+        );
+        let tokens = seat.request.pending(slice.seq.choice, first, n_tok);
+        Ok((
+            tokens
+                .filter(|tokens| !tokens.is_empty())
+                .ok_or_else(amiss)?,
+            seat.output(slice),
+        ))
+    }
+
+    fn take(&mut self, slice: &Slice) -> Sequence {
+        let seat = self.seats.get_mut(&slice.seq.job);
+        let held = seat.and_then(|seat| seat.held.get_mut(&slice.seq.choice));
+        held.map(std::mem::take).unwrap_or_default()
+    }
+
+    fn put(&mut self, slice: &Slice, sequence: Sequence) {
+        if let Some(seat) = self.seats.get_mut(&slice.seq.job) {
+            seat.held.insert(slice.seq.choice, sequence);
+        }
+    }
+
+    /// Keeps the pages that a slice has filled for prompts that begin alike.
+    pub(super) fn remember(&mut self, slice: &Slice) {
+        let Some(seat) = self.seats.get(&slice.seq.job) else {
+            return;
+        };
+        let Some(sequence) = seat.held.get(&slice.seq.choice) else {
+            return;
+        };
+        let held = sequence.tokens().len();
+        if held / PAGE_TOKENS > (held - slice.n_tok as usize) / PAGE_TOKENS {
+            self.prefixes.insert(&seat.request.namespace, sequence);
+        }
+    }
+}
+
+impl Seat {
+    /// What is asked of a step that computes a slice of it.
+    pub(super) fn output(&self, slice: &Slice) -> Output {
+        match &self.pooler {
+            Some(pooler) => pooler.output(slice.complete),
+            None if slice.complete => Output::LastLogits,
+            None => Output::Nothing,
+        }
+    }
+
+    /// Takes the rows that a step has returned for its text.
+    pub(super) fn pool<'r>(&mut self, rows: impl IntoIterator<Item = &'r [f32]>) {
+        if let Some(pooler) = &mut self.pooler {
+            pooler.add(rows);
+        }
+    }
+
+    /// The vector of a text that is read.
+    ///
+    /// # Errors
+    /// If it has no direction.
+    pub(super) fn vector(&mut self) -> Result<Vec<f32>, Error> {
+        self.pooler.take().ok_or(Error::EmptyPrompt)?.finish()
+    }
+
+    /// Another answer to the prompt goes on from its cache.
+    pub(super) fn fork(&mut self, choice: u32) {
+        if let Some(first) = self.held.get(&0).cloned() {
+            self.held.insert(choice, first);
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! The host over several devices, some of which fail.
+
+use std::ops::{ControlFlow, Range};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use troika_base::ModelSpec;
+use troika_device::{
+    Batch, Cancelled, Error, KvShape, LoadOptions, LoadProgress, Output, Outputs, Resident, f16,
+};
+use troika_engine::CpuDevice;
+use troika_gguf::ModelFile;
+use troika_scheduler::{Action, Cause, Event, Snapshot, Time};
+
+use super::models::lock;
+use super::tests::{Home, STORIES, answer, job, text};
+use super::*;
+use crate::ErrorKind;
+use crate::job::Event as Told;
+
+/// What goes wrong in the step that it falls to.
+#[derive(Clone, Copy, Debug)]
+enum Trouble {
+    Error,
+    Panic,
+}
+
+/// What all devices of a test share.
+#[derive(Debug)]
+struct Play {
+    /// Steps until one goes wrong; below 0, none does.
+    left: AtomicI64,
+    trouble: Trouble,
+    /// How long a step takes at least.
+    delay: Duration,
+    /// Of every step, by sequence: tokens that are held after it, and what was asked for.
+    log: Mutex<Vec<Vec<(usize, Output)>>>,
+}
+
+impl Play {
+    fn new(trouble: Trouble, delay: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            left: AtomicI64::new(-1),
+            trouble,
+            delay,
+            log: Mutex::default(),
+        })
+    }
+
+    fn steps(&self) -> usize {
+        lock(&self.log).len()
+    }
+}
+
+/// The processor under another name.
+struct Actor {
+    name: &'static str,
+    inner: CpuDevice,
+    play: Arc<Play>,
+}
+
+impl Device for Actor {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn description(&self) -> String {
+        format!("{} as {}", self.inner.description(), self.name)
+    }
+
+    fn load(
+        &self,
+        file: &ModelFile,
+        options: LoadOptions,
+        progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<Cancelled>,
+    ) -> Result<Box<dyn Resident>, Error> {
+        let inner = self.inner.load(file, options, progress)?;
+        let play = Arc::clone(&self.play);
+        Ok(Box::new(Act { inner, play }))
+    }
+}
+
+struct Act {
+    inner: Box<dyn Resident>,
+    play: Arc<Play>,
+}
+
+/// The known question's model has fewer tokens than any other.
+const N_VOCAB_MIN: usize = 200;
+
+impl Resident for Act {
+    fn spec(&self) -> &ModelSpec {
+        self.inner.spec()
+    }
+    fn n_page(&self) -> usize {
+        self.inner.n_page()
+    }
+    fn weights_bytes(&self) -> troika_base::Bytes {
+        self.inner.weights_bytes()
+    }
+    fn kv_shape(&self) -> KvShape {
+        self.inner.kv_shape()
+    }
+    fn copy_page(&mut self, from: usize, to: usize) {
+        self.inner.copy_page(from, to);
+    }
+    fn read_kv(
+        &mut self,
+        pages: &[usize],
+        tokens: Range<usize>,
+        out: &mut [f16],
+    ) -> Result<(), Error> {
+        self.inner.read_kv(pages, tokens, out)
+    }
+    fn write_kv(
+        &mut self,
+        pages: &[usize],
+        tokens: Range<usize>,
+        values: &[f16],
+    ) -> Result<(), Error> {
+        self.inner.write_kv(pages, tokens, values)
+    }
+
+    fn step(&mut self, batch: &Batch<'_>) -> Result<Outputs, Error> {
+        if self.spec().n_vocab < N_VOCAB_MIN {
+            return self.inner.step(batch);
+        }
+        let ends = batch.sequences.iter();
+        let ends = ends
+            .map(|s| (s.position + s.tokens.len(), s.output))
+            .collect();
+        lock(&self.play.log).push(ends);
+        std::thread::sleep(self.play.delay);
+        if self.play.left.fetch_sub(1, Ordering::SeqCst) == 0 {
+            match self.play.trouble {
+                Trouble::Error => {
+                    let reason = "the cable was pulled".to_owned();
+                    return Err(Error::Batch { reason });
+                }
+                Trouble::Panic => panic!("a bug of a driver"),
+            }
+        }
+        self.inner.step(batch)
+    }
+}
+
+/// A host over two devices of this play: `cpu0`, and `gpu0`, which is one by its facts alone.
+fn two(home: &Home, play: &Arc<Play>) -> Host {
+    let (library, devices, pools, settings) = parts(home, play);
+    Host::over(library, devices, pools, settings).expect("threads")
+}
+
+type Parts = (Arc<Library>, Vec<HostDevice>, Vec<PoolFacts>, HostSettings);
+
+fn parts(home: &Home, play: &Arc<Play>) -> Parts {
+    let devices = [("cpu0", DeviceKind::Cpu), ("gpu0", DeviceKind::Gpu)];
+    let devices = devices.map(|(name, kind)| {
+        let actor = Actor {
+            name,
+            inner: CpuDevice::new(1).expect("no other set is asked for"),
+            play: Arc::clone(play),
+        };
+        let profile = DeviceProfile::unknown(format!("the chip of {name}"), kind);
+        HostDevice::new(Arc::new(actor), profile, PoolId(0))
+    });
+    let library = Library::open(home.0.clone(), &[("stories", STORIES)]);
+    let settings = HostSettings {
+        kv_tokens: Some(4096),
+        ..HostSettings::default()
+    };
+    (
+        Arc::new(library),
+        devices.to_vec(),
+        vec![ram(None)],
+        settings,
+    )
+}
+
+/// A scheduler that gives a device up just before it hears of one of its steps.
+struct Deaf {
+    inner: Scheduler,
+    /// Steps until that one; below 0, there is none.
+    left: Arc<AtomicI64>,
+}
+
+impl Schedule for Deaf {
+    fn step(&mut self, now: Time, events: Vec<Event>) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let events = events.into_iter().map(|event| match event {
+            Event::StepDone { device, .. } if self.left.fetch_sub(1, Ordering::SeqCst) == 0 => {
+                actions.push(Action::Abandon(device));
+                let why = "a test".to_owned();
+                Event::Lost { device, why }
+            }
+            event => event,
+        });
+        let events = events.collect();
+        actions.extend(self.inner.step(now, events));
+        actions
+    }
+
+    fn wake_at(&self) -> Option<Time> {
+        self.inner.wake_at()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.inner.snapshot()
+    }
+}
+
+fn on(device: &str, mut job: Job) -> Job {
+    job.wishes.device = Some(device.to_owned());
+    job.wishes.request_id = format!("request on {device}");
+    job
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_goes_where_it_has_to_and_says_where_that_was() {
+    let home = Home::new("where");
+    let host = two(&home, &Play::new(Trouble::Error, Duration::ZERO));
+    let mut texts = Vec::new();
+    for device in ["cpu0", "gpu0"] {
+        let job = on(device, job("Once upon a time", 20));
+        let request_id = job.wishes.request_id.clone();
+        let mut events = host.submit(job, Caller::default()).await.expect("queued");
+        let Some(Ok(Told::Placed(placed))) = events.next().await else {
+            panic!("the first event says where")
+        };
+        assert_eq!((&*placed.prefill, &*placed.decode), (device, device));
+        let done = events.collect().await.expect("an answer");
+        let report = done.usage.report.expect("a report");
+        assert!(
+            report.devices.iter().all(|name| name == device),
+            "{report:?}"
+        );
+        assert_eq!(report.account.decode_tokens, 20);
+        let [placement] = &*host.placements(&request_id).expect("is remembered") else {
+            panic!("one job")
+        };
+        assert_eq!(placement.model, "stories");
+        assert_eq!(placement.decisions[0].candidates.len(), 2);
+        assert_eq!(placement.account.as_ref(), Some(&report.account));
+        texts.push(done.choices[0].content.clone());
+    }
+    assert_eq!(texts[0], texts[1]);
+    let error = answer(&host, on("npu0", job("Once", 1)))
+        .await
+        .expect_err("there is none");
+    assert_eq!(error.kind, ErrorKind::Invalid);
+    assert!(error.message.contains("cpu0, gpu0"), "{error}");
+}
+
+/// A device that failed is asked again after some seconds.
+async fn all_ready(host: &Host) {
+    let started = Instant::now();
+    let is_ready = |state: State| state.snapshot.devices.iter().all(|d| d.state == "ready");
+    while !host.state().is_some_and(is_ready) {
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "it does not come back"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn a_device_fails(trouble: Trouble, n: usize) {
+    let home = Home::new(&format!("fails-{trouble:?}-{n}"));
+    let play = Play::new(trouble, Duration::ZERO);
+    let host = two(&home, &play);
+    let mut job = job("Once upon a time there was a little", 60);
+    job.ignore_end = true;
+    job.n = n;
+    let whole = answer(&host, job.clone()).await.expect("an answer");
+    for step in [0, 1, 30] {
+        play.left.store(step, Ordering::SeqCst);
+        let again = answer(&host, job.clone())
+            .await
+            .expect("another device does it");
+        assert_eq!(again.choices, whole.choices, "after {step} steps");
+        assert_eq!(again.usage.completion_tokens, 60 * n);
+        let report = again.usage.report.expect("a report");
+        assert_eq!(report.account.replays, 1, "{report:?}");
+        all_ready(&host).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_device_failed_at_is_done_by_another_with_the_same_words() {
+    a_device_fails(Trouble::Error, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_panics_costs_no_answer() {
+    a_device_fails(Trouble::Panic, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_scheduler_did_not_hear_of_is_not_said_twice() {
+    let home = Home::new("deaf");
+    let play = Play::new(Trouble::Error, Duration::ZERO);
+    let (library, devices, pools, mut settings) = parts(&home, &play);
+    settings.scheduler.limits.page_tokens = PAGE_TOKENS as u32;
+    let left = Arc::new(AtomicI64::new(-1));
+    let facts = devices.iter().map(|device| device.facts.clone()).collect();
+    let deaf = Deaf {
+        inner: Scheduler::new(settings.scheduler.clone(), facts, pools.clone()),
+        left: Arc::clone(&left),
+    };
+    let host = Host::driven_by(Box::new(deaf), library, devices, pools, &settings);
+    let host = host.expect("threads");
+    for n in [1, 3] {
+        let mut job = job("Once upon a time there was a little", 40);
+        job.ignore_end = true;
+        job.n = n;
+        let whole = answer(&host, job.clone()).await.expect("an answer");
+        for step in [0, 1, 20] {
+            left.store(step, Ordering::SeqCst);
+            let again = answer(&host, job.clone())
+                .await
+                .expect("another device does it");
+            assert_eq!(
+                again.choices, whole.choices,
+                "unheard of is step {step}, n = {n}"
+            );
+            assert_eq!(again.usage.completion_tokens, 40 * n);
+            assert_eq!(again.usage.report.expect("a report").account.replays, 1);
+            all_ready(&host).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_moves_has_the_same_words() {
+    let home = Home::new("moves");
+    let play = Play::new(Trouble::Error, Duration::from_millis(20));
+    let host = two(&home, &play);
+    // So the model is on both.
+    let mut long = job("Once upon a time there was a little", 300);
+    long.ignore_end = true;
+    long.n = 2;
+    text(&host, on("gpu0", job("The dog", 2))).await;
+    host.set_policy("PREFER_CPU".parse().expect("known"));
+    text(&host, job("The dog", 2)).await;
+    text(&host, on("cpu0", job("The dog", 2))).await;
+    long.wishes.request_id = "moves".to_owned();
+    let mut events = host
+        .submit(long.clone(), Caller::default())
+        .await
+        .expect("queued");
+    let Some(Ok(Told::Placed(placed))) = events.next().await else {
+        panic!("the first event says where")
+    };
+    assert_eq!(placed.decode, "cpu0");
+    while !matches!(events.next().await, Some(Ok(Told::Delta(_)))) {}
+    host.set_policy("PREFER_GPU".parse().expect("known"));
+    let done = events.collect().await.expect("an answer");
+    let report = done.usage.report.expect("a report");
+    assert_eq!(
+        (report.account.moves, report.account.replays),
+        (1, 0),
+        "{report:?}"
+    );
+    assert_eq!(report.devices.last().map(|name| &**name), Some("gpu0"));
+    let placement = &host.placements("moves").expect("is remembered")[0];
+    let causes: Vec<_> = placement
+        .decisions
+        .iter()
+        .map(|decision| decision.cause)
+        .collect();
+    assert_eq!(causes[0], Cause::Arrival);
+    assert_eq!(causes.len(), 2, "{causes:?}");
+    // The first deltas were read above; the ends are all there.
+    let whole = answer(&host, on("cpu0", long)).await.expect("an answer");
+    for (moved, whole) in done.choices.iter().zip(&whole.choices) {
+        assert!(whole.content.ends_with(&moved.content) && moved.content.len() > 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_waits_for_one_step_of_others_and_no_more() {
+    let home = Home::new("promise");
+    let play = Play::new(Trouble::Error, Duration::from_millis(20));
+    let host = two(&home, &play);
+    let mut background = on("cpu0", job("Once upon a time there was a little", 400));
+    background.wishes.class = Some(Class::Background);
+    background.ignore_end = true;
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        let mut stream = host
+            .submit(background.clone(), Caller::default())
+            .await
+            .expect("queued");
+        while !matches!(stream.next().await, Some(Ok(Told::Delta(_)))) {}
+        streams.push(stream);
+    }
+    for words in [40, 60, 80] {
+        let question = on("cpu0", job(&"a cat and ".repeat(words), 3));
+        let n_prompt = host.count_tokens("stories".to_owned(), question.prompt.clone());
+        let n_prompt = n_prompt.await.expect("counted");
+        let mut stream = host
+            .submit(question, Caller::default())
+            .await
+            .expect("queued");
+        let before = play.steps();
+        while !matches!(stream.next().await, Some(Ok(Told::Delta(_)))) {}
+        let log = lock(&play.log).clone();
+        let first = log[..]
+            .iter()
+            .position(|step| step.contains(&(n_prompt, Output::LastLogits)));
+        let first = first.expect("it was read");
+        // The step that ran when it came, and its own.
+        assert!(
+            first < before + 2,
+            "came at step {before}, its first token at {first}"
+        );
+    }
+}
