@@ -222,12 +222,20 @@ impl Batcher {
         self.find(id).map(|s| (s.known, s.held))
     }
 
-    /// The most urgent of what there is to do, waiting counted in; `None` if nothing runs.
-    pub(crate) fn urgency(&self, settings: &Settings, now: Time) -> Option<Urgency> {
-        let urgency = |s: &Sequence| Urgency {
-            class: s.class.max(lifted(s, settings, now)),
-            // A lifted guest is given a step, and not the right to be read through.
-            reads: s.reads() && lifted(s, settings, now) <= s.class,
+    /// The most urgent class of what there is to do.
+    pub(crate) fn top(&self) -> Option<Class> {
+        self.running.iter().map(|s| s.class).max()
+    }
+
+    /// The most urgent of what there is to do, waiting counted in if it `lifts`; `None` if nothing runs.
+    pub(crate) fn urgency(&self, settings: &Settings, now: Time, lifts: bool) -> Option<Urgency> {
+        let urgency = |s: &Sequence| {
+            let lifted = lifted(s, settings, now);
+            Urgency {
+                class: if lifts { s.class.max(lifted) } else { s.class },
+                // A lifted guest is given a step, and not the right to be read through.
+                reads: s.reads() && !(lifts && lifted > s.class),
+            }
         };
         self.running.iter().map(urgency).max()
     }

@@ -187,6 +187,8 @@ pub(crate) struct Device {
     pub(crate) residents: BTreeMap<ModelId, Resident>,
     pub(crate) step: Option<Step>,
     pub(crate) usage: Usage,
+    /// Whether its last step passed somebody more urgent over, for those who had waited too long: not twice in a row.
+    pub(crate) has_yielded: bool,
     /// When it was last looked for jobs that are better off elsewhere.
     pub(crate) looked: Time,
 }
@@ -200,6 +202,7 @@ impl Device {
             residents: BTreeMap::new(),
             step: None,
             usage: Usage::default(),
+            has_yielded: false,
             looked: Time::default(),
         }
     }

@@ -105,7 +105,7 @@ impl Batcher {
 
     /// The most urgent class, if a sequence of it is not in the step for want of pages.
     fn blocked(&self, slices: &[Slice], free: u32) -> Option<Class> {
-        let top = self.running.iter().map(|s| s.class).max()?;
+        let top = self.top()?;
         let is_in = |s: &Sequence| slices.iter().any(|slice| slice.seq == s.id);
         let left = free.saturating_sub(self.pages_of(slices));
         let mut members = self.running.iter().filter(|s| s.class == top);
@@ -114,7 +114,7 @@ impl Batcher {
     }
 
     fn slices(&self, free: u32, settings: &Settings, now: Time) -> Vec<Slice> {
-        let Some(top) = self.running.iter().map(|s| s.class).max() else {
+        let Some(top) = self.top() else {
             return Vec::new();
         };
         let mut draft = Draft {

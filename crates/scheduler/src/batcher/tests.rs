@@ -128,14 +128,14 @@ fn a_guest_that_waited_too_long_comes_along() {
     assert_eq!(step_at(&mut batcher, 2001), [(2, 40, false), (1, 1, true)]);
     assert_eq!(step_at(&mut batcher, 2002), [(2, 20, true)]);
     let settings = Settings::default();
-    let urgency = |ms: u64| batcher.urgency(&settings, Time(ms * 1000));
+    let urgency = |ms: u64| batcher.urgency(&settings, Time(ms * 1000), true);
     let lifted = Urgency {
         class: Interactive,
         reads: false,
     };
     assert_eq!(urgency(2003), Some(lifted));
     batcher.remove(seq(2));
-    let urgency = |ms: u64| batcher.urgency(&settings, Time(ms * 1000));
+    let urgency = |ms: u64| batcher.urgency(&settings, Time(ms * 1000), true);
     assert_eq!(urgency(2003).map(|u| u.class), Some(Background));
     assert_eq!(urgency(4002), Some(lifted), "waiting lifts it");
 }

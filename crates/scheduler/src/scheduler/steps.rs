@@ -29,7 +29,11 @@ impl Scheduler {
                 continue;
             }
             for (&model, resident) in &device.residents {
-                if let Some(urgency) = resident.batcher.urgency(&self.settings, now) {
+                if let Some(urgency) =
+                    resident
+                        .batcher
+                        .urgency(&self.settings, now, !device.has_yielded)
+                {
                     wants.push((urgency, std::cmp::Reverse(resident.served), id, model));
                 }
             }
@@ -65,6 +69,8 @@ impl Scheduler {
             .iter()
             .filter_map(|slice| self.jobs.get(&slice.seq.job));
         let class = classes.map(|job| job.spec.class).max();
+        let tops = device.residents.values().map(|r| r.batcher.top());
+        device.has_yielded = tops.max().flatten() > class;
         device.step = Some(Step {
             model,
             slices: slices.clone(),
