@@ -77,6 +77,9 @@ impl Scheduler {
             job.decode_on = None;
         }
         let job = &self.jobs[&id];
+        if job.answers.iter().any(|answer| answer.is_parked) {
+            return;
+        }
         if let Some(there) = self.other_place(job, id, from, to) {
             self.begin_move(id, from, &there, Cause::Handover, Vec::new());
         }

@@ -188,7 +188,21 @@ impl Scheduler {
         for job in report.failed {
             self.finish(job);
         }
+        for slice in &step.slices {
+            self.requeue_if_parked(slice.seq.job, id);
+        }
         self.unpark(id, step.model);
+    }
+
+    /// A job of which nothing runs any more but what gave way waits as a whole again.
+    fn requeue_if_parked(&mut self, id: JobId, device: DeviceId) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        let is_stuck = job.open(id).all(|(_, answer)| answer.is_parked);
+        if is_stuck && job.place == Place::Running(device) {
+            self.give_way(id, device);
+        }
     }
 
     /// What a device used for a step, and before it while it rested.
