@@ -232,6 +232,7 @@ impl Scheduler {
         }
         let (class, known) = (job.spec.class, job.known());
         job.place = Place::Moving { from, to };
+        job.decode_on = job.decode_on.filter(|&device| device != to);
         job.placed = now;
         job.account.moves += 1;
         if let Some(resident) = self.devices[usize::from(to.0)].residents.get_mut(&model) {
