@@ -6,17 +6,25 @@ use std::collections::{BTreeMap, VecDeque};
 
 use troika_base::{Bytes, DeviceKind};
 use troika_scheduler::{
-    Account, Action, Cause, Decision, DeviceFacts, DeviceId, Event, JobId, JobSpec, Limits, Load,
-    ModelFacts, ModelId, PoolFacts, Power, Refusal, Schedule, SeqId, Settings, Slice, Snapshot,
-    StepReport, Time, Work,
+    Account, Action, Cause, Decision, DeviceFacts, DeviceId, Event, JobId, JobSpec, JoulesSource,
+    Limits, Load, ModelFacts, ModelId, Phase, PoolFacts, Power, Refusal, Schedule, SeqId, Settings,
+    Slice, Snapshot, Span, StepReport, Time, Work,
 };
 
 use crate::machine::VirtualMachine;
 
-/// Sequences that a model serves side by side, as Ollama and llama-server are usually set.
-const SLOTS: usize = 4;
 /// A device that gave a wrong answer is asked again after so many microseconds.
 const RETRY_US: u64 = 5_000_000;
+
+/// How the device of a model is picked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Rule {
+    /// A card, the one with the most room; else several cards; else the package's GPU; else a card and the processor; else
+    /// the processor. NPUs are never picked.
+    GpuElseCpu,
+    /// The fastest device of one kind; of equally fast ones, the one with the most room.
+    Only(DeviceKind),
+}
 
 /// How far a model on its device is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,8 +85,9 @@ pub(super) struct Fixed {
     facts: Vec<DeviceFacts>,
     pools: Vec<PoolFacts>,
     limits: Limits,
-    /// The only kind of device that it uses.
-    only: Option<DeviceKind>,
+    rule: Rule,
+    /// Sequences that a model serves side by side.
+    slots: usize,
     devices: Vec<Device>,
     others: Vec<Bytes>,
     models: BTreeMap<ModelId, ModelFacts>,
@@ -95,13 +104,15 @@ impl Fixed {
     pub(super) fn new(
         machine: &VirtualMachine,
         settings: &Settings,
-        only: Option<DeviceKind>,
+        rule: Rule,
+        slots: usize,
     ) -> Self {
         Self {
             facts: machine.devices.clone(),
             pools: machine.pools.clone(),
             limits: settings.limits,
-            only,
+            rule,
+            slots,
             devices: vec![
                 Device {
                     retry: Some(Time(0)),
@@ -253,14 +264,27 @@ impl Fixed {
         let watts = gait.map_or(0.0, |gait| gait.watts(Load { tokens, past: 0 }));
         let estimate = watts * report.took.as_secs_f64();
         let joules = report.joules.map_or(estimate, |joules| joules.0);
+        // As the real one shares a step out: reading the weights is common, arithmetic is by tokens.
+        let common = gait.map_or(1.0, |gait| gait.launch_s + gait.read_s) / slices.len() as f64;
+        let token_s = gait.map_or(0.0, |gait| gait.token_s);
+        let weight = |slice: &Slice| common + token_s * f64::from(slice.n_tok);
+        let all: f64 = slices.iter().map(weight).sum();
         for slice in &slices {
             let Some(job) = self.jobs.get_mut(&slice.seq.job) else {
                 continue;
             };
-            job.account.joules += joules / slices.len() as f64;
-            if job.first_token.is_none() {
-                job.account.prefill_tokens += u64::from(slice.n_tok);
-            }
+            let share = weight(slice) / all;
+            let span = Span {
+                device: id,
+                phase: match job.first_token {
+                    Some(_) => Phase::Decode,
+                    None => Phase::Prefill,
+                },
+                tokens: u64::from(slice.n_tok),
+                device_s: report.took.as_secs_f64() * share,
+                joules: joules * share,
+            };
+            job.charge(span, report.joules.is_some());
             if let Some(answer) = job.answers.get_mut(slice.seq.choice as usize) {
                 answer.held += slice.n_tok;
             }
@@ -357,7 +381,7 @@ impl Fixed {
         let context = job.spec.prompt_tokens.saturating_add(max_tokens).min(n_ctx);
         // A page more for each answer, since the last shared one is copied.
         let pages = n * ((context + 1).div_ceil(self.limits.page_tokens) + 1);
-        let slots = SLOTS.min(self.facts[usize::from(device.0)].batch_max);
+        let slots = self.slots.min(self.facts[usize::from(device.0)].batch_max);
         let resident = &self.devices[usize::from(device.0)].residents[&model];
         if job.spec.prompt_tokens >= n_ctx || pages > resident.pages {
             let per_token = self.models[&model].kv_bytes_per_token;
@@ -481,6 +505,26 @@ impl Job {
         match self.spec.work {
             Work::Write { n, .. } => n as usize,
             _ => 1,
+        }
+    }
+
+    /// Adds its share of a step to its account. It stays on one device, which has a meter or not.
+    fn charge(&mut self, span: Span, is_measured: bool) {
+        let account = &mut self.account;
+        account.joules += span.joules;
+        if is_measured {
+            account.joules_source = JoulesSource::Measured;
+        }
+        if span.phase == Phase::Prefill {
+            account.prefill_tokens += span.tokens;
+        }
+        match account.spans.last_mut() {
+            Some(last) if last.phase == span.phase => {
+                last.tokens += span.tokens;
+                last.device_s += span.device_s;
+                last.joules += span.joules;
+            }
+            _ => account.spans.push(span),
         }
     }
 
