@@ -15,6 +15,7 @@
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::json;
 use troika_planner::catalogue::Catalogue;
@@ -161,9 +162,12 @@ fn play(task: &Task<'_>, slots: usize) -> Result<serde_json::Value, Failure> {
         queue: JOBS_MAX,
         ..Settings::default()
     };
+    let minutes = arrivals.last().map_or(0.0, |last| last.at.seconds() / 60.0);
     let options = Options {
         seed: task.seed,
         slots,
+        // What takes twice as long as jobs come is told as not done.
+        patience: Duration::from_secs_f64(minutes * 60.0),
         ..Options::default()
     };
     let log = simulate(
@@ -180,7 +184,7 @@ fn play(task: &Task<'_>, slots: usize) -> Result<serde_json::Value, Failure> {
         "policy": task.policy,
         "seed": task.seed,
         "scale": load.scale(),
-        "minutes": arrivals.last().map_or(0.0, |last| last.at.seconds() / 60.0),
+        "minutes": minutes,
         "alone_s": arrivals.iter().map(|arrival| alone_s(arrival, &models)).sum::<f64>(),
         "figures": Figures::of(&log, &arrivals),
     }))

@@ -94,7 +94,8 @@ pub(super) struct Fixed {
     /// Where each model is to be.
     bound: BTreeMap<ModelId, DeviceId>,
     jobs: BTreeMap<JobId, Job>,
-    queue: VecDeque<JobId>,
+    /// Jobs that wait, by model, in the order in which they came.
+    queues: BTreeMap<ModelId, VecDeque<JobId>>,
     now: Time,
     actions: Vec<Action>,
     policy: troika_scheduler::Policy,
@@ -124,7 +125,7 @@ impl Fixed {
             models: BTreeMap::new(),
             bound: BTreeMap::new(),
             jobs: BTreeMap::new(),
-            queue: VecDeque::new(),
+            queues: BTreeMap::new(),
             now: Time(0),
             actions: Vec::new(),
             policy: settings.policy,
@@ -194,8 +195,8 @@ impl Fixed {
             account: Account::default(),
             spec,
         };
+        self.queues.entry(job.spec.model).or_default().push_back(id);
         self.jobs.insert(id, job);
-        self.queue.push_back(id);
     }
 
     fn cancelled(&mut self, id: JobId) {
@@ -208,7 +209,7 @@ impl Fixed {
     fn leave(&mut self, id: JobId) -> Option<DeviceId> {
         let job = self.jobs.remove(&id)?;
         let Some(device) = job.device else {
-            self.queue.retain(|waiting| *waiting != id);
+            self.dequeue(id, job.spec.model);
             return None;
         };
         let now = self.now;
@@ -218,6 +219,16 @@ impl Fixed {
             resident.used = now;
         }
         Some(device)
+    }
+
+    fn dequeue(&mut self, id: JobId, model: ModelId) {
+        let Some(queue) = self.queues.get_mut(&model) else {
+            return;
+        };
+        match queue.front() == Some(&id) {
+            true => drop(queue.pop_front()),
+            false => queue.retain(|waiting| *waiting != id),
+        }
     }
 
     fn refuse(&mut self, id: JobId, refusal: Refusal) {
@@ -330,47 +341,57 @@ impl Fixed {
     fn admit(&mut self) {
         // Models that a load waits for take no jobs, or it would wait for ever.
         let mut drains: Vec<DeviceId> = Vec::new();
-        let waiting: Vec<JobId> = self.queue.iter().copied().collect();
-        for id in waiting {
-            let (model, only) = {
-                let spec = &self.jobs[&id].spec;
-                (spec.model, spec.require_device)
-            };
-            let Some(device) = self.bind(model) else {
-                if self.can_never(model) {
-                    let why = "it runs on no device that this scheduler uses".to_owned();
-                    let model = self.models[&model].name.clone();
-                    self.refuse(id, Refusal::NoDevice { model, why });
-                }
-                continue;
-            };
-            if only.is_some_and(|only| only != device) {
-                let why = format!("its model is on {}", self.facts[usize::from(device.0)].name);
-                let refusal = Refusal::RequiredDevice {
-                    device: only.map_or(String::new(), |id| {
-                        self.facts[usize::from(id.0)].name.clone()
-                    }),
-                    why,
-                };
-                self.refuse(id, refusal);
-                continue;
-            }
-            let resident = self.device(device).residents.get(&model);
-            match resident.map(|resident| resident.stage) {
-                Some(Stage::Ready) if !drains.contains(&device) => self.place(id, device),
-                Some(_) => {}
-                None if drains.contains(&device) => {}
-                None => {
-                    if !self.load(device, model) {
-                        drains.extend(self.neighbours(device));
-                    }
+        let first = |queue: &VecDeque<JobId>| queue.front().copied();
+        let firsts = self.queues.iter();
+        let firsts = firsts.filter_map(|(&model, queue)| Some((first(queue)?, model)));
+        let mut firsts: Vec<(JobId, ModelId)> = firsts.collect();
+        firsts.sort_unstable();
+        for (_, model) in firsts {
+            while let Some(id) = self.queues.get(&model).and_then(first) {
+                if !self.admit_one(id, model, &mut drains) {
+                    break;
                 }
             }
         }
     }
 
-    /// Gives a job a slot, if there is one.
-    fn place(&mut self, id: JobId, device: DeviceId) {
+    /// Gives a job its slot, or refuses it. `false` if it waits on, and with it those of its model that came later.
+    fn admit_one(&mut self, id: JobId, model: ModelId, drains: &mut Vec<DeviceId>) -> bool {
+        let only = self.jobs[&id].spec.require_device;
+        let Some(device) = self.bind(model) else {
+            let never = self.can_never(model);
+            if never {
+                let why = "it runs on no device that this scheduler uses".to_owned();
+                let model = self.models[&model].name.clone();
+                self.refuse(id, Refusal::NoDevice { model, why });
+            }
+            return never;
+        };
+        if let Some(only) = only.filter(|only| *only != device) {
+            let name = |id: DeviceId| self.facts[usize::from(id.0)].name.clone();
+            let refusal = Refusal::RequiredDevice {
+                device: name(only),
+                why: format!("its model is on {}", name(device)),
+            };
+            self.refuse(id, refusal);
+            return true;
+        }
+        let resident = self.device(device).residents.get(&model);
+        match resident.map(|resident| resident.stage) {
+            Some(Stage::Ready) if !drains.contains(&device) => self.place(id, device),
+            Some(_) => false,
+            None if drains.contains(&device) => false,
+            None => {
+                if !self.load(device, model) {
+                    drains.extend(self.neighbours(device));
+                }
+                false
+            }
+        }
+    }
+
+    /// Gives a job a slot. `false` if there is none.
+    fn place(&mut self, id: JobId, device: DeviceId) -> bool {
         let job = &self.jobs[&id];
         let model = job.spec.model;
         let n_ctx = self.models[&model].forms[&device].n_ctx;
@@ -391,12 +412,13 @@ impl Fixed {
                 needs: Bytes(page * u64::from(pages)),
                 free: Bytes(page * u64::from(resident.pages)),
             };
-            return self.refuse(id, refusal);
+            self.refuse(id, refusal);
+            return true;
         }
         let taken: usize = resident.jobs.iter().map(|job| self.jobs[job].n()).sum();
         let has_slot = taken == 0 || taken + n as usize <= slots;
         if !has_slot || resident.promised + pages > resident.pages {
-            return;
+            return false;
         }
         let decision = Decision {
             job: id,
@@ -408,7 +430,7 @@ impl Fixed {
             decode: device,
             candidates: Vec::new(),
         };
-        self.queue.retain(|waiting| *waiting != id);
+        self.dequeue(id, model);
         if let Some(job) = self.jobs.get_mut(&id) {
             job.device = Some(device);
             job.pages = pages;
@@ -423,6 +445,7 @@ impl Fixed {
             model,
             job: id,
         });
+        true
     }
 
     /// Gives every idle device its next step; models on it take turns.
