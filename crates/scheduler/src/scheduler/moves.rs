@@ -198,6 +198,7 @@ impl Scheduler {
             kind: device.facts.kind,
             heat: device.heat,
             above: self.above(id, job.spec.class),
+            crowd: self.crowd(id),
             watts: gait.watts_decode,
             backlog_s: 0.0,
             tps: self.expected_left(job) / forecast.decode_s.max(1e-9),
