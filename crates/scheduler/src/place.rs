@@ -60,6 +60,10 @@ const TTFT_MAX_S: f64 = 2.5;
 const READING_TPS: f64 = 8.0;
 /// A program waits so many times as long as it has to, at most.
 const AGENT_STRETCH: f64 = 2.0;
+/// Where seconds count, energy counts by this power: for a program, a place that takes ten times the joules has to be twice as
+/// fast; for a person, a quarter faster.
+const THRIFT: f64 = 0.3;
+const THRIFT_INTERACTIVE: f64 = 0.1;
 /// A device that is warm, or hot, is as good as one that costs so many times as much.
 const WARM: f64 = 1.3;
 const HOT: f64 = 4.0;
@@ -98,6 +102,23 @@ impl Wish {
         }
     }
 
+    /// What people and programs wait at a place, and have others wait.
+    fn seconds(&self, offer: &Offer) -> f64 {
+        let forecast = &offer.forecast;
+        let seconds = match self.class {
+            // What comes first is what people wait for.
+            Class::Interactive => forecast.total_s() + 2.0 * forecast.ttft_s(),
+            _ => forecast.total_s() + offer.backlog_s,
+        };
+        let thrift = match (self.policy.goal, self.class) {
+            (Goal::Fastest, _) => 0.0,
+            (_, Class::Interactive) => THRIFT_INTERACTIVE,
+            _ => THRIFT,
+        };
+        // What it takes of a shared memory is taken from others.
+        seconds * (1.0 + offer.crowd) * forecast.joules.max(0.1).powf(thrift)
+    }
+
     /// What a place costs by a measure.
     fn cost(&self, offer: &Offer, measure: Measure) -> f64 {
         let forecast = &offer.forecast;
@@ -107,15 +128,12 @@ impl Wish {
             Heat::Hot => HOT,
         };
         let cost = match (measure, self.class) {
-            // What comes first is what people wait for.
-            (Measure::Time, Class::Interactive) => forecast.total_s() + 2.0 * forecast.ttft_s(),
-            (Measure::Time, _) => forecast.total_s() + offer.backlog_s,
+            (Measure::Time, _) => self.seconds(offer),
             // Whoever shares a device with more urgent work slows that down.
             (Measure::Joules, _) => forecast.joules * (1.0 + offer.above),
             (Measure::Watts, _) => offer.watts * (1.0 + offer.above),
         };
-        // What it takes of a shared memory is taken from others.
-        cost.max(1e-9) * heat * (1.0 + offer.crowd)
+        cost.max(1e-9) * heat
     }
 }
 

@@ -15,6 +15,8 @@ use crate::{Class, Limits, Time};
 
 /// A model that was used so long ago is worth `1/e` of one that is in use.
 const RECENCY: f64 = 600.0;
+/// Of what is free beside a model, its cache takes this share at most, if its job needs no more.
+const CACHE_SHARE: f64 = 0.35;
 /// Tokens of a cache that is worth having.
 const KV_TOKENS_MIN: u32 = 512;
 
@@ -55,7 +57,6 @@ impl Scheduler {
                 has: Bytes(0),
             });
         };
-        let most = self.needs(id, model, form, form.kv_tokens.max(context));
         let least = self.needs(
             id,
             model,
@@ -106,11 +107,7 @@ impl Scheduler {
             room.cost_s += value;
             room.victims.push((from, victim));
         }
-        let has_most = most.iter().zip(&free).all(|(need, free)| need <= free);
-        room.kv_tokens = match has_most {
-            true => form.kv_tokens.max(context),
-            false => self.kv_that_fits(id, model, form, &free).max(context),
-        };
+        room.kv_tokens = self.kv_that_fits(id, model, form, &free).max(context);
         Ok(room)
     }
 
@@ -135,7 +132,7 @@ impl Scheduler {
         form.bytes.iter().map(of_pool).collect()
     }
 
-    /// Tokens of the cache that fit into what is free.
+    /// Tokens of a cache that leaves room for other models.
     fn kv_that_fits(&self, id: DeviceId, model: ModelId, form: &Form, free: &[u64]) -> u32 {
         let per_token = self.models[&model].facts.kv_bytes_per_token.max(1);
         let bare = self.needs(id, model, form, 0);
@@ -145,7 +142,8 @@ impl Scheduler {
             .map(|(free, bare)| free.saturating_sub(*bare))
             .sum();
         let correction = self.ledger.correction((id, model));
-        ((left as f64 / correction) as u64 / per_token).min(u64::from(form.kv_tokens)) as u32
+        ((left as f64 * CACHE_SHARE / correction) as u64 / per_token).min(u64::from(form.kv_tokens))
+            as u32
     }
 
     /// Models that could be put away, the least valuable first: what it takes to bring them back, by how lately and for

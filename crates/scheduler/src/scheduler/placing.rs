@@ -149,8 +149,10 @@ impl Scheduler {
         match offer.state {
             Ready::Now => Verdict::Start(Box::new(offer.clone())),
             Ready::Later => Verdict::Wait,
-            // It is on its way to somewhere; one way at a time.
-            Ready::Load if self.is_loading(job.spec.model) => Verdict::Wait,
+            // It is on its way to somewhere, and soon there.
+            Ready::Load if self.comes_within(job.spec.model, offer.forecast.load_s * 1.5) => {
+                Verdict::Wait
+            }
             Ready::Load => Verdict::Load(offer.prefill),
         }
     }
@@ -162,12 +164,16 @@ impl Scheduler {
         (waited <= self.settings.patience(class)).then_some(class)
     }
 
-    fn is_loading(&self, model: ModelId) -> bool {
-        let residents = self.devices.iter().filter_map(|d| d.residents.get(&model));
-        residents
-            .filter(|resident| matches!(resident.stage, Stage::Loading { .. }))
-            .count()
-            > 0
+    /// Whether a model is being loaded somewhere and will be there within so many seconds.
+    fn comes_within(&self, model: ModelId, seconds: f64) -> bool {
+        self.ids().any(|id| {
+            let resident = self.device(id).residents.get(&model);
+            let Some(Stage::Loading { since }) = resident.map(|resident| resident.stage) else {
+                return false;
+            };
+            let form = self.models.get(&model).and_then(|m| m.facts.forms.get(&id));
+            form.is_some_and(|form| left_s(since, self.now, form.load_s) <= seconds)
+        })
     }
 
     /// The best of the offers, and why the others lost. Two devices have to be better than one by a margin.
@@ -589,7 +595,7 @@ impl Scheduler {
     }
 
     /// Where a model that is not loaded would have been better, that is remembered; when it comes to as much as loading it
-    /// there costs, it is loaded, if nobody has to go for it.
+    /// there costs, and what goes for it, it is loaded.
     fn learn_regret(&mut self, model: ModelId, wish: &Wish, taken: &Offer, offers: &[Offer]) {
         let mut ripe = None;
         for offer in offers.iter().filter(|offer| offer.state == Ready::Load) {
@@ -606,17 +612,17 @@ impl Scheduler {
                 let regret = model.regret.entry(offer.prefill).or_insert(0.0);
                 *regret += gain * taken.forecast.total_s();
                 if *regret > load_s {
-                    ripe = Some(offer.prefill);
+                    ripe = Some((offer.prefill, *regret - load_s));
                 }
             }
         }
-        let Some(device) = ripe.filter(|_| !self.is_loading(model)) else {
+        let Some((device, left)) = ripe.filter(|_| !self.comes_within(model, f64::INFINITY)) else {
             return;
         };
         let kv_tokens = self.models[&model].facts.forms.get(&device);
         let context = kv_tokens.map_or(0, |form| form.kv_tokens.min(form.n_ctx));
         if let Ok(room) = self.room_for(device, model, context, Some(wish.class))
-            && room.victims.is_empty()
+            && room.cost_s <= left
         {
             self.make_load(device, model, &room);
         }
