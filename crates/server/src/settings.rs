@@ -50,12 +50,14 @@ pub struct Settings {
     pub queue_length: usize,
     /// What the owner wants of the machine.
     pub policy: Policy,
-    /// Memory that is kept free for other programs, in bytes; the backend's choice if absent.
+    /// Memory that is kept free for other programs, in bytes; what fits the machine if absent.
     #[serde(with = "values::bytes_option")]
     pub reserve: Option<u64>,
     /// Energy for a day, in watt-hours.
     #[serde(with = "values::positive_option")]
     pub energy_budget_wh: Option<f64>,
+    /// The log of a meter that the whole machine hangs on.
+    pub energy_log: Option<PathBuf>,
     /// Where jobs are written down for `troika simulate`: lengths, classes and times.
     pub record: Option<PathBuf>,
     /// The machine of the catalogue that this one poses as.
@@ -140,6 +142,7 @@ impl Settings {
             policy: Policy::default(),
             reserve: None,
             energy_budget_wh: None,
+            energy_log: None,
             record: None,
             virtual_machine: None,
             body_limit: 8 << 20,

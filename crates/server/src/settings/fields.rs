@@ -103,13 +103,19 @@ pub const FIELDS: &[Field] = &[
         "reserve",
         "SIZE",
         "Scheduling",
-        "Memory that is kept free for other programs; what fits the machine if not set",
+        "Memory that is kept free for other programs; 1 GiB or a sixteenth of all, whichever is more, if not set",
     ),
     field(
         "energy_budget_wh",
         "WH",
         "Scheduling",
         "Watt-hours for a day; when they are spent, work that nobody waits for waits for the next",
+    ),
+    field(
+        "energy_log",
+        "FILE",
+        "Scheduling",
+        "Table that the program of a smart plug writes: the power of the whole machine",
     ),
     field(
         "record",
