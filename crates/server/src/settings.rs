@@ -42,6 +42,8 @@ pub struct Settings {
     /// How long a model stays loaded after its last job.
     #[serde(with = "values::keep_alive")]
     pub keep_alive: KeepAlive,
+    /// Whether what models have cached is kept while they are away: in memory, and in files where that is short.
+    pub cache_prefixes: bool,
     /// Threads that compute; one for each physical core if absent.
     pub threads: Option<usize>,
     /// Answers that each model writes at the same time.
@@ -136,6 +138,7 @@ impl Settings {
             max_loaded_models: 8,
             n_ctx: None,
             keep_alive: KeepAlive::For(Duration::from_secs(300)),
+            cache_prefixes: true,
             threads: None,
             max_streams: 64,
             queue_length: 256,

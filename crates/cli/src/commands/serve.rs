@@ -149,17 +149,17 @@ fn real(cpu: Arc<dyn Device>, settings: &Settings, home: &Home, console: &Consol
         machine: Some(machine),
         meters: Some(Arc::new(meters)),
         spare,
-        ..around(home)
+        ..around(settings, home)
     };
     (vec![device], vec![pool], around)
 }
 
 /// What is around devices wherever they are: a home, and memory for what models have cached.
-fn around(home: &Home) -> Around {
-    let all = memory().map_or(0, |memory| memory.total.0);
+fn around(settings: &Settings, home: &Home) -> Around {
+    let all = memory().filter(|_| settings.cache_prefixes);
     Around {
         home: Some(home.path().to_owned()),
-        prefixes: Bytes(all / PREFIX_SHARE),
+        prefixes: Bytes(all.map_or(0, |memory| memory.total.0 / PREFIX_SHARE)),
         ..Around::default()
     }
 }
@@ -246,7 +246,7 @@ fn posing(
         posing: Some(name.to_owned()),
         // What a machine uses that is not there is nothing of this one's day.
         home: None,
-        ..around(home)
+        ..around(settings, home)
     };
     Ok((devices.collect(), pools, around))
 }

@@ -24,7 +24,7 @@ pub struct Around {
     pub meters: Option<Arc<DeviceMeters>>,
     /// `TROIKA_HOME`, which keeps what was spent today and what was cached.
     pub home: Option<PathBuf>,
-    /// Memory for the cached prefixes of models that are away.
+    /// Memory for the cached prefixes of models that are away; 0 keeps none, neither here nor in files.
     pub prefixes: Bytes,
     /// Memory beyond the pool `ram` that other programs may take before the pool has less.
     pub spare: Bytes,
@@ -80,10 +80,8 @@ impl Surroundings {
             tracing::warn!("{note}");
         }
         let spent_wh = kept.as_ref().map_or(0.0, |day| day.spent_wh(today));
-        let cache = around
-            .home
-            .as_ref()
-            .map(|home| home.join("cache").join("kv"));
+        let home = around.home.as_ref().filter(|_| around.prefixes > Bytes(0));
+        let cache = home.map(|home| home.join("cache").join("kv"));
         let surroundings = Self {
             meters: around.meters.clone(),
             posing: around.posing.clone(),

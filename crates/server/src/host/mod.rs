@@ -26,6 +26,8 @@ mod voice;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_of_around;
+#[cfg(test)]
 mod tests_of_devices;
 
 use std::sync::Arc;

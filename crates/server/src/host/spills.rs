@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use troika_base::Bytes;
 use troika_engine::{Fingerprint, KvError, Model, Spilled};
 
-use super::devices::memory;
+use super::devices::{Memory, memory};
 use super::models::lock;
 
 /// Of the memory that is free, prefixes take one part in so many at most: it is for models first.
@@ -18,13 +18,21 @@ const FREE_SHARE: u64 = 4;
 const DISK_MAX: u64 = 8 << 30;
 
 /// Cached prefixes of models that are away.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Spills {
     /// Memory for them, at most.
     budget: Bytes,
     /// Where files go; without, what memory is too short for is forgotten.
     directory: Option<PathBuf>,
+    /// What memory there is.
+    memory: fn() -> Option<Memory>,
     kept: Mutex<Kept>,
+}
+
+impl Default for Spills {
+    fn default() -> Self {
+        Self::new(Bytes(0), None)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +59,7 @@ impl Spills {
         Self {
             budget,
             directory,
+            memory,
             kept: Mutex::default(),
         }
     }
@@ -112,7 +121,7 @@ impl Spills {
 
     /// Memory for prefixes as things are now.
     fn room(&self) -> Bytes {
-        let free = memory().map(|memory| Bytes(memory.available / FREE_SHARE));
+        let free = (self.memory)().map(|memory| Bytes(memory.available / FREE_SHARE));
         free.map_or(self.budget, |free| free.min(self.budget))
     }
 
@@ -183,7 +192,76 @@ fn prune(directory: &Path, most: u64) {
 mod tests {
     use std::time::Duration;
 
+    use troika_device::LoadOptions;
+    use troika_engine::{CpuDevice, PrefixCache};
+    use troika_library::Library;
+
     use super::*;
+    use crate::host::tests::STORIES;
+
+    /// The story model with a prompt in its cache.
+    fn cached() -> (Model, PrefixCache) {
+        let directory = tempfile::tempdir().expect("a place for files");
+        let library = Library::open(directory.path().to_owned(), &[("stories", STORIES)]);
+        let file = library.find("stories").and_then(|entry| entry.open());
+        let device = CpuDevice::new(1).expect("no other set is asked for");
+        let options = LoadOptions { n_ctx: 512 };
+        let mut progress = |_| std::ops::ControlFlow::Continue(());
+        let model = Model::load(&file.expect("is there"), &device, options, &mut progress);
+        let mut model = model.expect("loads");
+        let tokens = vec![troika_base::TokenId(5); 100];
+        let mut sequence = troika_engine::Sequence::default();
+        let step = troika_engine::Step {
+            sequence: &mut sequence,
+            tokens: &tokens,
+            output: troika_device::Output::Nothing,
+        };
+        model.step(&mut [step]).expect("is read");
+        let mut prefixes = PrefixCache::default();
+        prefixes.insert("somebody", &sequence);
+        (model, prefixes)
+    }
+
+    #[test]
+    fn what_memory_is_too_short_for_goes_to_the_disk() {
+        let directory = tempfile::tempdir().expect("a place for files");
+        let cache = directory.path().join("cache").join("kv");
+        let (mut model, prefixes) = cached();
+        let spilled = prefixes.spill(&mut model, Bytes(1 << 30)).expect("is read");
+        let pages = spilled.n_page();
+        assert!(pages > 0);
+        let mut spills = Spills::new(Bytes(1 << 30), Some(cache.clone()));
+        spills.memory = || {
+            Some(Memory {
+                total: 1 << 30,
+                available: 0,
+            })
+        };
+        let spills = Arc::new(spills);
+        spills.keep(model.fingerprint(), spilled);
+        let began = std::time::Instant::now();
+        while spills.bytes() > Bytes(0) {
+            assert!(began.elapsed() < Duration::from_secs(30), "it stays");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(fs::read_dir(&cache).expect("is there").count(), 1);
+        // Another start finds it too.
+        let spills = Spills::new(Bytes(1 << 30), Some(cache.clone()));
+        let found = spills.take(&model).expect("is on the disk");
+        assert_eq!(found.n_page(), pages);
+        let mut empty = PrefixCache::default();
+        assert_eq!(
+            empty.restore(&mut model, &found).expect("is its own"),
+            pages
+        );
+        // What is damaged is not used.
+        let file = fs::read_dir(&cache).expect("is there").next();
+        let path = file.expect("one").expect("is readable").path();
+        let mut bytes = fs::read(&path).expect("is readable");
+        *bytes.last_mut().expect("is long") ^= 1;
+        fs::write(&path, bytes).expect("writes");
+        assert!(spills.take(&model).is_none());
+    }
 
     #[test]
     fn old_files_go_when_there_are_too_many() {

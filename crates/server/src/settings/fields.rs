@@ -88,6 +88,12 @@ pub const FIELDS: &[Field] = &[
         "How long a model stays loaded after its last job, or `forever`",
     ),
     field(
+        "cache_prefixes",
+        "BOOL",
+        "Models",
+        "Keep what models have cached while they are away: in memory, or in `cache/kv` where that is short",
+    ),
+    field(
         "threads",
         "N",
         "Models",

@@ -145,7 +145,7 @@ fn the_example_is_a_file_without_effect_until_the_marks_are_gone() {
     let set: Vec<_> = set.collect();
     assert_eq!(
         set.len(),
-        FIELDS.len() - 7,
+        FIELDS.len() - 8,
         "all but those without a default"
     );
     let resolved = resolve(&set.join("\n"), &[], &[]).unwrap();

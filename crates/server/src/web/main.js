@@ -55,6 +55,8 @@ function facts(state) {
     ["watts", watts(state.devices)],
     ["jobs", `${state.jobs.length} at work`],
   ];
+  if (state.machine_watts != null) list.push(["machine", `${number(state.machine_watts)} W of the whole machine`]);
+  if (state.virtual) list.push(["virtual", `virtual devices: poses as ${plain(state.virtual)}`]);
   if (state.budget) {
     const { spent, watt_hours: budget } = state.budget;
     const gone = spent >= budget ? ", spent" : "";

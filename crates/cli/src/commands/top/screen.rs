@@ -79,6 +79,12 @@ fn head(app: &App, theme: Theme, width: usize) -> Vec<Line<'static>> {
         plain(watts(&state.devices)),
         plain(format!("{} at work", state.jobs.len())),
     ];
+    if let Some(watts) = state.machine_watts {
+        facts.push(plain(format!("{} W of the whole machine", short(watts))));
+    }
+    if let Some(name) = &state.posing {
+        facts.push(plain(format!("virtual devices: poses as {}", clean(name))));
+    }
     if let Some(budget) = state.budget {
         let text = format!(
             "{} of {} Wh today",

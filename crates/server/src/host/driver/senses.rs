@@ -23,14 +23,11 @@ impl Driver {
         // Whether the machine slept is told by when somebody looked last.
         self.clock.now();
         self.around.look();
-        let memory = memory();
+        let is_watched = lock(&self.books).is_ram_watched;
+        let memory = if is_watched { None } else { memory() };
         let mut books = lock(&self.books);
         books.looks += 1;
-        let is_watched = books.is_ram_watched;
-        let available = memory
-            .filter(|_| !is_watched)
-            .map(|memory| memory.available);
-        let event = available.and_then(|available| self.others_by_far(&mut books, available));
+        let event = memory.and_then(|memory| self.others_by_far(&mut books, memory.available));
         let is_time_to_spend = books.looks.is_multiple_of(SPEND_EVERY);
         if event.is_some() || is_time_to_spend {
             self.step(&mut books, event.into_iter().collect());
