@@ -42,6 +42,6 @@ pub use model::{architectures, model_spec};
 pub use opened::Opened;
 pub use perplexity::{Perplexity, TextTooShort};
 pub use prefix_cache::{PrefixCache, Spilled};
-pub use probe::{ProbeError, probe};
+pub use probe::{ProbeError, probe, probe_watched};
 pub use session::Session;
 pub use writer::{Advance, Writer};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use troika_base::{Bytes, ModelSpec, TokenId};
 use troika_device::{
-    Batch, Cancelled, Device, KvShape, LoadOptions, LoadProgress, Output, Outputs, PAGE_TOKENS,
-    Resident, f16,
+    Batch, Cancelled, Device, Interrupt, KvShape, LoadOptions, LoadProgress, Output, Outputs,
+    PAGE_TOKENS, Resident, f16,
 };
 use troika_gguf::ModelFile;
 
@@ -130,6 +130,11 @@ impl Model {
     /// Memory that the KV cache takes when it is full.
     pub fn kv_bytes(&self) -> Bytes {
         kv_bytes(self.resident.kv_shape(), self.n_ctx())
+    }
+
+    /// What breaks off a step from another thread; `None` if the device cannot be broken off.
+    pub fn interrupt(&self) -> Option<Interrupt> {
+        self.resident.interrupt()
     }
 
     /// Tokens that the KV cache holds, over all sequences.

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use troika_base::TokenId;
 use troika_device::conformance::small_model;
 use troika_device::{
-    Batch, Device, Error, LoadOptions, Logits, Output, PAGE_TOKENS, Resident, Sequence,
+    Batch, Device, Error, Interrupt, LoadOptions, Logits, Output, PAGE_TOKENS, Resident, Sequence,
 };
 use troika_gguf::ModelFile;
 
@@ -194,9 +194,20 @@ fn known() -> &'static Known {
 /// # Errors
 /// What is wrong with the device: the first step that fails, or the first logit that is not what it should be.
 pub fn probe(device: &dyn Device) -> Result<(), ProbeError> {
+    probe_watched(device, &mut |_| {})
+}
+
+/// As [`probe`]; `begins` is given what breaks the question off, should a step of it not end.
+///
+/// # Errors
+/// As [`probe`].
+pub fn probe_watched(
+    device: &dyn Device,
+    begins: &mut dyn FnMut(Option<Interrupt>),
+) -> Result<(), ProbeError> {
     let known = known();
     let mut answers = known.answers.iter();
-    ask(device, &known.file, &mut |asked, have| {
+    ask(device, &known.file, begins, &mut |asked, have| {
         let want = answers.next().expect("as many as there are steps");
         compare(asked, want, &have)
     })
@@ -206,6 +217,7 @@ pub fn probe(device: &dyn Device) -> Result<(), ProbeError> {
 fn ask(
     device: &dyn Device,
     file: &ModelFile,
+    begins: &mut dyn FnMut(Option<Interrupt>),
     answered: &mut dyn FnMut(&Asked, Logits) -> Result<(), ProbeError>,
 ) -> Result<(), ProbeError> {
     let options = LoadOptions {
@@ -213,6 +225,7 @@ fn ask(
     };
     let loaded = device.load(file, options, &mut |_| ControlFlow::Continue(()));
     let mut resident = loaded.map_err(|error| ProbeError::Load(Box::new(error)))?;
+    begins(resident.interrupt());
     QUESTION.iter().try_for_each(|asked| {
         let logits = run(&mut *resident, asked).map_err(|source| ProbeError::Step {
             step: asked.what,

@@ -22,7 +22,8 @@ pub struct Account {
     pub decode_tokens: u64,
     /// From its first token to its last.
     pub decode_s: f64,
-    /// Its share of what the devices used while they worked for it.
+    /// Its share of what the devices used while they worked for it; of some of it nobody knows if its source is
+    /// [`JoulesSource::Unknown`].
     pub joules: f64,
     /// How that was found.
     pub joules_source: JoulesSource,
@@ -45,7 +46,7 @@ pub struct Span {
     pub tokens: u64,
     /// Its share of the device's time, in seconds.
     pub device_s: f64,
-    /// Its share of the energy.
+    /// Its share of the energy; 0 where nobody knows it.
     pub joules: f64,
 }
 
@@ -70,4 +71,18 @@ pub enum JoulesSource {
     Measured,
     /// A meter told some of it.
     Mixed,
+    /// Of some of it there was neither a meter nor a figure.
+    Unknown,
+}
+
+impl JoulesSource {
+    /// The source of two amounts together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
+            (a, b) if a == b => a,
+            _ => Self::Mixed,
+        }
+    }
 }

@@ -147,7 +147,8 @@ pub enum Event {
 pub struct StepReport {
     /// How long it took.
     pub took: Duration,
-    /// What it used, where a meter told it.
+    /// What it used, where a meter told it; else it is estimated from the watts of the model's gait there, and unknown
+    /// where these are.
     pub joules: Option<Joules>,
     /// The sequences whose slice was complete, each with whether it has ended with the token that it wrote. A vector always
     /// ends.

@@ -20,7 +20,7 @@ pub struct DeviceFacts {
     pub pools: Vec<PoolId>,
     /// The devices that it is made of; empty for a device of its own. While one of them works, the others do not.
     pub parts: Vec<DeviceId>,
-    /// Watts at rest.
+    /// Watts at rest; 0 if nobody knows them.
     pub watts_idle: f64,
     /// 10⁹ bytes a second at which a cache gets there from another device.
     pub link_gbs: f64,
@@ -96,7 +96,7 @@ pub enum Power {
     Mains,
     /// A battery.
     Battery {
-        /// What is left of it, from 0 to 100.
-        percent: f64,
+        /// What is left of it, from 0 to 100; `None` if it does not tell.
+        percent: Option<f64>,
     },
 }

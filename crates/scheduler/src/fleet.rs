@@ -112,6 +112,8 @@ pub(crate) struct Usage {
     watts: f64,
     /// Of these, what a meter told.
     watts_metered: f64,
+    /// Share of the time of which nobody knows what it used.
+    unknown: f64,
     pub(crate) joules_busy: f64,
     pub(crate) joules_idle: f64,
     pub(crate) prefill_tokens: u64,
@@ -119,14 +121,14 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// Takes note of time in which it worked for a class, or rested; and whether a meter told the joules of it.
+    /// Takes note of time in which it worked for a class, or rested; and how the joules of it were found.
     pub(crate) fn spent(
         &mut self,
         now: Time,
         took: Duration,
         class: Option<Class>,
         joules: f64,
-        is_metered: bool,
+        source: JoulesSource,
     ) {
         let took = took.as_secs_f64();
         if took <= 0.0 {
@@ -138,7 +140,10 @@ impl Usage {
         }
         let watts = joules / took * (1.0 - keep);
         self.watts = self.watts * keep + watts;
-        self.watts_metered = self.watts_metered * keep + if is_metered { watts } else { 0.0 };
+        let share_of = |is_so: bool, share: f64| if is_so { share } else { 0.0 };
+        self.watts_metered =
+            self.watts_metered * keep + share_of(source == JoulesSource::Measured, watts);
+        self.unknown = self.unknown * keep + share_of(source == JoulesSource::Unknown, 1.0 - keep);
         match class {
             Some(class) => {
                 self.busy[class.index()] += 1.0 - keep;
@@ -171,8 +176,10 @@ impl Usage {
 
     /// Who told them. A hundredth is not worth a word.
     pub(crate) fn watts_source(&self) -> JoulesSource {
-        let part = self.watts_metered / self.watts;
-        match part {
+        if self.unknown > 0.01 {
+            return JoulesSource::Unknown;
+        }
+        match self.watts_metered / self.watts {
             0.99.. => JoulesSource::Measured,
             0.01.. => JoulesSource::Mixed,
             _ => JoulesSource::Estimated,
@@ -275,18 +282,20 @@ mod tests {
 
     #[test]
     fn watts_say_who_told_them() {
-        let source = |is_metered: [bool; 2]| {
+        use JoulesSource::{Estimated, Measured, Mixed, Unknown};
+        let source = |sources: [JoulesSource; 2]| {
             let mut usage = Usage::default();
-            for (second, is_metered) in is_metered.into_iter().enumerate() {
+            for (second, source) in sources.into_iter().enumerate() {
                 let class = Some(Class::Interactive);
                 let now = Time::from_seconds(second as f64 + 1.0);
-                usage.spent(now, Duration::from_secs(1), class, 20.0, is_metered);
+                usage.spent(now, Duration::from_secs(1), class, 20.0, source);
             }
             usage.watts_source()
         };
-        assert_eq!(source([false, false]), JoulesSource::Estimated);
-        assert_eq!(source([true, false]), JoulesSource::Mixed);
-        assert_eq!(source([true, true]), JoulesSource::Measured);
+        assert_eq!(source([Estimated, Estimated]), Estimated);
+        assert_eq!(source([Measured, Estimated]), Mixed);
+        assert_eq!(source([Measured, Measured]), Measured);
+        assert_eq!(source([Measured, Unknown]), Unknown);
         let rested = Usage::default();
         assert_eq!(rested.watts_source(), JoulesSource::Estimated);
     }

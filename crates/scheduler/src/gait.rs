@@ -23,9 +23,9 @@ pub struct Gait {
     pub token_s: f64,
     /// Seconds to read the cache of one past token.
     pub past_s: f64,
-    /// Watts while prompts are read.
+    /// Watts while prompts are read; 0 if nobody knows them.
     pub watts_prefill: f64,
-    /// Watts while answers are written.
+    /// Watts while answers are written; 0 if nobody knows them.
     pub watts_decode: f64,
     /// How far off the speeds may be: the true time of a step lies between `1 / spread` and `spread` times this one.
     pub spread: f64,
@@ -119,7 +119,7 @@ impl Gait {
         self.launch_s * steps + (self.read_s * steps).max(compute) + past
     }
 
-    /// Watts of a step: what writes waits for memory, what reads drives the arithmetic.
+    /// Watts of a step: what writes waits for memory, what reads drives the arithmetic. 0 if nobody knows them.
     pub fn watts(&self, load: Load) -> f64 {
         match self.token_s * load.tokens as f64 > self.read_s {
             true => self.watts_prefill,

@@ -65,9 +65,8 @@ pub(crate) struct Job {
     pub(crate) first_token: Option<Time>,
     pub(crate) last_token: Option<Time>,
     pub(crate) account: Account,
-    /// Whether all of its joules were measured, or none, so far.
-    has_measured: bool,
-    has_estimated: bool,
+    /// How its joules were found so far.
+    joules_source: Option<JoulesSource>,
 }
 
 impl Job {
@@ -91,8 +90,7 @@ impl Job {
             first_token: None,
             last_token: None,
             account: Account::default(),
-            has_measured: false,
-            has_estimated: false,
+            joules_source: None,
             spec,
         }
     }
@@ -146,11 +144,9 @@ impl Job {
     }
 
     /// Adds its share of a step to its account.
-    pub(crate) fn charge(&mut self, span: Span, is_measured: bool) {
-        match is_measured {
-            true => self.has_measured = true,
-            false => self.has_estimated = true,
-        }
+    pub(crate) fn charge(&mut self, span: Span, source: JoulesSource) {
+        let before = self.joules_source.unwrap_or(source);
+        self.joules_source = Some(before.and(source));
         let account = &mut self.account;
         account.joules += span.joules;
         match span.phase {
@@ -179,11 +175,8 @@ impl Job {
             ttft_s: self.first_token.map(|at| (at - self.arrived).as_secs_f64()),
             prefill_s: seconds(self.first_step, self.first_token),
             decode_s: seconds(self.first_token, self.last_token),
-            joules_source: match (self.has_measured, self.has_estimated) {
-                (true, false) => JoulesSource::Measured,
-                (true, true) => JoulesSource::Mixed,
-                _ => JoulesSource::Estimated,
-            },
+            // Nothing was used for what no step was taken for.
+            joules_source: self.joules_source.unwrap_or_default(),
             ..self.account.clone()
         }
     }

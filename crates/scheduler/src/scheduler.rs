@@ -86,6 +86,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 impl Scheduler {
     /// Over these devices and pools. No device is offered before it has answered a probe.
     pub fn new(settings: Settings, devices: Vec<DeviceFacts>, pools: Vec<PoolFacts>) -> Self {
+        let spent = settings.spent_wh.max(0.0) * 3600.0;
         let conflicts = conflicts(&devices);
         Self {
             settings,
@@ -99,7 +100,7 @@ impl Scheduler {
             habits: Habits::default(),
             deadlines: BTreeSet::new(),
             power: Power::default(),
-            spent: 0.0,
+            spent,
             actions: Vec::new(),
         }
     }
@@ -135,7 +136,7 @@ impl Scheduler {
             Power::Mains => is_spent,
             Power::Battery { percent } => {
                 let saves = self.settings.policy.goal == crate::Goal::Battery;
-                is_spent || saves || percent < BATTERY_LOW
+                is_spent || saves || percent.is_some_and(|percent| percent < BATTERY_LOW)
             }
         }
     }

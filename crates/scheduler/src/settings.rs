@@ -28,6 +28,8 @@ pub struct Settings {
     /// Energy for a day, in watt-hours. When it is spent, background and batch wait for the next one, and the rest is
     /// placed frugally.
     pub budget_wh: Option<f64>,
+    /// Watt-hours of it that were spent today before the scheduler began.
+    pub spent_wh: f64,
     /// On how many devices a job is tried before it fails.
     pub tries: u32,
 }
@@ -50,6 +52,7 @@ impl Default for Settings {
             patience: [seconds(300), seconds(30), seconds(5), seconds(1)],
             quantum: Duration::from_millis(100),
             budget_wh: None,
+            spent_wh: 0.0,
             tries: 3,
         }
     }

@@ -46,7 +46,7 @@ pub struct DeviceView {
     pub heat: Heat,
     /// Share of the last ten seconds in which it worked.
     pub busy: f64,
-    /// Watts, as drawn or estimated, over the last ten seconds.
+    /// Watts, as drawn or estimated, over the last ten seconds; of no meaning if their source is unknown.
     pub watts: f64,
     /// Whether a meter told them.
     pub watts_source: JoulesSource,

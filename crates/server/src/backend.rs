@@ -120,6 +120,12 @@ pub struct State {
     pub models: BTreeMap<u32, String>,
     /// The requests of the jobs on devices, by the job's number: by these their placements are found.
     pub requests: BTreeMap<u64, String>,
+    /// The machine that this one poses as: its devices are not there, and answers are computed by this computer's
+    /// processor and paced as theirs. `None` if the devices are real.
+    #[serde(rename = "virtual")]
+    pub posing: Option<String>,
+    /// Watts of the whole machine of late, as a plug or its battery tells them; `None` where nothing does.
+    pub machine_watts: Option<f64>,
 }
 
 /// How a job was placed.

@@ -45,7 +45,7 @@ mod testing;
 pub use app::app;
 pub use backend::{Answer, Backend, EventSender, ModelDetails, Placement, State};
 pub use error::{ApiError, ErrorKind};
-pub use host::{Host, HostDevice, HostSettings, ram};
+pub use host::{Around, Host, HostDevice, HostSettings, ram, ram_shared};
 pub use listen::{Drain, serve};
 pub use observe::report_panics_by_place;
 pub use settings::Settings;

@@ -221,6 +221,7 @@ pub(crate) fn job_done(report: &Report) {
         JoulesSource::Estimated => "estimated",
         JoulesSource::Measured => "measured",
         JoulesSource::Mixed => "mixed",
+        JoulesSource::Unknown => "unknown",
     };
     let mut seen: Vec<&str> = Vec::new();
     for (device, span) in report.spans() {

@@ -16,9 +16,10 @@ pub(crate) const FIELD: &str = "troika";
 pub(crate) fn troika(usage: &Usage) -> Option<Value> {
     let report = usage.report.as_deref()?;
     let account = &report.account;
+    let is_known = account.joules_source != JoulesSource::Unknown;
     let spans = report.spans();
     Some(json!({
-        "placement": spans.map(|(device, span)| placement(device, span)).collect::<Vec<_>>(),
+        "placement": spans.map(|(device, span)| placement(device, span, is_known)).collect::<Vec<_>>(),
         "class": report.class,
         "load_ms": ms(usage.load.as_secs_f64()),
         "queue_ms": ms(account.queue_s),
@@ -28,9 +29,9 @@ pub(crate) fn troika(usage: &Usage) -> Option<Value> {
         "prefill_tps": tps(account.prefill_tokens, account.prefill_s),
         // The clock of writing starts with the first token.
         "decode_tps": tps(account.decode_tokens.saturating_sub(1), account.decode_s),
-        "joules": rounded(account.joules),
+        "joules": is_known.then(|| rounded(account.joules)),
         "joules_source": account.joules_source,
-        "expected": account.expected.as_ref().map(expected),
+        "expected": account.expected.as_ref().map(|forecast| expected(forecast, is_known)),
         "moves": account.moves,
         "replays": account.replays,
     }))
@@ -43,17 +44,19 @@ pub(crate) fn add_to(numbers: &mut Value, usage: &Usage) {
     }
 }
 
-fn placement(device: &str, span: &Span) -> Value {
+/// `is_known`: whether all joules of the job are. If not, the spans of which nothing is known are those without any.
+fn placement(device: &str, span: &Span, is_known: bool) -> Value {
     json!({
         "device": device,
         "phase": span.phase,
         "tokens": span.tokens,
         "device_ms": ms(span.device_s),
-        "joules": rounded(span.joules),
+        "joules": (is_known || span.joules > 0.0).then(|| rounded(span.joules)),
     })
 }
 
-fn expected(forecast: &JobForecast) -> Value {
+/// Without watts there is no estimate of joules either.
+fn expected(forecast: &JobForecast, is_known: bool) -> Value {
     json!({
         "wait_ms": ms(forecast.wait_s),
         "load_ms": ms(forecast.load_s),
@@ -62,7 +65,7 @@ fn expected(forecast: &JobForecast) -> Value {
         "decode_ms": ms(forecast.decode_s),
         "ttft_ms": ms(forecast.ttft_s()),
         "total_ms": ms(forecast.total_s()),
-        "joules": rounded(forecast.joules),
+        "joules": is_known.then(|| rounded(forecast.joules)),
         "spread": rounded(forecast.spread),
     })
 }
@@ -97,9 +100,7 @@ impl Report {
 
 /// All but the spans.
 fn add_account(total: &mut Account, job: &Account) {
-    if total.joules_source != job.joules_source {
-        total.joules_source = JoulesSource::Mixed;
-    }
+    total.joules_source = total.joules_source.and(job.joules_source);
     total.queue_s = total.queue_s.max(job.queue_s);
     total.ttft_s = match (total.ttft_s, job.ttft_s) {
         (Some(a), Some(b)) => Some(a.min(b)),
@@ -164,6 +165,33 @@ mod tests {
             assert_eq!(troika[field], Value::Null, "{field}");
         }
         assert_eq!(troika["joules_source"], "estimated");
+    }
+
+    #[test]
+    fn joules_that_nobody_knows_are_null() {
+        let mut report = report("gpu0");
+        report.account.joules_source = JoulesSource::Unknown;
+        report.account.spans[0].joules = 0.0;
+        report.account.expected = Some(JobForecast::default());
+        let usage = Usage {
+            report: Some(Box::new(report)),
+            ..Usage::default()
+        };
+        let told = troika(&usage).unwrap();
+        assert_eq!(
+            (&told["joules"], &told["joules_source"]),
+            (&Value::Null, &json!("unknown"))
+        );
+        assert_eq!(told["placement"][0]["joules"], Value::Null);
+        assert!(told["placement"][1]["joules"].is_f64(), "{told}");
+        assert_eq!(told["expected"]["joules"], Value::Null);
+        let mut total = usage.clone();
+        let known = Usage {
+            report: Some(Box::new(super::tests::report("gpu0"))),
+            ..Usage::default()
+        };
+        add(&mut total, &known);
+        assert_eq!(troika(&total).unwrap()["joules"], Value::Null);
     }
 
     #[test]

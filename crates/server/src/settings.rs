@@ -42,6 +42,8 @@ pub struct Settings {
     /// How long a model stays loaded after its last job.
     #[serde(with = "values::keep_alive")]
     pub keep_alive: KeepAlive,
+    /// Whether what models have cached is kept while they are away: in memory, and in files where that is short.
+    pub cache_prefixes: bool,
     /// Threads that compute; one for each physical core if absent.
     pub threads: Option<usize>,
     /// Answers that each model writes at the same time.
@@ -50,12 +52,14 @@ pub struct Settings {
     pub queue_length: usize,
     /// What the owner wants of the machine.
     pub policy: Policy,
-    /// Memory that is kept free for other programs, in bytes; the backend's choice if absent.
+    /// Memory that is kept free for other programs, in bytes; what fits the machine if absent.
     #[serde(with = "values::bytes_option")]
     pub reserve: Option<u64>,
     /// Energy for a day, in watt-hours.
     #[serde(with = "values::positive_option")]
     pub energy_budget_wh: Option<f64>,
+    /// The log of a meter that the whole machine hangs on.
+    pub energy_log: Option<PathBuf>,
     /// Where jobs are written down for `troika simulate`: lengths, classes and times.
     pub record: Option<PathBuf>,
     /// The machine of the catalogue that this one poses as.
@@ -134,12 +138,14 @@ impl Settings {
             max_loaded_models: 8,
             n_ctx: None,
             keep_alive: KeepAlive::For(Duration::from_secs(300)),
+            cache_prefixes: true,
             threads: None,
             max_streams: 64,
             queue_length: 256,
             policy: Policy::default(),
             reserve: None,
             energy_budget_wh: None,
+            energy_log: None,
             record: None,
             virtual_machine: None,
             body_limit: 8 << 20,

@@ -249,6 +249,8 @@ pub(crate) fn state(policy: Policy) -> State {
         },
         models: BTreeMap::new(),
         requests: BTreeMap::new(),
+        posing: None,
+        machine_watts: None,
     }
 }
 

@@ -114,7 +114,7 @@ impl Faults {
             plan.push((at, Fault::Others(PoolId(pool as u16), taken)));
         }
         for at in self.moments(self.power_every_s, rng) {
-            let percent = 100.0 * rng.unit();
+            let percent = Some(100.0 * rng.unit());
             let power = *rng.pick(&[Power::Mains, Power::Battery { percent }]);
             plan.push((at, Fault::Power(power)));
         }

@@ -20,10 +20,15 @@ fn reference() -> CpuDevice {
 #[ignore = "writes to the repository"]
 fn write_answers() {
     let mut bytes = Vec::new();
-    ask(&reference(), &small_model(), &mut |_, logits| {
-        bytes.extend(logits.values.iter().flat_map(|x| x.to_le_bytes()));
-        Ok(())
-    })
+    ask(
+        &reference(),
+        &small_model(),
+        &mut |_| {},
+        &mut |_, logits| {
+            bytes.extend(logits.values.iter().flat_map(|x| x.to_le_bytes()));
+            Ok(())
+        },
+    )
     .unwrap();
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/probe/answers.f32");
     std::fs::write(path, bytes).unwrap();
@@ -41,7 +46,7 @@ fn off(device: &dyn Device) -> f32 {
     let known = known();
     let mut answers = known.answers.iter();
     let mut most = 0.0f32;
-    ask(device, &known.file, &mut |_, have| {
+    ask(device, &known.file, &mut |_| {}, &mut |_, have| {
         let want = answers.next().unwrap();
         for (want, have) in want.rows().zip(have.rows()) {
             let largest = want.iter().fold(0.0f32, |max, x| max.max(x.abs()));

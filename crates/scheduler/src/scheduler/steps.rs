@@ -6,7 +6,7 @@ use troika_base::Joules;
 
 use super::Scheduler;
 use crate::Time;
-use crate::account::{Phase, Span};
+use crate::account::{JoulesSource, Phase, Span};
 use crate::batcher::{Plan, Slice, Urgency};
 use crate::event::{Action, Refusal, StepReport};
 use crate::fleet::Step;
@@ -217,13 +217,13 @@ impl Scheduler {
             .joules
             .unwrap_or(Joules(gait.watts(step.load) * took));
         let joules = joules.0.max(0.0);
+        let source = source(report, gait.watts(step.load));
         let workers = self.workers(id);
         for &worker in &workers {
             self.idle_until(worker, step.since);
             let usage = &mut self.devices[usize::from(worker.0)].usage;
             let (until, share) = (step.since + report.took, joules / workers.len() as f64);
-            let is_metered = report.joules.is_some();
-            usage.spent(until, report.took, Some(step.class), share, is_metered);
+            usage.spent(until, report.took, Some(step.class), share, source);
         }
         self.spent += joules;
         joules
@@ -241,8 +241,11 @@ impl Scheduler {
     pub(super) fn idle_until(&mut self, id: DeviceId, until: Time) {
         let device = &mut self.devices[usize::from(id.0)];
         let rest = until - device.usage.until();
-        let joules = device.facts.watts_idle * rest.as_secs_f64();
-        device.usage.spent(until, rest, None, joules, false);
+        let watts = device.facts.watts_idle;
+        let joules = watts * rest.as_secs_f64();
+        device
+            .usage
+            .spent(until, rest, None, joules, estimated(watts));
         self.spent += joules;
     }
 
@@ -272,7 +275,7 @@ impl Scheduler {
                 device_s: took * share,
                 joules: joules * share,
             };
-            job.charge(span, report.joules.is_some());
+            job.charge(span, source(report, gait.watts(step.load)));
             let usage = &mut self.devices[usize::from(id.0)].usage;
             match phase {
                 Phase::Prefill => usage.prefill_tokens += u64::from(slice.n_tok),
@@ -373,5 +376,21 @@ impl Scheduler {
                 return;
             }
         }
+    }
+}
+
+/// How a step's joules were found, where its model draws so many watts.
+fn source(report: &StepReport, watts: f64) -> JoulesSource {
+    match report.joules {
+        Some(_) => JoulesSource::Measured,
+        None => estimated(watts),
+    }
+}
+
+/// What can be said of energy without a meter.
+fn estimated(watts: f64) -> JoulesSource {
+    match watts > 0.0 {
+        true => JoulesSource::Estimated,
+        false => JoulesSource::Unknown,
     }
 }

@@ -171,7 +171,9 @@ fn on_the_battery_what_nobody_waits_for_waits() {
         policy: Policy::of(Goal::Battery),
         ..Settings::default()
     });
-    bench.tell(Event::PowerIs(Power::Battery { percent: 80.0 }));
+    bench.tell(Event::PowerIs(Power::Battery {
+        percent: Some(80.0),
+    }));
     let index = bench.submit(job(Class::Background, 100, 20));
     let chat = bench.submit(job(Class::Interactive, 100, 20));
     bench.run_for(Duration::from_secs(60));
@@ -277,6 +279,22 @@ fn who_leaves_is_forgotten() {
         |action: &Action| matches!(action, Action::Drop { device: GPU, job } if *job == id);
     assert!(bench.log.iter().any(dropped));
     assert_eq!(bench.running_on(id), None::<DeviceId>);
+}
+
+#[test]
+fn a_day_goes_on_where_it_was() {
+    let mut bench = Bench::new(Settings {
+        budget_wh: Some(0.01),
+        spent_wh: 0.01,
+        ..Settings::default()
+    });
+    assert!(bench.snapshot().budget.expect("is set").spent >= 0.01);
+    let index = bench.submit(job(Class::Batch, 10, 5));
+    bench.run_for(Duration::from_secs(100));
+    assert!(!bench.finished.contains_key(&index));
+    bench.tell(Event::Midnight);
+    bench.run();
+    assert!(bench.finished.contains_key(&index));
 }
 
 #[test]

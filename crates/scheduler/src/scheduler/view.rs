@@ -145,11 +145,12 @@ impl Scheduler {
                 Phase::Decode => [job.written(), job.max_tokens()],
             },
             age_s: (self.now - job.arrived).as_secs_f64(),
-            why: self.why(job),
+            why: self.why(job, resident.is_some_and(|r| r.gait.watts_decode > 0.0)),
         })
     }
 
-    fn why(&self, job: &Job) -> String {
+    /// `has_watts`: whether anybody knows what its model draws there.
+    fn why(&self, job: &Job, has_watts: bool) -> String {
         if job.spec.require_device.is_some() {
             return "it is required".to_owned();
         }
@@ -157,12 +158,14 @@ impl Scheduler {
             return format!("moved on from a failed device: {}", job.failure);
         }
         match job.account.expected {
-            Some(expected) => format!(
-                "expected {:.1} s and {:.0} J under {}",
-                expected.total_s(),
-                expected.joules,
-                self.settings.policy
-            ),
+            Some(expected) => {
+                let joules = match has_watts {
+                    true => format!(" and {:.0} J", expected.joules),
+                    false => String::new(),
+                };
+                let (seconds, policy) = (expected.total_s(), self.settings.policy);
+                format!("expected {seconds:.1} s{joules} under {policy}")
+            }
             None => String::new(),
         }
     }

@@ -15,8 +15,9 @@ const COPY_GBS: f64 = 10.0;
 pub struct HostDevice {
     /// It.
     pub device: Arc<dyn Device>,
-    /// What was measured of it, or read from its data sheet.
-    pub profile: DeviceProfile,
+    /// What was measured of it, or read from its data sheet; of a device that is made of several, of each of these in the
+    /// order in which they get layers.
+    pub profiles: Vec<DeviceProfile>,
     /// What the scheduler is told of it.
     pub facts: DeviceFacts,
     /// It is not there: `device` computes its answers, which come when it would have had them.
@@ -42,27 +43,29 @@ impl HostDevice {
         };
         Self {
             device,
-            profile,
+            profiles: vec![profile],
             facts,
             is_virtual: false,
         }
     }
 
     /// A device that is not there, whose answers `computes` makes.
-    pub fn posing(computes: Arc<dyn Device>, profile: DeviceProfile, facts: DeviceFacts) -> Self {
+    pub fn posing(
+        computes: Arc<dyn Device>,
+        profiles: Vec<DeviceProfile>,
+        facts: DeviceFacts,
+    ) -> Self {
         Self {
             device: computes,
-            profile,
+            profiles,
             facts,
             is_virtual: true,
         }
     }
 
-    /// The device as it loads a model of this gait there.
-    pub(super) fn at_pace(&self, gait: Option<Gait>) -> Arc<dyn Device> {
-        let Some(gait) = gait.filter(|_| self.is_virtual) else {
-            return Arc::clone(&self.device);
-        };
+    /// What computes a model of this gait at the pace of a device that is not there; `None` if it is.
+    pub(super) fn at_pace(&self, gait: Option<Gait>) -> Option<Arc<Paced>> {
+        let gait = gait.filter(|_| self.is_virtual)?;
         let step = move |shape: StepShape| {
             let load = Load {
                 tokens: shape.tokens as u64,
@@ -71,7 +74,12 @@ impl HostDevice {
             Duration::from_secs_f64(gait.step_s(load))
         };
         let (name, chip) = (&self.facts.name, &self.facts.chip);
-        Arc::new(Paced::new(Arc::clone(&self.device), name, chip, step))
+        let link = self.facts.link_gbs * 1e9;
+        let paced = Paced::new(Arc::clone(&self.device), name, chip, step);
+        Some(Arc::new(match link.is_normal() {
+            true => paced.with_copy(move |bytes| Duration::from_secs_f64(bytes.0 as f64 / link)),
+            false => paced,
+        }))
     }
 
     /// Whether its memory is the machine's, which other programs use too.
@@ -96,6 +104,37 @@ pub fn ram(budget: Option<Bytes>) -> PoolFacts {
     }
 }
 
+/// Kept for the desktop where nobody says how much: a browser and its like.
+const RESERVE_MIN: u64 = 1 << 30;
+/// Or one part in so many of the machine's memory, if that is more.
+const RESERVE_SHARE: u64 = 16;
+/// But of a small machine no more than one part in so many.
+const RESERVE_SHARE_MAX: u64 = 4;
+
+/// The machine's memory as a pool, of which models get `budget` at most and `reserve` is kept free; and how much of it other
+/// programs may take before the pool has less.
+///
+/// Memory beyond the budget is free for others anyway: the reserve is in it as far as it goes.
+pub fn ram_shared(budget: Option<Bytes>, reserve: Option<Bytes>) -> (PoolFacts, Bytes) {
+    match memory() {
+        Some(memory) => shared(Bytes(memory.total), budget, reserve),
+        None => (ram(budget), Bytes(0)),
+    }
+}
+
+fn shared(all: Bytes, budget: Option<Bytes>, reserve: Option<Bytes>) -> (PoolFacts, Bytes) {
+    let usual = (all.0 / RESERVE_SHARE).max(RESERVE_MIN);
+    let reserve = reserve.map_or(usual.min(all.0 / RESERVE_SHARE_MAX), |reserve| reserve.0);
+    let capacity = budget.map_or(all.0, |budget| budget.0.min(all.0));
+    let beyond = all.0 - capacity;
+    let pool = PoolFacts {
+        name: "ram".to_owned(),
+        capacity: Bytes(capacity),
+        reserve: Bytes(reserve.saturating_sub(beyond)),
+    };
+    (pool, Bytes(beyond.saturating_sub(reserve)))
+}
+
 /// The machine's memory, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Memory {
@@ -112,4 +151,27 @@ pub(super) fn memory() -> Option<Memory> {
         total: system.total_memory(),
         available: system.available_memory(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_desktop_keeps_its_share() {
+        const GIB: u64 = 1 << 30;
+        let gib = |all: u64, budget: Option<u64>, reserve: Option<u64>| {
+            let bytes = |gib: Option<u64>| gib.map(|gib| Bytes(gib * GIB));
+            let (pool, spare) = shared(Bytes(all * GIB), bytes(budget), bytes(reserve));
+            [pool.capacity.0, pool.reserve.0, spare.0].map(|bytes| bytes as f64 / GIB as f64)
+        };
+        assert_eq!(gib(2, None, None), [2.0, 0.5, 0.0]);
+        assert_eq!(gib(8, None, None), [8.0, 1.0, 0.0]);
+        assert_eq!(gib(64, None, None), [64.0, 4.0, 0.0]);
+        assert_eq!(gib(8, None, Some(0)), [8.0, 0.0, 0.0]);
+        // Beyond the budget is more than the reserve.
+        assert_eq!(gib(8, Some(5), None), [5.0, 0.0, 2.0]);
+        assert_eq!(gib(8, Some(7), Some(3)), [7.0, 2.0, 0.0]);
+        assert_eq!(gib(8, Some(9), Some(3)), [8.0, 3.0, 0.0]);
+    }
 }

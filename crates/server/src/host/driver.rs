@@ -4,6 +4,9 @@
 //! messages to the devices' threads and to the clients. A device's thread tells what came of a step itself, and finds its
 //! next order in its queue when it returns; so between two steps there is no third thread.
 
+mod books;
+mod senses;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
@@ -13,12 +16,13 @@ use std::time::{Duration, Instant};
 use troika_base::Bytes;
 use troika_scheduler::{
     Account, Action, DeviceId, Event, JobId, JobSpec, KeepAlive, ModelId, OwnerId, PoolFacts,
-    PoolId, Schedule, Time,
+    Schedule, Time,
 };
 
-use super::clock::Alarm;
-use super::devices::{HostDevice, memory};
-use super::lane::{Address, Order, Orders};
+use super::around::Surroundings;
+use super::clock::{Alarm, Clock};
+use super::devices::HostDevice;
+use super::lane::{AtWork, Order, Orders};
 use super::loader::LoadOrder;
 use super::models::{Handle, lock};
 use super::records::Records;
@@ -27,9 +31,7 @@ use super::request::Request;
 use crate::backend::{Placement, State};
 use crate::job::{Placed, Report};
 use crate::{ApiError, metrics};
-
-/// Other programs' use of memory is told again when it has changed by this much.
-const OTHERS_STEP: u64 = 32 << 20;
+use books::{Books, Standing};
 
 /// What the driver drives.
 pub(super) struct Machine {
@@ -38,6 +40,7 @@ pub(super) struct Machine {
     pub(super) schedule: Box<dyn Schedule + Send>,
     /// How long a model stays after its last job, where nobody says otherwise.
     pub(super) keep_alive: KeepAlive,
+    pub(super) around: Surroundings,
 }
 
 /// A device's two threads, as the driver knows them.
@@ -46,40 +49,20 @@ pub(super) struct Lane {
     pub(super) loads: Sender<LoadOrder>,
     /// How often the device was lost: orders of an earlier epoch are void, and so is what comes of them.
     pub(super) epoch: u64,
+    /// The step that its thread is at.
+    pub(super) at_work: AtWork,
 }
 
 /// Drives the scheduler.
 pub(super) struct Driver {
-    began: Instant,
+    clock: Arc<Clock>,
+    around: Surroundings,
     devices: Vec<HostDevice>,
     pools: Vec<PoolFacts>,
     keep_alive: KeepAlive,
     next_job: AtomicU64,
     alarm: Arc<Alarm>,
     books: Mutex<Books>,
-}
-
-/// What stands under the lock.
-struct Books {
-    schedule: Box<dyn Schedule + Send>,
-    lanes: Vec<Lane>,
-    jobs: BTreeMap<JobId, Arc<Request>>,
-    models: BTreeMap<ModelId, Standing>,
-    owners: BTreeMap<String, OwnerId>,
-    records: Records,
-    others: BTreeMap<PoolId, u64>,
-}
-
-/// What the books say of a model.
-struct Standing {
-    handle: Arc<Handle>,
-    /// What it takes of each pool, by the devices that hold it.
-    loaded: BTreeMap<DeviceId, Vec<Bytes>>,
-    waiting: usize,
-    running: usize,
-    /// When its last job ended, or it was loaded.
-    idle_since: Time,
-    keep_alive: KeepAlive,
 }
 
 /// A model in memory.
@@ -95,7 +78,8 @@ impl Driver {
     /// Without threads: [`Driver::equip`] gives it these.
     pub(super) fn new(machine: Machine, alarm: Arc<Alarm>) -> Self {
         Self {
-            began: Instant::now(),
+            clock: Arc::new(Clock::new(Instant::now())),
+            around: machine.around,
             devices: machine.devices,
             pools: machine.pools,
             keep_alive: machine.keep_alive,
@@ -109,6 +93,8 @@ impl Driver {
                 owners: BTreeMap::new(),
                 records: Records::default(),
                 others: BTreeMap::new(),
+                is_ram_watched: false,
+                looks: 0,
             }),
         }
     }
@@ -150,9 +136,22 @@ impl Driver {
 
     /// A moment by the scheduler's clock.
     pub(super) fn time(&self, at: Instant) -> Time {
-        Time(
-            u64::try_from(at.saturating_duration_since(self.began).as_micros()).unwrap_or(u64::MAX),
-        )
+        self.clock.of(at)
+    }
+
+    /// The scheduler's clock.
+    pub(super) fn clock(&self) -> &Arc<Clock> {
+        &self.clock
+    }
+
+    /// What is around the devices.
+    pub(super) fn around(&self) -> &Surroundings {
+        &self.around
+    }
+
+    /// Whether orders that a device was given in an epoch are void.
+    pub(super) fn is_void(&self, device: DeviceId, epoch: u64) -> bool {
+        lock(&self.books).epoch(device) != epoch
     }
 
     /// Tells the scheduler what has happened, and has done what it wants. What came of orders, [`Driver::answer`] tells.
@@ -163,7 +162,7 @@ impl Driver {
 
     /// A step of the scheduler under the lock, so that its clock never goes back and its actions go out in their order.
     fn step(&self, books: &mut MutexGuard<'_, Books>, events: Vec<Event>) {
-        let now = self.time(Instant::now());
+        let now = self.clock.now();
         for event in &events {
             self.note(books, event, now);
         }
@@ -171,12 +170,8 @@ impl Driver {
         for action in actions {
             self.carry_out(books, action, now);
         }
-        self.alarm.set(
-            books
-                .schedule
-                .wake_at()
-                .map(|at| self.began + Duration::from_micros(at.0)),
-        );
+        let wake_at = books.schedule.wake_at();
+        self.alarm.set(wake_at.map(|at| self.clock.when(at)));
     }
 
     /// Tells what came of a device's orders, unless these are void by now.
@@ -234,7 +229,7 @@ impl Driver {
     /// Nobody waits for a job any more, if it is not done.
     pub(super) fn cancel(&self, job: JobId) {
         let mut books = lock(&self.books);
-        if let Some(request) = self.take(&mut books, job, self.time(Instant::now())) {
+        if let Some(request) = self.take(&mut books, job, self.clock.now()) {
             request.abandon();
             self.step(&mut books, vec![Event::Cancelled(job)]);
         }
@@ -263,7 +258,7 @@ impl Driver {
     /// The models in memory, by name.
     pub(super) fn in_memory(&self) -> Vec<InMemory> {
         let books = lock(&self.books);
-        let now = self.time(Instant::now());
+        let now = self.clock.now();
         let ready = books.schedule.snapshot().devices.into_iter();
         let ready = ready.flat_map(|device| device.models);
         let ready = ready.filter(|model| model.state == "ready");
@@ -300,6 +295,8 @@ impl Driver {
             snapshot: books.schedule.snapshot(),
             models: names.collect(),
             requests: requests.collect(),
+            posing: self.around.posing.clone(),
+            machine_watts: self.around.watts(),
         }
     }
 
@@ -309,39 +306,9 @@ impl Driver {
         lock(&self.books).records.of_request(request_id, &devices)
     }
 
-    /// What has to be looked at from time to time: the memory, and the day.
-    pub(super) fn look_around(&self, is_new_day: bool) {
-        let mut events = Vec::new();
-        if is_new_day {
-            events.push(Event::Midnight);
-        }
-        let memory = memory();
-        let mut books = lock(&self.books);
-        events.extend(memory.and_then(|memory| self.others_use(&mut books, memory.available)));
-        if !events.is_empty() {
-            self.step(&mut books, events);
-        }
-    }
-
     /// The scheduler's time has come, though nothing has happened.
     pub(super) fn wake(&self) {
         self.post(Vec::new());
-    }
-
-    /// What other programs take of the machine's memory, if that has changed: what is neither there for us nor ours.
-    fn others_use(&self, books: &mut Books, available: u64) -> Option<Event> {
-        let device = self.devices.iter().find(|device| device.is_in_ram())?;
-        let pool = *device.facts.pools.first()?;
-        let capacity = self.pools.get(usize::from(pool.0))?.capacity.0;
-        let others =
-            capacity.saturating_sub(books.held(pool, &self.devices).saturating_add(available));
-        let told = books.others.entry(pool).or_default();
-        if others.abs_diff(*told) < OTHERS_STEP {
-            return None;
-        }
-        *told = others;
-        let bytes = Bytes(others);
-        Some(Event::OthersUse { pool, bytes })
     }
 
     /// Keeps the books about what has happened.
@@ -389,6 +356,8 @@ impl Driver {
             Action::Probe(device) => self.order(books, device, Order::Probe),
             Action::Abandon(device) => {
                 self.void(books, device);
+                // Its thread comes back from a step that does not end by itself.
+                books.interrupt(device);
                 // With the first order of the new epoch, all of the old one goes.
                 self.order(books, device, Order::Nothing);
             }
@@ -411,7 +380,17 @@ impl Driver {
                     });
                 }
             }
-            Action::Unload { device, model, .. } => self.order(books, device, Order::Unload(model)),
+            Action::Unload {
+                device,
+                model,
+                keep_prefixes,
+            } => {
+                let order = Order::Unload {
+                    model,
+                    keep_prefixes,
+                };
+                self.order(books, device, order);
+            }
             Action::Start { device, model, job } => {
                 let Some(request) = books.jobs.get(&job).cloned() else {
                     return;
@@ -529,70 +508,5 @@ impl Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         self.alarm.stop();
-    }
-}
-
-impl Books {
-    fn epoch(&self, device: DeviceId) -> u64 {
-        let lane = self.lanes.get(usize::from(device.0));
-        lane.map_or(0, |lane| lane.epoch)
-    }
-
-    /// Where a device's orders go.
-    fn address(&self, device: DeviceId) -> Option<Address> {
-        let lane = self.lanes.get(usize::from(device.0))?;
-        Some(Address {
-            orders: lane.orders.clone(),
-            epoch: lane.epoch,
-        })
-    }
-
-    /// A job of a model has begun.
-    fn began(&mut self, model: ModelId) {
-        if let Some(standing) = self.models.get_mut(&model) {
-            standing.waiting = standing.waiting.saturating_sub(1);
-            standing.running += 1;
-            standing.report();
-        }
-    }
-
-    /// A model is loaded: those who waited for that hear of it.
-    fn loaded(
-        &mut self,
-        device: DeviceId,
-        model: ModelId,
-        bytes: Vec<Bytes>,
-        (now, usual): (Time, KeepAlive),
-    ) {
-        if let Some(standing) = self.models.get_mut(&model) {
-            standing.loaded.insert(device, bytes);
-            standing.idle_since = now;
-            standing.keep_alive = usual;
-        }
-        let at = Instant::now();
-        for request in self
-            .jobs
-            .values()
-            .filter(|request| request.handle.id == model)
-        {
-            request.waited_for_load(at);
-        }
-    }
-
-    /// Bytes of a pool that our models hold.
-    fn held(&self, pool: PoolId, devices: &[HostDevice]) -> u64 {
-        let loaded = self.models.values().flat_map(|standing| &standing.loaded);
-        let of_pool = loaded.flat_map(|(device, bytes)| {
-            let pools = devices.get(usize::from(device.0));
-            let pools = pools.map_or(&[][..], |device| &device.facts.pools);
-            pools.iter().zip(bytes).filter(move |(of, _)| **of == pool)
-        });
-        of_pool.map(|(_, bytes)| bytes.0).sum()
-    }
-}
-
-impl Standing {
-    fn report(&self) {
-        metrics::jobs(&self.handle.info.name, self.running, self.waiting);
     }
 }

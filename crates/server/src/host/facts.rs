@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use troika_base::{Bytes, DeviceProfile, ModelSpec};
+use troika_base::{Bytes, ModelSpec};
 use troika_device::PAGE_TOKENS;
 use troika_gguf::ModelFile;
 use troika_planner::cost::{self, MemoryNeed, Setup, Slot, Split, Work};
 use troika_planner::model::{ModelShape, NotAModel, read_file};
 use troika_planner::quantization::Quantization;
-use troika_scheduler::{DeviceId, Form, Gait, ModelFacts, ModelId, PoolFacts};
+use troika_scheduler::{DeviceId, Form, Gait, ModelFacts, ModelId, PoolFacts, PoolId};
 
 use super::devices::{HostDevice, memory};
 
@@ -60,7 +60,16 @@ pub(super) fn of_file(
     let mut forms = BTreeMap::new();
     let mut impossible = BTreeMap::new();
     for (index, device) in (0..).zip(devices) {
-        match model.form(device, pools) {
+        let parts = device.facts.parts.iter();
+        let mut parts =
+            parts.filter_map(|id| Some((devices.get(usize::from(id.0))?, forms.get(id)?)));
+        // A part that holds all of it needs no other.
+        let alone = parts.find(|(part, form)| model.fits(form, &free(part, pools)));
+        let form = match alone {
+            Some((part, _)) => Err(format!("it fits {} alone", part.facts.name)),
+            None => model.form(device, pools),
+        };
+        match form {
             Ok(form) => drop(forms.insert(DeviceId(index), form)),
             Err(why) => drop(impossible.insert(DeviceId(index), why)),
         }
@@ -84,20 +93,16 @@ struct Known<'a> {
 impl Known<'_> {
     /// The model on a device, or why it does not run there.
     fn form(&self, device: &HostDevice, pools: &[PoolFacts]) -> Result<Form, String> {
-        let need = self
-            .need(&device.profile)
-            .map_err(|refusal| refusal.to_string())?;
-        let fixed = need.weights + need.scratch + need.runtime;
-        let kv_tokens = self.kv_tokens(free(device, pools).saturating_sub(fixed));
+        let free = free(device, pools);
+        let need = self.need(device, &free);
+        let (need, layers) = need.map_err(|refusal| refusal.to_string())?;
+        let bytes = divided(&need, &layers);
+        let kv_tokens = self.kv_tokens(left(&free, &bytes, &layers));
         let most = kv_tokens.min(self.spec.n_ctx as u64);
         let n_ctx = self
             .context
             .n_ctx
             .map_or(most, |n_ctx| most.min(n_ctx as u64));
-        let mut bytes = vec![Bytes(0); device.facts.pools.len()];
-        if let Some(first) = bytes.first_mut() {
-            *first = Bytes(fixed);
-        }
         Ok(Form {
             bytes,
             load_peak: Bytes(0),
@@ -108,12 +113,28 @@ impl Known<'_> {
         })
     }
 
-    fn need(&self, profile: &DeviceProfile) -> Result<MemoryNeed, cost::Refusal> {
+    /// Whether a device holds it with the least cache that is of any use.
+    fn fits(&self, form: &Form, free: &[u64]) -> bool {
+        let cache = KV_TOKENS_MIN * self.spec.kv_bytes_per_token();
+        let bytes = form.bytes.iter().map(|bytes| bytes.0).sum::<u64>();
+        bytes.saturating_add(cache) <= free.iter().sum()
+    }
+
+    /// What it takes over all of a device's parts, and how many layers each of them gets.
+    fn need(
+        &self,
+        device: &HostDevice,
+        free: &[u64],
+    ) -> Result<(MemoryNeed, Vec<u32>), cost::Refusal> {
+        let is_alone = device.profiles.len() < 2;
+        let slots = device.profiles.iter().zip(free);
+        let slots = slots.map(|(device, &free)| Slot {
+            device,
+            // Of a device of its own, the ledger says how much is free when it is time.
+            memory_free: (!is_alone).then_some(Bytes(free)),
+        });
         let setup = Setup {
-            slots: vec![Slot {
-                device: profile,
-                memory_free: None,
-            }],
+            slots: slots.collect(),
             split: Split::Layers,
             link_gbs: None,
             backend: None,
@@ -128,7 +149,13 @@ impl Known<'_> {
             context: 1,
             tokens_per_step: 1.0,
         };
-        cost::memory_need(&setup, &self.shape, &self.quantization, &work)
+        let (shape, quantization) = (&self.shape, &self.quantization);
+        if is_alone {
+            let need = cost::memory_need(&setup, shape, quantization, &work)?;
+            return Ok((need, vec![shape.n_layer]));
+        }
+        let outlook = cost::outlook(&setup, shape, quantization, &work, None)?;
+        Ok((outlook.memory, outlook.layers))
     }
 
     /// Tokens of the cache where `free` bytes are left for it.
@@ -146,7 +173,11 @@ impl Known<'_> {
     }
 
     fn gait(&self, device: &HostDevice, weights: u64) -> Gait {
-        let estimate = Gait::estimate(&[&device.profile], None, &self.shape, &self.quantization);
+        let parts: Vec<_> = device.profiles.iter().collect();
+        let link = (parts.len() > 1).then_some(device.facts.link_gbs);
+        let estimate = Gait::estimate(&parts, link, &self.shape, &self.quantization);
+        let watts = parts.iter().map(|part| part.watts_limit);
+        let watts = watts.sum::<Option<f64>>().unwrap_or(0.0);
         estimate.unwrap_or_else(|why| {
             // It can be loaded all the same; what it takes is learned from its steps.
             tracing::warn!(device = device.facts.name, %why, "speeds are not known before the first steps; `troika devices --measure` measures them");
@@ -155,23 +186,70 @@ impl Known<'_> {
                 read_s: weights as f64 / READ_BYTES_PER_S,
                 token_s: 2.0 * self.shape.params_active as f64 / OPERATIONS_PER_S,
                 past_s: self.spec.kv_bytes_per_token() as f64 / READ_BYTES_PER_S,
-                watts_prefill: device.profile.watts_limit.unwrap_or(0.0),
-                watts_decode: device.profile.watts_limit.unwrap_or(0.0),
+                watts_prefill: watts,
+                watts_decode: watts,
                 spread: SPREAD,
             }
         })
     }
 }
 
-/// Bytes that models may have where the device's first pool is, as things are now.
-fn free(device: &HostDevice, pools: &[PoolFacts]) -> u64 {
-    let pool = device.facts.pools.first();
-    let pool = pool.and_then(|id| pools.get(usize::from(id.0)));
-    let room = pool.map_or(u64::MAX, |pool| {
-        pool.capacity.0.saturating_sub(pool.reserve.0)
+/// What a model takes of each part without its cache: weights by layers, and buffers of its own.
+fn divided(need: &MemoryNeed, layers: &[u32]) -> Vec<Bytes> {
+    let all = f64::from(layers.iter().sum::<u32>().max(1));
+    let used = layers.iter().filter(|&&layers| layers > 0).count().max(1) as u64;
+    let own = (need.scratch + need.runtime) / used;
+    let of_layers = |&held: &u32| match held {
+        0 => Bytes(0),
+        _ => Bytes((need.weights as f64 * f64::from(held) / all) as u64 + own),
+    };
+    layers.iter().map(of_layers).collect()
+}
+
+/// Bytes that are left for a cache which lies by layers beside the weights.
+fn left(free: &[u64], taken: &[Bytes], layers: &[u32]) -> u64 {
+    let all = u64::from(layers.iter().sum::<u32>());
+    let parts = free.iter().zip(taken).zip(layers);
+    let parts = parts.filter(|(_, layers)| **layers > 0);
+    let whole = parts.map(|((free, taken), &layers)| {
+        let left = u128::from(free.saturating_sub(taken.0));
+        u64::try_from(left * u128::from(all) / u128::from(layers)).unwrap_or(u64::MAX)
     });
-    match memory() {
-        Some(memory) if device.is_in_ram() => room.min(memory.available),
-        _ => room,
+    whole.min().unwrap_or(0)
+}
+
+/// Bytes that models may have of each of a device's pools, as things are now.
+fn free(device: &HostDevice, pools: &[PoolFacts]) -> Vec<u64> {
+    let room = |id: &PoolId| {
+        let pool = pools.get(usize::from(id.0));
+        let room = pool.map_or(u64::MAX, |pool| {
+            pool.capacity.0.saturating_sub(pool.reserve.0)
+        });
+        match memory() {
+            Some(memory) if device.is_in_ram() => room.min(memory.available),
+            _ => room,
+        }
+    };
+    device.facts.pools.iter().map(room).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_share_memory() {
+        let need = MemoryNeed {
+            weights: 800,
+            cache: 0,
+            scratch: 10,
+            runtime: 10,
+        };
+        let bytes = divided(&need, &[6, 2, 0]);
+        assert_eq!(bytes, [Bytes(610), Bytes(210), Bytes(0)]);
+        // The second part is full with 60 bytes more, a quarter of all.
+        assert_eq!(left(&[1000, 270, 5], &bytes, &[6, 2, 0]), 240);
+        assert_eq!(left(&[u64::MAX], &[Bytes(1)], &[4]), u64::MAX - 1);
+        assert_eq!(left(&[5], &[Bytes(9)], &[4]), 0);
     }
 }

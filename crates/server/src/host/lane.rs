@@ -7,16 +7,18 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use troika_base::Bytes;
-use troika_device::{Device, Outputs};
-use troika_engine::{KvImage, Model};
+use troika_device::{Device, Interrupt, Outputs};
+use troika_engine::{KvImage, probe_watched};
+use troika_machine::meter::Work;
 use troika_scheduler::{DeviceId, Event, JobId, ModelId, SeqId, Slice, StepReport};
 
+use super::clock::Clock;
 use super::driver::Driver;
-use super::models::Handle;
+use super::models::lock;
 use super::request::Request;
 use super::resident::{Resident, Seat, StepError};
 use crate::{ApiError, metrics};
@@ -29,12 +31,11 @@ pub(super) enum Order {
     Probe,
     /// A model is loaded: it is this thread's from now on.
     Adopt {
-        handle: Arc<Handle>,
-        model: Box<Model>,
+        resident: Box<Resident>,
         took: Duration,
     },
-    /// Let a model go.
-    Unload(ModelId),
+    /// Let a model go, and keep what it has cached if that is worth it.
+    Unload { model: ModelId, keep_prefixes: bool },
     /// Give a job's sequences what the cache has of them.
     Start {
         model: ModelId,
@@ -56,6 +57,26 @@ pub(super) enum Order {
     Release(SeqId),
     /// Forget a job.
     Drop(JobId),
+}
+
+/// What breaks off the step that a device's thread is at, if it is at one.
+#[derive(Clone, Default)]
+pub(super) struct AtWork(Arc<Mutex<Option<Interrupt>>>);
+
+impl AtWork {
+    pub(super) fn interrupt(&self) {
+        if let Some(interrupt) = &*lock(&self.0) {
+            interrupt.raise();
+        }
+    }
+
+    fn begins(&self, interrupt: Option<Interrupt>) {
+        *lock(&self.0) = interrupt;
+    }
+
+    fn ends(&self) {
+        *lock(&self.0) = None;
+    }
 }
 
 /// Where a device's orders go, as long as it is not lost.
@@ -96,6 +117,8 @@ pub(super) struct Worker {
     name: String,
     device: Arc<dyn Device>,
     driver: Weak<Driver>,
+    clock: Arc<Clock>,
+    at_work: AtWork,
     epoch: u64,
     residents: BTreeMap<ModelId, Resident>,
 }
@@ -105,13 +128,16 @@ impl Worker {
         id: DeviceId,
         name: String,
         device: Arc<dyn Device>,
-        driver: Weak<Driver>,
+        driver: &Arc<Driver>,
+        at_work: AtWork,
     ) -> Self {
         Self {
             id,
             name,
             device,
-            driver,
+            driver: Arc::downgrade(driver),
+            clock: Arc::clone(driver.clock()),
+            at_work,
             epoch: 0,
             residents: BTreeMap::new(),
         }
@@ -156,19 +182,23 @@ impl Worker {
         match order {
             Order::Nothing => {}
             Order::Probe => {
-                let outcome = troika_engine::probe(&*self.device);
+                let at_work = &self.at_work;
+                let outcome = probe_watched(&*self.device, &mut |step| at_work.begins(step));
                 let outcome = outcome.map_err(|error| error.to_string());
+                self.at_work.ends();
                 let device = self.id;
                 self.answer(Event::Probed { device, outcome });
             }
-            Order::Adopt {
-                handle,
+            Order::Adopt { resident, took } => self.adopt(*resident, took),
+            Order::Unload {
                 model,
-                took,
-            } => self.adopt(handle, *model, took),
-            Order::Unload(model) => {
-                if let Some(resident) = self.residents.remove(&model) {
+                keep_prefixes,
+            } => {
+                if let Some(mut resident) = self.residents.remove(&model) {
                     metrics::kv_pages(&resident.handle.info.name, &self.name, 0, 0);
+                    if let Some(driver) = self.driver.upgrade().filter(|_| keep_prefixes) {
+                        resident.spill(&driver.around().spills);
+                    }
                 }
                 let device = self.id;
                 self.answer(Event::Unloaded { device, model });
@@ -215,12 +245,10 @@ impl Worker {
         Ok(())
     }
 
-    fn adopt(&mut self, handle: Arc<Handle>, model: Model, took: Duration) {
-        let resident = Resident::new(handle, model);
-        let mut bytes = vec![Bytes(0); self.n_pool()];
-        if let Some(first) = bytes.first_mut() {
-            *first = resident.model.weights_bytes() + resident.model.kv_bytes();
-        }
+    fn adopt(&mut self, resident: Resident, took: Duration) {
+        let all = resident.model.weights_bytes() + resident.model.kv_bytes();
+        let form = resident.handle.facts.forms.get(&self.id);
+        let bytes = form.map_or_else(|| vec![all], |form| divided(all, &form.bytes));
         let event = Event::Loaded {
             device: self.id,
             model: resident.handle.id,
@@ -230,14 +258,6 @@ impl Worker {
         };
         self.residents.insert(resident.handle.id, resident);
         self.answer(event);
-    }
-
-    fn n_pool(&self) -> usize {
-        let driver = self.driver.upgrade();
-        let device = driver
-            .as_ref()
-            .and_then(|driver| driver.devices().get(usize::from(self.id.0)));
-        device.map_or(1, |device| device.facts.pools.len())
     }
 
     fn resident(&mut self, model: ModelId) -> Result<&mut Resident, String> {
@@ -288,12 +308,21 @@ impl Worker {
         Ok(resident.free_pages())
     }
 
+    /// The meters of a device that is there begin to count.
+    fn meter(&self) -> Option<Work> {
+        let driver = self.driver.upgrade()?;
+        let meters = driver.around().meters.as_ref()?;
+        Some(meters.work(&driver.workers(self.id)))
+    }
+
     fn step(&mut self, model: ModelId, slices: &[Slice]) -> Result<(), String> {
-        let start = Instant::now();
-        let name = self.name.clone();
-        let device = self.id;
+        let start = self.clock.now();
+        let (name, device, at_work) = (self.name.clone(), self.id, self.at_work.clone());
+        let work = self.meter();
         let resident = self.resident(model)?;
+        at_work.begins(resident.model.interrupt());
         let computed = resident.compute(slices);
+        at_work.ends();
         let mut said = Said::default();
         match computed {
             Ok(outputs) => said.hand_out(resident, slices, &outputs)?,
@@ -315,9 +344,10 @@ impl Worker {
             pages.saturating_sub(free_pages),
             pages,
         );
+        resident.tell_lag(&name);
         let report = StepReport {
-            took: start.elapsed(),
-            joules: None,
+            took: self.clock.now() - start,
+            joules: work.and_then(|work| work.finish().joules()),
             ended: said.ended,
             failed: said.failed,
             free_pages,
@@ -325,6 +355,26 @@ impl Worker {
         self.answer(Event::StepDone { device, report });
         Ok(())
     }
+}
+
+/// `all` bytes over pools, by what a model was expected to take of each.
+fn divided(all: Bytes, expected: &[Bytes]) -> Vec<Bytes> {
+    let sum = expected.iter().map(|bytes| bytes.0).sum::<u64>();
+    let mut left = all;
+    let mut parts: Vec<_> = expected
+        .iter()
+        .map(|bytes| {
+            let share = bytes.0 as f64 / sum.max(1) as f64;
+            let part = Bytes((all.0 as f64 * share) as u64).min(left);
+            left = Bytes(left.0 - part.0);
+            part
+        })
+        .collect();
+    // What rounding leaves.
+    if let Some(first) = parts.first_mut() {
+        *first = *first + left;
+    }
+    parts
 }
 
 /// Whether the one sequence of a step is the only one that has pages, and has all of its prompt in them.

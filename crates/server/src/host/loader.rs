@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use troika_device::LoadOptions;
+use troika_device::{Cancelled, LoadOptions};
 use troika_engine::{Error, Model};
 use troika_scheduler::{DeviceId, Event};
 
@@ -14,6 +14,7 @@ use super::devices::HostDevice;
 use super::driver::Driver;
 use super::lane::{Order, Orders};
 use super::models::{Handle, does_not_load};
+use super::resident::Resident;
 
 /// A model to load.
 pub(super) struct LoadOrder {
@@ -43,12 +44,11 @@ impl Loader {
         let start = Instant::now();
         let loaded = catch_unwind(AssertUnwindSafe(|| self.load(order)));
         let (why, is_final) = match loaded {
-            Ok(Ok(model)) => {
+            Ok(Ok(resident)) => {
                 let order = Orders {
                     epoch: order.epoch,
                     order: Order::Adopt {
-                        handle: Arc::clone(&order.handle),
-                        model: Box::new(model),
+                        resident: Box::new(resident),
                         took: start.elapsed(),
                     },
                 };
@@ -74,25 +74,41 @@ impl Loader {
         }
     }
 
-    /// The model, or why there is none and whether that is the model's fault.
-    fn load(&self, order: &LoadOrder) -> Result<Model, (String, bool)> {
+    /// The model with what was cached of it before, or why there is none and whether that is the model's fault.
+    fn load(&self, order: &LoadOrder) -> Result<Resident, (String, bool)> {
         let name = &order.handle.info.name;
         let file = order.handle.open();
         let file = file.map_err(|error| (does_not_load(name, &error).message, true))?;
         let options = LoadOptions {
             n_ctx: order.kv_tokens as usize,
         };
-        let mut progress = |_| ControlFlow::Continue(());
+        let is_void = || {
+            let driver = self.driver.upgrade();
+            driver.is_none_or(|driver| driver.is_void(self.id, order.epoch))
+        };
+        // Nobody waits for a model on a device that was given up meanwhile.
+        let mut progress = |_| match is_void() {
+            true => ControlFlow::Break(Cancelled),
+            false => ControlFlow::Continue(()),
+        };
         let opened = &order.handle.opened;
         let form = order.handle.facts.forms.get(&self.id);
-        let device = self.device.at_pace(form.map(|form| form.gait));
-        let model = Model::load_opened(opened, &file, &*device, options, &mut progress);
-        model.map_err(|error| {
-            let is_short = matches!(
+        let paced = self.device.at_pace(form.map(|form| form.gait));
+        let device = paced.as_deref().map_or(&*self.device.device, |paced| paced);
+        let model = Model::load_opened(opened, &file, device, options, &mut progress);
+        let model = model.map_err(|error| {
+            let is_passing = matches!(
                 error,
-                Error::Device(troika_device::Error::OutOfMemory { .. })
+                Error::Device(
+                    troika_device::Error::OutOfMemory { .. } | troika_device::Error::Cancelled
+                )
             );
-            (does_not_load(name, &error).message, !is_short)
-        })
+            (does_not_load(name, &error).message, !is_passing)
+        })?;
+        let mut resident = Resident::new(Arc::clone(&order.handle), model, paced);
+        if let Some(driver) = self.driver.upgrade() {
+            resident.unspill(&driver.around().spills);
+        }
+        Ok(resident)
     }
 }

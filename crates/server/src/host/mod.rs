@@ -4,6 +4,7 @@
 //! prompt, and [`driver`] tells the scheduler of it. From then on the scheduler says which device does what and when, and
 //! the devices' threads ([`lane`]) do it and tell the client of each token.
 
+mod around;
 mod clock;
 mod devices;
 mod driver;
@@ -18,11 +19,14 @@ mod records;
 mod refusal;
 mod request;
 mod resident;
+mod spills;
 mod style;
 mod voice;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_around;
 #[cfg(test)]
 mod tests_of_devices;
 
@@ -36,26 +40,28 @@ use tokio::sync::oneshot;
 use troika_base::{DeviceKind, DeviceProfile, TokenId};
 use troika_device::{Device, PAGE_TOKENS};
 use troika_library::{Entry, Library, Manifest};
-use troika_scheduler::{
-    Class, DeviceId, Event, Policy, PoolFacts, PoolId, Schedule, Scheduler, UnknownName,
-};
+use troika_machine::probe::Root;
+use troika_machine::watch::Watcher;
+use troika_scheduler::{Class, DeviceId, Event, Policy, PoolFacts, PoolId, Scheduler, UnknownName};
 
 use crate::backend::{Placement, State};
 use crate::job::{
     Caller, ChatPrompt, EmbedJob, Embedded, Job, KeepAlive, LoadedModel, ModelInfo, Prompt, Wishes,
 };
 use crate::{Answer, ApiError, Backend, ModelDetails, wishes};
+use around::Surroundings;
 use clock::Alarm;
 use driver::{Driver, Lane, Machine};
 use facts::Context;
 use info::{details, from_library, info};
-use lane::Worker;
+use lane::{AtWork, Worker};
 use loader::Loader;
 use models::{Handle, Models};
 use order::{Ordered, queue, room, together};
 use request::{Asked, Client, Embedding};
 
-pub use devices::{HostDevice, ram};
+pub use around::Around;
+pub use devices::{HostDevice, ram, ram_shared};
 
 /// What a [`Host`] may do.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +72,8 @@ pub struct HostSettings {
     pub kv_tokens: Option<usize>,
     /// What the scheduler may do. Its pages are as long as the engine's, whatever it says here.
     pub scheduler: troika_scheduler::Settings,
+    /// What there is around the devices.
+    pub around: Around,
 }
 
 /// The models on this machine.
@@ -74,6 +82,8 @@ pub struct Host {
     library: Arc<Library>,
     models: Arc<Models>,
     driver: Arc<Driver>,
+    /// It tells the driver what changes around the devices, as long as it is there.
+    _watcher: Option<Arc<Watcher>>,
 }
 
 impl Host {
@@ -103,25 +113,26 @@ impl Host {
     ) -> std::io::Result<Self> {
         let mut scheduler = settings.scheduler.clone();
         scheduler.limits.page_tokens = PAGE_TOKENS as u32;
+        let (around, spent_wh) = Surroundings::open(&settings.around);
+        scheduler.spent_wh = spent_wh;
         let facts = devices.iter().map(|device| device.facts.clone()).collect();
         let schedule = Scheduler::new(scheduler, facts, pools.clone());
-        Self::driven_by(Box::new(schedule), library, devices, pools, &settings)
-    }
-
-    fn driven_by(
-        schedule: Box<dyn Schedule + Send>,
-        library: Arc<Library>,
-        devices: Vec<HostDevice>,
-        pools: Vec<PoolFacts>,
-        settings: &HostSettings,
-    ) -> std::io::Result<Self> {
-        let alarm = Arc::new(Alarm::default());
         let machine = Machine {
             devices,
             pools,
-            schedule,
+            schedule: Box::new(schedule),
             keep_alive: settings.scheduler.keep_alive,
+            around,
         };
+        Self::driving(machine, library, &settings)
+    }
+
+    fn driving(
+        machine: Machine,
+        library: Arc<Library>,
+        settings: &HostSettings,
+    ) -> std::io::Result<Self> {
+        let alarm = Arc::new(Alarm::default());
         let driver = Arc::new(Driver::new(machine, Arc::clone(&alarm)));
         for (index, device) in (0..).zip(driver.devices()) {
             driver.equip(lane(DeviceId(index), device, &driver)?);
@@ -129,6 +140,15 @@ impl Host {
         clock::start(alarm, Arc::downgrade(&driver))?;
         // The first step has the devices probed.
         driver.wake();
+        let watched = settings.around.machine.as_ref();
+        let watcher = watched.map(|machine| {
+            let driver = Arc::downgrade(&driver);
+            Watcher::start(machine, Root::real(), move |change| {
+                if let Some(driver) = driver.upgrade() {
+                    driver.changed(change);
+                }
+            })
+        });
         let context = Context {
             n_ctx: settings.n_ctx,
             kv_tokens: settings.kv_tokens,
@@ -137,6 +157,7 @@ impl Host {
             library,
             models: Arc::new(Models::new(Arc::clone(&driver), context)),
             driver,
+            _watcher: watcher.transpose()?.map(Arc::new),
         })
     }
 
@@ -321,11 +342,13 @@ fn lane(id: DeviceId, device: &HostDevice, driver: &Arc<Driver>) -> std::io::Res
     let (orders, inbox) = channel();
     let (loads, to_load) = channel();
     let name = device.facts.name.clone();
+    let at_work = AtWork::default();
     let worker = Worker::new(
         id,
         name.clone(),
         Arc::clone(&device.device),
-        Arc::downgrade(driver),
+        driver,
+        at_work.clone(),
     );
     let loader = Loader {
         id,
@@ -340,6 +363,7 @@ fn lane(id: DeviceId, device: &HostDevice, driver: &Arc<Driver>) -> std::io::Res
         orders,
         loads,
         epoch: 0,
+        at_work,
     })
 }
 

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use troika_scheduler::{
-    Class, DeviceId, JobId, JobSpec, JoulesSource, KeepAlive as Keep, OwnerId, Time, Work,
-};
+use troika_scheduler::{Class, DeviceId, JobId, JobSpec, KeepAlive as Keep, OwnerId, Time, Work};
 
 use super::driver::Driver;
 use super::models::Handle;
@@ -40,9 +38,7 @@ pub(super) fn together(a: Option<Box<Report>>, b: Option<Box<Report>>) -> Option
     sum.prefill_tokens += one.prefill_tokens;
     sum.prefill_s = sum.prefill_s.max(one.prefill_s);
     sum.joules += one.joules;
-    if sum.joules_source != one.joules_source {
-        sum.joules_source = JoulesSource::Mixed;
-    }
+    sum.joules_source = sum.joules_source.and(one.joules_source);
     sum.moves += one.moves;
     sum.replays += one.replays;
     Some(a)

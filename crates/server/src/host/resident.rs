@@ -4,18 +4,26 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use troika_base::TokenId;
-use troika_device::{Output, Outputs, PAGE_TOKENS};
+use troika_device::{Output, Outputs, PAGE_TOKENS, Paced};
 use troika_engine::{Error, KvImage, Model, Pooler, PrefixCache, Sequence, Step};
 use troika_scheduler::{JobId, SeqId, Slice};
 
 use super::models::Handle;
 use super::request::Request;
+use super::spills::Spills;
+
+/// A step may be late by chance.
+const LATE_MIN: u64 = 10;
 
 /// A model on a device.
 pub(super) struct Resident {
     pub(super) handle: Arc<Handle>,
     pub(super) model: Model,
     prefixes: PrefixCache,
+    /// What sets its pace, on a device that is not there.
+    paced: Option<Arc<Paced>>,
+    /// Late steps that the log is told of next.
+    told_late: u64,
     /// The jobs that have begun here, and not ended or left.
     pub(super) seats: BTreeMap<JobId, Seat>,
 }
@@ -45,13 +53,57 @@ pub(super) enum StepError {
 }
 
 impl Resident {
-    pub(super) fn new(handle: Arc<Handle>, model: Model) -> Self {
+    pub(super) fn new(handle: Arc<Handle>, model: Model, paced: Option<Arc<Paced>>) -> Self {
         Self {
             handle,
             model,
             prefixes: PrefixCache::default(),
+            paced,
+            told_late: LATE_MIN,
             seats: BTreeMap::new(),
         }
+    }
+
+    /// What it has cached is kept while it is away.
+    pub(super) fn spill(&mut self, spills: &Arc<Spills>) {
+        match self.prefixes.spill(&mut self.model, spills.budget()) {
+            Ok(spilled) => spills.keep(self.model.fingerprint(), spilled),
+            Err(error) => {
+                let model = &self.handle.info.name;
+                tracing::warn!(model, %error, "what the model has cached is lost");
+            }
+        }
+    }
+
+    /// What it had cached when it was here last is there again.
+    pub(super) fn unspill(&mut self, spills: &Spills) {
+        let Some(spilled) = spills.take(&self.model) else {
+            return;
+        };
+        let model = &self.handle.info.name;
+        match self.prefixes.restore(&mut self.model, &spilled) {
+            Ok(pages) => tracing::info!(model, pages, "cached prefixes are back"),
+            Err(error) => tracing::warn!(model, %error, "what the model had cached is lost"),
+        }
+    }
+
+    /// Says so where this computer is too slow to be the device that it poses as.
+    pub(super) fn tell_lag(&mut self, device: &str) {
+        let Some(lag) = self.paced.as_ref().map(|paced| paced.lag()) else {
+            return;
+        };
+        if lag.late < self.told_late {
+            return;
+        }
+        self.told_late = lag.late.saturating_mul(10);
+        tracing::warn!(
+            device,
+            model = self.handle.info.name,
+            steps = lag.steps,
+            late = lag.late,
+            behind_s = lag.behind.as_secs_f64(),
+            "this computer is slower than the device that it poses as: its answers come later than they would there"
+        );
     }
 
     /// Pages that nobody needs.

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use troika_base::ModelSpec;
 use troika_device::{
-    Batch, Cancelled, Error, KvShape, LoadOptions, LoadProgress, Output, Outputs, Resident, f16,
+    Batch, Cancelled, Error, Interrupt, KvShape, LoadOptions, LoadProgress, Output, Outputs,
+    Resident, f16,
 };
 use troika_engine::CpuDevice;
 use troika_gguf::ModelFile;
-use troika_scheduler::{Action, Cause, Event, Snapshot, Time};
+use troika_scheduler::{Action, Cause, Event, JoulesSource, Schedule, Snapshot, Time};
 
 use super::models::lock;
 use super::tests::{Home, STORIES, answer, job, text};
@@ -24,6 +25,8 @@ use crate::job::Event as Told;
 enum Trouble {
     Error,
     Panic,
+    /// It does not end, unless it is broken off.
+    Hang,
 }
 
 /// What all devices of a test share.
@@ -36,6 +39,8 @@ struct Play {
     delay: Duration,
     /// Of every step, by sequence: tokens that are held after it, and what was asked for.
     log: Mutex<Vec<Vec<(usize, Output)>>>,
+    /// The device that hangs.
+    hung: Mutex<Option<&'static str>>,
 }
 
 impl Play {
@@ -45,6 +50,7 @@ impl Play {
             trouble,
             delay,
             log: Mutex::default(),
+            hung: Mutex::default(),
         })
     }
 
@@ -77,11 +83,13 @@ impl Device for Actor {
     ) -> Result<Box<dyn Resident>, Error> {
         let inner = self.inner.load(file, options, progress)?;
         let play = Arc::clone(&self.play);
-        Ok(Box::new(Act { inner, play }))
+        let name = self.name;
+        Ok(Box::new(Act { name, inner, play }))
     }
 }
 
 struct Act {
+    name: &'static str,
     inner: Box<dyn Resident>,
     play: Arc<Play>,
 }
@@ -122,6 +130,10 @@ impl Resident for Act {
         self.inner.write_kv(pages, tokens, values)
     }
 
+    fn interrupt(&self) -> Option<Interrupt> {
+        self.inner.interrupt()
+    }
+
     fn step(&mut self, batch: &Batch<'_>) -> Result<Outputs, Error> {
         if self.spec().n_vocab < N_VOCAB_MIN {
             return self.inner.step(batch);
@@ -139,6 +151,14 @@ impl Resident for Act {
                     return Err(Error::Batch { reason });
                 }
                 Trouble::Panic => panic!("a bug of a driver"),
+                Trouble::Hang => {
+                    *lock(&self.play.hung) = Some(self.name);
+                    let interrupt = self.inner.interrupt().expect("a processor hears");
+                    loop {
+                        interrupt.check()?;
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                }
             }
         }
         self.inner.step(batch)
@@ -175,6 +195,85 @@ fn parts(home: &Home, play: &Arc<Play>) -> Parts {
         vec![ram(None)],
         settings,
     )
+}
+
+fn driven_by(schedule: Box<dyn Schedule + Send>, parts: Parts) -> Host {
+    let (library, devices, pools, settings) = parts;
+    let machine = Machine {
+        devices,
+        pools,
+        schedule,
+        keep_alive: settings.scheduler.keep_alive,
+        around: Surroundings::default(),
+    };
+    Host::driving(machine, library, &settings).expect("threads")
+}
+
+/// A scheduler that gives a device up as soon as it is told to.
+struct Impatient {
+    inner: Scheduler,
+    with: Arc<Mutex<Option<DeviceId>>>,
+}
+
+impl Schedule for Impatient {
+    fn step(&mut self, now: Time, mut events: Vec<Event>) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if let Some(device) = lock(&self.with).take() {
+            actions.push(Action::Abandon(device));
+            let why = "it hangs".to_owned();
+            events.push(Event::Lost { device, why });
+        }
+        actions.extend(self.inner.step(now, events));
+        actions
+    }
+
+    fn wake_at(&self) -> Option<Time> {
+        self.inner.wake_at()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.inner.snapshot()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_hangs_is_broken_off_and_comes_back() {
+    let home = Home::new("hangs");
+    let play = Play::new(Trouble::Hang, Duration::ZERO);
+    let (library, devices, pools, mut settings) = parts(&home, &play);
+    settings.scheduler.limits.page_tokens = PAGE_TOKENS as u32;
+    let with = Arc::default();
+    let facts = devices.iter().map(|device| device.facts.clone()).collect();
+    let impatient = Impatient {
+        inner: Scheduler::new(settings.scheduler.clone(), facts, pools.clone()),
+        with: Arc::clone(&with),
+    };
+    let host = driven_by(Box::new(impatient), (library, devices, pools, settings));
+    let question = job("Once upon a time there was a little", 40);
+    let whole = answer(&host, question.clone()).await.expect("an answer");
+    play.left.store(10, Ordering::SeqCst);
+    let waits = tokio::spawn({
+        let (host, question) = (host.clone(), question.clone());
+        async move { answer(&host, question).await }
+    });
+    let name = loop {
+        if let Some(name) = *lock(&play.hung) {
+            break name;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    *lock(&with) = host.driver.device(name);
+    host.tell(Vec::new());
+    let again = waits
+        .await
+        .expect("no panic")
+        .expect("another device does it");
+    assert_eq!(again.choices, whole.choices);
+    assert_eq!(again.usage.report.expect("a report").account.replays, 1);
+    all_ready(&host).await;
+    // Its thread is back: it probed, and computes again.
+    let back = answer(&host, on(name, question)).await.expect("an answer");
+    assert_eq!(back.choices, whole.choices);
 }
 
 /// A scheduler that gives a device up just before it hears of one of its steps.
@@ -235,6 +334,8 @@ async fn a_job_goes_where_it_has_to_and_says_where_that_was() {
             "{report:?}"
         );
         assert_eq!(report.account.decode_tokens, 20);
+        // There are neither meters nor watts.
+        assert_eq!(report.account.joules_source, JoulesSource::Unknown);
         let [placement] = &*host.placements(&request_id).expect("is remembered") else {
             panic!("one job")
         };
@@ -307,8 +408,7 @@ async fn what_the_scheduler_did_not_hear_of_is_not_said_twice() {
         inner: Scheduler::new(settings.scheduler.clone(), facts, pools.clone()),
         left: Arc::clone(&left),
     };
-    let host = Host::driven_by(Box::new(deaf), library, devices, pools, &settings);
-    let host = host.expect("threads");
+    let host = driven_by(Box::new(deaf), (library, devices, pools, settings));
     for n in [1, 3] {
         let mut job = job("Once upon a time there was a little", 40);
         job.ignore_end = true;

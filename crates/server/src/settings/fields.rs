@@ -88,6 +88,12 @@ pub const FIELDS: &[Field] = &[
         "How long a model stays loaded after its last job, or `forever`",
     ),
     field(
+        "cache_prefixes",
+        "BOOL",
+        "Models",
+        "Keep what models have cached while they are away: in memory, or in `cache/kv` where that is short",
+    ),
+    field(
         "threads",
         "N",
         "Models",
@@ -103,13 +109,19 @@ pub const FIELDS: &[Field] = &[
         "reserve",
         "SIZE",
         "Scheduling",
-        "Memory that is kept free for other programs; what fits the machine if not set",
+        "Memory that is kept free for other programs; 1 GiB or a sixteenth of all, whichever is more, if not set",
     ),
     field(
         "energy_budget_wh",
         "WH",
         "Scheduling",
         "Watt-hours for a day; when they are spent, work that nobody waits for waits for the next",
+    ),
+    field(
+        "energy_log",
+        "FILE",
+        "Scheduling",
+        "Table that the program of a smart plug writes: the power of the whole machine",
     ),
     field(
         "record",

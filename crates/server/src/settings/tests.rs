@@ -89,6 +89,7 @@ fn text_becomes_what_is_meant() {
         ("TROIKA_ENERGY_BUDGET_WH", "0.5"),
         ("TROIKA_RECORD", "load.jsonl"),
         ("TROIKA_VIRTUAL", "dual-3090"),
+        ("TROIKA_ENERGY_LOG", "plug.csv"),
     ];
     let settings = resolve("", &env, &[]).unwrap().settings;
     assert_eq!(settings.memory_budget, Some(3 << 29));
@@ -101,6 +102,7 @@ fn text_becomes_what_is_meant() {
     assert_eq!(settings.reserve, Some(2 << 30));
     assert_eq!(settings.energy_budget_wh, Some(0.5));
     assert_eq!(settings.record, Some("load.jsonl".into()));
+    assert_eq!(settings.energy_log, Some("plug.csv".into()));
     assert_eq!(settings.virtual_machine.as_deref(), Some("dual-3090"));
 }
 
@@ -143,7 +145,7 @@ fn the_example_is_a_file_without_effect_until_the_marks_are_gone() {
     let set: Vec<_> = set.collect();
     assert_eq!(
         set.len(),
-        FIELDS.len() - 7,
+        FIELDS.len() - 8,
         "all but those without a default"
     );
     let resolved = resolve(&set.join("\n"), &[], &[]).unwrap();

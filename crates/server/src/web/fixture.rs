@@ -119,7 +119,9 @@ pub(super) fn busy() -> State {
         snapshot: Snapshot {
             at: Time::from_seconds(3_725.5),
             policy: Policy::of(Goal::Balanced),
-            power: Power::Battery { percent: 71.0 },
+            power: Power::Battery {
+                percent: Some(71.0),
+            },
             devices: vec![cpu, gpu, npu],
             pools: vec![PoolView {
                 id: PoolId(0),
@@ -144,6 +146,8 @@ pub(super) fn busy() -> State {
             (4, "mistral-small"),
         ]),
         requests: (401..=405).map(|job| (job, format!("req-{job}"))).collect(),
+        posing: None,
+        machine_watts: None,
     }
 }
 
@@ -213,6 +217,8 @@ pub(super) fn empty() -> State {
         },
         models: BTreeMap::new(),
         requests: BTreeMap::new(),
+        posing: None,
+        machine_watts: None,
     }
 }
 
@@ -275,6 +281,8 @@ pub(super) fn odd() -> State {
         },
         models: names([(7, "千问-8b-とても長い名前のモデル"), (8, hostile)]),
         requests: BTreeMap::new(),
+        posing: None,
+        machine_watts: None,
     }
 }
 

@@ -3,7 +3,7 @@
 import { fill, follow, made, mark, part, say, stamp, at } from "./dom.js";
 import { rates, spark } from "./history.js";
 import { explain } from "./why.js";
-import { PHASES, SOURCES, bytes, count, number, percent, plain, span, state as split } from "./words.js";
+import { PHASES, SOURCES, bytes, count, number, percent, plain, span, state as split, watts } from "./words.js";
 
 const PIPS_MAX = 24;
 const MARKS = { ready: "✓", probing: "…", draining: "↓", lost: "✕" };
@@ -61,7 +61,7 @@ function gauges(lane, device) {
   mark(drawing.querySelector(".line"), "d", line);
   mark(drawing.querySelector(".area"), "d", area);
   mark(drawing, "aria-label", `Busy over the last minute, now ${percent(device.busy)}`);
-  say(part(lane, "watts"), `${number(device.watts)} W`);
+  say(part(lane, "watts"), watts(device.watts, device.watts_source));
   say(part(lane, "source"), SOURCES[device.watts_source] ?? "of unknown source");
   const { reading, writing } = rates(device.id);
   say(part(lane, "reading"), number(reading));

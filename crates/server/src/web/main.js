@@ -50,12 +50,13 @@ function show(state) {
 
 function facts(state) {
   const battery = state.power?.battery;
-  const watts = state.devices.reduce((sum, device) => sum + device.watts, 0);
   const list = [
-    ["power", battery ? `battery, ${Math.round(battery.percent)} %` : "mains"],
-    ["watts", `${number(watts)} W over all devices${source(state.devices)}`],
+    ["power", battery ? `battery${battery.percent == null ? "" : `, ${Math.round(battery.percent)} %`}` : "mains"],
+    ["watts", watts(state.devices)],
     ["jobs", `${state.jobs.length} at work`],
   ];
+  if (state.machine_watts != null) list.push(["machine", `${number(state.machine_watts)} W of the whole machine`]);
+  if (state.virtual) list.push(["virtual", `virtual devices: poses as ${plain(state.virtual)}`]);
   if (state.budget) {
     const { spent, watt_hours: budget } = state.budget;
     const gone = spent >= budget ? ", spent" : "";
@@ -67,11 +68,15 @@ function facts(state) {
   });
 }
 
-/** Where the sum of the devices' watts comes from. */
-function source(devices) {
-  const sources = new Set(devices.map((device) => device.watts_source));
+/** The watts of the devices together, and where that comes from. */
+function watts(devices) {
+  const known = devices.filter((device) => device.watts_source !== "unknown");
+  if (devices.length && !known.length) return "watts unknown";
+  const sum = known.reduce((total, device) => total + device.watts, 0);
+  const sources = new Set(known.map((device) => device.watts_source));
   const only = sources.size === 1 ? [...sources][0] : "mixed";
-  return SOURCES[only] ? `, ${SOURCES[only]}` : "";
+  const whose = known.length === devices.length ? "over all devices" : "of the devices that tell";
+  return `${number(sum)} W ${whose}${SOURCES[only] ? `, ${SOURCES[only]}` : ""}`;
 }
 
 function policy(name) {

@@ -53,8 +53,14 @@ export const POLICIES = {
   PREFER_NPU: "Balanced, but on the NPU wherever it will do.",
 };
 
-/** Where watts come from. */
-export const SOURCES = { estimated: "estimated", measured: "measured", mixed: "partly measured" };
+/** Where watts come from; without a word where nobody knows them. */
+export const SOURCES = { estimated: "estimated", measured: "measured", mixed: "partly measured", unknown: "" };
+
+/** Watts with their source, or that they are not known. */
+export function watts(value, source) {
+  if (source === "unknown") return "watts unknown";
+  return `${number(value)} W`;
+}
 
 export const PHASES = { prefill: "reading", decode: "writing" };
 

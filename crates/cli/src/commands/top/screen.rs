@@ -71,11 +71,20 @@ fn head(app: &App, theme: Theme, width: usize) -> Vec<Line<'static>> {
         ],
         plain(match state.power {
             Power::Mains => "mains".to_owned(),
-            Power::Battery { percent } => format!("battery {percent:.0} %"),
+            Power::Battery { percent } => match percent {
+                Some(percent) => format!("battery {percent:.0} %"),
+                None => "battery".to_owned(),
+            },
         }),
         plain(watts(&state.devices)),
         plain(format!("{} at work", state.jobs.len())),
     ];
+    if let Some(watts) = state.machine_watts {
+        facts.push(plain(format!("{} W of the whole machine", short(watts))));
+    }
+    if let Some(name) = &state.posing {
+        facts.push(plain(format!("virtual devices: poses as {}", clean(name))));
+    }
     if let Some(budget) = state.budget {
         let text = format!(
             "{} of {} Wh today",
@@ -101,15 +110,26 @@ fn head(app: &App, theme: Theme, width: usize) -> Vec<Line<'static>> {
 
 /// The watts of all devices together.
 fn watts(devices: &[Device]) -> String {
-    let sum: f64 = devices.iter().map(|device| device.watts).sum();
-    let first = devices.first().and_then(|device| device.watts_source);
-    let is_one = devices.iter().all(|device| device.watts_source == first);
+    let known = devices.iter();
+    let known = known.filter(|device| device.watts_source != Some(JoulesSource::Unknown));
+    let known: Vec<_> = known.collect();
+    if known.is_empty() && !devices.is_empty() {
+        return "watts unknown".to_owned();
+    }
+    let sum: f64 = known.iter().map(|device| device.watts).sum();
+    let first = known.first().and_then(|device| device.watts_source);
+    let is_one = known.iter().all(|device| device.watts_source == first);
     let from = if is_one {
         first
     } else {
         Some(JoulesSource::Mixed)
     };
-    format!("{} W {}", short(sum), source(from))
+    let whose = if known.len() < devices.len() {
+        " of the devices that tell"
+    } else {
+        ""
+    };
+    format!("{} W {}{whose}", short(sum), source(from))
 }
 
 /// Queues, devices, pools; and in which row the selected job is.
@@ -203,11 +223,10 @@ fn gauges(app: &App, device: &Device) -> Vec<Piece> {
             bar(device.busy, 20),
             percent(device.busy)
         )),
-        plain(format!(
-            "{} W {}",
-            short(device.watts),
-            source(device.watts_source)
-        )),
+        plain(match device.watts_source {
+            Some(JoulesSource::Unknown) => "watts unknown".to_owned(),
+            from => format!("{} W {}", short(device.watts), source(from)),
+        }),
         plain(rate("reads", rates.map(|(read, _)| read))),
         plain(rate("writes", rates.map(|(_, written)| written))),
     ]

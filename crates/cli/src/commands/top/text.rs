@@ -162,7 +162,7 @@ pub(super) fn source(source: Option<JoulesSource>) -> &'static str {
         Some(JoulesSource::Estimated) => "estimated",
         Some(JoulesSource::Measured) => "measured",
         Some(JoulesSource::Mixed) => "partly measured",
-        None => "of unknown source",
+        Some(JoulesSource::Unknown) | None => "of unknown source",
     }
 }
 

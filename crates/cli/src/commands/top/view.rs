@@ -22,6 +22,12 @@ pub(super) struct State {
     pub(super) budget: Option<Budget>,
     #[serde(default)]
     pub(super) models: BTreeMap<u32, String>,
+    /// The machine that it poses as.
+    #[serde(default, rename = "virtual")]
+    pub(super) posing: Option<String>,
+    /// Of the whole machine, where a plug or its battery tells.
+    #[serde(default)]
+    pub(super) machine_watts: Option<f64>,
     /// The requests that jobs belong to.
     #[serde(default)]
     pub(super) requests: BTreeMap<u64, String>,
