@@ -12,7 +12,7 @@ use troika_base::DeviceKind;
 use troika_scheduler::{Schedule, Scheduler, Settings, UnknownName};
 
 use crate::machine::VirtualMachine;
-use fixed::Fixed;
+use fixed::{Fixed, Rule};
 
 /// A scheduler that can be simulated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -20,9 +20,10 @@ pub enum SchedulerKind {
     /// The real one.
     #[default]
     Troika,
-    /// A model stays on the fastest device that it fits on; first come, first served.
+    /// What today's runtimes do: a model stays on a GPU if there is one that holds it, else on the processor; first come,
+    /// first served.
     Static,
-    /// The same on GPUs alone.
+    /// A model stays on the fastest of the GPUs; first come, first served.
     GpuOnly,
     /// The same on NPUs alone.
     NpuOnly,
@@ -51,19 +52,35 @@ impl SchedulerKind {
         }
     }
 
-    /// Such a scheduler over a machine.
-    pub fn build(self, machine: &VirtualMachine, settings: &Settings) -> Box<dyn Schedule> {
-        let only = match self {
+    /// Such a scheduler over a machine. `slots` are the sequences that a model serves side by side where it is not the real
+    /// one.
+    pub fn build(
+        self,
+        machine: &VirtualMachine,
+        settings: &Settings,
+        slots: usize,
+    ) -> Box<dyn Schedule> {
+        let rule = match self {
             Self::Troika => {
                 let (devices, pools) = (machine.devices.clone(), machine.pools.clone());
                 return Box::new(Scheduler::new(settings.clone(), devices, pools));
             }
-            Self::Static => None,
-            Self::GpuOnly => Some(DeviceKind::Gpu),
-            Self::NpuOnly => Some(DeviceKind::Npu),
-            Self::CpuOnly => Some(DeviceKind::Cpu),
+            Self::Static => Rule::GpuElseCpu,
+            Self::GpuOnly => Rule::Only(DeviceKind::Gpu),
+            Self::NpuOnly => Rule::Only(DeviceKind::Npu),
+            Self::CpuOnly => Rule::Only(DeviceKind::Cpu),
         };
-        Box::new(Fixed::new(machine, settings, only))
+        Box::new(Fixed::new(machine, settings, rule, slots))
+    }
+
+    /// Whether a machine has what such a scheduler uses.
+    pub fn is_possible(self, machine: &VirtualMachine) -> bool {
+        let has = |kind| machine.devices.iter().any(|device| device.kind == kind);
+        match self {
+            Self::GpuOnly => has(DeviceKind::Gpu),
+            Self::NpuOnly => has(DeviceKind::Npu),
+            _ => true,
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use serde::Deserialize;
+use troika_scheduler::{Load as Step, ModelFacts, Work};
 
 use crate::Arrival;
 
@@ -78,6 +79,31 @@ struct Part {
     busy: Option<f64>,
 }
 
+/// Tokens of a prompt in one step, as is usual.
+const CHUNK: u32 = 512;
+
+/// Seconds that a job takes where it is done soonest, with nothing beside it and nothing cached. `models` are those that
+/// jobs ask by name.
+pub fn alone_s(arrival: &Arrival, models: &[ModelFacts]) -> f64 {
+    let Some(model) = models.iter().find(|model| model.name == arrival.model) else {
+        return 0.0;
+    };
+    let seconds = model.forms.values().map(|form| {
+        let prompt = form.gait.prefill_s(arrival.prompt_tokens, CHUNK);
+        let token = form.gait.step_s(Step {
+            tokens: 1,
+            past: arrival.prompt_tokens.into(),
+        });
+        match arrival.work {
+            Work::Write { n, max_tokens } => prompt + f64::from(n) * f64::from(max_tokens) * token,
+            Work::Embed => prompt,
+            Work::Load => 0.0,
+        }
+    });
+    // Where no device does it, it takes nobody's time.
+    seconds.min_by(f64::total_cmp).unwrap_or(0.0)
+}
+
 /// Scales that are tried for how busy a machine is to be.
 const SCALES: std::ops::RangeInclusive<f64> = 0.01..=1000.0;
 
@@ -104,7 +130,7 @@ impl Load {
     }
 
     /// The load with as much of what nobody waits for as keeps a machine as busy as was asked for (`busy=0.8`): for that
-    /// share of the time, were all jobs done one after the other, each in `seconds`. Where people alone keep it busier than
+    /// share of the time, were all jobs done one after the other, each in `seconds` ([`alone_s`] as a rule). Where people alone keep it busier than
     /// that, next to nothing is left of the rest.
     #[must_use]
     pub fn fitted(&self, seed: u64, seconds: impl Fn(&Arrival) -> f64) -> Self {

@@ -94,6 +94,7 @@ impl Storm {
                 patience: PATIENCE,
                 // Short, so that a budget that is spent does not hold jobs back for long.
                 day: Duration::from_secs(600),
+                ..Options::default()
             },
             machine,
             models,

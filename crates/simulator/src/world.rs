@@ -54,6 +54,9 @@ pub struct Options {
     pub patience: Duration,
     /// How long a day is: at its end, a budget of energy begins anew.
     pub day: Duration,
+    /// Sequences that a model serves side by side under those that the real scheduler is compared with. Ollama and
+    /// llama-server are usually set to four, or one.
+    pub slots: usize,
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -68,6 +71,7 @@ impl Default for Options {
             checks: false,
             patience: 7 * DAY,
             day: DAY,
+            slots: 4,
         }
     }
 }
@@ -151,7 +155,7 @@ pub fn watch(
     witness: &mut dyn FnMut(Time, Seen<'_>),
 ) -> Result<Log, SimulationError> {
     let specs = specs(machine, models, arrivals)?;
-    let scheduler = kind.build(machine, settings);
+    let scheduler = kind.build(machine, settings, options.slots);
     let has_classes = kind == SchedulerKind::Troika;
     let checker = options
         .checks

@@ -6,17 +6,25 @@ use std::collections::{BTreeMap, VecDeque};
 
 use troika_base::{Bytes, DeviceKind};
 use troika_scheduler::{
-    Account, Action, Cause, Decision, DeviceFacts, DeviceId, Event, JobId, JobSpec, Limits, Load,
-    ModelFacts, ModelId, PoolFacts, Power, Refusal, Schedule, SeqId, Settings, Slice, Snapshot,
-    StepReport, Time, Work,
+    Account, Action, Cause, Decision, DeviceFacts, DeviceId, Event, JobId, JobSpec, JoulesSource,
+    Limits, Load, ModelFacts, ModelId, Phase, PoolFacts, Power, Refusal, Schedule, SeqId, Settings,
+    Slice, Snapshot, Span, StepReport, Time, Work,
 };
 
 use crate::machine::VirtualMachine;
 
-/// Sequences that a model serves side by side, as Ollama and llama-server are usually set.
-const SLOTS: usize = 4;
 /// A device that gave a wrong answer is asked again after so many microseconds.
 const RETRY_US: u64 = 5_000_000;
+
+/// How the device of a model is picked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Rule {
+    /// A card, the one with the most room; else several cards; else the package's GPU; else a card and the processor; else
+    /// the processor. NPUs are never picked.
+    GpuElseCpu,
+    /// The fastest device of one kind; of equally fast ones, the one with the most room.
+    Only(DeviceKind),
+}
 
 /// How far a model on its device is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,15 +85,17 @@ pub(super) struct Fixed {
     facts: Vec<DeviceFacts>,
     pools: Vec<PoolFacts>,
     limits: Limits,
-    /// The only kind of device that it uses.
-    only: Option<DeviceKind>,
+    rule: Rule,
+    /// Sequences that a model serves side by side.
+    slots: usize,
     devices: Vec<Device>,
     others: Vec<Bytes>,
     models: BTreeMap<ModelId, ModelFacts>,
     /// Where each model is to be.
     bound: BTreeMap<ModelId, DeviceId>,
     jobs: BTreeMap<JobId, Job>,
-    queue: VecDeque<JobId>,
+    /// Jobs that wait, by model, in the order in which they came.
+    queues: BTreeMap<ModelId, VecDeque<JobId>>,
     now: Time,
     actions: Vec<Action>,
     policy: troika_scheduler::Policy,
@@ -95,13 +105,15 @@ impl Fixed {
     pub(super) fn new(
         machine: &VirtualMachine,
         settings: &Settings,
-        only: Option<DeviceKind>,
+        rule: Rule,
+        slots: usize,
     ) -> Self {
         Self {
             facts: machine.devices.clone(),
             pools: machine.pools.clone(),
             limits: settings.limits,
-            only,
+            rule,
+            slots,
             devices: vec![
                 Device {
                     retry: Some(Time(0)),
@@ -113,7 +125,7 @@ impl Fixed {
             models: BTreeMap::new(),
             bound: BTreeMap::new(),
             jobs: BTreeMap::new(),
-            queue: VecDeque::new(),
+            queues: BTreeMap::new(),
             now: Time(0),
             actions: Vec::new(),
             policy: settings.policy,
@@ -183,8 +195,8 @@ impl Fixed {
             account: Account::default(),
             spec,
         };
+        self.queues.entry(job.spec.model).or_default().push_back(id);
         self.jobs.insert(id, job);
-        self.queue.push_back(id);
     }
 
     fn cancelled(&mut self, id: JobId) {
@@ -197,7 +209,7 @@ impl Fixed {
     fn leave(&mut self, id: JobId) -> Option<DeviceId> {
         let job = self.jobs.remove(&id)?;
         let Some(device) = job.device else {
-            self.queue.retain(|waiting| *waiting != id);
+            self.dequeue(id, job.spec.model);
             return None;
         };
         let now = self.now;
@@ -207,6 +219,16 @@ impl Fixed {
             resident.used = now;
         }
         Some(device)
+    }
+
+    fn dequeue(&mut self, id: JobId, model: ModelId) {
+        let Some(queue) = self.queues.get_mut(&model) else {
+            return;
+        };
+        match queue.front() == Some(&id) {
+            true => drop(queue.pop_front()),
+            false => queue.retain(|waiting| *waiting != id),
+        }
     }
 
     fn refuse(&mut self, id: JobId, refusal: Refusal) {
@@ -253,14 +275,27 @@ impl Fixed {
         let watts = gait.map_or(0.0, |gait| gait.watts(Load { tokens, past: 0 }));
         let estimate = watts * report.took.as_secs_f64();
         let joules = report.joules.map_or(estimate, |joules| joules.0);
+        // As the real one shares a step out: reading the weights is common, arithmetic is by tokens.
+        let common = gait.map_or(1.0, |gait| gait.launch_s + gait.read_s) / slices.len() as f64;
+        let token_s = gait.map_or(0.0, |gait| gait.token_s);
+        let weight = |slice: &Slice| common + token_s * f64::from(slice.n_tok);
+        let all: f64 = slices.iter().map(weight).sum();
         for slice in &slices {
             let Some(job) = self.jobs.get_mut(&slice.seq.job) else {
                 continue;
             };
-            job.account.joules += joules / slices.len() as f64;
-            if job.first_token.is_none() {
-                job.account.prefill_tokens += u64::from(slice.n_tok);
-            }
+            let share = weight(slice) / all;
+            let span = Span {
+                device: id,
+                phase: match job.first_token {
+                    Some(_) => Phase::Decode,
+                    None => Phase::Prefill,
+                },
+                tokens: u64::from(slice.n_tok),
+                device_s: report.took.as_secs_f64() * share,
+                joules: joules * share,
+            };
+            job.charge(span, report.joules.is_some());
             if let Some(answer) = job.answers.get_mut(slice.seq.choice as usize) {
                 answer.held += slice.n_tok;
             }
@@ -306,47 +341,57 @@ impl Fixed {
     fn admit(&mut self) {
         // Models that a load waits for take no jobs, or it would wait for ever.
         let mut drains: Vec<DeviceId> = Vec::new();
-        let waiting: Vec<JobId> = self.queue.iter().copied().collect();
-        for id in waiting {
-            let (model, only) = {
-                let spec = &self.jobs[&id].spec;
-                (spec.model, spec.require_device)
-            };
-            let Some(device) = self.bind(model) else {
-                if self.can_never(model) {
-                    let why = "it runs on no device that this scheduler uses".to_owned();
-                    let model = self.models[&model].name.clone();
-                    self.refuse(id, Refusal::NoDevice { model, why });
-                }
-                continue;
-            };
-            if only.is_some_and(|only| only != device) {
-                let why = format!("its model is on {}", self.facts[usize::from(device.0)].name);
-                let refusal = Refusal::RequiredDevice {
-                    device: only.map_or(String::new(), |id| {
-                        self.facts[usize::from(id.0)].name.clone()
-                    }),
-                    why,
-                };
-                self.refuse(id, refusal);
-                continue;
-            }
-            let resident = self.device(device).residents.get(&model);
-            match resident.map(|resident| resident.stage) {
-                Some(Stage::Ready) if !drains.contains(&device) => self.place(id, device),
-                Some(_) => {}
-                None if drains.contains(&device) => {}
-                None => {
-                    if !self.load(device, model) {
-                        drains.extend(self.neighbours(device));
-                    }
+        let first = |queue: &VecDeque<JobId>| queue.front().copied();
+        let firsts = self.queues.iter();
+        let firsts = firsts.filter_map(|(&model, queue)| Some((first(queue)?, model)));
+        let mut firsts: Vec<(JobId, ModelId)> = firsts.collect();
+        firsts.sort_unstable();
+        for (_, model) in firsts {
+            while let Some(id) = self.queues.get(&model).and_then(first) {
+                if !self.admit_one(id, model, &mut drains) {
+                    break;
                 }
             }
         }
     }
 
-    /// Gives a job a slot, if there is one.
-    fn place(&mut self, id: JobId, device: DeviceId) {
+    /// Gives a job its slot, or refuses it. `false` if it waits on, and with it those of its model that came later.
+    fn admit_one(&mut self, id: JobId, model: ModelId, drains: &mut Vec<DeviceId>) -> bool {
+        let only = self.jobs[&id].spec.require_device;
+        let Some(device) = self.bind(model) else {
+            let never = self.can_never(model);
+            if never {
+                let why = "it runs on no device that this scheduler uses".to_owned();
+                let model = self.models[&model].name.clone();
+                self.refuse(id, Refusal::NoDevice { model, why });
+            }
+            return never;
+        };
+        if let Some(only) = only.filter(|only| *only != device) {
+            let name = |id: DeviceId| self.facts[usize::from(id.0)].name.clone();
+            let refusal = Refusal::RequiredDevice {
+                device: name(only),
+                why: format!("its model is on {}", name(device)),
+            };
+            self.refuse(id, refusal);
+            return true;
+        }
+        let resident = self.device(device).residents.get(&model);
+        match resident.map(|resident| resident.stage) {
+            Some(Stage::Ready) if !drains.contains(&device) => self.place(id, device),
+            Some(_) => false,
+            None if drains.contains(&device) => false,
+            None => {
+                if !self.load(device, model) {
+                    drains.extend(self.neighbours(device));
+                }
+                false
+            }
+        }
+    }
+
+    /// Gives a job a slot. `false` if there is none.
+    fn place(&mut self, id: JobId, device: DeviceId) -> bool {
         let job = &self.jobs[&id];
         let model = job.spec.model;
         let n_ctx = self.models[&model].forms[&device].n_ctx;
@@ -357,7 +402,7 @@ impl Fixed {
         let context = job.spec.prompt_tokens.saturating_add(max_tokens).min(n_ctx);
         // A page more for each answer, since the last shared one is copied.
         let pages = n * ((context + 1).div_ceil(self.limits.page_tokens) + 1);
-        let slots = SLOTS.min(self.facts[usize::from(device.0)].batch_max);
+        let slots = self.slots.min(self.facts[usize::from(device.0)].batch_max);
         let resident = &self.devices[usize::from(device.0)].residents[&model];
         if job.spec.prompt_tokens >= n_ctx || pages > resident.pages {
             let per_token = self.models[&model].kv_bytes_per_token;
@@ -367,12 +412,13 @@ impl Fixed {
                 needs: Bytes(page * u64::from(pages)),
                 free: Bytes(page * u64::from(resident.pages)),
             };
-            return self.refuse(id, refusal);
+            self.refuse(id, refusal);
+            return true;
         }
         let taken: usize = resident.jobs.iter().map(|job| self.jobs[job].n()).sum();
         let has_slot = taken == 0 || taken + n as usize <= slots;
         if !has_slot || resident.promised + pages > resident.pages {
-            return;
+            return false;
         }
         let decision = Decision {
             job: id,
@@ -384,7 +430,7 @@ impl Fixed {
             decode: device,
             candidates: Vec::new(),
         };
-        self.queue.retain(|waiting| *waiting != id);
+        self.dequeue(id, model);
         if let Some(job) = self.jobs.get_mut(&id) {
             job.device = Some(device);
             job.pages = pages;
@@ -399,6 +445,7 @@ impl Fixed {
             model,
             job: id,
         });
+        true
     }
 
     /// Gives every idle device its next step; models on it take turns.
@@ -481,6 +528,26 @@ impl Job {
         match self.spec.work {
             Work::Write { n, .. } => n as usize,
             _ => 1,
+        }
+    }
+
+    /// Adds its share of a step to its account. It stays on one device, which has a meter or not.
+    fn charge(&mut self, span: Span, is_measured: bool) {
+        let account = &mut self.account;
+        account.joules += span.joules;
+        if is_measured {
+            account.joules_source = JoulesSource::Measured;
+        }
+        if span.phase == Phase::Prefill {
+            account.prefill_tokens += span.tokens;
+        }
+        match account.spans.last_mut() {
+            Some(last) if last.phase == span.phase => {
+                last.tokens += span.tokens;
+                last.device_s += span.device_s;
+                last.joules += span.joules;
+            }
+            _ => account.spans.push(span),
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use troika_base::DeviceKind;
 use troika_scheduler::{ModelFacts, Settings};
 use troika_simulator::{Against, Figures, Log, Options, SchedulerKind, VirtualMachine, simulate};
 
@@ -47,17 +46,7 @@ impl Cell {
 
     /// The schedulers to play: the real one, and those that are asked for or, where none is, that have devices here.
     pub(super) fn schedulers(&self, asked: &[Option<SchedulerKind>]) -> Vec<SchedulerKind> {
-        let has = |kind| {
-            self.machine
-                .devices
-                .iter()
-                .any(|device| device.kind == kind)
-        };
-        let is_possible = |scheduler: &SchedulerKind| match scheduler {
-            SchedulerKind::GpuOnly => has(DeviceKind::Gpu),
-            SchedulerKind::NpuOnly => has(DeviceKind::Npu),
-            _ => true,
-        };
+        let is_possible = |scheduler: &SchedulerKind| scheduler.is_possible(&self.machine);
         let others: Vec<_> = match asked {
             [] => SchedulerKind::ALL.into_iter().filter(is_possible).collect(),
             asked => asked.iter().copied().flatten().collect(),

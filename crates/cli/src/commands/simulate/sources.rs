@@ -8,8 +8,8 @@ use anyhow::{Context as _, anyhow};
 use troika_base::{Bytes, DeviceProfile};
 use troika_machine::Machine;
 use troika_planner::catalogue::Catalogue;
-use troika_scheduler::{Load as Step, ModelFacts, ModelId, Work};
-use troika_simulator::load::JOBS_MAX;
+use troika_scheduler::{ModelFacts, ModelId};
+use troika_simulator::load::{JOBS_MAX, alone_s};
 use troika_simulator::{Arrival, Load, LoadError, TraceReader, VirtualMachine};
 
 use super::known;
@@ -20,8 +20,6 @@ use crate::output::Console;
 
 /// The name of this computer.
 pub(super) const HERE: &str = "here";
-/// Tokens of a prompt in one step, as is usual.
-const CHUNK: u32 = 512;
 /// A description of a machine has some hundred lines.
 const MACHINE_BYTES_MAX: u64 = 4 << 20;
 
@@ -216,27 +214,6 @@ impl Sources<'_> {
         });
         facts.collect()
     }
-}
-
-/// Seconds that a job takes where it is done soonest, with nothing beside it.
-fn alone_s(arrival: &Arrival, models: &[ModelFacts]) -> f64 {
-    let Some(model) = models.iter().find(|model| model.name == arrival.model) else {
-        return 0.0;
-    };
-    let seconds = model.forms.values().map(|form| {
-        let prompt = form.gait.prefill_s(arrival.prompt_tokens, CHUNK);
-        let token = form.gait.step_s(Step {
-            tokens: 1,
-            past: arrival.prompt_tokens.into(),
-        });
-        match arrival.work {
-            Work::Write { n, max_tokens } => prompt + f64::from(n) * f64::from(max_tokens) * token,
-            Work::Embed => prompt,
-            Work::Load => 0.0,
-        }
-    });
-    // Where no device does it, it takes nobody's time.
-    seconds.min_by(f64::total_cmp).unwrap_or(0.0)
 }
 
 /// Whether a text can only be meant as a file.

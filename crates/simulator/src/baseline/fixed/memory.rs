@@ -1,13 +1,15 @@
 //! Where a model is to be, and how it gets there.
 
-use troika_base::Bytes;
-use troika_scheduler::{Action, DeviceId, Form, ModelFacts, ModelId};
+use std::cmp::Reverse;
 
-use super::{Fixed, Resident, Stage};
+use troika_base::{Bytes, DeviceKind};
+use troika_scheduler::{Action, DeviceId, Form, ModelFacts, ModelId, PoolId};
+
+use super::{Fixed, Resident, Rule, Stage};
 use crate::world::predicted_bytes;
 
 impl Fixed {
-    /// The device of a model: that on which it goes fastest, of those that could hold it.
+    /// The device of a model, of those that could hold it.
     pub(super) fn bind(&mut self, model: ModelId) -> Option<DeviceId> {
         if let Some(&device) = self.bound.get(&model) {
             return Some(device);
@@ -15,14 +17,50 @@ impl Fixed {
         let facts = self.models.get(&model)?;
         let fits = |(&id, form): (&DeviceId, &Form)| {
             let is_offered = self.devices[usize::from(id.0)].is_offered;
-            let seconds = form.gait.prefill_s(512, 512) + 128.0 * form.gait.read_s;
             let fits = is_offered && self.could_hold(id, facts, form, &self.others);
-            fits.then_some((seconds, id))
+            fits.then(|| (self.rank(id, form), Reverse(self.room(id)), id))
         };
-        let fastest = facts.forms.iter().filter_map(fits);
-        let (_, device) = fastest.min_by(|a, b| a.0.total_cmp(&b.0))?;
+        let (.., device) = facts.forms.iter().filter_map(fits).min()?;
         self.bound.insert(model, device);
         Some(device)
+    }
+
+    /// How good a device is for a model, less being better: by what it is, or by how many microseconds it takes.
+    fn rank(&self, id: DeviceId, form: &Form) -> u64 {
+        match self.rule {
+            Rule::GpuElseCpu => self.turn(id).unwrap_or(u64::MAX),
+            Rule::Only(_) => {
+                let seconds = form.gait.prefill_s(512, 512) + 128.0 * form.gait.read_s;
+                (seconds * 1e6) as u64
+            }
+        }
+    }
+
+    /// When it is a device's turn to be asked, where GPUs come first; `None` where nobody asks.
+    fn turn(&self, id: DeviceId) -> Option<u64> {
+        let device = &self.facts[usize::from(id.0)];
+        let of = |id: &DeviceId| &self.facts[usize::from(id.0)];
+        let is_gpu = |id: &DeviceId| of(id).kind == DeviceKind::Gpu;
+        let is_in_package = || {
+            let mut processors = self.facts.iter().filter(|d| d.kind == DeviceKind::Cpu);
+            processors.any(|processor| processor.pools == device.pools)
+        };
+        match device.kind {
+            DeviceKind::Gpu if device.parts.is_empty() => Some(2 * u64::from(is_in_package())),
+            DeviceKind::Gpu if device.parts.iter().all(is_gpu) => Some(1),
+            DeviceKind::Gpu => Some(3),
+            DeviceKind::Cpu => Some(4),
+            DeviceKind::Npu | DeviceKind::Accelerator => None,
+        }
+    }
+
+    /// Bytes that nobody has in a device's first pool.
+    fn room(&self, id: DeviceId) -> u64 {
+        let pool = self.facts[usize::from(id.0)].pools[0];
+        let capacity = self.pools[usize::from(pool.0)].capacity;
+        capacity
+            .0
+            .saturating_sub(self.taken(pool) + self.kept(pool))
     }
 
     /// Whether a device that is used is big enough for a model, beside what others take.
@@ -35,7 +73,11 @@ impl Fixed {
             let kept = self.pools[pool].reserve.0 + others[pool].0;
             bytes.0 + form.load_peak.0 + kept <= self.pools[pool].capacity.0
         });
-        holds && self.only.is_none_or(|only| only == device.kind)
+        let is_used = match self.rule {
+            Rule::GpuElseCpu => self.turn(id).is_some(),
+            Rule::Only(kind) => device.kind == kind,
+        };
+        holds && is_used
     }
 
     /// Whether no device that is used could ever hold the model.
@@ -127,18 +169,25 @@ impl Fixed {
         let pools = &self.facts[usize::from(id.0)].pools;
         let needs = predicted_bytes(facts, form, kv_tokens);
         pools.iter().zip(&needs).all(|(&pool, need)| {
-            let devices = self.facts.iter().zip(&self.devices);
-            let taken: u64 = devices
-                .flat_map(|(facts, device)| {
-                    let residents = device.residents.values();
-                    residents.flat_map(|r| facts.pools.iter().zip(&r.bytes))
-                })
-                .filter(|(of, _)| **of == pool)
-                .map(|(_, bytes)| bytes.0)
-                .sum();
-            let pool_facts = &self.pools[usize::from(pool.0)];
-            let kept = pool_facts.reserve.0 + self.others[usize::from(pool.0)].0;
-            taken + need.0 + form.load_peak.0 + kept <= pool_facts.capacity.0
+            let capacity = self.pools[usize::from(pool.0)].capacity;
+            self.taken(pool) + need.0 + form.load_peak.0 + self.kept(pool) <= capacity.0
         })
+    }
+
+    /// Bytes of a pool that models have.
+    fn taken(&self, pool: PoolId) -> u64 {
+        let devices = self.facts.iter().zip(&self.devices);
+        let bytes = devices.flat_map(|(facts, device)| {
+            let residents = device.residents.values();
+            residents.flat_map(|r| facts.pools.iter().zip(&r.bytes))
+        });
+        let of_pool = bytes.filter(|(of, _)| **of == pool);
+        of_pool.map(|(_, bytes)| bytes.0).sum()
+    }
+
+    /// Bytes of a pool that are for the desktop and for other programs.
+    fn kept(&self, pool: PoolId) -> u64 {
+        let at = usize::from(pool.0);
+        self.pools[at].reserve.0 + self.others[at].0
     }
 }
