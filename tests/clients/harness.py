@@ -187,6 +187,29 @@ def is_card(card):
     )
 
 
+def check_troika(troika, header=None, writes=True):
+    """Holds what an answer tells of its work to itself: the object `troika`, and the header `X-Troika-Placement`."""
+    spans = troika["placement"]
+    phases = {span["phase"] for span in spans}
+    equal(phases, {"prefill", "decode"} if writes else {"prefill"}, troika)
+    if header is not None:
+        # A stream's head is written before its end is known.
+        told = dict(part.split("=") for part in header.split(", "))
+        equal(told, {span["phase"]: span["device"] for span in spans}, header)
+    expect(all(span["tokens"] > 0 and span["device_ms"] > 0 for span in spans), spans)
+    expect(abs(sum(span["joules"] for span in spans) - troika["joules"]) < 0.01, troika)
+    expect(troika["joules_source"] in ("estimated", "measured", "mixed"), troika)
+    expect(troika["class"] in ("interactive", "agent", "background", "batch"), troika)
+    for name in ("queue_ms", "load_ms", "prefill_ms", "decode_ms", "joules", "moves", "replays"):
+        expect(troika[name] >= 0, name, troika)
+    expect(troika["prefill_tps"] is None or troika["prefill_tps"] > 0, troika)
+    if writes:
+        expect(troika["ttft_ms"] >= troika["queue_ms"], troika)
+    expected = troika["expected"]
+    expect(expected["total_ms"] >= expected["ttft_ms"] > 0 and expected["joules"] >= 0, expected)
+    expect(expected["spread"] >= 1, expected)
+
+
 def cosine(a, b):
     """The cosine of the angle between two vectors."""
     return dot(a, b) / (dot(a, a) * dot(b, b)) ** 0.5

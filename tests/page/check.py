@@ -77,6 +77,18 @@ def is_used_by_keyboard(page, stage):
 
 
 @check
+def tells_what_a_request_took(page, stage):
+    page.fill("#lookup-input", " done ")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("dialog[open] table")
+    text = page.inner_text("dialog")
+    for want in ["Request done", "Job 404, embeddinggemma, done", "3.1 s", "1.10 times", "partly measured", "moved or gave way once"]:
+        assert want in text, want
+    page.keyboard.press("Escape")
+    assert focused(page) == "lookup-input", "the focus does not come back"
+
+
+@check
 def switches_the_policy(page, stage):
     page.locator("input[value=balanced]").focus()
     page.keyboard.press("ArrowRight")

@@ -124,7 +124,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif self.path == "/api/troika/state":
             self.json(self.now())
         elif self.path.startswith("/api/troika/placements/"):
-            self.json(self.server.placements)
+            self.json(fixture("done") if self.path.endswith("/done") else self.server.placements)
         else:
             self.json({"error": {"message": "no such route"}}, 404)
 

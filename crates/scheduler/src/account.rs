@@ -6,7 +6,7 @@ use crate::decision::JobForecast;
 use crate::job::DeviceId;
 
 /// What a job took. Times are seconds.
-#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Account {
     /// The devices that did it, in order, each with what it did there.
     pub spans: Vec<Span>,
@@ -36,7 +36,7 @@ pub struct Account {
 }
 
 /// What a job did on one device.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Span {
     /// The device.
     pub device: DeviceId,

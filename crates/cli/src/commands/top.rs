@@ -3,6 +3,7 @@
 //! `view` is what the server tells, `client` asks for it, `app` is what is on the screen and what keys do, `screen` and
 //! `overlay` draw it, and here all of it runs: one thread asks, the other draws and listens to keys.
 
+mod account;
 mod app;
 mod client;
 mod overlay;
@@ -42,6 +43,7 @@ Examples:
   troika top --url http://workshop:11435 --key-file key.txt
   troika top --once                                one frame of plain text
   troika top --json                                the state, for programs
+  troika top --why req_5f0c2d9e4b7a86310000002a    a request's placement, and what it took
 
 Keys: q quits, p chooses the policy, j and k select a job, enter says why it is where it is;
 space and the page keys go to what is below.
@@ -62,10 +64,19 @@ pub(crate) struct TopArgs {
     /// Print one frame of plain text; the default where nobody watches
     #[arg(long)]
     once: bool,
+    /// Print where the jobs of a request were placed and why, and what they took, by its `x-request-id`
+    #[arg(long, value_name = "REQUEST", conflicts_with = "once")]
+    why: Option<String>,
 }
 
 pub(crate) fn run(args: &TopArgs, console: &Console) -> anyhow::Result<()> {
     let client = Client::new(&args.url, key(args.key_file.as_deref())?)?;
+    if let Some(request) = &args.why {
+        if console.json {
+            return output::json(&client.placements_json(request)?);
+        }
+        return output::answer(screen::told(&client.placements(request)?));
+    }
     if console.json {
         return output::json(&client.state_json()?);
     }

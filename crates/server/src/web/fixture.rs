@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use troika_base::{Bytes, DeviceKind};
 use troika_scheduler::{
-    BudgetView, Candidate, Cause, Class, Decision, DeviceId, DeviceView, Goal, Heat, JobForecast,
-    JobId, JobView, JoulesSource, Lost, ModelId, Phase, Policy, PoolId, PoolView, Power, QueueView,
-    ResidentView, Snapshot, Time,
+    Account, BudgetView, Candidate, Cause, Class, Decision, DeviceId, DeviceView, Goal, Heat,
+    JobForecast, JobId, JobView, JoulesSource, Lost, ModelId, Phase, Policy, PoolId, PoolView,
+    Power, QueueView, ResidentView, Snapshot, Span, Time,
 };
 
 use crate::{Placement, State};
@@ -333,8 +333,39 @@ pub(super) fn placements() -> Vec<Placement> {
     }]
 }
 
+/// How the job of a request was placed that is done: it began on one device, and was written on the other.
+pub(super) fn done() -> Vec<Placement> {
+    let [mut placement] = <[Placement; 1]>::try_from(placements()).expect("there is one");
+    let expected = placement.decisions[0].candidates[0].forecast;
+    let span = |device, phase, tokens, device_s, joules| Span {
+        device: DeviceId(device),
+        phase,
+        tokens,
+        device_s,
+        joules,
+    };
+    placement.account = Some(Account {
+        spans: vec![
+            span(0, Phase::Prefill, 4096, 3.35, 46.9),
+            span(1, Phase::Decode, 64, 0.62, 9.4),
+        ],
+        queue_s: 0.012,
+        ttft_s: Some(3.41),
+        prefill_tokens: 4096,
+        prefill_s: 3.4,
+        decode_tokens: 64,
+        decode_s: 2.9,
+        joules: 56.3,
+        joules_source: JoulesSource::Mixed,
+        expected,
+        moves: 1,
+        replays: 0,
+    });
+    vec![placement]
+}
+
 /// The files, each with what is in it.
-fn files() -> [(&'static str, String); 4] {
+fn files() -> [(&'static str, String); 5] {
     let json = |value: serde_json::Result<String>| value.expect("is JSON") + "\n";
     [
         ("busy", json(serde_json::to_string_pretty(&busy()))),
@@ -344,6 +375,7 @@ fn files() -> [(&'static str, String); 4] {
             "placements",
             json(serde_json::to_string_pretty(&placements())),
         ),
+        ("done", json(serde_json::to_string_pretty(&done()))),
     ]
 }
 

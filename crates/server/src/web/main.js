@@ -5,6 +5,7 @@ import { remember } from "./history.js";
 import { lanes, queues } from "./lanes.js";
 import { pools } from "./pools.js";
 import { ask, follow, keep, key } from "./stream.js";
+import { lookUp } from "./why.js";
 import { POLICIES, SOURCES, number, percent, plain, state as split } from "./words.js";
 
 /** Until the server has answered, its states would still tell the old policy. */
@@ -34,6 +35,7 @@ function show(state) {
   link("live", "Live");
   notice("");
   at("key").hidden = true;
+  at("lookup").hidden = false;
   at("main").hidden = false;
   mark(document.body, "data-link", "live");
   remember(state);
@@ -114,6 +116,7 @@ const stream = follow("/api/troika/events", {
     link("key", "A key is needed");
     notice("");
     at("main").hidden = true;
+    at("lookup").hidden = true;
     say(at("key-wrong"), key() ? plain(error.message) : "");
     keep("");
     at("key").hidden = false;
@@ -127,4 +130,10 @@ at("key").addEventListener("submit", (event) => {
   at("key-input").value = "";
   link("connecting", "Connecting …");
   stream.again();
+});
+
+at("lookup").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const request = at("lookup-input").value.trim();
+  if (request) lookUp(request);
 });

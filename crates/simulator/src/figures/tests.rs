@@ -1,3 +1,5 @@
+//! Figures of outcomes made up by hand.
+
 use std::time::Duration;
 
 use troika_scheduler::{DeviceId, JobForecast, Span as Part, Time, Work};

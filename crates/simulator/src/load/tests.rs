@@ -1,3 +1,5 @@
+//! Loads by name and by chance: what comes, how much, and what is refused.
+
 use troika_planner::catalogue::Catalogue;
 use troika_scheduler::{Class, Work};
 

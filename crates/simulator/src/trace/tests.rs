@@ -1,3 +1,5 @@
+//! Traces as they are read and written, and what is wrong with others.
+
 use std::io::{self, BufReader, Read};
 use std::time::Duration;
 

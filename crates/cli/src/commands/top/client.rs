@@ -83,6 +83,14 @@ impl Client {
         self.get(&format!("/api/troika/placements/{}", encoded(request)))
     }
 
+    /// The same as the server writes it.
+    ///
+    /// # Errors
+    /// As [`Client::placements`].
+    pub(super) fn placements_json(&self, request: &str) -> anyhow::Result<Value> {
+        self.get(&format!("/api/troika/placements/{}", encoded(request)))
+    }
+
     /// Sets what the machine is to be good at.
     ///
     /// # Errors

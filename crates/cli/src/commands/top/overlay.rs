@@ -6,6 +6,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Padding, Paragraph, Widget as _, Wrap};
 use troika_scheduler::{Candidate, Cause, Decision, DeviceId};
 
+use super::account;
 use super::app::{App, policies as names};
 use super::text::{Theme, clean, cut, fitted, policy, span};
 use super::view::{Job, Placement};
@@ -51,15 +52,48 @@ pub(super) fn why(
     match found {
         None => lines.push(Line::styled("asking …", theme.soft())),
         Some(Err(why)) => lines.push(Line::styled(clean(why), theme.warning())),
-        Some(Ok(placement)) => {
-            for decision in placement.decisions.iter().rev() {
-                lines.extend(told(decision, &placement.devices, theme));
-                lines.push(Line::default());
-            }
-        }
+        Some(Ok(placement)) => lines.extend(placed(placement, theme)),
     }
     let title = format!("Why job {} is on {device}", job.job.0);
     show(&title, lines, 124, area, buffer);
+}
+
+/// The jobs of a request, done or not, for who asks by its number.
+pub(super) fn request(placements: &[Placement], theme: Theme) -> Vec<Line<'static>> {
+    let job = |placement: &Placement| {
+        let number = placement.decisions.first().map(|decision| decision.job.0);
+        let number = number.map_or_else(|| "?".to_owned(), |number| number.to_string());
+        let state = match placement.account {
+            Some(_) => "done",
+            None => "in progress",
+        };
+        let name = format!("Job {number}, {}, {state}", clean(&placement.model));
+        let mut lines = vec![Line::styled(name, theme.strong()), Line::default()];
+        lines.extend(placed(placement, theme));
+        lines
+    };
+    placements.iter().flat_map(job).collect()
+}
+
+/// What a job took if it is done, and how it was placed, the last decision first.
+fn placed(placement: &Placement, theme: Theme) -> Vec<Line<'static>> {
+    let mut lines = Vec::new();
+    if let Some(account) = &placement.account {
+        lines.extend(account::lines(account, &placement.devices, theme));
+    }
+    for decision in placement.decisions.iter().rev() {
+        lines.extend(told(decision, &placement.devices, theme));
+        lines.push(Line::default());
+    }
+    lines
+}
+
+/// A device's name by its number.
+pub(super) fn device_name(id: DeviceId, devices: &[String]) -> String {
+    match devices.get(usize::from(id.0)) {
+        Some(name) => clean(name),
+        None => format!("device {}", id.0),
+    }
 }
 
 /// A decision: what led to it, and the candidates in columns.
@@ -92,10 +126,7 @@ fn told(decision: &Decision, devices: &[String], theme: Theme) -> Vec<Line<'stat
 }
 
 fn candidate(candidate: &Candidate, devices: &[String], theme: Theme) -> Line<'static> {
-    let name = |id: DeviceId| match devices.get(usize::from(id.0)) {
-        Some(name) => clean(name),
-        None => format!("device {}", id.0),
-    };
+    let name = |id| device_name(id, devices);
     let place = match candidate.prefill == candidate.decode {
         true => name(candidate.decode),
         false => format!("{} > {}", name(candidate.prefill), name(candidate.decode)),

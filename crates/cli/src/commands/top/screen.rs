@@ -11,7 +11,7 @@ use troika_scheduler::{Heat, JoulesSource, Phase, Power};
 use super::app::{App, Over};
 use super::overlay;
 use super::text::{Piece, Theme, bar, clean, columns, cut, fitted, flow, percent, source, span};
-use super::view::{Device, Job, Pool, Resident};
+use super::view::{Device, Job, Placement, Pool, Resident};
 use crate::output::number;
 
 /// Below this many columns, lines leave out what can be done without.
@@ -53,8 +53,18 @@ pub(super) fn draw(app: &App, theme: Theme, area: Rect, buffer: &mut Buffer) {
 pub(super) fn text(app: &App, width: usize) -> String {
     let theme = Theme { colours: false };
     let (body, _) = body(app, theme, width);
-    let lines = head(app, theme, width).into_iter().chain(body);
+    plain(head(app, theme, width).into_iter().chain(body))
+}
+
+/// A request's jobs as plain text.
+pub(super) fn told(placements: &[Placement]) -> String {
+    let theme = Theme { colours: false };
+    plain(overlay::request(placements, theme))
+}
+
+fn plain(lines: impl IntoIterator<Item = Line<'static>>) -> String {
     lines
+        .into_iter()
         .map(|line| line.to_string().trim_end().to_owned() + "\n")
         .collect()
 }

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use troika_base::Bytes;
-use troika_scheduler::{Class, Decision, DeviceId, Heat, JobId, JoulesSource, Phase, Power, Time};
+use troika_scheduler::{
+    Account, Class, Decision, DeviceId, Heat, JobId, JoulesSource, Phase, Power, Time,
+};
 
 /// The state of everything.
 #[derive(Clone, Debug, Deserialize)]
@@ -110,6 +112,12 @@ pub(super) struct Placement {
     pub(super) devices: Vec<String>,
     /// The first one first.
     pub(super) decisions: Vec<Decision>,
+    /// The model's name.
+    #[serde(default)]
+    pub(super) model: String,
+    /// What it took, once it is done.
+    #[serde(default)]
+    pub(super) account: Option<Account>,
 }
 
 impl Pool {
@@ -153,6 +161,12 @@ pub(super) mod fixtures {
     pub(in super::super) fn placements() -> Vec<Placement> {
         read(include_str!(
             "../../../../server/src/web/fixtures/placements.json"
+        ))
+    }
+
+    pub(in super::super) fn done() -> Vec<Placement> {
+        read(include_str!(
+            "../../../../server/src/web/fixtures/done.json"
         ))
     }
 

@@ -84,6 +84,12 @@ fn the_menu_and_the_reasons_lie_over_it() {
 }
 
 #[test]
+fn a_request_that_is_done_has_an_account() {
+    insta::assert_snapshot!("done", told(&fixtures::done()));
+    assert!(told(&fixtures::placements()).starts_with("Job 404, embeddinggemma, in progress"));
+}
+
+#[test]
 fn the_selected_job_is_in_sight() {
     let mut codes = vec![KeyCode::Char('j')];
     let at = |codes: &[KeyCode]| frame(&pressed(app(fixtures::busy()), codes), 100, 9);
