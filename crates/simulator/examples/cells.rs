@@ -6,11 +6,7 @@
 //! ```sh
 //! cargo run --release -p troika-simulator --example cells -- machines=core-ultra-258v loads=office-day seeds=1,2,3
 //! ```
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "it is a program"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a program")]
 
 use std::process::ExitCode;
 use std::sync::Mutex;

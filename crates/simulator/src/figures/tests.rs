@@ -51,6 +51,7 @@ fn arrival(class: Class, deadline: Option<f64>) -> Arrival {
         class,
         owner: String::new(),
         prompt_tokens: 10,
+        shared: 0,
         work: Work::Write {
             n: 1,
             max_tokens: 3,

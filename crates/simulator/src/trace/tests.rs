@@ -24,6 +24,7 @@ fn arrival(at_s: f64, owner: &str) -> Arrival {
         class: Class::Interactive,
         owner: owner.to_owned(),
         prompt_tokens: 12,
+        shared: 0,
         work: Work::Write {
             n: 2,
             max_tokens: 30,

@@ -15,6 +15,7 @@ fn arrival(at_s: f64, class: Class) -> Arrival {
         class,
         owner: "somebody".to_owned(),
         prompt_tokens: 100,
+        shared: 0,
         work: Work::Write {
             n: 1,
             max_tokens: 20,

@@ -58,7 +58,9 @@ impl Fixed {
     fn room(&self, id: DeviceId) -> u64 {
         let pool = self.facts[usize::from(id.0)].pools[0];
         let capacity = self.pools[usize::from(pool.0)].capacity;
-        capacity.0.saturating_sub(self.taken(pool) + self.kept(pool))
+        capacity
+            .0
+            .saturating_sub(self.taken(pool) + self.kept(pool))
     }
 
     /// Whether a device that is used is big enough for a model, beside what others take.
