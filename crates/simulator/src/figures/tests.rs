@@ -98,6 +98,7 @@ fn log() -> (Log, Vec<Arrival>) {
         end: at(10.0),
         joules_busy: vec![50.0, 10.0],
         joules_idle: vec![5.0, 15.0],
+        watts_rest: 3.0,
         evictions: 1,
         moves: 2,
         replays: 3,

@@ -44,7 +44,11 @@ fn what_is_written_is_read() {
         deadline: None,
         ..arrival(3.25, "k2")
     };
-    let load = [arrival(0.0, "k1"), embed, arrival(3.25, "k1")];
+    let again = Arrival {
+        shared: 10,
+        ..arrival(3.25, "k1")
+    };
+    let load = [arrival(0.0, "k1"), embed, again];
     let text = String::from_utf8(write_trace(Vec::new(), &load).expect("memory takes all"));
     let text = text.expect("is text");
     insta::assert_snapshot!("trace", text);
@@ -74,6 +78,8 @@ fn each_fault_names_its_line_and_reason() {
         job(",\"tokens\":3", ""),
         job(":3}", ":3,\"max_tokens\":2}"),
         job(":3}", ":3,\"n\":1000}"),
+        job(":3}", ":3,\"shared\":8}"),
+        job(":3}", ":3,\"shared\":-1}"),
         job(":3}", ":3,\"prompt\":\"Why?\"}"),
         job(":3}", ":3,\"deadline_s\":-1}"),
         job(":3}", ":3,\"leaves_s\":0}"),
