@@ -56,6 +56,8 @@ pub(crate) struct Resident {
     pub(crate) coming: BTreeMap<JobId, (Class, u32)>,
     /// When a step of it ended last.
     pub(crate) served: Time,
+    /// Whether a less urgent step came first since then, for those who had waited too long: that happens once.
+    pub(crate) was_passed: bool,
     /// When a job of it ended last.
     pub(crate) used: Time,
     pub(crate) keep_alive: KeepAlive,
@@ -187,8 +189,6 @@ pub(crate) struct Device {
     pub(crate) residents: BTreeMap<ModelId, Resident>,
     pub(crate) step: Option<Step>,
     pub(crate) usage: Usage,
-    /// Whether its last step passed somebody more urgent over, for those who had waited too long: not twice in a row.
-    pub(crate) has_yielded: bool,
     /// When it was last looked for jobs that are better off elsewhere.
     pub(crate) looked: Time,
 }
@@ -202,13 +202,18 @@ impl Device {
             residents: BTreeMap::new(),
             step: None,
             usage: Usage::default(),
-            has_yielded: false,
             looked: Time::default(),
         }
     }
 
     pub(crate) fn is_ready(&self) -> bool {
         self.health == Health::Ready
+    }
+
+    /// Whether somebody on it was passed over already for those who had waited too long.
+    pub(crate) fn has_passed(&self) -> bool {
+        let mut residents = self.residents.values();
+        residents.any(|resident| resident.was_passed && resident.batcher.n_running() > 0)
     }
 
     /// Why it is not offered.

@@ -17,6 +17,7 @@ mod event;
 mod facts;
 mod fleet;
 mod gait;
+mod habit;
 mod job;
 mod ledger;
 mod live;

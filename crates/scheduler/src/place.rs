@@ -20,6 +20,8 @@ pub(crate) struct Offer {
     pub(crate) heat: Heat,
     /// Share of the device's time that more urgent classes took lately.
     pub(crate) above: f64,
+    /// How busy devices are that use the same memory: they slow each other down.
+    pub(crate) crowd: f64,
     /// Watts while it does the job.
     pub(crate) watts: f64,
     /// Seconds until the last job of its lane could begin there.
@@ -112,7 +114,8 @@ impl Wish {
             (Measure::Joules, _) => forecast.joules * (1.0 + offer.above),
             (Measure::Watts, _) => offer.watts * (1.0 + offer.above),
         };
-        cost.max(1e-9) * heat
+        // What it takes of a shared memory is taken from others.
+        cost.max(1e-9) * heat * (1.0 + offer.crowd)
     }
 }
 
@@ -204,6 +207,7 @@ mod tests {
             kind,
             heat: Heat::Normal,
             above: 0.0,
+            crowd: 0.0,
             watts: joules / (ttft_s + decode_s),
             backlog_s: 0.0,
             tps: 100.0 / decode_s,

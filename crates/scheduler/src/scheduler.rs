@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::event::{Action, Event, Refusal};
 use crate::facts::{DeviceFacts, ModelFacts, PoolFacts, Power};
 use crate::fleet::Device;
+use crate::habit::Habits;
 use crate::job::{DeviceId, JobId, ModelId};
 use crate::ledger::Ledger;
 use crate::live::{Job, Place};
@@ -67,6 +68,7 @@ pub struct Scheduler {
     models: BTreeMap<ModelId, Model>,
     jobs: BTreeMap<JobId, Job>,
     queues: Queues,
+    habits: Habits,
     /// Deadlines of jobs; of some that do not wait any more, too.
     deadlines: BTreeSet<(Time, JobId)>,
     power: Power,
@@ -94,6 +96,7 @@ impl Scheduler {
             models: BTreeMap::new(),
             jobs: BTreeMap::new(),
             queues: Queues::default(),
+            habits: Habits::default(),
             deadlines: BTreeSet::new(),
             power: Power::default(),
             spent: 0.0,

@@ -9,7 +9,7 @@ use super::{Model, Scheduler, TYPICAL_TOKENS};
 use crate::event::{Event, Refusal};
 use crate::facts::ModelFacts;
 use crate::fleet::{Health, Stage};
-use crate::job::{DeviceId, JobId, JobSpec, KeepAlive, ModelId};
+use crate::job::{DeviceId, JobId, JobSpec, KeepAlive, ModelId, Work};
 use crate::live::{Job, Place};
 
 /// A load that failed is tried again after so long.
@@ -146,6 +146,11 @@ impl Scheduler {
             return;
         }
         let model = job.spec.model;
+        if job.spec.work != Work::Embed {
+            let prompt = job.spec.prompt_tokens;
+            self.habits
+                .started(job.spec.owner, model, device, prompt, held.min(prompt));
+        }
         let Some(resident) = self.devices[usize::from(device.0)]
             .residents
             .get_mut(&model)
@@ -214,6 +219,7 @@ impl Scheduler {
         let stage = device.residents.get(&model).map(|resident| resident.stage);
         if stage == Some(Stage::Unloading) {
             device.residents.remove(&model);
+            self.habits.left(model, id);
             self.ledger.release((id, model));
         }
     }

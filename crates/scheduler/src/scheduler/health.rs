@@ -96,6 +96,7 @@ impl Scheduler {
         let residents = std::mem::take(&mut device.residents);
         for (&model, resident) in &residents {
             self.ledger.release((id, model));
+            self.habits.left(model, id);
             for &job in &resident.jobs {
                 self.lost_device(job, id, &why);
             }

@@ -250,6 +250,7 @@ impl Scheduler {
             jobs: Default::default(),
             coming: Default::default(),
             served: now,
+            was_passed: false,
             used: now,
             keep_alive: self.settings.keep_alive,
             bytes,

@@ -198,6 +198,7 @@ impl Scheduler {
             kind: device.facts.kind,
             heat: device.heat,
             above: self.above(id, job.spec.class),
+            crowd: self.crowd(id),
             watts: gait.watts_decode,
             backlog_s: 0.0,
             tps: self.expected_left(job) / forecast.decode_s.max(1e-9),
@@ -232,6 +233,7 @@ impl Scheduler {
         }
         let (class, known) = (job.spec.class, job.known());
         job.place = Place::Moving { from, to };
+        job.decode_on = job.decode_on.filter(|&device| device != to);
         job.placed = now;
         job.account.moves += 1;
         if let Some(resident) = self.devices[usize::from(to.0)].residents.get_mut(&model) {

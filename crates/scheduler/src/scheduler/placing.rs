@@ -18,6 +18,8 @@ use crate::live::{Job, Place};
 use crate::place::{self, Offer, Ready, Wish};
 use crate::{Class, Goal, Limits, Policy, Power};
 
+/// After so many steps, what they took is known better than it can be guessed.
+const STEPS_MIN: u64 = 16;
 /// A prompt of fewer tokens is not worth two devices.
 const SPLIT_TOKENS_MIN: u32 = 256;
 /// Two devices have to be better than one by this factor.
@@ -253,8 +255,17 @@ impl Scheduler {
         let form = &self.models[&spec.model].facts.forms[&id];
         let limits = self.limits(id);
         let resident = device.residents.get(&spec.model);
-        let gait = resident.map_or(form.gait, Resident::true_gait);
-        let mut forecast = self.forecast(id, job, &gait, 0);
+        let gait = self.gait_now(id, resident, &form.gait);
+        let held = match spec.work {
+            Work::Write { .. } => {
+                let held = self
+                    .habits
+                    .expected(spec.owner, spec.model, id, spec.prompt_tokens);
+                held.min(job.known() - 1)
+            }
+            _ => 0,
+        };
+        let mut forecast = self.forecast(id, job, &gait, held);
         forecast.wait_s = device.ahead_s(spec.class, self.now, limits.prefill_tokens);
         let state = match resident {
             None => {
@@ -291,12 +302,40 @@ impl Scheduler {
             kind: device.facts.kind,
             heat: device.heat,
             above: self.above(id, spec.class),
+            crowd: self.crowd(id),
             watts: (gait.watts_decode).max(gait.watts_prefill),
             backlog_s: behind as f64 * (forecast.prefill_s + each),
             tps: self.expected_left(job) / forecast.decode_s.max(1e-9),
             forecast,
             state,
         })
+    }
+
+    /// How fast a model goes on a device now. Steps have shown how others slow it down; until there were some, devices that
+    /// use the same memory are taken to share it.
+    fn gait_now(&self, id: DeviceId, resident: Option<&Resident>, form: &Gait) -> Gait {
+        match resident.filter(|resident| resident.correction.steps() >= STEPS_MIN) {
+            Some(resident) => resident.true_gait(),
+            None => {
+                let crowd = 1.0 + self.crowd(id);
+                Gait {
+                    read_s: form.read_s * crowd,
+                    past_s: form.past_s * crowd,
+                    ..*form
+                }
+            }
+        }
+    }
+
+    /// How busy devices were lately that use the same memory: 0 if none was, 1 if one always was.
+    pub(super) fn crowd(&self, id: DeviceId) -> f64 {
+        let pools = &self.device(id).facts.pools;
+        let others = self.ids().filter(|other| {
+            let facts = &self.device(*other).facts;
+            let shares = facts.pools.iter().any(|pool| pools.contains(pool));
+            *other != id && facts.parts.is_empty() && shares
+        });
+        others.map(|other| self.device(other).usage.busy()).sum()
     }
 
     /// Share of a device's time lately that classes above this one took.

@@ -28,12 +28,9 @@ impl Scheduler {
             if !device.is_ready() || device.step.is_some() {
                 continue;
             }
+            let lifts = !device.has_passed();
             for (&model, resident) in &device.residents {
-                if let Some(urgency) =
-                    resident
-                        .batcher
-                        .urgency(&self.settings, now, !device.has_yielded)
-                {
+                if let Some(urgency) = resident.batcher.urgency(&self.settings, now, lifts) {
                     wants.push((urgency, std::cmp::Reverse(resident.served), id, model));
                 }
             }
@@ -69,8 +66,10 @@ impl Scheduler {
             .iter()
             .filter_map(|slice| self.jobs.get(&slice.seq.job));
         let class = classes.map(|job| job.spec.class).max();
-        let tops = device.residents.values().map(|r| r.batcher.top());
-        device.has_yielded = tops.max().flatten() > class;
+        for (&other, resident) in &mut device.residents {
+            let is_over = resident.batcher.top() > class;
+            resident.was_passed = other != model && (resident.was_passed || is_over);
+        }
         device.step = Some(Step {
             model,
             slices: slices.clone(),
