@@ -84,6 +84,8 @@ impl Recorder {
             class: wishes.class.unwrap_or_default(),
             owner: caller.key.clone().unwrap_or_default(),
             prompt_tokens: 1,
+            // Known when it ends, from the tokens that were cached.
+            shared: 0,
             work,
             deadline: wishes.deadline,
             leaves: None,

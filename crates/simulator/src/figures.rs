@@ -43,6 +43,9 @@ pub struct Figures {
     pub joules_busy: f64,
     /// Those while they rested.
     pub joules_idle: f64,
+    /// Joules of the rest of the machine until the end, at [`VirtualMachine::watts_rest`](crate::VirtualMachine); in no other
+    /// figure.
+    pub joules_rest: f64,
     /// Joules for each token read or written, those at rest included; absent if there was none.
     pub joules_per_token: Option<f64>,
     /// Each device.
@@ -223,6 +226,7 @@ impl Figures {
             joules,
             joules_busy,
             joules_idle,
+            joules_rest: log.watts_rest * end_s,
             joules_per_token: (tokens > 0).then(|| joules / tokens as f64),
             devices: devices(log),
             placement: placement(log),

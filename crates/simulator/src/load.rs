@@ -82,14 +82,15 @@ struct Part {
 /// Tokens of a prompt in one step, as is usual.
 const CHUNK: u32 = 512;
 
-/// Seconds that a job takes where it is done soonest, with nothing beside it and nothing cached. `models` are those that
+/// Seconds that a job takes where it is done soonest, with nothing beside it and what it shares in a cache. `models` are those that
 /// jobs ask by name.
 pub fn alone_s(arrival: &Arrival, models: &[ModelFacts]) -> f64 {
     let Some(model) = models.iter().find(|model| model.name == arrival.model) else {
         return 0.0;
     };
+    let fresh = arrival.prompt_tokens.saturating_sub(arrival.shared).max(1);
     let seconds = model.forms.values().map(|form| {
-        let prompt = form.gait.prefill_s(arrival.prompt_tokens, CHUNK);
+        let prompt = form.gait.prefill_s(fresh, CHUNK);
         let token = form.gait.step_s(Step {
             tokens: 1,
             past: arrival.prompt_tokens.into(),

@@ -18,6 +18,9 @@ pub struct Arrival {
     pub owner: String,
     /// Tokens of its prompt, at least one.
     pub prompt_tokens: u32,
+    /// Those of them, from the first on, that are as in what its owner's job before it with that model read and wrote: a
+    /// conversation that goes on, or the same instructions.
+    pub shared: u32,
     /// What is done with it. Of a job that writes, the tokens are those that it really writes.
     pub work: Work,
     /// Time until its end is worth nothing any more.
@@ -122,6 +125,8 @@ pub struct Log {
     pub joules_busy: Vec<f64>,
     /// Joules of each device while it rested.
     pub joules_idle: Vec<f64>,
+    /// Watts of the rest of the machine, which no scheduler has a hand in.
+    pub watts_rest: f64,
     /// Models that were put away for others.
     pub evictions: u32,
     /// Jobs that went from one device to another.

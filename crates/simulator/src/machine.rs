@@ -26,6 +26,8 @@ pub struct VirtualMachine {
     pub pools: Vec<PoolFacts>,
     /// 10⁹ bytes a second that all devices of a pool can draw together; absent where nobody knows.
     pub pool_gbs: Vec<Option<f64>>,
+    /// Watts of all that is neither processor nor card, whatever is done: assumed, nobody has measured them.
+    pub watts_rest: f64,
     /// What was assumed of it, for people.
     pub notes: Vec<String>,
 }
@@ -69,6 +71,12 @@ struct Part {
     package: Option<usize>,
 }
 
+impl Part {
+    fn is_of_laptop(&self) -> bool {
+        self.package.is_some() && self.profile.class.as_deref() == Some("laptop")
+    }
+}
+
 /// Share of the peak that all blocks of a package reach together: the best of the shares that single ones do.
 const POOL_SHARE: f64 = 0.9;
 /// What a card's memory keeps for display and driver, as the cost model has it: one part in so many.
@@ -77,6 +85,8 @@ const CARD_RESERVE: u64 = 40;
 const LINK_GBS: f64 = 7.88;
 /// Reading and writing the same memory, and changing the layout: a copy within it runs at this share of its bandwidth.
 const COPY_SHARE: f64 = 0.25;
+/// Watts of board, memory, disk and network of a laptop and of a desktop computer, the display left out. Assumptions.
+const REST_WATTS: [f64; 2] = [3.0, 25.0];
 /// Models that an NPU holds at a time: its compiled graphs and contexts are scarce.
 const NPU_RESIDENTS: usize = 2;
 /// Models that other devices hold at a time.
@@ -141,6 +151,7 @@ impl VirtualMachine {
                 reserve: Bytes((ram.0 as f64 * reserve) as u64),
             }],
             pool_gbs: vec![None],
+            watts_rest: REST_WATTS[usize::from(!parts.iter().any(Part::is_of_laptop))],
             notes,
         };
         let shared = parts.iter().filter(|part| part.package.is_some()).count();

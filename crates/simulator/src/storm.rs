@@ -187,6 +187,11 @@ fn arrivals(
         })
         .collect();
     arrivals.sort_by_key(|arrival| arrival.at);
+    for arrival in &mut arrivals {
+        if rng.happens(0.3) {
+            arrival.shared = rng.below(arrival.prompt_tokens as usize + 1) as u32;
+        }
+    }
     arrivals
 }
 
@@ -212,6 +217,7 @@ fn arrival(
         class: *rng.pick(&Class::ALL),
         owner: format!("owner {}", rng.below(4)),
         prompt_tokens: size(2000.0, rng),
+        shared: 0,
         work: match vector {
             true => Work::Embed,
             false => Work::Write {

@@ -62,6 +62,8 @@ struct Row {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     owner: String,
     prompt_tokens: i64,
+    #[serde(default, skip_serializing_if = "is_none")]
+    shared: i64,
     #[serde(default = "one", skip_serializing_if = "is_one")]
     n: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -78,6 +80,14 @@ struct Row {
 
 fn one() -> i64 {
     1
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_none(shared: &i64) -> bool {
+    *shared == 0
 }
 
 #[expect(
@@ -109,6 +119,7 @@ impl Row {
             class: arrival.class,
             owner,
             prompt_tokens: arrival.prompt_tokens.into(),
+            shared: arrival.shared.into(),
             n: n.into(),
             tokens,
             max_tokens: max_tokens.map(Into::into),
@@ -147,9 +158,16 @@ impl Row {
                 .transpose()
                 .map(|seconds| seconds.map(Duration::from_secs_f64))
         };
+        let prompt_tokens = count("prompt_tokens", self.prompt_tokens, TOKENS_MAX)?;
+        let shared = u32::try_from(self.shared).ok();
+        let shared = shared.filter(|shared| *shared <= prompt_tokens);
         let arrival = Arrival {
             at: Time::from_seconds(at_s),
-            prompt_tokens: count("prompt_tokens", self.prompt_tokens, TOKENS_MAX)?,
+            prompt_tokens,
+            shared: shared.ok_or(TraceFault::Shared {
+                shared: self.shared,
+                prompt_tokens,
+            })?,
             work,
             class: self.class,
             deadline: span("deadline_s", self.deadline_s)?,

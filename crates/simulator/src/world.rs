@@ -12,6 +12,7 @@ mod act;
 mod agenda;
 mod device;
 mod happen;
+mod lineage;
 mod pages;
 mod record;
 
@@ -35,6 +36,7 @@ use crate::machine::VirtualMachine;
 use agenda::{Agenda, Happening};
 use device::Device;
 pub(crate) use device::predicted_bytes;
+use lineage::Lineage;
 use record::{Job, Spans, index};
 
 /// How a simulation goes.
@@ -225,6 +227,11 @@ fn allowed(tokens: u32) -> u32 {
     tokens.max(1).div_ceil(512).saturating_mul(512)
 }
 
+/// For whom is kept what a job leaves in a cache; nobody asks for a vector's.
+fn keeper(spec: &JobSpec) -> Option<OwnerId> {
+    matches!(spec.work, Work::Write { .. }).then_some(spec.owner)
+}
+
 fn names(machine: &VirtualMachine) -> String {
     let names: Vec<&str> = machine.devices.iter().map(|d| d.name.as_str()).collect();
     names.join(", ")
@@ -238,6 +245,7 @@ struct World<'w> {
     options: &'w Options,
     arrivals: &'w [Arrival],
     specs: Vec<JobSpec>,
+    lineage: Lineage,
     scheduler: Box<dyn Schedule>,
     checker: Option<Checker<'w>>,
     now: Time,
@@ -303,10 +311,16 @@ impl<'w> World<'w> {
             machine,
             settings,
             options,
+            lineage: Lineage::of(&specs, arrivals),
             arrivals,
             specs,
             scheduler,
         }
+    }
+
+    /// For whom is kept what a job leaves in a cache.
+    fn keeper(&self, job: JobId) -> Option<OwnerId> {
+        self.specs.get(index(job)).and_then(keeper)
     }
 
     /// Plays until all jobs have ended, nothing happens any more, or it takes too long.
@@ -389,6 +403,7 @@ impl<'w> World<'w> {
                 .map(|d| d.name.clone())
                 .collect(),
             joules_idle: idle.collect(),
+            watts_rest: self.machine.watts_rest,
             joules_busy: self.devices.iter().map(|device| device.joules).collect(),
             outcomes: outcomes
                 .map(|(job, arrival)| job.outcome(arrival, end))

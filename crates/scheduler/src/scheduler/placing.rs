@@ -436,7 +436,7 @@ impl Scheduler {
         // Lower classes give up their pages, but not in the middle of a step.
         let step = self.device(id).step.as_ref();
         let is_busy = step.is_some_and(|step| step.model == job.spec.model);
-        !is_busy || resident.batcher.lacks(class, known, free) == 0 || resident.peers(class) == 0
+        !is_busy || resident.batcher.lacks(class, known, free) == 0
     }
 
     pub(super) fn limits(&self, id: DeviceId) -> Limits {

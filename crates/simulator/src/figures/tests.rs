@@ -53,6 +53,7 @@ fn arrival(class: Class, deadline: Option<f64>) -> Arrival {
         class,
         owner: String::new(),
         prompt_tokens: 10,
+        shared: 0,
         work: Work::Write {
             n: 1,
             max_tokens: 3,
@@ -99,6 +100,7 @@ fn log() -> (Log, Vec<Arrival>) {
         end: at(10.0),
         joules_busy: vec![50.0, 10.0],
         joules_idle: vec![5.0, 15.0],
+        watts_rest: 3.0,
         evictions: 1,
         moves: 2,
         replays: 3,

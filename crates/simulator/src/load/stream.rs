@@ -1,5 +1,6 @@
 //! A stream of jobs of one sort.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand_pcg::Pcg64Mcg;
@@ -186,16 +187,22 @@ impl Stream {
             Rhythm::Talks { per_minute, .. } => {
                 let apart = 60.0 / (per_minute * scale);
                 let mut at = apart * dice.waiting();
-                while at < seconds {
-                    self.talk(at, seconds, dice, to);
+                let mut turns = Vec::new();
+                for talk in 0.. {
+                    if at >= seconds {
+                        break;
+                    }
+                    self.talk(talk, at, seconds, dice, &mut turns);
                     at += apart * dice.waiting();
                 }
+                share(&mut turns);
+                to.extend(turns.into_iter().map(|turn| turn.arrival));
             }
         }
     }
 
-    /// Adds the turns of one conversation.
-    fn talk(&self, mut at: f64, end: f64, dice: &mut Pcg64Mcg, to: &mut Vec<Arrival>) {
+    /// Adds the turns of a conversation, by its number.
+    fn talk(&self, talk: u32, mut at: f64, end: f64, dice: &mut Pcg64Mcg, to: &mut Vec<Turn>) {
         let Rhythm::Talks {
             turns,
             pause_s,
@@ -212,17 +219,23 @@ impl Stream {
             if at >= end {
                 break;
             }
-            let mut turn = self.arrival(at, dice);
-            if said.saturating_add(turn.prompt_tokens) > prompt_max {
+            let mut arrival = self.arrival(at, dice);
+            if said.saturating_add(arrival.prompt_tokens) > prompt_max {
                 said = opening;
             }
-            said = said.saturating_add(turn.prompt_tokens).min(prompt_max);
-            turn.prompt_tokens = said;
-            turn.owner = self.owner(owner);
-            if let Work::Write { max_tokens, .. } = turn.work {
+            let before = said;
+            said = said.saturating_add(arrival.prompt_tokens).min(prompt_max);
+            arrival.prompt_tokens = said;
+            arrival.owner = self.owner(owner);
+            if let Work::Write { max_tokens, .. } = arrival.work {
                 said = said.saturating_add(max_tokens);
             }
-            to.push(turn);
+            to.push(Turn {
+                arrival,
+                talk,
+                before,
+                opening,
+            });
             at += pause_s * dice.waiting();
         }
     }
@@ -247,10 +260,38 @@ impl Stream {
             class: self.class,
             owner: self.owner(dice.below(self.owners as usize)),
             prompt_tokens,
+            shared: 0,
             work,
             deadline: self.deadline_s.map(Duration::from_secs_f64),
             leaves: self.leaves_s.map(Duration::from_secs_f64),
             device: self.device.clone(),
         }
+    }
+}
+
+/// A turn of a conversation.
+struct Turn {
+    arrival: Arrival,
+    /// Which conversation.
+    talk: u32,
+    /// Tokens that stood in it before this turn.
+    before: u32,
+    /// Tokens that all of the stream's conversations begin with.
+    opening: u32,
+}
+
+/// Says of each turn what it has in common with its owner's turn before: all that was said, if it is of the same conversation,
+/// else the opening.
+fn share(turns: &mut [Turn]) {
+    turns.sort_by_key(|turn| turn.arrival.at);
+    let mut last: BTreeMap<String, u32> = BTreeMap::new();
+    for turn in turns {
+        let before = last.insert(turn.arrival.owner.clone(), turn.talk);
+        turn.arrival.shared = match before {
+            Some(talk) if talk == turn.talk => turn.before,
+            Some(_) => turn.opening,
+            None => 0,
+        }
+        .min(turn.arrival.prompt_tokens);
     }
 }

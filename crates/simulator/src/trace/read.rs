@@ -76,6 +76,16 @@ pub enum TraceFault {
         /// The most that it may say.
         most: u32,
     },
+    /// More in common than there is.
+    #[error(
+        "shared is {shared}; it has to be a whole number from 0 to prompt_tokens, {prompt_tokens}"
+    )]
+    Shared {
+        /// What it says.
+        shared: i64,
+        /// Tokens of the prompt.
+        prompt_tokens: u32,
+    },
     /// A time that cannot be.
     #[error(
         "{field} is {value}; it has to be a number of seconds {from}, at most {SECONDS_MAX:.0}"

@@ -26,6 +26,7 @@ fn arrival(at_s: f64, owner: &str) -> Arrival {
         class: Class::Interactive,
         owner: owner.to_owned(),
         prompt_tokens: 12,
+        shared: 0,
         work: Work::Write {
             n: 2,
             max_tokens: 30,
@@ -45,7 +46,11 @@ fn what_is_written_is_read() {
         deadline: None,
         ..arrival(3.25, "k2")
     };
-    let load = [arrival(0.0, "k1"), embed, arrival(3.25, "k1")];
+    let again = Arrival {
+        shared: 10,
+        ..arrival(3.25, "k1")
+    };
+    let load = [arrival(0.0, "k1"), embed, again];
     let text = String::from_utf8(write_trace(Vec::new(), &load).expect("memory takes all"));
     let text = text.expect("is text");
     insta::assert_snapshot!("trace", text);
@@ -75,6 +80,8 @@ fn each_fault_names_its_line_and_reason() {
         job(",\"tokens\":3", ""),
         job(":3}", ":3,\"max_tokens\":2}"),
         job(":3}", ":3,\"n\":1000}"),
+        job(":3}", ":3,\"shared\":8}"),
+        job(":3}", ":3,\"shared\":-1}"),
         job(":3}", ":3,\"prompt\":\"Why?\"}"),
         job(":3}", ":3,\"deadline_s\":-1}"),
         job(":3}", ":3,\"leaves_s\":0}"),

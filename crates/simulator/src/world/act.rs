@@ -114,6 +114,7 @@ impl World<'_> {
     fn start(&mut self, id: DeviceId, model: ModelId, job: JobId) {
         let hits = self.wrong(self.options.faults.prefix_hits);
         let share = self.rng.unit();
+        let owner = self.keeper(job);
         let Some(found) = self.jobs.get(index(job)) else {
             return;
         };
@@ -129,17 +130,21 @@ impl World<'_> {
             return;
         };
         resident.jobs.insert(job);
-        let mut first = Held::default();
-        let wanted = if hits {
-            (f64::from(most) * share) as u32
-        } else {
-            0
+        let mut first = match owner.filter(|_| !hits) {
+            Some(owner) => {
+                let left = resident.pages.left_by(owner);
+                let common = left.map_or(0, |left| self.lineage.common(index(job), index(left)));
+                resident.pages.find(owner, common.min(most))
+            }
+            None => Held::default(),
         };
-        let held = match resident.pages.grow(&mut first, wanted) {
-            true => wanted,
-            false => 0,
-        };
-        first.tokens = held;
+        if hits {
+            let wanted = (f64::from(most) * share) as u32;
+            if resident.pages.grow(&mut first, wanted) {
+                first.tokens = wanted;
+            }
+        }
+        let held = first.tokens;
         for &choice in open.iter().skip(1) {
             let shared = resident.pages.share(&first);
             resident.caches.insert(SeqId { job, choice }, shared);
@@ -300,13 +305,15 @@ impl World<'_> {
 
     fn release(&mut self, id: DeviceId, seq: SeqId) {
         let model = self.specs[index(seq.job)].model;
+        let owner = self.keeper(seq.job);
         if let Some(resident) = self.device(id).residents.get_mut(&model) {
-            resident.release(seq);
+            resident.release(seq, owner);
         }
     }
 
     fn drop_job(&mut self, id: DeviceId, job: JobId) {
         let model = self.specs[index(job)].model;
+        let owner = self.keeper(job);
         let device = self.device(id);
         // What is being computed is let go of when that is done.
         if let Some(working) = &mut device.working
@@ -317,7 +324,7 @@ impl World<'_> {
             return;
         }
         if let Some(resident) = device.residents.get_mut(&model) {
-            resident.forget(job);
+            resident.forget(job, owner);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand_pcg::Pcg64Mcg;
 use troika_base::Bytes;
-use troika_scheduler::{Form, Heat, JobId, Load, ModelFacts, ModelId, PoolId, SeqId};
+use troika_scheduler::{Form, Heat, JobId, Load, ModelFacts, ModelId, OwnerId, PoolId, SeqId};
 
 use super::pages::{Held, Pages};
 use crate::chance::Chance as _;
@@ -23,8 +23,8 @@ pub(super) struct Resident {
 }
 
 impl Resident {
-    /// Forgets a job and gives its pages back.
-    pub(super) fn forget(&mut self, job: JobId) {
+    /// Forgets a job and gives its pages back. `owner` as in [`Self::release`].
+    pub(super) fn forget(&mut self, job: JobId, owner: Option<OwnerId>) {
         self.jobs.remove(&job);
         let first = SeqId { job, choice: 0 };
         let last = SeqId {
@@ -37,14 +37,17 @@ impl Resident {
             .map(|(seq, _)| *seq)
             .collect();
         for seq in seqs {
-            self.release(seq);
+            self.release(seq, owner);
         }
     }
 
-    /// Gives a sequence's pages back.
-    pub(super) fn release(&mut self, seq: SeqId) {
+    /// Gives a sequence's pages back. What is in them stays for `owner`, if there is one, as long as there is room.
+    pub(super) fn release(&mut self, seq: SeqId, owner: Option<OwnerId>) {
         if let Some(held) = self.caches.remove(&seq) {
-            self.pages.release(held);
+            match owner.filter(|_| seq.choice == 0) {
+                Some(owner) => self.pages.leave(owner, seq.job, held),
+                None => self.pages.release(held),
+            }
         }
     }
 }

@@ -3,9 +3,9 @@
 use troika_base::{Bytes, Joules};
 use troika_scheduler::{DeviceId, Event, JobId, ModelId, SeqId, Slice, StepReport, Time};
 
-use super::World;
 use super::agenda::{Done, Happening};
 use super::record::index;
+use super::{World, keeper};
 use crate::chance::Chance as _;
 use crate::faults::Fault;
 use crate::log::{Span, SpanKind, State};
@@ -198,13 +198,13 @@ impl World<'_> {
                     ..slice.seq
                 };
                 if has_ended {
-                    resident.release(seq);
+                    resident.release(seq, keeper(&self.specs[index(seq.job)]));
                 }
                 ended.push((seq, has_ended));
             }
         }
         for job in dropped.into_iter().chain(failed.iter().copied()) {
-            resident.forget(job);
+            resident.forget(job, keeper(&self.specs[index(job)]));
         }
         StepReport {
             took: std::time::Duration::ZERO,
@@ -317,6 +317,7 @@ impl World<'_> {
             return;
         }
         let fails = self.wrong(self.options.faults.move_fails);
+        let owner = self.keeper(job);
         let source = self.device(from.0).residents.get(&model);
         let held: Vec<(SeqId, u32)> = source
             .filter(|resident| resident.jobs.contains(&job))
@@ -331,7 +332,7 @@ impl World<'_> {
         match (fails, self.take_over(job, model, to.0, &held)) {
             (false, Some(free_pages)) => {
                 if let Some(resident) = self.device(from.0).residents.get_mut(&model) {
-                    resident.forget(job);
+                    resident.forget(job, owner);
                 }
                 self.log.moves += 1;
                 self.spans.add(Span {
@@ -353,7 +354,7 @@ impl World<'_> {
                 if taken.is_some()
                     && let Some(resident) = self.device(to.0).residents.get_mut(&model)
                 {
-                    resident.forget(job);
+                    resident.forget(job, None);
                 }
                 self.inbox.push(Event::MoveFailed {
                     job,
@@ -376,7 +377,7 @@ impl World<'_> {
         for &(seq, tokens) in held {
             let mut copy = super::pages::Held::default();
             if !resident.pages.grow(&mut copy, tokens) {
-                resident.forget(job);
+                resident.forget(job, None);
                 return None;
             }
             copy.tokens = tokens;

@@ -1,6 +1,9 @@
-//! Pages of a KV cache, counted exactly: sequences that begin alike share them until one writes.
+//! Pages of a KV cache, counted exactly: sequences that begin alike share them until one writes. What an owner's last job
+//! left stays until its pages are needed, the oldest first.
 
 use std::collections::BTreeMap;
+
+use troika_scheduler::{JobId, OwnerId};
 
 /// The pages of one model's cache on a device.
 #[derive(Clone, Debug)]
@@ -8,7 +11,23 @@ pub(super) struct Pages {
     page_tokens: u32,
     /// Sequences that have each page.
     users: Vec<u32>,
+    /// Whether each page is of what a job left, and how many times.
+    kept: Vec<u32>,
+    /// Pages that are of nothing.
     free: Vec<u32>,
+    /// Pages that no sequence has.
+    n_unused: u32,
+    left: BTreeMap<OwnerId, Left>,
+    /// Counts what is left and found again.
+    clock: u64,
+}
+
+/// What an owner's last job left: whole pages.
+#[derive(Clone, Debug)]
+struct Left {
+    job: JobId,
+    pages: Vec<u32>,
+    used: u64,
 }
 
 /// What a sequence has in the cache.
@@ -24,13 +43,17 @@ impl Pages {
         Self {
             page_tokens,
             users: vec![0; count as usize],
+            kept: vec![0; count as usize],
             free: (0..count).rev().collect(),
+            n_unused: count,
+            left: BTreeMap::new(),
+            clock: 0,
         }
     }
 
-    /// How many nobody has.
+    /// How many no sequence has; what jobs left gives way.
     pub(super) fn n_free(&self) -> u32 {
-        self.free.len() as u32
+        self.n_unused
     }
 
     /// Pages that it takes to write so many tokens to each of these sequences.
@@ -80,14 +103,21 @@ impl Pages {
     }
 
     fn take(&mut self) -> u32 {
+        while self.free.is_empty() {
+            let oldest = self.left.iter().min_by_key(|(_, left)| left.used);
+            let (&owner, _) = oldest.expect("it was counted. This is a bug.");
+            self.forget(owner);
+        }
         let page = self.free.pop().expect("it was counted. This is a bug.");
         self.users[page as usize] = 1;
+        self.n_unused -= 1;
         page
     }
 
     /// A sequence that has the same pages.
     pub(super) fn share(&mut self, held: &Held) -> Held {
         for &page in &held.pages {
+            self.n_unused -= u32::from(self.users[page as usize] == 0);
             self.users[page as usize] += 1;
         }
         held.clone()
@@ -98,6 +128,51 @@ impl Pages {
         for page in held.pages {
             self.users[page as usize] -= 1;
             if self.users[page as usize] == 0 {
+                self.n_unused += 1;
+                if self.kept[page as usize] == 0 {
+                    self.free.push(page);
+                }
+            }
+        }
+    }
+
+    /// Takes a sequence's pages back, and keeps what is in them for its owner's next job.
+    pub(super) fn leave(&mut self, owner: OwnerId, job: JobId, held: Held) {
+        let whole = (held.tokens / self.page_tokens) as usize;
+        let pages: Vec<u32> = held.pages.iter().copied().take(whole).collect();
+        for &page in &pages {
+            self.kept[page as usize] += 1;
+        }
+        self.forget(owner);
+        self.clock += 1;
+        let used = self.clock;
+        self.left.insert(owner, Left { job, pages, used });
+        self.release(held);
+    }
+
+    /// The job of which something is left for an owner.
+    pub(super) fn left_by(&self, owner: OwnerId) -> Option<JobId> {
+        self.left.get(&owner).map(|left| left.job)
+    }
+
+    /// A sequence that begins with what is left for an owner, with so many tokens of it at most.
+    pub(super) fn find(&mut self, owner: OwnerId, tokens: u32) -> Held {
+        let Some(left) = self.left.get_mut(&owner) else {
+            return Held::default();
+        };
+        self.clock += 1;
+        left.used = self.clock;
+        let whole = (tokens / self.page_tokens) as usize;
+        let pages: Vec<u32> = left.pages.iter().copied().take(whole).collect();
+        let tokens = pages.len() as u32 * self.page_tokens;
+        self.share(&Held { pages, tokens })
+    }
+
+    fn forget(&mut self, owner: OwnerId) {
+        let left = self.left.remove(&owner);
+        for page in left.into_iter().flat_map(|left| left.pages) {
+            self.kept[page as usize] -= 1;
+            if self.kept[page as usize] == 0 && self.users[page as usize] == 0 {
                 self.free.push(page);
             }
         }
@@ -128,5 +203,32 @@ mod tests {
             pages.release(held);
         }
         assert_eq!(pages.n_free(), 6);
+    }
+
+    #[test]
+    fn what_a_job_left_is_found_until_its_pages_are_needed() {
+        let mut pages = Pages::new(6, 4);
+        let leave = |pages: &mut Pages, owner, tokens| {
+            let mut held = Held::default();
+            assert!(pages.grow(&mut held, tokens));
+            held.tokens = tokens;
+            pages.leave(OwnerId(owner), JobId(owner.into()), held);
+        };
+        leave(&mut pages, 1, 10);
+        leave(&mut pages, 2, 8);
+        assert_eq!(pages.n_free(), 6, "what is left gives way");
+        assert_eq!(pages.left_by(OwnerId(1)), Some(JobId(1)));
+        let found = pages.find(OwnerId(1), 9);
+        assert_eq!(found.tokens, 8, "whole pages");
+        assert_eq!(pages.n_free(), 4);
+        let mut other = Held::default();
+        assert!(!pages.grow(&mut other, 17), "what is in use stays");
+        assert!(pages.grow(&mut other, 16));
+        assert_eq!(pages.left_by(OwnerId(2)), None, "the oldest gave way");
+        pages.release(other);
+        pages.release(found);
+        assert_eq!(pages.n_free(), 6);
+        assert_eq!(pages.find(OwnerId(1), 4).tokens, 4);
+        assert_eq!(pages.find(OwnerId(3), 4).tokens, 0);
     }
 }

@@ -15,6 +15,7 @@ fn arrival(at_s: f64, class: Class) -> Arrival {
         class,
         owner: "somebody".to_owned(),
         prompt_tokens: 100,
+        shared: 0,
         work: Work::Write {
             n: 1,
             max_tokens: 20,
@@ -120,4 +121,56 @@ fn what_is_not_there_is_named() {
     other.device = Some("gpu7".to_owned());
     let error = play(SchedulerKind::Static, &[other], &exact()).expect_err("no such device");
     assert!(error.to_string().contains("cpu0, gpu0, npu0"), "{error}");
+}
+
+#[test]
+fn who_comes_again_finds_what_was_left() {
+    let first = arrival(100.0, Class::Interactive);
+    let mut second = arrival(200.0, Class::Interactive);
+    (second.prompt_tokens, second.shared) = (180, 120);
+    let stranger = Arrival {
+        owner: "somebody else".to_owned(),
+        ..second.clone()
+    };
+    for kind in [SchedulerKind::Troika, SchedulerKind::Static] {
+        let read = |later: &Arrival| {
+            let log = play(kind, &[first.clone(), later.clone()], &exact());
+            let log = log.expect("nothing is wrong");
+            let account = log.outcomes[1].account.clone();
+            account.expect("it is done").prefill_tokens
+        };
+        let pages = 120 / Settings::default().limits.page_tokens;
+        let held = pages * Settings::default().limits.page_tokens;
+        assert_eq!(read(&second), u64::from(180 - held), "{kind}");
+        assert_eq!(read(&stranger), 180, "{kind}");
+    }
+}
+
+#[test]
+fn runtimes_of_today_take_the_gpu() {
+    let catalogue = Catalogue::builtin();
+    for (name, device) in [
+        ("core-ultra-258v", "gpu0"),
+        ("ryzen-ai-370+4090", "gpu1"),
+        ("core-i9-13900k:32gb", "cpu0"),
+    ] {
+        let machine = VirtualMachine::named(name, catalogue).expect("is known");
+        let model = machine.model_facts(ModelId(0), "llama-3.2-1b", catalogue);
+        let models = [model.expect("is known")];
+        let settings = Settings::default();
+        let jobs = [arrival(1.0, Class::Interactive)];
+        let log = simulate(
+            &machine,
+            &models,
+            SchedulerKind::Static,
+            &settings,
+            &jobs,
+            &exact(),
+        );
+        let log = log.expect("nothing is wrong");
+        let account = log.outcomes[0].account.as_ref().expect("it is done");
+        let on = &log.devices[usize::from(account.spans[0].device.0)];
+        assert_eq!(on, device, "{name}");
+        assert!(account.joules > 0.0 && account.spans.len() == 2, "{name}");
+    }
 }

@@ -222,6 +222,7 @@ pub(super) mod example {
             end: Time::from_seconds(300.0 + slower * 10.0),
             joules_busy: vec![0.0, 1600.0 * slower, 4800.0],
             joules_idle: vec![300.0, 400.0, 100.0],
+            watts_rest: 3.0,
             evictions: 1,
             moves: 4,
             replays: 0,

@@ -45,7 +45,7 @@ fn about(scheduler: SchedulerKind) -> &'static str {
             "every job where it belongs, classes, spill-over; what is compared"
         }
         SchedulerKind::Static => {
-            "each model on the fastest device that holds it, first come, first served"
+            "each model on a GPU if one holds it, else on the processor, first come, first served"
         }
         SchedulerKind::GpuOnly => "the same, GPUs alone",
         SchedulerKind::NpuOnly => "the same, NPUs alone",

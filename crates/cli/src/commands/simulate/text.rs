@@ -16,7 +16,8 @@ const DASH: &str = "–";
 const KEY: &str = "\
 Seconds to the first token that 95 of 100 jobs of a class do not exceed; ITL: milliseconds between tokens, likewise, of the
 most urgent class; tok/s: tokens read and written of jobs that were done; until: minutes until all was done; kJ: all devices
-until then, J/ktok for a thousand tokens read or written. Factors are how much better Troika is: above 1 it is better, below 1 worse.
+until then, the rest of the machine left out, J/ktok for a thousand tokens read or written. Factors are how much better Troika
+is: above 1 it is better, below 1 worse.
 ";
 
 /// The tables of all cells; of each by itself where there is one, or more is to be said.
@@ -197,6 +198,13 @@ fn details(run: &Run, is_verbose: bool) -> String {
             device.loads
         );
     }
+    let _ = writeln!(
+        out,
+        "{:<12} {} kJ at {} W, assumed, in no other figure",
+        "the rest",
+        number(figures.joules_rest / 1e3),
+        number(figures.joules_rest / figures.end_s.max(1e-9)),
+    );
     let _ = writeln!(
         out,
         "{} evictions, {} moves, {} replays, {} clients left",
