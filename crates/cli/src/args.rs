@@ -19,6 +19,9 @@ Examples:
   troika run model.gguf                            chat
   troika run model.gguf \"Why is the sky blue?\"     one answer
   troika serve                                     OpenAI, Anthropic and Ollama APIs on 127.0.0.1:11435
+  troika top                                       what the server is doing, and why
+  troika simulate --machine core-ultra-258v --load office-day
+                                                   a load on a machine that nobody has to own
   troika show model.gguf --ctx 32768               what is inside, how much memory it takes
   troika bench model.gguf --roofline               how fast it is here, and how fast it could be
 

@@ -35,7 +35,6 @@ function show(state) {
   link("live", "Live");
   notice("");
   at("key").hidden = true;
-  at("lookup").hidden = false;
   at("main").hidden = false;
   mark(document.body, "data-link", "live");
   remember(state);
@@ -116,7 +115,6 @@ const stream = follow("/api/troika/events", {
     link("key", "A key is needed");
     notice("");
     at("main").hidden = true;
-    at("lookup").hidden = true;
     say(at("key-wrong"), key() ? plain(error.message) : "");
     keep("");
     at("key").hidden = false;

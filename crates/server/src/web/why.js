@@ -74,14 +74,16 @@ function told(decision, devices) {
   const heading = made("h3", place(decision));
   const cause = CAUSES[decision.cause] ?? plain(decision.cause);
   const how = made("p", `${cause} Class ${plain(decision.class)}, policy ${plain(decision.policy)}.`, "hint");
-  const rows = decision.candidates.map((candidate) => {
+  // Of a job that moves, the server names the place first that it leaves.
+  const candidates = decision.candidates.toSorted((a, b) => Boolean(a.lost) - Boolean(b.lost));
+  const rows = candidates.map((candidate) => {
     const it = candidate.forecast;
     const figures = it ? [...TIMES.map((field) => span(it[field])), number(it.joules), number(it.score)] : Array(7).fill("–");
     const verdict = made("td", lost(candidate.lost), candidate.lost ? "" : "won");
     return [place(candidate), ...figures, verdict];
   });
-  const parts = [heading, how, table("All candidates, the best first", COLUMNS, rows)];
+  const parts = [heading, how, table("All candidates, the one that was taken first", COLUMNS, rows)];
   const spread = decision.candidates.find((candidate) => !candidate.lost)?.forecast?.spread;
-  if (spread > 1) parts.push(made("p", `Times are estimates, off by a factor of ${number(spread)} at most. A lower score is better.`, "hint"));
+  if (spread > 1) parts.push(made("p", `Times are estimates, meant to hold within a factor of ${number(spread)}. A lower score is better.`, "hint"));
   return parts;
 }

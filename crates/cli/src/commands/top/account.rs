@@ -33,7 +33,12 @@ pub(super) fn lines(account: &Account, devices: &[String], theme: Theme) -> Vec<
         ("prompt read again", account.replays),
     ];
     let turns = turns.iter().filter(|(_, count)| *count > 0);
-    lines.extend(turns.map(|(what, count)| Line::raw(format!("{what}: {count} times"))));
+    lines.extend(turns.map(|(what, count)| {
+        Line::raw(match count {
+            1 => format!("{what} once"),
+            _ => format!("{what} {count} times"),
+        })
+    }));
     lines.push(Line::default());
     lines
 }

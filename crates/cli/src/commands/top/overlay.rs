@@ -116,12 +116,11 @@ fn told(decision: &Decision, devices: &[String], theme: Theme) -> Vec<Line<'stat
         "score"
     );
     let mut lines = vec![Line::raw(heading), Line::styled(columns, theme.soft())];
-    lines.extend(
-        decision
-            .candidates
-            .iter()
-            .map(|it| candidate(it, devices, theme)),
-    );
+    // Of a job that moves, the server names the place first that it leaves.
+    let mut candidates: Vec<_> = decision.candidates.iter().collect();
+    candidates.sort_by_key(|it| it.lost.is_some());
+    let candidates = candidates.into_iter();
+    lines.extend(candidates.map(|it| candidate(it, devices, theme)));
     lines
 }
 
