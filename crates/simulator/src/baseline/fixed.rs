@@ -1,17 +1,19 @@
 //! A model stays on one device, and jobs are served as they come.
 
+mod job;
 mod memory;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use troika_base::{Bytes, DeviceKind};
 use troika_scheduler::{
-    Account, Action, Cause, Decision, DeviceFacts, DeviceId, Event, JobId, JobSpec, JoulesSource,
-    Limits, Load, ModelFacts, ModelId, Phase, PoolFacts, Power, Refusal, Schedule, SeqId, Settings,
-    Slice, Snapshot, Span, StepReport, Time, Work,
+    Account, Action, Cause, Decision, DeviceFacts, DeviceId, Event, JobId, JobSpec, Limits, Load,
+    ModelFacts, ModelId, Phase, PoolFacts, Power, Refusal, Schedule, SeqId, Settings, Slice,
+    Snapshot, Span, StepReport, Time, Work,
 };
 
 use crate::machine::VirtualMachine;
+use job::{Answer, Job};
 
 /// A device that gave a wrong answer is asked again after so many microseconds.
 const RETRY_US: u64 = 5_000_000;
@@ -55,28 +57,6 @@ struct Device {
     step: Option<(ModelId, Vec<Slice>, Time)>,
     /// The model whose turn was last.
     last: Option<ModelId>,
-}
-
-/// An answer of a job.
-#[derive(Clone, Copy, Debug)]
-struct Answer {
-    known: u32,
-    held: u32,
-    has_ended: bool,
-}
-
-/// A job.
-#[derive(Clone, Debug)]
-struct Job {
-    spec: JobSpec,
-    arrived: Time,
-    device: Option<DeviceId>,
-    is_started: bool,
-    pages: u32,
-    answers: Vec<Answer>,
-    first_step: Option<Time>,
-    first_token: Option<Time>,
-    account: Account,
 }
 
 /// The scheduler.
@@ -520,66 +500,6 @@ impl Fixed {
             });
         }
         slices
-    }
-}
-
-impl Job {
-    fn n(&self) -> usize {
-        match self.spec.work {
-            Work::Write { n, .. } => n as usize,
-            _ => 1,
-        }
-    }
-
-    /// Adds its share of a step to its account. It stays on one device, which has a meter or not.
-    fn charge(&mut self, span: Span, is_measured: bool) {
-        let account = &mut self.account;
-        account.joules += span.joules;
-        if is_measured {
-            account.joules_source = JoulesSource::Measured;
-        }
-        if span.phase == Phase::Prefill {
-            account.prefill_tokens += span.tokens;
-        }
-        match account.spans.last_mut() {
-            Some(last) if last.phase == span.phase => {
-                last.tokens += span.tokens;
-                last.device_s += span.device_s;
-                last.joules += span.joules;
-            }
-            _ => account.spans.push(span),
-        }
-    }
-
-    fn wrote(&mut self, choice: u32, has_ended: bool, now: Time) {
-        let writes = matches!(self.spec.work, Work::Write { .. });
-        if self.first_token.is_none() {
-            self.first_token = Some(now);
-            for _ in 1..self.n() {
-                self.answers.push(self.answers[0]);
-            }
-        }
-        if let Some(answer) = self.answers.get_mut(choice as usize) {
-            answer.known += u32::from(writes);
-            answer.has_ended |= has_ended;
-        }
-        self.account.decode_tokens += u64::from(writes);
-    }
-
-    fn close(&self, now: Time) -> Account {
-        let seconds = |from: Option<Time>, to: Option<Time>| match (from, to) {
-            (Some(from), Some(to)) => (to - from).as_secs_f64(),
-            _ => 0.0,
-        };
-        Account {
-            queue_s: seconds(Some(self.arrived), self.first_step),
-            ttft_s: self
-                .first_token
-                .map(|first| (first - self.arrived).as_secs_f64()),
-            prefill_s: seconds(self.first_step, self.first_token),
-            decode_s: seconds(self.first_token, Some(now)),
-            ..self.account.clone()
-        }
     }
 }
 
