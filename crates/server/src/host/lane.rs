@@ -372,7 +372,7 @@ fn divided(all: Bytes, expected: &[Bytes]) -> Vec<Bytes> {
         .collect();
     // What rounding leaves.
     if let Some(first) = parts.first_mut() {
-        *first = *first + left;
+        *first += left;
     }
     parts
 }
