@@ -46,55 +46,56 @@ pub(super) fn lines(account: &Account, devices: &[String], theme: Theme) -> Vec<
 /// Expected and actual, side by side.
 fn compared(account: &Account) -> Vec<Line<'static>> {
     let expected = |value: fn(&JobForecast) -> f64| account.expected.as_ref().map(value);
+    let time = |name, expected, actual| row(name, expected, actual, span);
     let joules = format!("joules, {}", source(Some(account.joules_source)));
-    let rows: [(&str, Option<f64>, Option<f64>, fn(f64) -> String); 5] = [
-        (
+    vec![
+        time(
             "until its first step",
             expected(|it| it.wait_s + it.load_s),
             Some(account.queue_s),
-            span,
         ),
-        (
+        time(
             "reading",
             expected(|it| it.prefill_s),
             Some(account.prefill_s),
-            span,
         ),
-        (
+        time(
             "first token after",
             expected(JobForecast::ttft_s),
             account.ttft_s,
-            span,
         ),
-        (
+        time(
             "writing",
             expected(|it| it.copy_s + it.decode_s),
             Some(account.decode_s),
-            span,
         ),
-        (
+        row(
             &joules,
             expected(|it| it.joules),
             Some(account.joules),
             number,
         ),
-    ];
-    let row =
-        |(name, expected, actual, told): (&str, Option<f64>, Option<f64>, fn(f64) -> String)| {
-            let cell = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), told);
-            let ratio = expected.zip(actual).filter(|(e, a)| *e > 0.0 && *a > 0.0);
-            let ratio = ratio.map_or_else(
-                || "-".to_owned(),
-                |(e, a)| format!("{} times", number(a / e)),
-            );
-            Line::raw(format!(
-                "{}{:>10}{:>10}{ratio:>12}",
-                fitted(name, 24),
-                cell(expected),
-                cell(actual)
-            ))
-        };
-    rows.into_iter().map(row).collect()
+    ]
+}
+
+fn row(
+    name: &str,
+    expected: Option<f64>,
+    actual: Option<f64>,
+    told: fn(f64) -> String,
+) -> Line<'static> {
+    let cell = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), told);
+    let both = expected.zip(actual).filter(|(e, a)| *e > 0.0 && *a > 0.0);
+    let factor = both.map_or_else(
+        || "-".to_owned(),
+        |(expected, actual)| format!("{} times", number(actual / expected)),
+    );
+    Line::raw(format!(
+        "{}{:>10}{:>10}{factor:>12}",
+        fitted(name, 24),
+        cell(expected),
+        cell(actual)
+    ))
 }
 
 /// What it did on one device.

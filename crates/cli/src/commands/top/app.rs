@@ -39,7 +39,7 @@ pub(super) enum Over {
     Why {
         job: Box<Job>,
         /// `None` until the server has answered.
-        found: Option<Result<Placement, String>>,
+        found: Option<Result<Box<Placement>, String>>,
     },
 }
 
@@ -136,6 +136,7 @@ impl App {
         };
         *found = Some(answer.and_then(|all| {
             let placement = all.into_iter().find(about);
+            let placement = placement.map(Box::new);
             placement.ok_or_else(|| "the server does not know it any more".to_owned())
         }));
     }

@@ -38,7 +38,7 @@ pub(super) fn policies(app: &App, at: usize, theme: Theme, area: Rect, buffer: &
 pub(super) fn why(
     app: &App,
     job: &Job,
-    found: Option<&Result<Placement, String>>,
+    found: Option<&Result<Box<Placement>, String>>,
     theme: Theme,
     area: Rect,
     buffer: &mut Buffer,
