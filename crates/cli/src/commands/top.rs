@@ -133,7 +133,7 @@ fn read_key(path: &Path) -> anyhow::Result<String> {
 
 /// News for the screen.
 enum News {
-    State(anyhow::Result<State>),
+    State(anyhow::Result<Box<State>>),
     Policy(&'static str, anyhow::Result<()>),
     Placements(anyhow::Result<Vec<Placement>>),
 }
@@ -156,7 +156,7 @@ fn follow(client: &Client, asked: &Receiver<Wish>, tell: &Sender<News>) {
         let news = match asked.recv_timeout(PERIOD) {
             Ok(Wish::Policy(name)) => News::Policy(name, client.set_policy(name)),
             Ok(Wish::Placements(request)) => News::Placements(client.placements(&request)),
-            Err(RecvTimeoutError::Timeout) => News::State(client.state()),
+            Err(RecvTimeoutError::Timeout) => News::State(client.state().map(Box::new)),
             Ok(Wish::Quit | Wish::Interrupt) | Err(RecvTimeoutError::Disconnected) => return,
         };
         if tell.send(news).is_err() {
@@ -208,7 +208,7 @@ fn attend(
 
 fn take_in(app: &mut App, news: News) {
     match news {
-        News::State(Ok(state)) => app.see(state),
+        News::State(Ok(state)) => app.see(*state),
         News::State(Err(error)) => app.lost = Some(error.to_string()),
         News::Policy(name, Ok(())) => app.note = Some(format!("The policy is {name} now.")),
         News::Policy(_, Err(error)) => {
