@@ -23,6 +23,7 @@ mod health;
 mod jobs;
 mod memory;
 mod moves;
+mod offers;
 mod placing;
 mod steps;
 mod view;
