@@ -50,7 +50,7 @@ impl Default for Settings {
                 seconds(1),
             ],
             patience: [seconds(300), seconds(30), seconds(5), seconds(1)],
-            quantum: Duration::from_millis(100),
+            quantum: Duration::from_millis(60),
             budget_wh: None,
             spent_wh: 0.0,
             tries: 3,

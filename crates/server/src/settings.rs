@@ -42,8 +42,8 @@ pub struct Settings {
     /// How long a model stays loaded after its last job.
     #[serde(with = "values::keep_alive")]
     pub keep_alive: KeepAlive,
-    /// Whether what models have cached is kept while they are away: in memory, and in files where that is short.
-    pub cache_prefixes: bool,
+    /// Whether what models have cached is kept in files, too, while they are away and memory is short.
+    pub prefix_files: bool,
     /// Threads that compute; one for each physical core if absent.
     pub threads: Option<usize>,
     /// Answers that each model writes at the same time.
@@ -138,7 +138,7 @@ impl Settings {
             max_loaded_models: 8,
             n_ctx: None,
             keep_alive: KeepAlive::For(Duration::from_secs(300)),
-            cache_prefixes: true,
+            prefix_files: false,
             threads: None,
             max_streams: 64,
             queue_length: 256,

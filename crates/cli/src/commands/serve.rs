@@ -156,10 +156,10 @@ fn real(cpu: Arc<dyn Device>, settings: &Settings, home: &Home, console: &Consol
 
 /// What is around devices wherever they are: a home, and memory for what models have cached.
 fn around(settings: &Settings, home: &Home) -> Around {
-    let all = memory().filter(|_| settings.cache_prefixes);
     Around {
         home: Some(home.path().to_owned()),
-        prefixes: Bytes(all.map_or(0, |memory| memory.total.0 / PREFIX_SHARE)),
+        prefix_files: settings.prefix_files,
+        prefixes: Bytes(memory().map_or(0, |memory| memory.total.0 / PREFIX_SHARE)),
         ..Around::default()
     }
 }

@@ -150,7 +150,7 @@ fn background_reads_in_steps_that_somebody_can_wait_for() {
         GAIT,
     );
     start(&mut batcher, 1, Background, 5000);
-    assert_eq!(step(&mut batcher), [(1, 100, false)], "100 ms");
+    assert_eq!(step(&mut batcher), [(1, 60, false)], "60 ms");
     start(&mut batcher, 2, Interactive, 5000);
     assert_eq!(step(&mut batcher), [(2, 3000, false)]);
 }

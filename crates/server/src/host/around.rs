@@ -26,6 +26,8 @@ pub struct Around {
     pub home: Option<PathBuf>,
     /// Memory for the cached prefixes of models that are away; 0 keeps none, neither here nor in files.
     pub prefixes: Bytes,
+    /// Whether they may be kept in files below `home`, too, where memory is short.
+    pub prefix_files: bool,
     /// Memory beyond the pool `ram` that other programs may take before the pool has less.
     pub spare: Bytes,
     /// The machine that the devices pose as; `None` if they are real.
@@ -80,7 +82,7 @@ impl Surroundings {
             tracing::warn!("{note}");
         }
         let spent_wh = kept.as_ref().map_or(0.0, |day| day.spent_wh(today));
-        let home = around.home.as_ref().filter(|_| around.prefixes > Bytes(0));
+        let home = around.home.as_ref().filter(|_| around.prefix_files);
         let cache = home.map(|home| home.join("cache").join("kv"));
         let surroundings = Self {
             meters: around.meters.clone(),

@@ -88,10 +88,10 @@ pub const FIELDS: &[Field] = &[
         "How long a model stays loaded after its last job, or `forever`",
     ),
     field(
-        "cache_prefixes",
+        "prefix_files",
         "BOOL",
         "Models",
-        "Keep what models have cached while they are away: in memory, or in `cache/kv` where that is short",
+        "Keep what models have cached while they are away in files, too, in `cache/kv`, where memory is short",
     ),
     field(
         "threads",
