@@ -44,6 +44,12 @@ impl Pace {
         Some(((seconds - fixed) / per_token) as usize)
     }
 
+    /// Seconds of a step of so many tokens. `None` until steps of different sizes were seen.
+    pub(crate) fn seconds(&self, n_tok: usize) -> Option<f64> {
+        let (fixed, per_token) = self.line()?;
+        Some(fixed + per_token * n_tok as f64)
+    }
+
     fn line(&self) -> Option<(f64, f64)> {
         let spread = self.weight * self.nn - self.n * self.n;
         // Steps that are all of one size tell nothing of another.

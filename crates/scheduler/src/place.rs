@@ -22,6 +22,8 @@ pub(crate) struct Offer {
     pub(crate) above: f64,
     /// How busy devices are that use the same memory: they slow each other down.
     pub(crate) crowd: f64,
+    /// Watts that those devices drew lately beyond their rest: while they wait for memory they draw them for nothing.
+    pub(crate) crowd_watts: f64,
     /// Watts while it does the job.
     pub(crate) watts: f64,
     /// Seconds until the last job of its lane could begin there.
@@ -116,7 +118,7 @@ impl Wish {
             _ => THRIFT,
         };
         // What it takes of a shared memory is taken from others.
-        seconds * (1.0 + offer.crowd) * forecast.joules.max(0.1).powf(thrift)
+        seconds * (1.0 + offer.crowd).powi(2) * forecast.joules.max(0.1).powf(thrift)
     }
 
     /// What a place costs by a measure.
@@ -130,7 +132,10 @@ impl Wish {
         let cost = match (measure, self.class) {
             (Measure::Time, _) => self.seconds(offer),
             // Whoever shares a device with more urgent work slows that down.
-            (Measure::Joules, _) => forecast.joules * (1.0 + offer.above),
+            (Measure::Joules, _) => {
+                let stalls = offer.crowd_watts * (forecast.prefill_s + forecast.decode_s);
+                (forecast.joules + stalls) * (1.0 + offer.above)
+            }
             (Measure::Watts, _) => offer.watts * (1.0 + offer.above),
         };
         cost.max(1e-9) * heat
@@ -226,6 +231,7 @@ mod tests {
             heat: Heat::Normal,
             above: 0.0,
             crowd: 0.0,
+            crowd_watts: 0.0,
             watts: joules / (ttft_s + decode_s),
             backlog_s: 0.0,
             tps: 100.0 / decode_s,

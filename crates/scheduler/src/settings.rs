@@ -49,7 +49,7 @@ impl Default for Settings {
                 Duration::from_millis(500),
                 seconds(1),
             ],
-            patience: [seconds(300), seconds(30), seconds(5), seconds(1)],
+            patience: [seconds(1200), seconds(120), seconds(5), seconds(1)],
             quantum: Duration::from_millis(60),
             budget_wh: None,
             spent_wh: 0.0,

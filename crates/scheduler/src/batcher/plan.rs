@@ -7,6 +7,9 @@ use crate::{Class, Settings, Time};
 /// Tokens of prompts that a step reads beside answers, at least.
 const PREFILL_TOKENS_MIN: u32 = 8;
 
+/// Such a step is at least so many times as long as one of a single token.
+const QUANTUM_STEPS: f64 = 2.5;
+
 /// What one sequence does in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slice {
@@ -167,7 +170,7 @@ impl Batcher {
         let (aged, patient): (Vec<&Sequence>, Vec<&Sequence>) = guests
             .iter()
             .partition(|s| lifted(s, settings, now) > s.class);
-        let mut room = self.within(settings.quantum.as_secs_f64());
+        let mut room = self.quantum(settings);
         for guest in aged {
             room = room.saturating_sub(draft.add(guest, room.max(1)));
         }
@@ -203,7 +206,7 @@ impl Batcher {
     ) -> u32 {
         let mut max = self.limits.prefill_tokens;
         if top < Class::Interactive {
-            max = max.min(self.within(settings.quantum.as_secs_f64()));
+            max = max.min(self.quantum(settings));
         }
         if decoding == 0 {
             return max.max(PREFILL_TOKENS_MIN);
@@ -222,6 +225,17 @@ impl Batcher {
         }
         let tokens = u64::from(n_tok);
         self.within_gait(stretch * self.gait.step_s(Load { tokens, past: 0 }))
+    }
+
+    /// Tokens of a step for which somebody more urgent may have to wait. Where a single token takes long, a step of few is
+    /// hardly shorter and wastes the reading of the weights.
+    fn quantum(&self, settings: &Settings) -> u32 {
+        let one = Load { tokens: 1, past: 0 };
+        let one_s = self
+            .pace
+            .seconds(1)
+            .unwrap_or_else(|| self.gait.step_s(one));
+        self.within(settings.quantum.as_secs_f64().max(one_s * QUANTUM_STEPS))
     }
 
     /// Tokens that fit into a step of so many seconds.

@@ -199,6 +199,7 @@ impl Scheduler {
             heat: device.heat,
             above: self.above(id, job.spec.class),
             crowd: self.crowd(id),
+            crowd_watts: self.crowd_watts(id),
             watts: gait.watts_decode,
             backlog_s: 0.0,
             tps: self.expected_left(job) / forecast.decode_s.max(1e-9),

@@ -3,7 +3,7 @@
 use super::memory::{NoRoom, Room, left_s};
 use super::{Scheduler, TYPICAL_TOKENS};
 use crate::decision::{JobForecast, Lost};
-use crate::fleet::{Health, Resident, Stage};
+use crate::fleet::{Device, Health, Resident, Stage};
 use crate::gait::{Gait, Load};
 use crate::job::{DeviceId, JobId, Work};
 use crate::live::Job;
@@ -129,6 +129,7 @@ impl Scheduler {
             heat: device.heat,
             above: self.above(id, spec.class),
             crowd: self.crowd(id),
+            crowd_watts: self.crowd_watts(id),
             watts: (gait.watts_decode).max(gait.watts_prefill),
             backlog_s: behind as f64 * (forecast.prefill_s + each),
             tps: self.expected_left(job) / forecast.decode_s.max(1e-9),
@@ -155,13 +156,25 @@ impl Scheduler {
 
     /// How busy devices were lately that use the same memory: 0 if none was, 1 if one always was.
     pub(super) fn crowd(&self, id: DeviceId) -> f64 {
+        let busy = |other: &Device| other.usage.busy();
+        self.beside(id).map(busy).sum()
+    }
+
+    /// Watts that those devices drew lately beyond their rest.
+    pub(super) fn crowd_watts(&self, id: DeviceId) -> f64 {
+        let watts = |other: &Device| (other.usage.watts() - other.facts.watts_idle).max(0.0);
+        self.beside(id).map(watts).sum()
+    }
+
+    /// Devices that use the same memory.
+    fn beside(&self, id: DeviceId) -> impl Iterator<Item = &Device> {
         let pools = &self.device(id).facts.pools;
-        let others = self.ids().filter(|other| {
-            let facts = &self.device(*other).facts;
+        self.ids().filter_map(move |other| {
+            let device = self.device(other);
+            let facts = &device.facts;
             let shares = facts.pools.iter().any(|pool| pools.contains(pool));
-            *other != id && facts.parts.is_empty() && shares
-        });
-        others.map(|other| self.device(other).usage.busy()).sum()
+            (other != id && facts.parts.is_empty() && shares).then_some(device)
+        })
     }
 
     /// Share of a device's time lately that classes above this one took.
