@@ -63,6 +63,8 @@ struct Sequence {
     shares_page: bool,
     /// When it was computed last, or admitted.
     served: Time,
+    /// Its place in the order in which sequences came.
+    age: u64,
 }
 
 impl Sequence {
@@ -88,8 +90,10 @@ pub(crate) struct Urgency {
 #[derive(Clone, Debug)]
 pub struct Batcher {
     limits: Limits,
-    /// In the order in which they were admitted.
+    /// By their names, so that each is found at once.
     running: Vec<Sequence>,
+    /// The age of the next one.
+    next_age: u64,
     pace: Pace,
     gait: Gait,
 }
@@ -100,6 +104,7 @@ impl Batcher {
         Self {
             limits,
             running: Vec::new(),
+            next_age: 0,
             pace: Pace::default(),
             gait,
         }
@@ -152,8 +157,9 @@ impl Batcher {
     pub fn admit(&mut self, id: SeqId, class: Class, known: u32, held: u32, now: Time) {
         assert!(held < known, "nothing is left to compute. This is a bug.");
         assert!(self.find(id).is_none(), "it runs already. This is a bug.");
-        self.running.push(Sequence {
+        self.insert(Sequence {
             id,
+            age: 0,
             class,
             known,
             held,
@@ -168,7 +174,7 @@ impl Batcher {
         let from = self.running_mut(from);
         from.shares_page = !from.held.is_multiple_of(page_tokens);
         let fork = Sequence { id, ..*from };
-        self.running.push(fork);
+        self.insert(fork);
     }
 
     /// The youngest sequence of the lowest class gives up its pages, unless it is the only one: it starts over with all it
@@ -183,8 +189,10 @@ impl Batcher {
             return None;
         }
         let lowest = self.running.iter().filter(may).map(|s| s.class).min()?;
-        let youngest = self.running.iter().rposition(|s| s.class == lowest)?;
-        Some(self.running.remove(youngest))
+        let of_class = self.running.iter().filter(|s| s.class == lowest);
+        let youngest = of_class.max_by_key(|s| s.age)?.id;
+        let at = self.position(youngest)?;
+        Some(self.running.remove(at))
     }
 
     /// Pages that have to be given up by lower classes before a sequence of this class can run that knows so much.
@@ -208,7 +216,7 @@ impl Batcher {
 
     /// Forgets a sequence. `false` if it does not run here.
     pub fn remove(&mut self, id: SeqId) -> bool {
-        let found = self.running.iter().position(|s| s.id == id);
+        let found = self.position(id);
         found.map(|at| self.running.remove(at)).is_some()
     }
 
@@ -249,13 +257,25 @@ impl Batcher {
         }
     }
 
+    /// Adds the youngest sequence.
+    fn insert(&mut self, sequence: Sequence) {
+        let age = self.next_age;
+        self.next_age += 1;
+        let at = self.running.partition_point(|s| s.id < sequence.id);
+        self.running.insert(at, Sequence { age, ..sequence });
+    }
+
+    fn position(&self, id: SeqId) -> Option<usize> {
+        self.running.binary_search_by_key(&id, |s| s.id).ok()
+    }
+
     fn find(&self, id: SeqId) -> Option<&Sequence> {
-        self.running.iter().find(|s| s.id == id)
+        self.position(id).map(|at| &self.running[at])
     }
 
     fn running_mut(&mut self, id: SeqId) -> &mut Sequence {
-        let found = self.running.iter_mut().find(|s| s.id == id);
-        found.expect("the sequence runs. This is a bug.")
+        let found = self.position(id);
+        &mut self.running[found.expect("the sequence runs. This is a bug.")]
     }
 
     fn pages(&self, n_tok: u32) -> u32 {

@@ -45,6 +45,18 @@ struct Draft<'b> {
     slices: Vec<Slice>,
     /// Pages that are left.
     pages: u32,
+    /// Pages that it takes.
+    n_page: u32,
+}
+
+/// A step that was put together.
+#[derive(Default)]
+struct Outcome {
+    slices: Vec<Slice>,
+    /// Pages that it takes.
+    n_page: u32,
+    /// The class of its members, if one of them has no part in it for want of pages.
+    blocks: Option<Class>,
 }
 
 impl Draft<'_> {
@@ -60,6 +72,7 @@ impl Draft<'_> {
     fn insist(&mut self, sequence: &Sequence) {
         if !self.is_full() {
             let pages = self.batcher.pages_of_slice(sequence, 1);
+            self.n_page += pages;
             self.pages = self.pages.saturating_sub(pages);
             self.slices.push(slice(sequence, 1));
         }
@@ -70,7 +83,9 @@ impl Draft<'_> {
         let room = self.batcher.room_in_pages(sequence, self.pages);
         let n_tok = n_tok.min(sequence.pending()).min(room);
         if n_tok > 0 && !self.is_full() {
-            self.pages -= self.batcher.pages_of_slice(sequence, n_tok);
+            let pages = self.batcher.pages_of_slice(sequence, n_tok);
+            self.n_page += pages;
+            self.pages -= pages;
             self.slices.push(slice(sequence, n_tok));
             return n_tok;
         }
@@ -83,9 +98,12 @@ impl Batcher {
     pub fn plan(&mut self, mut free: u32, settings: &Settings, now: Time) -> Option<Plan> {
         let mut preempted = Vec::new();
         loop {
-            let slices = self.slices(free, settings, now);
-            let n_page = self.pages_of(&slices);
-            if let Some(below) = self.blocked(&slices, free)
+            let Outcome {
+                slices,
+                n_page,
+                blocks,
+            } = self.outcome(free, settings, now);
+            if let Some(below) = blocks
                 && let Some(gone) = self.give_way(Some(below))
             {
                 free += self.pages(gone.held);
@@ -106,29 +124,21 @@ impl Batcher {
         }
     }
 
-    /// The most urgent class, if a sequence of it is not in the step for want of pages.
-    fn blocked(&self, slices: &[Slice], free: u32) -> Option<Class> {
-        let top = self.top()?;
-        let is_in = |s: &Sequence| slices.iter().any(|slice| slice.seq == s.id);
-        let left = free.saturating_sub(self.pages_of(slices));
-        let mut members = self.running.iter().filter(|s| s.class == top);
-        let is_blocked = members.any(|s| !is_in(s) && self.room_in_pages(s, left) == 0);
-        (is_blocked && slices.len() < self.limits.sequences).then_some(top)
-    }
-
-    fn slices(&self, free: u32, settings: &Settings, now: Time) -> Vec<Slice> {
+    fn outcome(&self, free: u32, settings: &Settings, now: Time) -> Outcome {
         let Some(top) = self.top() else {
-            return Vec::new();
+            return Outcome::default();
         };
         let mut draft = Draft {
             batcher: self,
             slices: Vec::new(),
             pages: free,
+            n_page: 0,
         };
         let (members, mut guests): (Vec<&Sequence>, Vec<&Sequence>) =
             self.running.iter().partition(|s| s.class == top);
-        let (reading, mut decoding): (Vec<&Sequence>, Vec<&Sequence>) =
+        let (mut reading, mut decoding): (Vec<&Sequence>, Vec<&Sequence>) =
             members.into_iter().partition(|s| s.reads());
+        reading.sort_by_key(|s| s.age);
         if decoding.len() > self.limits.sequences {
             decoding.sort_by_key(|s| s.served);
         }
@@ -143,18 +153,25 @@ impl Batcher {
                 n_guest_reading
             };
         let budget = self.prefill_budget(draft.slices.len(), unread, top, settings);
+        let mut blocks = None;
         for (sequence, share) in shares(&reading, budget) {
-            draft.add(sequence, share);
+            if draft.add(sequence, share) == 0 && share > 0 && !draft.is_full() {
+                blocks = Some(top);
+            }
         }
         guests.sort_by_key(|s| (std::cmp::Reverse(s.class), s.served));
         self.invite(&mut draft, &guests, &reading, settings, now);
-        let mut slices = draft.slices;
-        if slices.is_empty() {
+        if draft.slices.is_empty()
+            && let Some(first) = decoding.first().or(reading.first())
+        {
             // No page is free for anyone: the plan asks for one all the same, and somebody gives way.
-            let first = decoding.first().or(reading.first());
-            slices.extend(first.map(|first| slice(first, 1)));
+            draft.insist(first);
         }
-        slices
+        Outcome {
+            slices: draft.slices,
+            n_page: draft.n_page,
+            blocks,
+        }
     }
 
     /// Guests come along: those that waited too long in any case, the others if no member reads and as far as the members
@@ -181,8 +198,9 @@ impl Batcher {
         let mut room = self
             .stretched(members, self.limits.guest_stretch)
             .saturating_sub(members);
-        let (reading, decoding): (Vec<&Sequence>, Vec<&Sequence>) =
+        let (mut reading, decoding): (Vec<&Sequence>, Vec<&Sequence>) =
             patient.into_iter().partition(|s| s.reads());
+        reading.sort_by_key(|s| s.age);
         for guest in decoding {
             if room > 0 {
                 room -= draft.add(guest, 1);
@@ -255,14 +273,6 @@ impl Batcher {
     fn pages_of_slice(&self, sequence: &Sequence, n_tok: u32) -> u32 {
         let fresh = self.pages(sequence.held + n_tok) - self.pages(sequence.held);
         fresh + u32::from(sequence.shares_page)
-    }
-
-    fn pages_of(&self, slices: &[Slice]) -> u32 {
-        let page = |slice: &Slice| {
-            let sequence = self.find(slice.seq);
-            sequence.map_or(0, |sequence| self.pages_of_slice(sequence, slice.n_tok))
-        };
-        slices.iter().map(page).sum()
     }
 
     /// Tokens that fit into the sequence's last page and `pages` further ones.
