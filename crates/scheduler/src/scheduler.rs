@@ -70,6 +70,8 @@ pub struct Scheduler {
     jobs: BTreeMap<JobId, Job>,
     queues: Queues,
     habits: Habits,
+    /// Jobs whose prompts were read in this step, and whose answers are to be written elsewhere.
+    parted: Vec<JobId>,
     /// Deadlines of jobs; of some that do not wait any more, too.
     deadlines: BTreeSet<(Time, JobId)>,
     power: Power,
@@ -99,6 +101,7 @@ impl Scheduler {
             jobs: BTreeMap::new(),
             queues: Queues::default(),
             habits: Habits::default(),
+            parted: Vec::new(),
             deadlines: BTreeSet::new(),
             power: Power::default(),
             spent,

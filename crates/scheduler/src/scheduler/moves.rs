@@ -27,46 +27,39 @@ const MOVES_MAX: u32 = 8;
 impl Scheduler {
     /// Hands over jobs whose prompts are read, and moves those that are better off elsewhere.
     pub(super) fn move_some(&mut self) {
+        for job in std::mem::take(&mut self.parted) {
+            let found = self.jobs.get(&job);
+            let goes = found.and_then(|found| Some((found.place, found.decode_on?)));
+            if let Some((Place::Running(from), to)) = goes {
+                self.hand_over(job, from, to);
+            }
+        }
+        if self.devices.len() < 2 {
+            return;
+        }
         let now = self.now;
         for id in self.ids() {
             let device = self.device(id);
+            let is_due = now - device.looked >= LOOK_EVERY;
             // In the middle of a step nothing moves.
-            if !device.is_ready() || device.step.is_some() || device.residents.is_empty() {
+            if !is_due || !device.is_ready() || device.step.is_some() {
                 continue;
             }
-            let is_due = now - device.looked >= LOOK_EVERY;
-            let running: Vec<JobId> = device
-                .residents
-                .values()
-                .filter(|resident| resident.stage == Stage::Ready)
-                .flat_map(|resident| resident.jobs.iter().copied())
-                .filter(|job| {
-                    self.jobs
-                        .get(job)
-                        .is_some_and(|j| j.place == Place::Running(id))
+            let ready = device.residents.values();
+            let ready = ready.filter(|resident| resident.stage == Stage::Ready);
+            let may = |job: &JobId| {
+                let job = self.jobs.get(job);
+                job.is_some_and(|job| {
+                    job.place == Place::Running(id)
+                        && now - job.placed >= STAY_MIN
+                        && job.account.moves < MOVES_MAX
                 })
-                .collect();
-            for &job in &running {
-                let found = &self.jobs[&job];
-                if let Some(to) = found.decode_on.filter(|_| found.has_parted()) {
-                    self.hand_over(job, id, to);
-                }
-            }
-            if is_due && self.devices.len() > 1 {
-                self.device_mut(id).looked = now;
-                let stays = |job: &&JobId| {
-                    let job = &self.jobs[*job];
-                    now - job.placed >= STAY_MIN && job.account.moves < MOVES_MAX
-                };
-                let candidates: Vec<_> = running
-                    .iter()
-                    .filter(stays)
-                    .take(LOOK_AT)
-                    .copied()
-                    .collect();
-                for job in candidates {
-                    self.consider(job, id);
-                }
+            };
+            let candidates = ready.flat_map(|resident| resident.jobs.iter().copied());
+            let candidates: Vec<_> = candidates.filter(may).take(LOOK_AT).collect();
+            self.device_mut(id).looked = now;
+            for job in candidates {
+                self.consider(job, id);
             }
         }
     }

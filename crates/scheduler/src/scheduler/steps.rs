@@ -325,6 +325,9 @@ impl Scheduler {
             return;
         };
         job.first_token = Some(now);
+        if job.decode_on.is_some() {
+            self.parted.push(id);
+        }
         let known = job.answers[0].known;
         let resident = self.devices[usize::from(device.0)]
             .residents
