@@ -12,7 +12,7 @@ use troika_gguf::ModelFile;
 use crate::{Batch, Error, KvShape};
 
 /// How far a load has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoadProgress {
     /// Bytes of weights that are ready.
     pub done: Bytes,
