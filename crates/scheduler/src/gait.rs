@@ -114,22 +114,12 @@ const LEARN: f64 = 0.08;
 const JUMP_MAX: f64 = 4.0;
 
 /// How the steps that were taken stand to the estimate.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Correction {
     /// The logarithm of true over estimated time: of steps that wait for memory, and for arithmetic.
     memory: f64,
     compute: f64,
     steps: u64,
-}
-
-impl Default for Correction {
-    fn default() -> Self {
-        Self {
-            memory: 0.0,
-            compute: 0.0,
-            steps: 0,
-        }
-    }
 }
 
 impl Correction {
