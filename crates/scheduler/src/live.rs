@@ -148,7 +148,6 @@ impl Job {
         let before = self.joules_source.unwrap_or(source);
         self.joules_source = Some(before.and(source));
         let account = &mut self.account;
-        account.joules += span.joules;
         match span.phase {
             Phase::Prefill => account.prefill_tokens += span.tokens,
             // Tokens are counted when they are written.
@@ -156,9 +155,7 @@ impl Job {
         }
         match account.spans.last_mut() {
             Some(last) if last.device == span.device && last.phase == span.phase => {
-                last.tokens += span.tokens;
-                last.device_s += span.device_s;
-                last.joules += span.joules;
+                last.add(&span);
             }
             _ => account.spans.push(span),
         }
@@ -176,7 +173,8 @@ impl Job {
             prefill_s: seconds(self.first_step, self.first_token),
             decode_s: seconds(self.first_token, self.last_token),
             // Nothing was used for what no step was taken for.
-            joules_source: self.joules_source.unwrap_or_default(),
+            joules: self.account.spans.iter().map(|span| span.joules).sum(),
+            joules_source: self.joules_source.unwrap_or(JoulesSource::Estimated),
             ..self.account.clone()
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use troika_library::{Library, Manifest};
-use troika_scheduler::{Class, JoulesSource, Phase, Policy};
+use troika_scheduler::{Class, Phase, Policy};
 
 use crate::backend::{Placement, State};
 use crate::job::{
@@ -111,8 +111,8 @@ impl Meter {
             let spans = report.spans();
             let places = spans.map(|(device, span)| (span.phase, device.to_owned()));
             self.tally.place(self.index, places.collect());
-            if report.account.joules_source != JoulesSource::Unknown {
-                self.tally.spend(self.index, report.account.joules);
+            if let Some(joules) = report.account.joules {
+                self.tally.spend(self.index, joules);
             }
             metrics::job_done(report);
         }

@@ -298,7 +298,17 @@ async fn a_job_goes_where_it_has_to_and_says_where_that_was() {
         );
         assert_eq!(report.account.decode_tokens, 20);
         // There are neither meters nor watts.
-        assert_eq!(report.account.joules_source, JoulesSource::Unknown);
+        assert_eq!(
+            (report.account.joules, report.account.joules_source),
+            (None, JoulesSource::Unknown)
+        );
+        assert!(
+            report
+                .account
+                .spans
+                .iter()
+                .all(|span| span.joules.is_none())
+        );
         let [placement] = &*host.placements(&request_id).expect("is remembered") else {
             panic!("one job")
         };
