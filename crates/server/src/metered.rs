@@ -117,7 +117,7 @@ impl Meter {
             metrics::job_done(report);
         }
         if let Some(line) = self.line.take() {
-            line.done(self.prompt, self.completion);
+            line.done(self.prompt, self.cached, self.completion);
         }
     }
 
@@ -163,7 +163,7 @@ impl Drop for Meter {
         self.tally.close(self.index);
         // Nothing is known of a job that its client left before it began.
         if let Some(line) = self.line.take().filter(|_| self.prompt > 0) {
-            line.left(self.prompt, self.completion);
+            line.left(self.prompt, self.cached, self.completion);
         }
     }
 }
