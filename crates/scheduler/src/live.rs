@@ -18,6 +18,15 @@ pub(crate) enum Place {
 }
 
 impl Place {
+    /// The device that it is on, or on its way to.
+    pub(crate) fn device(self) -> Option<DeviceId> {
+        match self {
+            Self::Queued => None,
+            Self::Starting(device) | Self::Running(device) => Some(device),
+            Self::Moving { to, .. } => Some(to),
+        }
+    }
+
     /// The devices that have to do with it.
     pub(crate) fn devices(self) -> [Option<DeviceId>; 2] {
         match self {

@@ -82,6 +82,27 @@ fn a_queue_that_is_too_long_spills_over() {
 }
 
 #[test]
+fn each_job_is_counted_where_it_is_and_nowhere_else() {
+    let mut bench = Bench::new(Settings::default());
+    for _ in 0..40 {
+        bench.submit(job(Class::Background, 1000, 200));
+        bench.submit(job(Class::Agent, 2000, 300));
+    }
+    let mut moves = 0;
+    for _ in 0..2000 {
+        bench.run_for(Duration::from_millis(50));
+        let state = bench.snapshot();
+        for device in &state.devices {
+            let told = state.jobs.iter().filter(|job| job.device == device.id);
+            let counted: usize = device.models.iter().map(|model| model.jobs).sum();
+            assert_eq!(counted, told.count(), "on {}", device.name);
+        }
+        moves = bench.finished.values().map(|account| account.moves).sum();
+    }
+    assert!(moves > 0, "none was on its way");
+}
+
+#[test]
 fn a_job_survives_its_device() {
     let mut bench = Bench::new(Settings::default());
     let chat = bench.submit(job(Class::Interactive, 100, 400));
