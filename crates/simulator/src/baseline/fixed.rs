@@ -253,7 +253,7 @@ impl Fixed {
         let gait = self.models[&model].forms.get(&id).map(|form| form.gait);
         let tokens = slices.iter().map(|slice| u64::from(slice.n_tok)).sum();
         let watts = gait.map_or(0.0, |gait| gait.watts(Load { tokens, past: 0 }));
-        let estimate = (watts > 0.0).then(|| watts * report.took.as_secs_f64());
+        let estimate = (watts > 0.0).then_some(watts * report.took.as_secs_f64());
         let (joules, source) = match (report.joules, estimate) {
             (Some(joules), _) => (Some(joules.0), JoulesSource::Measured),
             (None, Some(joules)) => (Some(joules), JoulesSource::Estimated),
