@@ -262,6 +262,7 @@ impl Scheduler {
         let weight = |slice: &Slice| common + gait.token_s * f64::from(slice.n_tok);
         let all: f64 = step.slices.iter().map(weight).sum();
         let took = report.took.as_secs_f64();
+        let source = source(report, gait.watts(step.load));
         for slice in &step.slices {
             let share = if all > 0.0 { weight(slice) / all } else { 0.0 };
             let Some(job) = self.jobs.get_mut(&slice.seq.job) else {
@@ -273,9 +274,9 @@ impl Scheduler {
                 phase,
                 tokens: u64::from(slice.n_tok),
                 device_s: took * share,
-                joules: joules * share,
+                joules: (source != JoulesSource::Unknown).then_some(joules * share),
             };
-            job.charge(span, source(report, gait.watts(step.load)));
+            job.charge(span, source);
             let usage = &mut self.devices[usize::from(id.0)].usage;
             match phase {
                 Phase::Prefill => usage.prefill_tokens += u64::from(slice.n_tok),
