@@ -1,2 +1,5 @@
 //! Always-on work on sound and pictures.
 #![forbid(unsafe_code)]
+
+pub mod card;
+pub mod vision;
