@@ -189,7 +189,11 @@ impl Boxes {
     /// What contradicts something else.
     pub(super) fn consistent(&self, origin: &str) -> Result<(), Error> {
         let wrong = |key: &str, reason: &str| {
-            Err(Error::value(origin, &format!("boxes.{key}"), reason.to_owned()))
+            Err(Error::value(
+                origin,
+                &format!("boxes.{key}"),
+                reason.to_owned(),
+            ))
         };
         let in_row = self.row.has(Part::Scores) || self.row.has(Part::Score);
         if self.scores_output.is_some() && in_row {
@@ -204,7 +208,8 @@ impl Boxes {
                 "has no scores; put \"scores\" or \"score\" into it, or name a `scores_output`",
             );
         }
-        if self.classes_output.is_some() && (self.scores_output.is_none() || self.row.has(Part::Class))
+        if self.classes_output.is_some()
+            && (self.scores_output.is_none() || self.row.has(Part::Class))
         {
             return wrong(
                 "classes_output",
@@ -217,7 +222,10 @@ impl Boxes {
             return wrong("nothing", "needs a score for each class");
         }
         if self.activation == Activation::Softmax && !by_class {
-            return wrong("activation", "is \"softmax\", which needs a score for each class");
+            return wrong(
+                "activation",
+                "is \"softmax\", which needs a score for each class",
+            );
         }
         Ok(())
     }

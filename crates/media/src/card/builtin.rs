@@ -13,7 +13,10 @@ static CARDS: [(&str, &str); 4] = [
         include_str!("builtin/selfie_segmentation_landscape.toml"),
     ),
     ("MNIST by CNTK", include_str!("builtin/mnist_cntk.toml")),
-    ("MNIST by PyTorch", include_str!("builtin/mnist_pytorch.toml")),
+    (
+        "MNIST by PyTorch",
+        include_str!("builtin/mnist_pytorch.toml"),
+    ),
     ("MNIST by rten", include_str!("builtin/mnist_rten.toml")),
 ];
 
@@ -42,7 +45,11 @@ mod tests {
                     super::super::Job::Classify(scores) => &scores.output,
                     super::super::Job::Detect(boxes) => &boxes.output,
                 };
-                assert!(card.picture.input.is_some() && output.is_some(), "{}", card.origin);
+                assert!(
+                    card.picture.input.is_some() && output.is_some(),
+                    "{}",
+                    card.origin
+                );
                 (card.picture.input.clone(), output.clone())
             })
             .collect();

@@ -14,11 +14,7 @@ const LABEL_CHARS_MAX: usize = 200;
 const BYTES_MAX: u64 = 4 << 20;
 
 /// The names, if they can be shown.
-pub(super) fn checked(
-    labels: Vec<String>,
-    origin: &str,
-    key: &str,
-) -> Result<Vec<String>, Error> {
+pub(super) fn checked(labels: Vec<String>, origin: &str, key: &str) -> Result<Vec<String>, Error> {
     if labels.is_empty() || labels.len() > LABELS_MAX {
         let reason = format!("has {} names; 1 to {LABELS_MAX} are possible", labels.len());
         return Err(Error::value(origin, key, reason));

@@ -17,9 +17,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use troika_device_npu::exec::Port;
 
-pub use boxes::{BoxFormat, Boxes, Part, Row, Table, Units};
+pub use boxes::{BoxFormat, Boxes, Nothing, Part, Row, Table, Units};
 pub use builtin::builtin;
 pub use error::Error;
+pub(crate) use ports::find as find_port;
 pub use values::{Fraction, Limit, PerChannel, Scale, Size};
 
 /// What a model is for.
@@ -278,7 +279,10 @@ impl Card {
             }
         }
         let lacks = |section: &str| {
-            let reason = format!("is missing; `kind = \"{}\"` needs `[{section}]`", written.kind);
+            let reason = format!(
+                "is missing; `kind = \"{}\"` needs `[{section}]`",
+                written.kind
+            );
             wrong(section, reason)
         };
         let job = match written.kind {

@@ -40,11 +40,21 @@ pub(crate) fn find(
         (None, _) => Err(misfit(
             card,
             key,
-            format!("is absent, and the model has several: {}; name one", list(ports)),
+            format!(
+                "is absent, and the model has several: {}; name one",
+                list(ports)
+            ),
         )),
-        (Some(name), _) => ports.iter().position(|port| port.name == name).ok_or_else(|| {
-            misfit(card, key, format!("is \"{name}\", and the model has {}", list(ports)))
-        }),
+        (Some(name), _) => ports
+            .iter()
+            .position(|port| port.name == name)
+            .ok_or_else(|| {
+                misfit(
+                    card,
+                    key,
+                    format!("is \"{name}\", and the model has {}", list(ports)),
+                )
+            }),
     }
 }
 
@@ -79,7 +89,11 @@ pub(super) fn check(card: &Card, inputs: &[Port], outputs: &[Port]) -> Result<()
         Layout::Nhwc => [1, height, width, channels],
     };
     let fits = input.shape.len() == want.len()
-        && input.shape.iter().zip(want).all(|(&axis, want)| is(axis, want));
+        && input
+            .shape
+            .iter()
+            .zip(want)
+            .all(|(&axis, want)| is(axis, want));
     if !fits {
         let reason = format!(
             "and what stands beside it make a picture of {want:?}, and the model's `{}` is {}; check `size` (width first), `layout` and `colour`",
@@ -92,9 +106,10 @@ pub(super) fn check(card: &Card, inputs: &[Port], outputs: &[Port]) -> Result<()
         Job::Segment(mask) => check_mask(card, mask, outputs),
         Job::Classify(scores) => {
             let index = find(card, "scores.output", scores.output.as_deref(), outputs)?;
-            let classes = outputs[index].shape.iter().try_fold(1, |product: usize, axis| {
-                product.checked_mul((*axis)?)
-            });
+            let classes = outputs[index]
+                .shape
+                .iter()
+                .try_fold(1, |product: usize, axis| product.checked_mul((*axis)?));
             check_labels(card, classes)
         }
         Job::Detect(boxes) => check_boxes(card, boxes, outputs),
@@ -115,7 +130,11 @@ fn check_mask(card: &Card, mask: &Mask, outputs: &[Port]) -> Result<(), Error> {
         Some(channels) if mask.channel >= channels => Err(misfit(
             card,
             "mask.channel",
-            format!("is {}, and the output {} has {channels}, from 0", mask.channel, shape(port)),
+            format!(
+                "is {}, and the output {} has {channels}, from 0",
+                mask.channel,
+                shape(port)
+            ),
         )),
         _ => Ok(()),
     }
@@ -124,7 +143,10 @@ fn check_mask(card: &Card, mask: &Mask, outputs: &[Port]) -> Result<(), Error> {
 fn check_boxes(card: &Card, boxes: &Boxes, outputs: &[Port]) -> Result<(), Error> {
     let port = &outputs[find(card, "boxes.output", boxes.output.as_deref(), outputs)?];
     let (&[_, rows, columns] | &[rows, columns]) = &*port.shape else {
-        let reason = format!("is {}, and a table of boxes has two or three axes", shape(port));
+        let reason = format!(
+            "is {}, and a table of boxes has two or three axes",
+            shape(port)
+        );
         return Err(misfit(card, "boxes.output", reason));
     };
     let width = match boxes.table {
@@ -135,7 +157,11 @@ fn check_boxes(card: &Card, boxes: &Boxes, outputs: &[Port]) -> Result<(), Error
         let reason = format!(
             "has {} numbers{}, and a row of the output {} has {width}; check `table`, too",
             boxes.row.fixed(),
-            if boxes.row.has(Part::Scores) { " and the scores" } else { "" },
+            if boxes.row.has(Part::Scores) {
+                " and the scores"
+            } else {
+                ""
+            },
             shape(port)
         );
         return Err(misfit(card, "boxes.row", reason));
@@ -152,7 +178,10 @@ fn check_boxes(card: &Card, boxes: &Boxes, outputs: &[Port]) -> Result<(), Error
             classes = outputs[index].shape.last().copied().flatten();
         }
     }
-    check_labels(card, classes.map(|classes| classes.saturating_sub(usize::from(boxes.nothing.is_some()))))
+    check_labels(
+        card,
+        classes.map(|classes| classes.saturating_sub(usize::from(boxes.nothing.is_some()))),
+    )
 }
 
 fn check_labels(card: &Card, classes: Option<usize>) -> Result<(), Error> {
@@ -160,7 +189,10 @@ fn check_labels(card: &Card, classes: Option<usize>) -> Result<(), Error> {
         Some(classes) if !card.labels.is_empty() && card.labels.len() != classes => Err(misfit(
             card,
             "labels",
-            format!("has {} names, and the model {classes} classes", card.labels.len()),
+            format!(
+                "has {} names, and the model {classes} classes",
+                card.labels.len()
+            ),
         )),
         _ => Ok(()),
     }

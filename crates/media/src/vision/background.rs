@@ -52,7 +52,11 @@ impl Composer {
     /// # Panics
     /// If picture and matte differ in size.
     pub fn compose(&mut self, image: &RgbImage, matte: &GrayImage) -> DynamicImage {
-        assert_eq!(image.dimensions(), matte.dimensions(), "a matte of another size");
+        assert_eq!(
+            image.dimensions(),
+            matte.dimensions(),
+            "a matte of another size"
+        );
         match &self.background {
             Background::Remove => DynamicImage::ImageRgba8(cut_out(image, matte)),
             Background::Colour(colour) => over(image, matte, std::iter::repeat(*colour)).into(),
@@ -88,14 +92,15 @@ fn covering(picture: &RgbImage, size: (u32, u32), resizer: &mut Resizer) -> RgbI
         (f64::from(size.0) / scale).min(width),
         (f64::from(size.1) / scale).min(height),
     );
-    resized(resizer, picture, [(width - w) / 2.0, (height - h) / 2.0, w, h], size)
+    resized(
+        resizer,
+        picture,
+        [(width - w) / 2.0, (height - h) / 2.0, w, h],
+        size,
+    )
 }
 
-fn over(
-    image: &RgbImage,
-    matte: &GrayImage,
-    behind: impl Iterator<Item = [u8; 3]>,
-) -> RgbImage {
+fn over(image: &RgbImage, matte: &GrayImage, behind: impl Iterator<Item = [u8; 3]>) -> RgbImage {
     let mut out = image.clone();
     let mixed = out.as_chunks_mut::<3>().0.iter_mut();
     for ((pixel, behind), &alpha) in mixed.zip(behind).zip(matte.as_raw()) {

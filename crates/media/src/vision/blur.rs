@@ -26,10 +26,7 @@ pub(super) fn background(
     let shrink = (sigma / RADIUS_SMALL).max(1.0);
     let side = |length: u32| ((f64::from(length) / shrink).round() as u32).max(1);
     let (width, height) = (side(image.width()), side(image.height()));
-    let whole = |width: u32, height: u32| [0.0, 0.0, f64::from(width), f64::from(height)];
-    let from = whole(image.width(), image.height());
-    let small = resized(resizer, image, from, (width, height));
-    let mut pixels = weighted(&small, matte);
+    let mut pixels = shrunk(image, matte, (width, height));
     let radius = box_radius(sigma / shrink);
     let (columns, rows) = (width as usize, height as usize);
     let mut other = vec![[0.0; 4]; pixels.len()];
@@ -42,27 +39,34 @@ pub(super) fn background(
         [red, green, blue].map(|value| (value / weight).round().clamp(0.0, 255.0) as u8)
     });
     let small = RgbImage::from_raw(width, height, bytes.collect()).expect("as many as before");
-    resized(resizer, &small, whole(width, height), image.dimensions())
+    let whole = [0.0, 0.0, f64::from(width), f64::from(height)];
+    resized(resizer, &small, whole, image.dimensions())
 }
 
-/// Each pixel's colours and weight, the colours multiplied by it.
-fn weighted(small: &RgbImage, matte: &GrayImage) -> Vec<[f32; 4]> {
-    let (width, height) = small.dimensions();
-    let place = |index: u32, count: u32, length: u32| {
-        let middle = (u64::from(index) * 2 + 1) * u64::from(length) / (u64::from(count) * 2);
-        (middle as u32).min(length - 1)
-    };
-    let mut out = Vec::with_capacity(width as usize * height as usize);
-    for (x, y, pixel) in small.enumerate_pixels() {
-        let x = place(x, width, matte.width());
-        let y = place(y, height, matte.height());
-        let background = 1.0 - f32::from(matte.get_pixel(x, y)[0]) / 255.0;
-        // Squared: a pixel that is half foreground has its colours.
-        let weight = (background * background).max(WEIGHT_MIN);
-        let [red, green, blue] = pixel.0.map(|value| f32::from(value) * weight);
-        out.push([red, green, blue, weight]);
+/// A smaller picture: the mean colours of what is background in each place, multiplied by how much that is, and this
+/// weight.
+fn shrunk(image: &RgbImage, matte: &GrayImage, (width, height): (u32, u32)) -> Vec<[f32; 4]> {
+    let (columns, rows) = (width as usize, height as usize);
+    let (wide, high) = (image.width() as usize, image.height() as usize);
+    let mut places = vec![[0.0f32; 4]; columns * rows];
+    let mut counts = vec![0.0f32; columns * rows];
+    let lines = image.as_raw().as_chunks::<3>().0.chunks_exact(wide);
+    for (y, (line, alphas)) in lines.zip(matte.as_raw().chunks_exact(wide)).enumerate() {
+        let row = y * rows / high * columns;
+        for (x, (pixel, &alpha)) in line.iter().zip(alphas).enumerate() {
+            let background = f32::from(255 - alpha) / 255.0;
+            // Squared: a pixel that is half foreground has its colours.
+            let weight = (background * background).max(WEIGHT_MIN);
+            let [red, green, blue] = pixel.map(|value| f32::from(value) * weight);
+            let place = row + x * columns / wide;
+            add(&mut places[place], [red, green, blue, weight], 1.0);
+            counts[place] += 1.0;
+        }
     }
-    out
+    for (place, count) in places.iter_mut().zip(counts) {
+        *place = place.map(|value| value / count);
+    }
+    places
 }
 
 /// The box that, in [`PASSES`] passes, spreads as far as a Gaussian of `sigma`: each pass of `2 r + 1` pixels adds a
@@ -105,7 +109,11 @@ mod tests {
     fn a_plain_wall_stays_plain_and_the_person_does_not_shine_through() {
         let wall = [40, 90, 200];
         let image = RgbImage::from_fn(120, 80, |x, _| {
-            image::Rgb(if (40..80).contains(&x) { [255, 0, 0] } else { wall })
+            image::Rgb(if (40..80).contains(&x) {
+                [255, 0, 0]
+            } else {
+                wall
+            })
         });
         let matte = GrayImage::from_fn(120, 80, |x, _| {
             image::Luma([if (40..80).contains(&x) { 255 } else { 0 }])
@@ -127,7 +135,9 @@ mod tests {
         (0..41).for_each(|y| image.put_pixel(100, y, image::Rgb([255; 3])));
         let matte = GrayImage::new(201, 41);
         let blurred = background(&image, &matte, sigma, &mut Resizer::new());
-        let row: Vec<f64> = (0..201).map(|x| f64::from(blurred.get_pixel(x, 20)[0])).collect();
+        let row: Vec<f64> = (0..201)
+            .map(|x| f64::from(blurred.get_pixel(x, 20)[0]))
+            .collect();
         let sum: f64 = row.iter().sum();
         let variance: f64 = row
             .iter()

@@ -23,7 +23,9 @@ pub enum Error {
         reason: String,
     },
     /// A picture has more pixels than are worked on.
-    #[error("{name} is too large: {reason}; at most {side_max} pixels a side and {mib_max} MiB in memory are read")]
+    #[error(
+        "{name} is too large: {reason}; at most {side_max} pixels a side and {mib_max} MiB in memory are read"
+    )]
     TooLarge {
         /// The file.
         name: String,

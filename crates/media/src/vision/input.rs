@@ -51,10 +51,7 @@ struct Plan {
 
 fn plan(how: Resize, picture: (u32, u32), model: (u32, u32)) -> Plan {
     let whole = [0.0, 0.0, f64::from(picture.0), f64::from(picture.1)];
-    let ratio = (
-        f64::from(model.0) / whole[2],
-        f64::from(model.1) / whole[3],
-    );
+    let ratio = (f64::from(model.0) / whole[2], f64::from(model.1) / whole[3]);
     match how {
         Resize::Stretch => Plan {
             from: whole,
@@ -76,7 +73,12 @@ fn plan(how: Resize, picture: (u32, u32), model: (u32, u32)) -> Plan {
             let side = |length: u32, max: f64| (f64::from(length) / scale).min(max);
             let (width, height) = (side(model.0, whole[2]), side(model.1, whole[3]));
             Plan {
-                from: [(whole[2] - width) / 2.0, (whole[3] - height) / 2.0, width, height],
+                from: [
+                    (whole[2] - width) / 2.0,
+                    (whole[3] - height) / 2.0,
+                    width,
+                    height,
+                ],
                 to: model,
                 at: (0, 0),
             }
@@ -113,8 +115,13 @@ pub(super) fn resized(
     let options = ResizeOptions::new()
         .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
         .crop(left, top, width, height);
-    let source = ImageRef::new(image.width(), image.height(), image.as_raw(), PixelType::U8x3)
-        .expect("a picture has three bytes for each pixel");
+    let source = ImageRef::new(
+        image.width(),
+        image.height(),
+        image.as_raw(),
+        PixelType::U8x3,
+    )
+    .expect("a picture has three bytes for each pixel");
     let mut target = Image::new(to.0, to.1, PixelType::U8x3);
     resizer
         .resize(&source, &mut target, &options)
@@ -229,9 +236,7 @@ mod tests {
     #[test]
     fn pixels_stand_where_the_card_says() {
         let image = RgbImage::from_fn(2, 1, |x, _| image::Rgb([x as u8 * 100, 10, 20]));
-        let of = |text: &str| {
-            floats(tensor(&card(text), &image, &mut Resizer::new()).0)
-        };
+        let of = |text: &str| floats(tensor(&card(text), &image, &mut Resizer::new()).0);
         assert_eq!(
             of("size = [2, 1]\nscale = 1.0"),
             [0.0, 100.0, 10.0, 10.0, 20.0, 20.0]
@@ -259,7 +264,11 @@ mod tests {
         let image = RgbImage::from_pixel(200, 100, image::Rgb([255; 3]));
         let fit = card("size = [64, 64]\nresize = \"fit\"\npad = 7\nscale = 1.0");
         let (input, placement) = tensor(&fit, &image, &mut Resizer::new());
-        let rows: Vec<f32> = floats(input).chunks(64).take(64).map(|row| row[5]).collect();
+        let rows: Vec<f32> = floats(input)
+            .chunks(64)
+            .take(64)
+            .map(|row| row[5])
+            .collect();
         assert_eq!(rows.iter().filter(|&&value| value == 7.0).count(), 32);
         assert_eq!(rows[16..48], [255.0; 32]);
         assert_eq!(placement.back(0.0, 16.0), (0.0, 0.0));
@@ -280,7 +289,10 @@ mod tests {
             let (input, placement) = tensor(&card, &line, &mut Resizer::new());
             assert_eq!(floats(input).len(), 3 * 32 * 32);
             let (x, y) = placement.back(16.0, 16.0);
-            assert!((0.0..=3000.0).contains(&x) && (0.0..=1.0).contains(&y), "{resize}: {x} {y}");
+            assert!(
+                (0.0..=3000.0).contains(&x) && (0.0..=1.0).contains(&y),
+                "{resize}: {x} {y}"
+            );
         }
     }
 

@@ -26,9 +26,14 @@ impl Mask {
     /// The mask for a picture of this size, 0 to 255, with nothing done to its edges.
     pub fn resized(&self, width: u32, height: u32) -> GrayImage {
         let mut bytes = Vec::with_capacity(width as usize * height as usize);
-        enlarge([&self.values], (self.width, self.height), (width, height), |_, [value]| {
-            bytes.push((value.clamp(0.0, 1.0) * 255.0).round() as u8);
-        });
+        enlarge(
+            [&self.values],
+            (self.width, self.height),
+            (width, height),
+            |_, [value]| {
+                bytes.push((value.clamp(0.0, 1.0) * 255.0).round() as u8);
+            },
+        );
         GrayImage::from_raw(width, height, bytes).expect("a value for each pixel")
     }
 
@@ -112,7 +117,11 @@ impl Smoother {
     /// The next picture's mask.
     pub fn smooth(&mut self, mut mask: Mask) -> Mask {
         let size = |mask: &Mask| (mask.width, mask.height);
-        if let Some(before) = self.before.take().filter(|before| size(before) == size(&mask)) {
+        if let Some(before) = self
+            .before
+            .take()
+            .filter(|before| size(before) == size(&mask))
+        {
             for (value, before) in mask.values.iter_mut().zip(before.values) {
                 let sure = (2.0 * *value - 1.0).clamp(-1.0, 1.0);
                 *value += MEMORY * (1.0 - sure * sure) * (before - *value);

@@ -118,7 +118,10 @@ fn means(line: impl Iterator<Item = f32>, radius: usize) -> Vec<f32> {
     let length = sums.len() - 1;
     (0..length)
         .map(|index| {
-            let (first, last) = (index.saturating_sub(radius), (index + radius + 1).min(length));
+            let (first, last) = (
+                index.saturating_sub(radius),
+                (index + radius + 1).min(length),
+            );
             ((sums[last] - sums[first]) / (last - first) as f64) as f32
         })
         .collect()
@@ -140,7 +143,9 @@ mod tests {
     #[test]
     fn an_edge_bends_to_the_pictures_own() {
         // Bright on the left up to column 36 of 64; the mask, four pixels a place, wavers between 28 and 44.
-        let image = RgbImage::from_fn(64, 64, |x, _| image::Rgb([if x < 36 { 220 } else { 30 }; 3]));
+        let image = RgbImage::from_fn(64, 64, |x, _| {
+            image::Rgb([if x < 36 { 220 } else { 30 }; 3])
+        });
         let row: Vec<f32> = (0..16)
             .map(|column| match column {
                 ..7 => 1.0,

@@ -25,6 +25,3 @@ pub use model::Model;
 pub use scores::Label;
 
 pub use crate::card::Card;
-
-#[cfg(test)]
-mod tests;

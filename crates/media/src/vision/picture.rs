@@ -42,7 +42,10 @@ pub fn open(path: &Path) -> Result<RgbImage, Error> {
         return Err(Error::NoPicture { name, reason });
     }
     if metadata.len() > FILE_BYTES_MAX {
-        return Err(too_large(&name, format!("its file has {} bytes", metadata.len())));
+        return Err(too_large(
+            &name,
+            format!("its file has {} bytes", metadata.len()),
+        ));
     }
     read(BufReader::new(file), &name)
 }

@@ -106,8 +106,14 @@ mod tests {
     fn scores_become_probabilities() {
         for (activation, want) in [
             (Activation::None, [1.0, -1.0, 3.0]),
-            (Activation::Sigmoid, [0.731_058_6, 0.268_941_43, 0.952_574_1]),
-            (Activation::Softmax, [0.117_310_43, 0.015_876_24, 0.866_813_3]),
+            (
+                Activation::Sigmoid,
+                [0.731_058_6, 0.268_941_43, 0.952_574_1],
+            ),
+            (
+                Activation::Softmax,
+                [0.117_310_43, 0.015_876_24, 0.866_813_3],
+            ),
             (Activation::Exp, [2.718_281_7, 0.367_879_44, 20.085_537]),
         ] {
             let mut scores = [1.0, -1.0, 3.0];
@@ -131,7 +137,10 @@ mod tests {
             .into_iter()
             .map(|label| (label.label, label.index))
             .collect();
-        assert_eq!(names, [("b", 1), ("c", 2), ("a", 0)].map(|(n, i)| (n.to_owned(), i)));
+        assert_eq!(
+            names,
+            [("b", 1), ("c", 2), ("a", 0)].map(|(n, i)| (n.to_owned(), i))
+        );
         for (scores, says) in [
             (&[0.5, 0.5][..], "2 scores, and the card 3 labels"),
             (&[], "has 0 scores"),
