@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
@@ -92,6 +93,8 @@ enum Source {
         source: Box<dyn Read + Send>,
         bytes: Vec<u8>,
     },
+    /// It broke, and nothing more comes.
+    Over,
 }
 
 struct Container {
@@ -172,9 +175,11 @@ impl Reader {
     fn probe(what: String, source: Box<dyn MediaSource>, hint: &Hint) -> Result<Self, Error> {
         let stream = MediaSourceStream::new(source, Default::default());
         let (format, metadata) = (FormatOptions::default(), MetadataOptions::default());
-        let probed = symphonia::default::get_probe().probe(hint, stream, format, metadata);
-        let format = probed.map_err(|failure| unknown(&what, failure))?;
-        let (container, rate, channels, length) = Container::start(&what, format)?;
+        let (container, rate, channels, length) = caught(&what, 0.0, || {
+            let probed = symphonia::default::get_probe().probe(hint, stream, format, metadata);
+            let format = probed.map_err(|failure| unknown(&what, failure))?;
+            Container::start(&what, format)
+        })?;
         let source = Source::Container(container);
         Ok(Self::new(what, rate, channels, length, source))
     }
@@ -207,6 +212,7 @@ impl Reader {
         loop {
             self.interleaved.clear();
             let is_more = match &mut self.source {
+                Source::Over => false,
                 Source::Pcm { source, bytes } => {
                     let more = next_pcm(source, bytes, self.channels, &mut self.interleaved);
                     more.map_err(|source| Error::Read {
@@ -228,12 +234,20 @@ impl Reader {
         Ok(Some(&self.block))
     }
 
-    /// Decodes a packet, if there is another one.
+    /// Decodes a packet, if there is another one. What is too damaged ends the sound.
     fn next_packet(&mut self) -> Result<bool, Error> {
-        let at_s = self.given as f64 / f64::from(self.rate);
-        let Source::Container(container) = &mut self.source else {
+        let Source::Container(mut container) = std::mem::replace(&mut self.source, Source::Over)
+        else {
             return Ok(false);
         };
+        let at_s = self.given as f64 / f64::from(self.rate);
+        let what = self.what.clone();
+        let is_more = caught(&what, at_s, || self.decode(&mut container, at_s))?;
+        self.source = Source::Container(container);
+        Ok(is_more)
+    }
+
+    fn decode(&mut self, container: &mut Container, at_s: f64) -> Result<bool, Error> {
         let packet = match container.format.next_packet() {
             Ok(Some(packet)) => packet,
             Ok(None) => return Ok(false),
@@ -245,8 +259,8 @@ impl Reader {
                 return Err(Error::Read { what, source });
             }
             // A stream of several, one after the other, as radio stations send them.
-            Err(Failure::ResetRequired) => return self.restart(at_s).map(|()| true),
-            Err(failure) => return Err(damaged(&self.what, at_s, &failure)),
+            Err(Failure::ResetRequired) => return self.restart(container, at_s).map(|()| true),
+            Err(failure) => return Err(damaged(&self.what, at_s, failure.to_string())),
         };
         if packet.track_id != container.track {
             return Ok(true);
@@ -256,12 +270,12 @@ impl Reader {
                 let spec = decoded.spec();
                 let have = (spec.rate(), spec.channels().count());
                 if have != (self.rate, self.channels) && decoded.frames() > 0 {
-                    return Err(changed(&self.what, at_s, have, (self.rate, self.channels)));
+                    return Err(self.changed(at_s, have));
                 }
                 decoded.copy_to_vec_interleaved(&mut self.interleaved);
             }
             Err(Failure::DecodeError(_) | Failure::IoError(_)) => self.lose(&packet),
-            Err(failure) => return Err(damaged(&self.what, at_s, &failure)),
+            Err(failure) => return Err(damaged(&self.what, at_s, failure.to_string())),
         }
         Ok(true)
     }
@@ -274,17 +288,21 @@ impl Reader {
     }
 
     /// Goes on with the stream that follows in the same container.
-    fn restart(&mut self, at_s: f64) -> Result<(), Error> {
-        let Source::Container(container) = &mut self.source else {
-            return Ok(());
-        };
+    fn restart(&self, container: &mut Container, at_s: f64) -> Result<(), Error> {
         let (decoder, track, rate, channels, _) = decoder(&self.what, &*container.format)?;
         if (rate, channels) != (self.rate, self.channels) {
-            let (have, want) = ((rate, channels), (self.rate, self.channels));
-            return Err(changed(&self.what, at_s, have, want));
+            return Err(self.changed(at_s, (rate, channels)));
         }
         (container.decoder, container.track) = (decoder, track);
         Ok(())
+    }
+
+    fn changed(&self, at_s: f64, (rate, channels): (u32, usize)) -> Error {
+        let (old_rate, old_channels) = (self.rate, self.channels);
+        let reason = format!(
+            "it changes from {old_rate} Hz and {old_channels} channels to {rate} Hz and {channels}"
+        );
+        damaged(&self.what, at_s, reason)
     }
 }
 
@@ -363,23 +381,19 @@ fn unknown(what: &str, failure: Failure) -> Error {
     }
 }
 
-fn damaged(what: &str, at_s: f64, failure: &Failure) -> Error {
+fn damaged(what: &str, at_s: f64, reason: String) -> Error {
     Error::Damaged {
         what: what.to_owned(),
         at_s,
-        reason: failure.to_string(),
+        reason,
     }
 }
 
-fn changed(what: &str, at_s: f64, have: (u32, usize), want: (u32, usize)) -> Error {
-    Error::Damaged {
-        what: what.to_owned(),
-        at_s,
-        reason: format!(
-            "it changes from {} Hz and {} channels to {} Hz and {}",
-            want.0, want.1, have.0, have.1
-        ),
-    }
+/// Runs a decoder, which may panic on a hostile file. What it was working on is not used again after that.
+fn caught<T>(what: &str, at_s: f64, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+        Err(damaged(what, at_s, "its decoder gave up on it".to_owned()))
+    })
 }
 
 /// What has arrived of a stream of 16-bit numbers; half a frame is kept for the next call. Whether there was more.

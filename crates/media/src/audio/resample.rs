@@ -5,7 +5,7 @@ use rubato::{Fft, FixedSync, Resampler as _};
 
 use super::Error;
 
-/// Samples that go through the filter at once, about; what exactly, the two rates decide. 21 ms at 48 kHz.
+/// Samples that go through the filter at once, at least; what exactly, the two rates decide. 21 ms at 48 kHz.
 const CHUNK: usize = 1024;
 
 /// Changes the rate of a stream of samples.
@@ -33,9 +33,10 @@ impl Resampler {
         let filter = match from == to {
             true => None,
             false => {
-                let (from, to) = (from as usize, to as usize);
-                let filter = Fft::new(from, to, CHUNK, 1, FixedSync::Both);
-                Some(filter.map_err(|error| Error::Settings(format!("{from} Hz to {to} Hz: {error}")))?)
+                let chunk = chunk(from, to);
+                let filter = Fft::new(from as usize, to as usize, chunk, 1, FixedSync::Both);
+                let failed = |error| Error::Settings(format!("{from} Hz to {to} Hz: {error}"));
+                Some(filter.map_err(failed)?)
             }
         };
         let delay = filter.as_ref().map_or(0, |filter| filter.output_delay());
@@ -112,6 +113,21 @@ impl Resampler {
         self.waiting.drain(..used);
         self.given += out.len() as u64;
         out
+    }
+}
+
+/// A length of which both rates make a whole number. It is even, since half of it is the filter's delay, and half a sample
+/// could not be taken off.
+fn chunk(from: u32, to: u32) -> usize {
+    let divisor = greatest_common_divisor(from, to).max(1);
+    let unit = (from / divisor).max(1) as usize;
+    CHUNK.next_multiple_of(if unit % 2 == 0 { unit } else { 2 * unit })
+}
+
+fn greatest_common_divisor(a: u32, b: u32) -> u32 {
+    match b {
+        0 => a,
+        b => greatest_common_divisor(b, a % b),
     }
 }
 
