@@ -23,7 +23,8 @@ pub(super) fn background(
     sigma: f64,
     resizer: &mut Resizer,
 ) -> RgbImage {
-    let shrink = (sigma / RADIUS_SMALL).max(1.0);
+    // A whole number, so that each of the smaller pixels stands for as many.
+    let shrink = (sigma / RADIUS_SMALL).floor().max(1.0);
     let side = |length: u32| ((f64::from(length) / shrink).round() as u32).max(1);
     let (width, height) = (side(image.width()), side(image.height()));
     let mut pixels = shrunk(image, matte, (width, height));

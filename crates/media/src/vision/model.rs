@@ -39,6 +39,17 @@ impl Model {
         &self.card
     }
 
+    /// Checks what it is for.
+    ///
+    /// # Errors
+    /// [`card::Error::Kind`] if it is for something else.
+    pub fn is_for(&self, want: Kind) -> Result<(), Error> {
+        match self.card.job.kind() == want {
+            true => Ok(()),
+            false => Err(self.is_for_another(want)),
+        }
+    }
+
     /// Which device runs it: `npu0`, `cpu0`.
     pub fn device(&self) -> &str {
         self.executor.device()
