@@ -56,8 +56,7 @@ pub(crate) fn run(args: &DenoiseArgs, console: &Console) -> anyhow::Result<()> {
     let mut denoiser = Denoiser::new(executor)
         .with_context(|| format!("cannot denoise with {}", path.display()))?;
     let mut feed = args.sound.open(Denoiser::RATE)?;
-    let latency_s =
-        feed.latency_s() + Denoiser::LATENCY as f64 / f64::from(Denoiser::RATE);
+    let latency_s = feed.latency_s() + Denoiser::LATENCY as f64 / f64::from(Denoiser::RATE);
     let interrupt = Interrupt::install()?;
     let mut sink = Sink::open(&args.output)?;
 

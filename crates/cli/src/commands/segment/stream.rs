@@ -63,8 +63,8 @@ pub(super) fn run(
         return Err(WrongUse("stdin is a terminal; pipe frames into it".to_owned()).into());
     }
     if output != Path::new("-") {
-        let file = File::create(output)
-            .with_context(|| format!("cannot write {}", output.display()))?;
+        let file =
+            File::create(output).with_context(|| format!("cannot write {}", output.display()))?;
         return pump(size, &mut stdin.lock(), &mut BufWriter::new(file), work);
     }
     let stdout = io::stdout();
