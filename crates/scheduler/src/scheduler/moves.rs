@@ -136,7 +136,7 @@ impl Scheduler {
         let resident = self.device(at).residents.get(&job.spec.model)?;
         let held = self.held(job, id, at)?;
         let gait = resident.true_gait();
-        let mut forecast = self.forecast(at, job, &gait, held);
+        let mut forecast = self.forecast(at, job, gait, held);
         // It is in the round already, and was counted twice.
         let n = job.open(id).count() as u64;
         let past = n * u64::from(job.known());
@@ -149,7 +149,7 @@ impl Scheduler {
         );
         let ratio = gait.step_s(without) / gait.step_s(with);
         forecast.decode_s *= ratio;
-        Some(self.running_offer(at, job, forecast, &gait))
+        Some(self.running_offer(at, job, forecast, gait))
     }
 
     /// Another device as a place for the rest of a job: its model is ready there, and there is room.
@@ -170,11 +170,11 @@ impl Scheduler {
         }
         let held = self.held(job, id, from)?;
         let gait = resident.true_gait();
-        let mut forecast = self.forecast(to, job, &gait, held);
+        let mut forecast = self.forecast(to, job, gait, held);
         let bytes = self.models[&job.spec.model].facts.kv_bytes_per_token * u64::from(held);
         forecast.copy_s = bytes as f64 / (self.link_gbs(from, to) * 1e9);
         forecast.wait_s = device.ahead_s(job.spec.class, self.now, self.limits(to).prefill_tokens);
-        Some(self.running_offer(to, job, forecast, &gait))
+        Some(self.running_offer(to, job, forecast, gait))
     }
 
     fn running_offer(

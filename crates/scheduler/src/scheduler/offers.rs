@@ -141,8 +141,8 @@ impl Scheduler {
     /// How fast a model goes on a device now. Steps have shown how others slow it down; until there were some, devices that
     /// use the same memory are taken to share it.
     fn gait_now(&self, id: DeviceId, resident: Option<&Resident>, form: &Gait) -> Gait {
-        match resident.filter(|resident| resident.correction.steps() >= STEPS_MIN) {
-            Some(resident) => resident.true_gait(),
+        match resident.filter(|resident| resident.correction().steps() >= STEPS_MIN) {
+            Some(resident) => *resident.true_gait(),
             None => {
                 let crowd = 1.0 + self.crowd(id);
                 Gait {
@@ -156,31 +156,21 @@ impl Scheduler {
 
     /// How busy devices were lately that use the same memory: 0 if none was, 1 if one always was.
     pub(super) fn crowd(&self, id: DeviceId) -> f64 {
-        let busy = |other: &Device| other.usage.busy();
-        self.beside(id).map(busy).sum()
+        let beside = self.ties.beside[usize::from(id.0)].iter();
+        beside.map(|&other| self.device(other).usage.busy()).sum()
     }
 
     /// Watts that those devices drew lately beyond their rest.
     pub(super) fn crowd_watts(&self, id: DeviceId) -> f64 {
         let watts = |other: &Device| (other.usage.watts() - other.facts.watts_idle).max(0.0);
-        self.beside(id).map(watts).sum()
-    }
-
-    /// Devices that use the same memory.
-    fn beside(&self, id: DeviceId) -> impl Iterator<Item = &Device> {
-        let pools = &self.device(id).facts.pools;
-        self.ids().filter_map(move |other| {
-            let device = self.device(other);
-            let facts = &device.facts;
-            let shares = facts.pools.iter().any(|pool| pools.contains(pool));
-            (other != id && facts.parts.is_empty() && shares).then_some(device)
-        })
+        let beside = self.ties.beside[usize::from(id.0)].iter();
+        beside.map(|&other| watts(self.device(other))).sum()
     }
 
     /// Share of a device's time lately that classes above this one took.
     pub(super) fn above(&self, id: DeviceId, class: Class) -> f64 {
-        let workers = self.workers(id).into_iter();
-        let above = workers.map(|worker| self.device(worker).usage.above(class));
+        let workers = self.workers(id).iter();
+        let above = workers.map(|&worker| self.device(worker).usage.above(class));
         above.fold(0.0, f64::max)
     }
 

@@ -72,7 +72,7 @@ impl Scheduler {
             jobs: resident.jobs.len(),
             pages_used: resident.pages.saturating_sub(resident.free_pages),
             pages: resident.pages,
-            correction: resident.correction.factors(),
+            correction: resident.correction().factors(),
         }
     }
 
@@ -145,7 +145,10 @@ impl Scheduler {
                 Phase::Decode => [job.written(), job.max_tokens()],
             },
             age_s: (self.now - job.arrived).as_secs_f64(),
-            why: self.why(job, resident.is_some_and(|r| r.gait.watts_decode > 0.0)),
+            why: self.why(
+                job,
+                resident.is_some_and(|r| r.true_gait().watts_decode > 0.0),
+            ),
         })
     }
 
