@@ -183,7 +183,7 @@ impl Batcher {
 
     /// Takes note that a sequence wrote a token. `false` if it does not run here.
     pub fn wrote(&mut self, id: SeqId) -> bool {
-        let found = self.running.position(id);
+        let found = self.running.seek(id);
         let wrote = found.map(|at| self.running.change(at, |sequence| sequence.known += 1));
         wrote.is_some()
     }

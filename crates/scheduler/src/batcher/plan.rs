@@ -163,7 +163,10 @@ impl Batcher {
             pages: free,
             n_page: 0,
         };
-        let [mut reading, mut decoding, mut guests] = [(); 3].map(|()| Vec::new());
+        let members = self.running.of(top);
+        let mut reading = Vec::with_capacity(members.reading);
+        let mut decoding = Vec::with_capacity(members.sequences - members.reading);
+        let mut guests = Vec::with_capacity(self.n_running() - members.sequences);
         for (at, sequence) in self.running.all().iter().enumerate() {
             match (sequence.class == top, sequence.reads()) {
                 (true, true) => reading.push(at),

@@ -106,7 +106,12 @@ pub(super) struct Running {
     /// By [`Class::index`].
     tallies: [Tally; 4],
     page_tokens: u32,
+    /// Behind the one that was sought last by [`Running::seek`].
+    next: usize,
 }
+
+/// Of so many, the one that is sought is looked for before it is searched for.
+const NEAR: usize = 8;
 
 impl Running {
     pub(super) fn new(page_tokens: u32) -> Self {
@@ -114,6 +119,7 @@ impl Running {
             sequences: Vec::new(),
             tallies: [Tally::default(); 4],
             page_tokens,
+            next: 0,
         }
     }
 
@@ -125,6 +131,19 @@ impl Running {
     /// Where a sequence is among all; until one comes or goes.
     pub(super) fn position(&self, id: SeqId) -> Option<usize> {
         self.sequences.binary_search_by_key(&id, |s| s.id).ok()
+    }
+
+    /// As [`Running::position`], for one after the other: those of a step are told of in the order in which they are here,
+    /// or nearly so.
+    pub(super) fn seek(&mut self, id: SeqId) -> Option<usize> {
+        let behind = self.sequences.iter().enumerate().skip(self.next);
+        let mut near = behind.take(NEAR).skip_while(|(_, s)| s.id < id);
+        let found = match near.next() {
+            Some((at, found)) if found.id == id => Some(at),
+            _ => self.position(id),
+        };
+        self.next = found.map_or(0, |at| at + 1);
+        found
     }
 
     /// Sums over one class.
@@ -245,6 +264,7 @@ mod tests {
                         s.known += u32::from(s.held == s.known);
                     }),
                 }
+                prop_assert_eq!(running.seek(id(job)), running.position(id(job)));
                 for class in Class::ALL {
                     let of = |is: fn(&Class, &Class) -> bool| {
                         let theirs = running.all().iter().filter(|s| is(&s.class, &class));

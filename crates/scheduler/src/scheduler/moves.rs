@@ -74,7 +74,7 @@ impl Scheduler {
             return;
         }
         if let Some(there) = self.other_place(job, id, from, to) {
-            self.begin_move(id, from, &there, Cause::Handover, Vec::new());
+            self.begin_move(id, from, there.decode, Cause::Handover, Vec::new());
         }
     }
 
@@ -111,15 +111,8 @@ impl Scheduler {
                 true => Cause::Home,
                 false => Cause::Gain,
             };
-            let candidates = offers.iter().zip(lost).map(|(offer, lost)| Candidate {
-                prefill: offer.prefill,
-                decode: offer.decode,
-                forecast: Some(offer.forecast),
-                lost,
-            });
-            let there = there.clone();
-            let candidates = candidates.collect();
-            self.begin_move(id, from, &there, cause, candidates);
+            let candidates = place::candidates(&offers, lost);
+            self.begin_move(id, from, there.decode, cause, candidates);
         }
     }
 
@@ -205,11 +198,11 @@ impl Scheduler {
         &mut self,
         id: JobId,
         from: DeviceId,
-        there: &Offer,
+        to: DeviceId,
         cause: Cause,
         candidates: Vec<Candidate>,
     ) {
-        let (now, to) = (self.now, there.decode);
+        let now = self.now;
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };

@@ -298,24 +298,14 @@ impl Scheduler {
         lost: Vec<Option<Lost>>,
         hurdles: Vec<(DeviceId, Hurdle)>,
     ) -> Decision {
-        let possible = offers.iter().zip(lost).map(|(offer, lost)| Candidate {
-            prefill: offer.prefill,
-            decode: offer.decode,
-            forecast: Some(offer.forecast),
-            lost,
-        });
         let impossible = hurdles.into_iter().map(|(device, hurdle)| Candidate {
             prefill: device,
             decode: device,
             forecast: None,
             lost: Some(hurdle.lost),
         });
-        let mut candidates: Vec<_> = possible.chain(impossible).collect();
-        let score = |c: &Candidate| c.forecast.map_or(f64::INFINITY, |f| f.score);
-        candidates.sort_by(|a, b| {
-            let first = a.lost.is_some().cmp(&b.lost.is_some());
-            first.then(score(a).total_cmp(&score(b)))
-        });
+        let mut candidates = place::candidates(offers, lost);
+        candidates.extend(impossible);
         Decision {
             job: id,
             at: self.now,

@@ -183,36 +183,23 @@ impl Scheduler {
         for job in report.failed {
             self.finish(job);
         }
-        self.requeue_parked(id, &step);
+        self.requeue_parked(id, step.model);
         self.unpark(id, step.model);
     }
 
-    /// Jobs of a step of which nothing runs any more but what gave way wait as a whole again.
-    fn requeue_parked(&mut self, device: DeviceId, step: &Step) {
-        let resident = self.device(device).residents.get(&step.model);
-        let Some(parked) = resident.map(|resident| &resident.parked) else {
-            return;
-        };
-        if parked.is_empty() {
-            return;
-        }
-        let jobs = step.slices.iter().map(|slice| slice.seq.job);
-        let stuck = jobs.filter(|id| {
-            let job = self.jobs.get(id).filter(|_| parked.contains(id));
-            job.is_some_and(|job| {
-                let is_stuck = job.open(*id).all(|(_, answer)| answer.is_parked);
-                is_stuck && job.place == Place::Running(device)
+    /// Jobs of which nothing runs any more but what gave way wait as a whole again.
+    fn requeue_parked(&mut self, id: DeviceId, model: ModelId) {
+        let is_stuck = |job: &JobId| {
+            self.jobs.get(job).is_some_and(|found| {
+                let mut open = found.open(*job);
+                found.place == Place::Running(id) && open.all(|(_, answer)| answer.is_parked)
             })
-        });
-        let stuck: Vec<_> = stuck.collect();
+        };
+        let resident = self.device(id).residents.get(&model).into_iter();
+        let parked = resident.flat_map(|resident| resident.parked.iter().copied());
+        let stuck: Vec<JobId> = parked.filter(is_stuck).collect();
         for job in stuck {
-            // It may have had several slices.
-            if self.device(device).residents[&step.model]
-                .parked
-                .contains(&job)
-            {
-                self.give_way(job, device);
-            }
+            self.give_way(job, id);
         }
     }
 
