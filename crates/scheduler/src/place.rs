@@ -118,7 +118,7 @@ impl Wish {
             _ => THRIFT,
         };
         // What it takes of a shared memory is taken from others.
-        seconds * (1.0 + offer.crowd).powi(2) * forecast.joules.max(0.1).powf(thrift)
+        seconds * (1.0 + offer.crowd).powi(2) * forecast.joules_compared().max(0.1).powf(thrift)
     }
 
     /// What a place costs by a measure.
@@ -134,7 +134,7 @@ impl Wish {
             // Whoever shares a device with more urgent work slows that down.
             (Measure::Joules, _) => {
                 let stalls = offer.crowd_watts * (forecast.prefill_s + forecast.decode_s);
-                (forecast.joules + stalls) * (1.0 + offer.above)
+                (forecast.joules_compared() + stalls) * (1.0 + offer.above)
             }
             (Measure::Watts, _) => offer.watts * (1.0 + offer.above),
         };
@@ -240,7 +240,7 @@ mod tests {
             forecast: JobForecast {
                 prefill_s: ttft_s,
                 decode_s,
-                joules,
+                joules: Some(joules),
                 ..JobForecast::default()
             },
             kind,

@@ -107,7 +107,7 @@ impl Scheduler {
         // Where it is may be out of the question by now; else the gain has to be worth the way.
         let is_out = lost[0] == Some(Lost::NotPreferred);
         if is_out || place::gain(&wish, here, there) > 1.0 - MARGIN {
-            let cause = match there.forecast.joules < here.forecast.joules {
+            let cause = match there.forecast.joules_compared() < here.forecast.joules_compared() {
                 true => Cause::Home,
                 false => Cause::Gain,
             };

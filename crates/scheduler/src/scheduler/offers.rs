@@ -295,12 +295,17 @@ impl Scheduler {
         });
         let idle = device.facts.watts_idle;
         let share = n as f64 / (n + peers) as f64;
-        let joules = prefill_s * (gait.watts_prefill - idle).max(0.1)
-            + left * shared * share * (gait.watts_decode - idle).max(0.1);
+        // Of devices whose watts at rest nobody knows, it is all that they draw.
+        let joules = |seconds: f64, watts: f64| match seconds > 0.0 {
+            true => (watts > 0.0).then(|| seconds * (watts - idle).max(0.0)),
+            false => Some(0.0),
+        };
+        let reading = joules(prefill_s, gait.watts_prefill);
+        let writing = joules(left * shared * share, gait.watts_decode);
         JobForecast {
             prefill_s,
             decode_s,
-            joules,
+            joules: reading.zip(writing).map(|(a, b)| a + b),
             spread: gait.spread,
             ..JobForecast::default()
         }
@@ -347,8 +352,8 @@ impl Scheduler {
                     let all = forecast.prefill_s + forecast.decode_s;
                     forecast.prefill_s / all.max(1e-9)
                 };
-                let joules = reader.forecast.joules * share(reader)
-                    + writer.forecast.joules * (1.0 - share(writer));
+                let joules = reader.forecast.joules.zip(writer.forecast.joules);
+                let joules = joules.map(|(r, w)| r * share(reader) + w * (1.0 - share(writer)));
                 offers.push(Offer {
                     prefill: reader.prefill,
                     decode: writer.decode,

@@ -277,10 +277,8 @@ impl Scheduler {
             return Cause::Replay;
         }
         let cheapest = (0..offers.len()).min_by(|&a, &b| {
-            offers[a]
-                .forecast
-                .joules
-                .total_cmp(&offers[b].forecast.joules)
+            let joules = |at: usize| offers[at].forecast.joules_compared();
+            joules(a).total_cmp(&joules(b))
         });
         let is_lower = job.spec.class < Class::Agent;
         match is_lower && cheapest != best && self.settings.policy.goal != Goal::Fastest {

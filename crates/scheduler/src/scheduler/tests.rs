@@ -208,6 +208,23 @@ fn background_goes_home_when_there_is_room() {
 }
 
 #[test]
+fn joules_that_nobody_knows_are_not_told() {
+    let mut bench = Bench::new(Settings::default());
+    bench.run_for(Duration::from_secs(1));
+    bench.forget_watts(GPU);
+    let id = bench.submit(job(Class::Interactive, 100, 20));
+    bench.run();
+    let candidates = &bench.decision(id).candidates;
+    assert_eq!(candidates.len(), 3);
+    for candidate in candidates {
+        let forecast = candidate.forecast.expect("each of them could do it");
+        assert_eq!(forecast.joules.is_some(), candidate.decode != GPU);
+        assert!(forecast.score > 0.0);
+    }
+    assert_eq!(bench.finished[&id].expected.expect("is told").joules, None);
+}
+
+#[test]
 fn an_answer_in_several_versions_reads_its_prompt_once() {
     let mut bench = Bench::only(GPU);
     let mut spec = job(Class::Interactive, 100, 20);

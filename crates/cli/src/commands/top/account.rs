@@ -71,7 +71,7 @@ fn compared(account: &Account) -> Vec<Line<'static>> {
         ),
         row(
             &joules,
-            expected(|it| it.joules),
+            account.expected.as_ref().and_then(|it| it.joules),
             Some(account.joules),
             number,
         ),

@@ -202,6 +202,15 @@ impl Bench {
         self.scheduler.settings.patience = [patience; 4];
     }
 
+    /// Nobody knows any more what models draw on a device.
+    pub(super) fn forget_watts(&mut self, device: DeviceId) {
+        for model in self.scheduler.models.values_mut() {
+            let form = model.facts.forms.get_mut(&device);
+            let gait = &mut form.expect("it has a form").gait;
+            (gait.watts_prefill, gait.watts_decode) = (0.0, 0.0);
+        }
+    }
+
     pub(super) fn snapshot(&self) -> Snapshot {
         self.scheduler.snapshot()
     }
