@@ -92,7 +92,7 @@ impl JobForecast {
     /// Joules as places are compared by: what nobody knows counts so little that only the time of it matters.
     pub(crate) fn joules_compared(&self) -> f64 {
         let known = self.joules.filter(|joules| *joules > 0.0);
-        known.unwrap_or_else(|| WATTS_LEAST * (self.prefill_s + self.decode_s))
+        known.unwrap_or(WATTS_LEAST * (self.prefill_s + self.decode_s))
     }
 
     /// Seconds to the end.

@@ -100,6 +100,10 @@ impl Scheduler {
                 oldest_s: 0.0,
             })
             .collect();
+        #[expect(
+            clippy::iter_over_hash_type,
+            reason = "counts and the longest wait are the same in any order"
+        )]
         for job in self.jobs.values() {
             let view = views.iter_mut().find(|view| view.class == job.spec.class);
             let Some(view) = view else { continue };
