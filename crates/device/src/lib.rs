@@ -19,7 +19,8 @@ pub mod cpu;
 
 pub use batch::{Batch, Output, Sequence};
 pub use device::{
-    Cancelled, Device, Hidden, Interrupt, LoadOptions, LoadProgress, Logits, Outputs, Resident,
+    Cancelled, Device, Hidden, Interrupt, LoadOptions, LoadProgress, Logits, Outputs, Preparation,
+    Resident,
 };
 pub use error::Error;
 pub use fingerprint::Fingerprint;
