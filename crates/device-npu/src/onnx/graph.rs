@@ -1,7 +1,6 @@
 //! A static graph that an executor runs: which of its inputs and outputs is what.
 
 use troika_base::ModelSpec;
-use troika_device::KvShape;
 
 use super::staging::Staging;
 use crate::Error;

@@ -20,8 +20,9 @@ pub(super) struct Staging {
     tensors: Vec<Tensor>,
     pages: Vec<usize>,
     n_tok: usize,
-    /// Whether a value is infinite or none. A graph multiplies what is masked by 0, which does not make 0 of these.
-    is_poisoned: bool,
+    /// The first token with a value that is infinite or none. A graph multiplies what is masked by 0, which does not make
+    /// 0 of these.
+    poisoned: Option<usize>,
 }
 
 impl Staging {
@@ -33,7 +34,7 @@ impl Staging {
             tensors: std::iter::repeat_with(tensor).take(2 * shape.n_layer).collect(),
             pages: Vec::new(),
             n_tok: 0,
-            is_poisoned: false,
+            poisoned: None,
         }
     }
 
@@ -69,7 +70,7 @@ impl Staging {
     ) {
         assert!(n_tok <= self.room, "{n_tok} tokens, and room for {}", self.room);
         let mut held = self.holds(pages).min(n_tok);
-        if self.is_poisoned && held < self.n_tok {
+        if self.poisoned.is_some_and(|at| at >= held) {
             *self = Self::new(self.shape, self.room);
             held = 0;
         }
@@ -87,7 +88,9 @@ impl Staging {
             head_dim,
             ..
         } = self.shape;
-        self.is_poisoned |= token.iter().any(|value| !value.is_finite());
+        if self.poisoned.is_none() && token.iter().any(|value| !value.is_finite()) {
+            self.poisoned = Some(position);
+        }
         let mut ordered = vec![f16::ZERO; head_dim];
         let parts = token.chunks_exact(n_head_kv * head_dim);
         for (i, (tensor, part)) in self.tensors.iter_mut().zip(parts).enumerate() {
@@ -187,9 +190,14 @@ mod tests {
         let mut staging = Staging::new(SHAPE, 32);
         staging.bring(&cache, &[0], 20, reversed);
         check(&staging, &cache, &[0], 20);
+        // Before and behind that token.
+        staging.forget(0, 4);
+        staging.bring(&cache, &[0], 4, reversed);
+        let finite = |tensor: &Tensor| tensor.as_f32().unwrap().iter().all(|value| value.is_finite());
+        assert!(staging.tensors().all(finite));
+        staging.bring(&cache, &[0], 20, reversed);
         staging.bring(&cache, &[1], 2, reversed);
         check(&staging, &cache, &[1], 2);
-        let finite = |tensor: &Tensor| tensor.as_f32().unwrap().iter().all(|value| value.is_finite());
         assert!(staging.tensors().all(finite));
     }
 }
