@@ -151,10 +151,9 @@ impl GraphResident {
 
     /// Puts what a sequence has behind it at a position into the last of the slots.
     fn stage(&mut self, pages: &[usize], n_tok: usize) {
-        let holds = |staged: &Staging| staged.holds(&pages[..n_tok.div_ceil(PAGE_TOKENS)]);
-        // Of those that hold nothing of it, the one that was not used for longest.
+        // The one that has most of it; if each has something else, the one that was not used for longest.
         let slots = self.staged.iter().enumerate().rev();
-        let best = slots.max_by_key(|(_, staged)| holds(staged));
+        let best = slots.max_by_key(|(_, staged)| staged.holds_alone(pages));
         let best = best.map_or(0, |(slot, _)| slot);
         self.staged[best..].rotate_left(1);
         let staged = self.staged.last_mut().expect("there is a slot. This is a bug.");

@@ -50,6 +50,12 @@ impl Staging {
         self.n_tok.min(same * PAGE_TOKENS)
     }
 
+    /// As [`Self::holds`], if nothing else is here that would be lost.
+    pub(super) fn holds_alone(&self, pages: &[usize]) -> Option<usize> {
+        let held = self.holds(pages);
+        (held == self.n_tok).then_some(held)
+    }
+
     /// Whoever stands on this page has another token there, from some place on.
     pub(super) fn forget(&mut self, page: usize, place: usize) {
         if let Some(at) = self.pages.iter().position(|&have| have == page) {
