@@ -113,6 +113,14 @@ pub enum Error {
         /// What it says.
         message: String,
     },
+    /// No device with no library runs a model.
+    #[error("nothing here runs {model} as asked; {}", shown(.lost))]
+    NoWay {
+        /// The file.
+        model: String,
+        /// Device and library, and why it was not them.
+        lost: Vec<(String, String)>,
+    },
     /// The process that compiles ended without a result.
     #[error("the compiler's process {how}; its last words: {last}")]
     CompilerDied {
@@ -155,4 +163,14 @@ pub enum Error {
     /// The model file itself.
     #[error(transparent)]
     Device(#[from] troika_device::Error),
+}
+
+fn shown(lost: &[(String, String)]) -> String {
+    match lost {
+        [] => "that library has no way to that device".to_owned(),
+        lost => {
+            let lost = lost.iter().map(|(way, why)| format!("{way}: {why}"));
+            lost.collect::<Vec<_>>().join("; ")
+        }
+    }
 }

@@ -18,7 +18,8 @@ pub mod cpu;
 
 pub use batch::{Batch, Output, Sequence};
 pub use device::{
-    Abilities, Cancelled, Device, Hidden, Interrupt, LoadOptions, LoadProgress, Logits, Outputs, Resident,
+    Abilities, Cancelled, Device, Hidden, Interrupt, LoadOptions, LoadProgress, Logits, Outputs,
+    Preparation, Resident,
 };
 pub use error::Error;
 pub use half::f16;

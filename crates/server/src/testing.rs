@@ -251,6 +251,7 @@ pub(crate) fn state(policy: Policy) -> State {
         requests: BTreeMap::new(),
         posing: None,
         machine_watts: None,
+        compiling: Vec::new(),
     }
 }
 

@@ -14,6 +14,7 @@ mod lane;
 mod loader;
 mod models;
 mod order;
+mod prepare;
 mod prompt;
 mod records;
 mod refusal;
@@ -27,6 +28,8 @@ mod voice;
 mod tests;
 #[cfg(test)]
 mod tests_of_around;
+#[cfg(test)]
+mod tests_of_compiling;
 #[cfg(test)]
 mod tests_of_devices;
 
@@ -155,7 +158,7 @@ impl Host {
         };
         Ok(Self {
             library,
-            models: Arc::new(Models::new(Arc::clone(&driver), context)),
+            models: Arc::new(Models::new(Arc::clone(&driver), context)?),
             driver,
             _watcher: watcher.transpose()?.map(Arc::new),
         })
@@ -488,7 +491,11 @@ impl Backend for Host {
     }
 
     fn state(&self) -> Option<State> {
-        Some(self.driver.state())
+        let compiling = self.models.compiling();
+        Some(State {
+            compiling,
+            ..self.driver.state()
+        })
     }
 
     fn placements(&self, request_id: &str) -> Option<Vec<Placement>> {

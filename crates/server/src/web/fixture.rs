@@ -148,6 +148,7 @@ pub(super) fn busy() -> State {
         requests: (401..=405).map(|job| (job, format!("req-{job}"))).collect(),
         posing: None,
         machine_watts: None,
+        compiling: Vec::new(),
     }
 }
 
@@ -219,6 +220,7 @@ pub(super) fn empty() -> State {
         requests: BTreeMap::new(),
         posing: None,
         machine_watts: None,
+        compiling: Vec::new(),
     }
 }
 
@@ -283,6 +285,7 @@ pub(super) fn odd() -> State {
         requests: BTreeMap::new(),
         posing: None,
         machine_watts: None,
+        compiling: Vec::new(),
     }
 }
 
