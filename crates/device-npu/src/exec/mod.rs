@@ -4,10 +4,12 @@
 //! libraries are used where they are installed. Language models do not come this way alone: see [`crate::onnx`].
 
 mod open;
+mod openvino;
 mod rten;
 mod tensor;
 
 pub use open::{Library, Opened, Wish, open};
+pub use openvino::OpenVinoExecutor;
 pub use rten::Rten;
 pub use tensor::{Data, Tensor};
 

@@ -9,10 +9,11 @@ use troika_base::Bytes;
 use troika_device::{Cancelled, Resident};
 use troika_gguf::ModelFile;
 
-use super::absent;
+use super::absent::why_not_compiled;
 use super::conversation::Decoder;
-use super::ffi::{CompiledModel, Core, Library};
+use super::ffi::{CompiledModel, Core};
 use super::resident::GraphResident;
+use super::start;
 use super::settings::{Settings, Target, manner};
 use crate::lower::{self, LogitRows};
 use crate::{Backend, CompileOptions, CompileProgress, Error, Phase};
@@ -41,21 +42,12 @@ impl OpenVino {
     /// # Errors
     /// [`Error::Absent`] with the reason if the library or the device is not to be had.
     pub fn new(library: &Path, target: Target, settings: Settings) -> Result<Self, Error> {
-        let core = Core::new(Library::load(library)?)?;
-        let (first, needs) = match target {
-            Target::Npu => (settings.npu_parts_run_on.first(), &*settings.npu_parts_run_on),
-            _ => (None, &[target][..]),
+        let needs = match target {
+            Target::Npu => &*settings.npu_parts_run_on,
+            Target::Gpu | Target::Cpu => &[target],
         };
-        let devices = core.devices()?;
-        for target in needs {
-            let name = target.name();
-            // A second one of a kind is `GPU.1`.
-            let is_there = |device: &String| device.split('.').next() == Some(name);
-            if !devices.iter().any(is_there) {
-                return Err(absent::why_not_listed(*target, Path::new("/dev/accel")).into());
-            }
-        }
-        let runs_on = first.copied().unwrap_or(target).name();
+        let core = start(library, needs)?;
+        let runs_on = needs.first().copied().unwrap_or(target).name();
         let property = |key: &str| core.property(runs_on, key).ok();
         let chip = property("FULL_DEVICE_NAME").unwrap_or_else(|| runs_on.to_owned());
         let known = ["NPU_DRIVER_VERSION", "NPU_COMPILER_VERSION", "DRIVER_VERSION"];
@@ -87,7 +79,7 @@ impl OpenVino {
         let model = self.core.read(&graph, Some(&weights))?;
         let properties = self.settings.properties(self.target, options);
         let compiled = model.compile(self.target.name(), &properties);
-        compiled.map_err(|error| absent::why_not_compiled(error, &self.core))
+        compiled.map_err(|error| why_not_compiled(error, &self.core))
     }
 
     /// Puts the device's form in the graph's place, if the device has one that can be kept.
@@ -118,7 +110,7 @@ impl OpenVino {
         }
         let bytes = fs::read(&blob).map_err(|source| Error::Io { path: blob, source })?;
         let imported = self.core.import(&bytes, self.target.name());
-        imported.map_err(|error| absent::why_not_compiled(error, &self.core))
+        imported.map_err(|error| why_not_compiled(error, &self.core))
     }
 }
 

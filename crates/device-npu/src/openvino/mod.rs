@@ -13,8 +13,32 @@ mod settings;
 
 pub(crate) mod ffi;
 
+use std::path::Path;
+use std::sync::Arc;
+
+pub(crate) use absent::why_not_compiled;
 pub use backend::OpenVino;
+use ffi::{Core, Library};
 pub use settings::{Precision, Settings, Target};
+
+use crate::Error;
+
+/// Where Linux has the device files of accelerators.
+const NODES: &str = "/dev/accel";
+
+/// Starts the library in this file, and sees that it has these devices.
+pub(crate) fn start(library: &Path, needs: &[Target]) -> Result<Arc<Core>, Error> {
+    let core = Core::new(Library::load(library)?)?;
+    let devices = core.devices()?;
+    for target in needs {
+        // A second one of a kind is `GPU.1`.
+        let is_there = |device: &String| device.split('.').next() == Some(target.name());
+        if !devices.iter().any(is_there) {
+            return Err(absent::why_not_listed(*target, Path::new(NODES)).into());
+        }
+    }
+    Ok(core)
+}
 
 /// The library that tests run with: in the folder `TROIKA_OPENVINO_DIR`, or where the package has it below. Says so where
 /// there is none.

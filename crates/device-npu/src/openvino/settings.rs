@@ -16,7 +16,7 @@ pub enum Target {
 
 impl Target {
     /// As OpenVINO calls it.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Npu => "NPU",
             Self::Gpu => "GPU",
