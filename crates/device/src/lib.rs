@@ -15,6 +15,7 @@ mod paced;
 
 pub mod conformance;
 pub mod cpu;
+pub mod hyperparameters;
 
 pub use batch::{Batch, Output, Sequence};
 pub use device::{
