@@ -91,7 +91,10 @@ impl OpenVinoExecutor {
             }
             (wanted, data) => {
                 let have = data.type_name();
-                Err(invalid(name, format!("it is a tensor of {have}, and the model takes {wanted:?}")))
+                Err(invalid(
+                    name,
+                    format!("it is a tensor of {have}, and the model takes {wanted:?}"),
+                ))
             }
         }
     }
@@ -107,7 +110,10 @@ impl Executor for OpenVinoExecutor {
     }
 
     fn run(&mut self, inputs: Vec<(&str, Tensor)>) -> Result<Vec<Tensor>, Error> {
-        check_inputs(&self.inputs, inputs.iter().map(|(name, tensor)| (*name, tensor)))?;
+        check_inputs(
+            &self.inputs,
+            inputs.iter().map(|(name, tensor)| (*name, tensor)),
+        )?;
         for (name, tensor) in inputs {
             self.set(name, tensor)?;
         }
@@ -138,7 +144,10 @@ fn ports(ports: Vec<ffi::Port>) -> Result<Vec<Port>, Error> {
             name: port.name,
             shape,
         }),
-        None => Err(invalid(port.name, "not even the number of its axes is known")),
+        None => Err(invalid(
+            port.name,
+            "not even the number of its axes is known",
+        )),
     };
     ports.into_iter().map(port).collect()
 }
@@ -161,7 +170,12 @@ fn tensor(name: &str, output: &Output<'_>) -> Result<Tensor, Error> {
             let values: &[Truth] = output.values()?;
             Data::Bool(values.iter().map(|value| value.0 != 0).collect())
         }
-        other => return Err(invalid(name, format!("its values are {other:?}, which is not read here"))),
+        other => {
+            return Err(invalid(
+                name,
+                format!("its values are {other:?}, which is not read here"),
+            ));
+        }
     };
     Ok(Tensor {
         shape: output.shape().to_vec(),
@@ -209,7 +223,11 @@ mod tests {
         let mut free = open(&[]);
         assert_eq!(free.inputs()[0].shape, [Some(2), None]);
         assert_eq!(free.device(), "cpu0");
-        assert!(free.library().starts_with("OpenVINO 2"), "{}", free.library());
+        assert!(
+            free.library().starts_with("OpenVINO 2"),
+            "{}",
+            free.library()
+        );
         for n in [1, 3, 2] {
             let x = Tensor::f32([2, n], (0..2 * n).map(|i| i as f32).collect());
             let twice = (0..2 * n).map(|i| 2.0 * i as f32).collect();
@@ -236,8 +254,14 @@ mod tests {
         let n = || ("n", Tensor::i64([1], vec![1]));
         for (inputs, told) in [
             (vec![n()], "x: the model needs this input"),
-            (vec![n(), ("x", Tensor::zeros([3, 1]))], "x: its shape is [3, 1]"),
-            (vec![n(), ("x", Tensor::i64([2, 1], vec![0, 0]))], "x: it is a tensor of int64"),
+            (
+                vec![n(), ("x", Tensor::zeros([3, 1]))],
+                "x: its shape is [3, 1]",
+            ),
+            (
+                vec![n(), ("x", Tensor::i64([2, 1], vec![0, 0]))],
+                "x: it is a tensor of int64",
+            ),
         ] {
             let error = executor.run(inputs).unwrap_err().to_string();
             assert!(error.starts_with(told), "{error}");
@@ -245,7 +269,10 @@ mod tests {
         let error = open(Target::Cpu, &[("x", vec![3, 4])]).unwrap_err();
         assert!(matches!(error, Error::Library { .. }), "{error}");
         if let Err(error) = open(Target::Npu, &[]) {
-            assert!(matches!(error, Error::Absent(_) | Error::Invalid { .. }), "{error}");
+            assert!(
+                matches!(error, Error::Absent(_) | Error::Invalid { .. }),
+                "{error}"
+            );
         }
     }
 }

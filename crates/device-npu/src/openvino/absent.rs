@@ -39,15 +39,16 @@ fn why_no_npu(nodes: &Path) -> Absent {
             why: format!("{} does not open: {error}", first.display()),
         },
         Ok(_) => Absent::NoDriver {
-            why: "there is an accelerator, and OpenVINO does not see it; Intel's user-space driver \
+            why:
+                "there is an accelerator, and OpenVINO does not see it; Intel's user-space driver \
                   (libze_intel_npu, libze_loader) is missing, or the accelerator is another maker's"
-                .to_owned(),
+                    .to_owned(),
         },
     }
 }
 
 /// What the library says when the compiler, the device or its driver is at fault, and not the model.
-pub(super) fn why_not_compiled(error: Error, core: &Core) -> Error {
+pub(crate) fn why_not_compiled(error: Error, core: &Core) -> Error {
     let Error::Library { message, .. } = &error else {
         return error;
     };

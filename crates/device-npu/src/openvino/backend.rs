@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use troika_base::Bytes;
+use troika_device::hyperparameters::Keys;
 use troika_device::{Cancelled, Resident};
 use troika_gguf::ModelFile;
 
@@ -13,8 +14,8 @@ use super::absent::why_not_compiled;
 use super::conversation::Decoder;
 use super::ffi::{CompiledModel, Core};
 use super::resident::GraphResident;
-use super::start;
 use super::settings::{Settings, Target, manner};
+use super::start;
 use crate::lower::{self, LogitRows};
 use crate::{Backend, CompileOptions, CompileProgress, Error, Phase};
 
@@ -50,7 +51,11 @@ impl OpenVino {
         let runs_on = needs.first().copied().unwrap_or(target).name();
         let property = |key: &str| core.property(runs_on, key).ok();
         let chip = property("FULL_DEVICE_NAME").unwrap_or_else(|| runs_on.to_owned());
-        let known = ["NPU_DRIVER_VERSION", "NPU_COMPILER_VERSION", "DRIVER_VERSION"];
+        let known = [
+            "NPU_DRIVER_VERSION",
+            "NPU_COMPILER_VERSION",
+            "DRIVER_VERSION",
+        ];
         let versions = known
             .iter()
             .filter_map(|key| property(key).map(|value| format!("; {key} {value}")));
@@ -104,7 +109,10 @@ impl OpenVino {
         let blob = directory.join(BLOB);
         if !blob.exists() {
             if self.keeps_blobs() {
-                tracing::info!(device = self.name(), "no compiled form is kept of the model; it is compiled now");
+                tracing::info!(
+                    device = self.name(),
+                    "no compiled form is kept of the model; it is compiled now"
+                );
             }
             return self.compile_graph(options, directory);
         }
@@ -123,7 +131,10 @@ impl Backend for OpenVino {
             }
             (Target::Npu, parts) => {
                 let parts = parts.iter().map(|part| part.name().to_lowercase());
-                format!("openvino-npu-plugin-on-{}", parts.collect::<Vec<_>>().join("-"))
+                format!(
+                    "openvino-npu-plugin-on-{}",
+                    parts.collect::<Vec<_>>().join("-")
+                )
             }
         }
     }
@@ -131,7 +142,9 @@ impl Backend for OpenVino {
     fn version(&self) -> String {
         let library = self.core.library().name();
         let settings = &self.settings;
-        let numbers = settings.precision.map(|precision| format!("; computes in {precision:?}"));
+        let numbers = settings
+            .precision
+            .map(|precision| format!("; computes in {precision:?}"));
         let numbers = numbers.unwrap_or_default();
         format!("{library}{}; {}{numbers}", self.versions, self.chip)
     }
@@ -161,7 +174,11 @@ impl Backend for OpenVino {
             Target::Gpu | Target::Cpu => LogitRows::Last,
         };
         lower::write_ir(file, options.weights, rows, directory, progress)?;
-        let mut tell = |phase| match progress(CompileProgress { phase, done: 0, total: 0 }) {
+        let mut tell = |phase| match progress(CompileProgress {
+            phase,
+            done: 0,
+            total: 0,
+        }) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(Cancelled) => Err(Error::Cancelled),
         };
@@ -180,14 +197,16 @@ impl Backend for OpenVino {
         options: &CompileOptions,
         directory: &Path,
     ) -> Result<Box<dyn Resident>, Error> {
-        let spec = lower::spec(file)?;
+        let spec = Keys::new(file)?.spec()?;
         let compiled = self.open_compiled(options, directory)?;
         let manner = manner(self.target, options);
         let decoder = Decoder::new(compiled, manner, spec.n_vocab);
         let device = format!("{} ({})", self.name(), self.core.library().name());
         let weights = weights_bytes(directory)?;
         let slots = self.settings.slots;
-        Ok(Box::new(GraphResident::new(device, spec, weights, decoder, slots)))
+        Ok(Box::new(GraphResident::new(
+            device, spec, weights, decoder, slots,
+        )))
     }
 }
 

@@ -68,7 +68,8 @@ impl Conversation for Reader {
         let ids = tokens.iter().map(|token| i64::from(token.0)).collect();
         let positions = (position..end).map(|at| at as i64).collect();
         self.request.set("input_ids", &[1, n_tok], ids)?;
-        self.request.set("attention_mask", &[1, end], vec![1i64; end])?;
+        self.request
+            .set("attention_mask", &[1, end], vec![1i64; end])?;
         self.request.set("position_ids", &[1, n_tok], positions)?;
         let goes_on = || interrupt.check().is_ok();
         if !self.request.run_while(LOOK, goes_on)? {
@@ -94,7 +95,10 @@ impl Reader {
             }
             (shape, _) => Err(Error::Invalid {
                 what: "logits".to_owned(),
-                reason: format!("of shape {shape:?}, and the vocabulary has {}", self.n_vocab),
+                reason: format!(
+                    "of shape {shape:?}, and the vocabulary has {}",
+                    self.n_vocab
+                ),
             }),
         }
     }

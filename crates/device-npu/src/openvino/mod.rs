@@ -51,7 +51,9 @@ pub(crate) fn found_for_tests() -> Option<std::path::PathBuf> {
     };
     let found = root.and_then(|root| {
         let below = [".", "libs", "openvino/libs"].map(|below| root.join(below));
-        let entries = below.iter().filter_map(|folder| std::fs::read_dir(folder).ok());
+        let entries = below
+            .iter()
+            .filter_map(|folder| std::fs::read_dir(folder).ok());
         let mut files = entries.flatten().flatten().map(|entry| entry.path());
         files.find(is_library)
     });

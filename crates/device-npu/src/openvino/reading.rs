@@ -97,11 +97,12 @@ mod tests {
         assert_eq!(CPU.runs(10, 39, 40), [10..26, 26..40]);
         assert_eq!(CPU.runs(39, 39, 40), vec![39..40]);
         // Logits of the last row alone: those that are wanted end a run each.
-        let last = Manner {
-                ..CPU
-        };
+        let last = Manner { ..CPU };
         assert_eq!(last.runs(0, 39, 40), [0..16, 16..32, 32..40]);
-        assert_eq!(last.runs(0, 37, 40), [0..16, 16..32, 32..38, 38..39, 39..40]);
+        assert_eq!(
+            last.runs(0, 37, 40),
+            [0..16, 16..32, 32..38, 38..39, 39..40]
+        );
         assert_eq!(last.runs(0, 40, 40), [0..16, 16..32, 32..40]);
     }
 

@@ -129,7 +129,9 @@ impl<G: Graph> GraphResident<G> {
         }
         let n_page = self.pages.len();
         if let Some(page) = sequence.pages.iter().find(|&&page| page >= n_page) {
-            return refuse(format!("sequence {i} has page {page} of a cache of {n_page}"));
+            return refuse(format!(
+                "sequence {i} has page {page} of a cache of {n_page}"
+            ));
         }
         let n_ctx = self.graph.manner().n_ctx;
         if end > n_ctx {
@@ -137,7 +139,11 @@ impl<G: Graph> GraphResident<G> {
                 "sequence {i} has {end} tokens, and the graph was compiled for {n_ctx}"
             ));
         }
-        match self.text(sequence.pages, sequence.position).iter().position(|&token| token == NOTHING) {
+        match self
+            .text(sequence.pages, sequence.position)
+            .iter()
+            .position(|&token| token == NOTHING)
+        {
             None => Ok(()),
             Some(at) => refuse(format!(
                 "sequence {i} goes on at {}, and its token {at} was never read here",
@@ -165,7 +171,12 @@ impl<G: Graph> GraphResident<G> {
         let kept = slot.map_or(0, |slot| self.slots[slot].read.len());
         text.extend_from_slice(sequence.tokens);
         let rows = sequence.output.logits(sequence.tokens.len());
-        let wanted = sequence.position + if rows.is_empty() { sequence.tokens.len() } else { rows.start };
+        let wanted = sequence.position
+            + if rows.is_empty() {
+                sequence.tokens.len()
+            } else {
+                rows.start
+            };
         let runs = self.graph.manner().runs(kept, wanted, text.len());
         let slot = slot.unwrap_or_else(|| self.longest_unused());
         self.clock += 1;

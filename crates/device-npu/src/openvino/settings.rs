@@ -184,7 +184,10 @@ mod tests {
         assert_eq!(npu("NPUW_LLM_MAX_PROMPT_LEN").as_deref(), Some("1024"));
         assert_eq!(npu("NPUW_LLM_PREFILL_CHUNK_SIZE").as_deref(), Some("256"));
         let test = Settings::npu_plugin_on_cpu();
-        assert_eq!(value(&test, Target::Npu, "NPUW_DEVICES").as_deref(), Some("CPU"));
+        assert_eq!(
+            value(&test, Target::Npu, "NPUW_DEVICES").as_deref(),
+            Some("CPU")
+        );
         assert_eq!(value(&settings, Target::Cpu, "NPUW_DEVICES"), None);
     }
 }

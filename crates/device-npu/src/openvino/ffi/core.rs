@@ -96,12 +96,7 @@ impl Core {
         let mut value = null_mut();
         // SAFETY: the core and both texts are alive, and `value` is written to.
         let status = unsafe {
-            sys::ov_core_get_property(
-                self.raw.as_ptr(),
-                device.as_ptr(),
-                key.as_ptr(),
-                &mut value,
-            )
+            sys::ov_core_get_property(self.raw.as_ptr(), device.as_ptr(), key.as_ptr(), &mut value)
         };
         self.library.check(&doing, status)?;
         // SAFETY: the call has handed its text over.
@@ -131,15 +126,22 @@ impl Core {
     }
 
     /// Reads a model: ONNX, or IR with its weights beside it or named. Weights of IR are mapped, not read.
-    pub(crate) fn read(self: &Arc<Self>, model: &Path, weights: Option<&Path>) -> Result<Model, Error> {
+    pub(crate) fn read(
+        self: &Arc<Self>,
+        model: &Path,
+        weights: Option<&Path>,
+    ) -> Result<Model, Error> {
         let (doing, mut raw) = ("reading the model", null_mut());
         let model = self.library.path_text(doing, model)?;
         let weights = weights.map(|path| self.library.path_text(doing, path));
         let weights = weights.transpose()?;
-        let weights = weights.as_ref().map_or(std::ptr::null(), |path| path.as_ptr());
+        let weights = weights
+            .as_ref()
+            .map_or(std::ptr::null(), |path| path.as_ptr());
         // SAFETY: the core and the paths are alive, a null for weights is allowed, and `raw` is written to.
-        let status =
-            unsafe { sys::ov_core_read_model(self.raw.as_ptr(), model.as_ptr(), weights, &mut raw) };
+        let status = unsafe {
+            sys::ov_core_read_model(self.raw.as_ptr(), model.as_ptr(), weights, &mut raw)
+        };
         self.library.check(doing, status)?;
         Ok(Model {
             raw: self.library.made(doing, raw)?,

@@ -18,7 +18,7 @@ mod tensor;
 pub(crate) use core::{CompiledModel, Core, Model};
 pub(crate) use library::{Library, NAME};
 pub(crate) use openvino_sys::ov_element_type_e as ElementType;
-pub(crate) use request::InferRequest;
+pub(crate) use request::{InferRequest, Output};
 pub(crate) use tensor::{Element, Port, Truth};
 
 #[cfg(test)]

@@ -102,9 +102,8 @@ impl InferRequest {
         let doing = format!("reading output {name}");
         let (text, mut raw) = (library.text(&doing, name)?, null_mut());
         // SAFETY: the request and the name are alive, and `raw` is written to.
-        let status = unsafe {
-            sys::ov_infer_request_get_tensor(self.raw.as_ptr(), text.as_ptr(), &mut raw)
-        };
+        let status =
+            unsafe { sys::ov_infer_request_get_tensor(self.raw.as_ptr(), text.as_ptr(), &mut raw) };
         library.check(&doing, status)?;
         let tensor = Tensor::from_raw(library.made(&doing, raw)?);
         Ok(Output {
@@ -124,7 +123,10 @@ impl Drop for InferRequest {
 }
 
 /// A run that is broken off when this is dropped, so that no way out of [`InferRequest::run_while`] leaves it running.
-struct Running<'r>(NonNull<sys::ov_infer_request_t>, PhantomData<&'r InferRequest>);
+struct Running<'r>(
+    NonNull<sys::ov_infer_request_t>,
+    PhantomData<&'r InferRequest>,
+);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {

@@ -66,16 +66,27 @@ fn what_is_wrong_is_told() {
             message,
         } => {
             assert!(library.starts_with("OpenVINO 2"), "{library}");
-            assert!(!message.contains('\n') && !message.is_empty(), "{message:?}");
+            assert!(
+                !message.contains('\n') && !message.is_empty(),
+                "{message:?}"
+            );
             (doing, message)
         }
         other => panic!("{other}"),
     };
     let model = relu(&core);
     let missing = core.read(std::path::Path::new("nowhere.xml"), None);
-    assert!(told(missing.expect_err("no such file")).1.contains("nowhere.xml"));
+    assert!(
+        told(missing.expect_err("no such file"))
+            .1
+            .contains("nowhere.xml")
+    );
     let compiled = model.compile("CPU", &[("NO_SUCH_KEY".to_owned(), "1".to_owned())]);
-    assert!(told(compiled.expect_err("no such property")).1.contains("NO_SUCH_KEY"));
+    assert!(
+        told(compiled.expect_err("no such property"))
+            .1
+            .contains("NO_SUCH_KEY")
+    );
     let compiled = model.compile("FPGA", &[]).expect_err("no such device");
     assert_eq!(told(compiled).0, "compiling");
     let imported = core.import(b"not a blob", "CPU");
@@ -84,10 +95,22 @@ fn what_is_wrong_is_told() {
     let compiled = Arc::new(model.compile("CPU", &[]).expect("it compiles"));
     let mut request = compiled.request().expect("it can run");
     let doing = |done: Result<(), Error>| told(done.expect_err("it is refused")).0;
-    assert_eq!(doing(request.set("z", &[1, 3], vec![0f32; 3])), "setting input z");
-    assert_eq!(doing(request.set("x", &[1, 3], vec![0i64; 3])), "setting input x");
-    assert_eq!(doing(request.set("x", &[2, 3], vec![0f32; 3])), "setting input x");
-    assert_eq!(doing(request.set("x\0", &[1, 3], vec![0f32; 3])), "setting input x\0");
+    assert_eq!(
+        doing(request.set("z", &[1, 3], vec![0f32; 3])),
+        "setting input z"
+    );
+    assert_eq!(
+        doing(request.set("x", &[1, 3], vec![0i64; 3])),
+        "setting input x"
+    );
+    assert_eq!(
+        doing(request.set("x", &[2, 3], vec![0f32; 3])),
+        "setting input x"
+    );
+    assert_eq!(
+        doing(request.set("x\0", &[1, 3], vec![0f32; 3])),
+        "setting input x\0"
+    );
     assert_eq!(doing(request.output("z").map(drop)), "reading output z");
 }
 
@@ -112,7 +135,9 @@ fn what_was_compiled_is_written_and_imported() {
     let imported = Arc::new(core.import(&blob, "CPU").expect("it is imported"));
     drop(blob);
     let mut request = imported.request().expect("it can run");
-    request.set("x", &[1, 3], vec![-1f32, 0.5, 2.0]).expect("an input is set");
+    request
+        .set("x", &[1, 3], vec![-1f32, 0.5, 2.0])
+        .expect("an input is set");
     request.run().expect("it runs");
     let y = request.output("y").expect("there is an output");
     assert_eq!(y.values::<f32>().expect("of floats"), [0.0, 0.5, 2.0]);
@@ -128,7 +153,9 @@ fn makers_live_as_long_as_what_they_made() {
         compiled.request().expect("it can run")
     };
     let elsewhere = std::thread::spawn(move || {
-        request.set("x", &[1, 3], vec![1f32; 3]).expect("an input is set");
+        request
+            .set("x", &[1, 3], vec![1f32; 3])
+            .expect("an input is set");
         request.run().expect("it runs");
     });
     elsewhere.join().expect("it ran");
