@@ -11,6 +11,7 @@ use troika_scheduler::{
     Power, QueueView, ResidentView, Snapshot, Span, Time,
 };
 
+use crate::backend::{Compiling, Stage};
 use crate::{Placement, State};
 
 const GIB: u64 = 1 << 30;
@@ -148,7 +149,24 @@ pub(super) fn busy() -> State {
         requests: (401..=405).map(|job| (job, format!("req-{job}"))).collect(),
         posing: None,
         machine_watts: None,
-        compiling: Vec::new(),
+        compiling: vec![
+            Compiling {
+                model: 1,
+                device: "npu0".to_owned(),
+                stage: Stage::Compiling,
+                done: gib(3.4),
+                total: gib(4.9),
+                why: None,
+            },
+            Compiling {
+                model: 4,
+                device: "npu0".to_owned(),
+                stage: Stage::Waiting,
+                done: Bytes(0),
+                total: Bytes(0),
+                why: None,
+            },
+        ],
     }
 }
 
