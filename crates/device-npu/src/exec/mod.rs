@@ -5,11 +5,13 @@
 
 mod onnxruntime;
 mod open;
+mod openvino;
 mod rten;
 mod tensor;
 
 pub use onnxruntime::{OnnxRuntime, Plugin, Provider, Runtime, Setup};
 pub use open::{Library, Opened, Wish, open};
+pub use openvino::OpenVinoExecutor;
 pub use rten::Rten;
 pub use tensor::{Data, Tensor};
 
