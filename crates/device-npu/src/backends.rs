@@ -122,9 +122,8 @@ impl Backends {
             "npu" => offers.find(|offer| offer.npu.is_some()),
             "cpu" | "cpu0" => self.beside(&["openvino-cpu", "onnxruntime-cpu", "rten"]),
             "gpu" | "gpu0" => self.beside(&["openvino-gpu"]),
-            word => offers.find(|offer| {
-                offer.npu.as_deref() == Some(word) || offer.backend.name() == word
-            }),
+            word => offers
+                .find(|offer| offer.npu.as_deref() == Some(word) || offer.backend.name() == word),
         }
     }
 
@@ -243,7 +242,10 @@ impl Ways<'_> {
 
     /// What runs the same graphs on other devices.
     fn beside_npus(&self, found: &mut Backends) {
-        for (way, target) in [("OpenVINO's CPU", Target::Cpu), ("OpenVINO's GPU", Target::Gpu)] {
+        for (way, target) in [
+            ("OpenVINO's CPU", Target::Cpu),
+            ("OpenVINO's GPU", Target::Gpu),
+        ] {
             found.note(None, way, self.openvino(target, Settings::default()));
         }
         let runtime = self.runtime.clone();
@@ -356,7 +358,10 @@ mod tests {
     use crate::found::{Environment, Platform};
 
     fn recorded(name: &str) -> Machine {
-        let path = format!("{}/../machine/fixtures/{name}.tree", env!("CARGO_MANIFEST_DIR"));
+        let path = format!(
+            "{}/../machine/fixtures/{name}.tree",
+            env!("CARGO_MANIFEST_DIR")
+        );
         let text = std::fs::read_to_string(path).expect("is recorded");
         probe::read(&Root::recorded(&text))
     }
@@ -410,7 +415,12 @@ mod tests {
         let found = backends(&nothing_installed(), &recorded("vm"), Some(StandIn::Plugin));
         assert_eq!(found.npus().count(), 0);
         assert!(matches!(found.refused[0].why, Absent::NoLibrary { .. }));
-        for stand_in in [StandIn::Cpu, StandIn::Plugin, StandIn::Simulator, StandIn::Rten] {
+        for stand_in in [
+            StandIn::Cpu,
+            StandIn::Plugin,
+            StandIn::Simulator,
+            StandIn::Rten,
+        ] {
             assert_eq!(stand_in.to_string().parse(), Ok(stand_in));
         }
         assert!("gpu".parse::<StandIn>().is_err());

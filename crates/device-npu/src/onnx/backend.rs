@@ -86,16 +86,26 @@ impl Onnx {
             false => "libQnnHtp.so",
         };
         let options = [
-            ("backend_path", qnn.path.with_file_name(backend).display().to_string()),
+            (
+                "backend_path",
+                qnn.path.with_file_name(backend).display().to_string(),
+            ),
             ("htp_arch", arch.to_string()),
             ("soc_model", soc.to_string()),
             // Both graphs over one copy of the weights.
             ("enable_htp_weight_sharing", "1".to_owned()),
         ];
         let provider = format!("QNN provider {}", version_of(qnn));
-        let what = if simulator { "simulator of Qualcomm's NPU" } else { "Qualcomm NPU" };
+        let what = if simulator {
+            "simulator of Qualcomm's NPU"
+        } else {
+            "Qualcomm NPU"
+        };
         Self {
-            name: format!("qnn-htp-v{arch}{}", if simulator { "-simulator" } else { "" }),
+            name: format!(
+                "qnn-htp-v{arch}{}",
+                if simulator { "-simulator" } else { "" }
+            ),
             version: format!("{}; {provider}; v{arch}, chip {soc}", runtime.library()),
             description: format!("{what} v{arch}, {}, {provider}", runtime.library()),
             means: Means::Npu(
@@ -105,9 +115,7 @@ impl Onnx {
                     maker: "Qualcomm".to_owned(),
                     library: qnn.path.clone(),
                     simulator,
-                    options: options
-                        .map(|(key, value)| (key.to_owned(), value))
-                        .to_vec(),
+                    options: options.map(|(key, value)| (key.to_owned(), value)).to_vec(),
                 },
             ),
             slots: 1,
@@ -308,7 +316,10 @@ fn file_name(graph: &str) -> String {
 }
 
 fn version_of(library: &Library) -> &str {
-    library.version.as_deref().unwrap_or("of an unknown version")
+    library
+        .version
+        .as_deref()
+        .unwrap_or("of an unknown version")
 }
 
 /// What files take, which is about what their weights take in memory.

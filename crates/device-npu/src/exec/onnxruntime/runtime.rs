@@ -119,10 +119,13 @@ impl Runtime {
     /// A model as a session.
     pub(super) fn session(&self, model: &Path, setup: &Setup) -> Result<Session, Error> {
         let builder = self.builder(setup)?;
-        let mut builder = setup.entries.iter().try_fold(builder, |builder, (key, value)| {
-            let entered = builder.with_config_entry(key, value);
-            entered.map_err(|error| self.failed(key, &error))
-        })?;
+        let mut builder = setup
+            .entries
+            .iter()
+            .try_fold(builder, |builder, (key, value)| {
+                let entered = builder.with_config_entry(key, value);
+                entered.map_err(|error| self.failed(key, &error))
+            })?;
         builder.commit_from_file(model).map_err(|error| {
             let doing = format!("opening {}", model.display());
             self.failed(doing, &error)
