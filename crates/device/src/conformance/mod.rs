@@ -169,7 +169,12 @@ fn sequences_move(from: &dyn Device, to: &dyn Device, recipe: &Recipe, allowed: 
 /// A model of two layers with random weights, the same on every machine: of the llama architecture, with its large
 /// matrices in three formats that models are handed out in, and without a tokenizer.
 pub fn small_model() -> ModelFile {
-    Recipe::mixed().file()
+    Recipe::mixed(None).file()
+}
+
+/// As [`small_model`], of so many layers: compilers of graphs look for what repeats.
+pub fn deep_model(n_layer: usize) -> ModelFile {
+    Recipe::mixed(Some(n_layer)).file()
 }
 
 /// Every shape in every format.
