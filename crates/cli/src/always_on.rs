@@ -37,11 +37,16 @@ impl PlaceArgs {
     ///
     /// # Errors
     /// If it is no model, or cannot run as asked.
-    pub(crate) fn open(&self, model: &Path, console: &Console) -> anyhow::Result<Box<dyn Executor>> {
+    pub(crate) fn open(
+        &self,
+        model: &Path,
+        console: &Console,
+    ) -> anyhow::Result<Box<dyn Executor>> {
         let device = self.device.as_deref().unwrap_or("any");
         let library = self.library.as_deref().unwrap_or("any");
         let mut wish = Wish::parse(device, library).map_err(|error| WrongUse(error.to_string()))?;
-        wish.threads = Some(NonZero::new(self.threads.unwrap_or(1)).unwrap_or(NonZero::<usize>::MIN));
+        wish.threads =
+            Some(NonZero::new(self.threads.unwrap_or(1)).unwrap_or(NonZero::<usize>::MIN));
         let opened = exec::open(model, &wish).context("cannot open the model")?;
         for (way, why) in &opened.lost {
             console.detail(format_args!("not by {way}: {why}"));
@@ -69,7 +74,10 @@ pub(crate) fn model(given: Option<&Path>, home: &Home, wanted: &Wanted) -> anyho
     if let Some(given) = given {
         // A bare name may be that of an installed one, with or without its ending.
         let is_bare = given.components().count() == 1;
-        let installed = [directory.join(given), directory.join(given).with_extension("onnx")];
+        let installed = [
+            directory.join(given),
+            directory.join(given).with_extension("onnx"),
+        ];
         let found = installed.into_iter().find(|path| is_bare && path.is_file());
         return match (given.is_file(), found) {
             (false, Some(installed)) => Ok(installed),
@@ -191,7 +199,12 @@ mod tests {
 
         let onnx = directory.path().join("models/onnx");
         std::fs::create_dir_all(&onnx).expect("a directory");
-        for name in ["silero_vad_b.onnx", "silero_vad_a.onnx", "silero_vad.txt", "other.onnx"] {
+        for name in [
+            "silero_vad_b.onnx",
+            "silero_vad_a.onnx",
+            "silero_vad.txt",
+            "other.onnx",
+        ] {
             std::fs::write(onnx.join(name), b"").expect("a file");
         }
         let found = |given: Option<&str>| {

@@ -125,7 +125,9 @@ impl Feed {
     /// If none came.
     pub(crate) fn judge(&self, console: &Console) -> anyhow::Result<()> {
         if self.samples == 0 {
-            return Err(anyhow::anyhow!("there is no sound: not a single sample came"));
+            return Err(anyhow::anyhow!(
+                "there is no sound: not a single sample came"
+            ));
         }
         match self.reader.lost_packets() {
             0 => {}

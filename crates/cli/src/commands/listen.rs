@@ -72,7 +72,9 @@ impl SettingsArgs {
             min_silence_ms: or(self.min_silence, default.min_silence_ms),
             padding_ms: or(self.padding, default.padding_ms),
         };
-        settings.check().map_err(|error| WrongUse(error.to_string()))?;
+        settings
+            .check()
+            .map_err(|error| WrongUse(error.to_string()))?;
         Ok(settings)
     }
 }
@@ -127,7 +129,8 @@ impl Listener<'_> {
             let events = self.running.timed(|| self.voice.push(&block))?;
             self.tell(&events)?;
             if let Some(length_s) = feed.length_s() {
-                self.bar.update((feed.seconds() * 1e3) as u64, (length_s * 1e3) as u64);
+                self.bar
+                    .update((feed.seconds() * 1e3) as u64, (length_s * 1e3) as u64);
             }
             if interrupt.is_set() {
                 break;

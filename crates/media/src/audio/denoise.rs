@@ -75,7 +75,8 @@ impl Denoiser {
         self.taken += samples.len() as u64;
         let mut out = Vec::new();
         let network = &mut self.network;
-        self.stft.push(samples, &mut out, |bands| network.run(bands))?;
+        self.stft
+            .push(samples, &mut out, |bands| network.run(bands))?;
         self.given += out.len() as u64;
         Ok(out)
     }

@@ -86,7 +86,10 @@ impl Kind {
             ],
             Self::Gtcrn => &[
                 ("mix", &SPECTRUM),
-                ("conv_cache", &[Some(2), Some(1), Some(16), Some(16), Some(33)]),
+                (
+                    "conv_cache",
+                    &[Some(2), Some(1), Some(16), Some(16), Some(33)],
+                ),
                 ("tra_cache", &[Some(2), Some(3), Some(1), Some(1), Some(16)]),
                 ("inter_cache", &[Some(2), Some(1), Some(33), Some(16)]),
             ],
@@ -95,11 +98,20 @@ impl Kind {
 
     fn outputs(self) -> &'static [Want] {
         match self {
-            Self::SileroVad => &[("output", &[None, Some(1)]), ("stateN", &[None, None, None])],
+            Self::SileroVad => &[
+                ("output", &[None, Some(1)]),
+                ("stateN", &[None, None, None]),
+            ],
             Self::Gtcrn => &[
                 ("enh", &SPECTRUM),
-                ("conv_cache_out", &[Some(2), Some(1), Some(16), Some(16), Some(33)]),
-                ("tra_cache_out", &[Some(2), Some(3), Some(1), Some(1), Some(16)]),
+                (
+                    "conv_cache_out",
+                    &[Some(2), Some(1), Some(16), Some(16), Some(33)],
+                ),
+                (
+                    "tra_cache_out",
+                    &[Some(2), Some(3), Some(1), Some(1), Some(16)],
+                ),
                 ("inter_cache_out", &[Some(2), Some(1), Some(33), Some(16)]),
             ],
         }

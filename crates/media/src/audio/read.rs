@@ -152,13 +152,7 @@ impl Reader {
         Ok(Self::new(what.to_owned(), rate, channels, None, source))
     }
 
-    fn new(
-        what: String,
-        rate: u32,
-        channels: usize,
-        length: Option<u64>,
-        source: Source,
-    ) -> Self {
+    fn new(what: String, rate: u32, channels: usize, length: Option<u64>, source: Source) -> Self {
         Self {
             what,
             rate,
@@ -335,7 +329,10 @@ fn decoder(what: &str, format: &dyn FormatReader) -> Result<Started, Error> {
     let parameters = parameters.ok_or_else(|| refuse("its codec is not known"))?;
     let rate = parameters.sample_rate;
     let rate = rate.ok_or_else(|| refuse("its header does not tell the rate"))?;
-    let channels = parameters.channels.as_ref().map(|channels| channels.count());
+    let channels = parameters
+        .channels
+        .as_ref()
+        .map(|channels| channels.count());
     let channels = channels.ok_or_else(|| refuse("its header does not tell the channels"))?;
     check(what, rate, channels)?;
     let decoder = symphonia::default::get_codecs()
@@ -391,9 +388,8 @@ fn damaged(what: &str, at_s: f64, reason: String) -> Error {
 
 /// Runs a decoder, which may panic on a hostile file. What it was working on is not used again after that.
 fn caught<T>(what: &str, at_s: f64, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
-        Err(damaged(what, at_s, "its decoder gave up on it".to_owned()))
-    })
+    catch_unwind(AssertUnwindSafe(run))
+        .unwrap_or_else(|_| Err(damaged(what, at_s, "its decoder gave up on it".to_owned())))
 }
 
 /// What has arrived of a stream of 16-bit numbers; half a frame is kept for the next call. Whether there was more.

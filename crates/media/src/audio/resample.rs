@@ -5,8 +5,8 @@ use rubato::{Fft, FixedSync, Resampler as _};
 
 use super::Error;
 
-/// Samples that go through the filter at once, at least; what exactly, the two rates decide. 21 ms at 48 kHz.
-const CHUNK: usize = 1024;
+/// Samples that go through the filter at once, at least; what exactly, the two rates decide. 11 ms at 48 kHz.
+const CHUNK: usize = 512;
 
 /// Changes the rate of a stream of samples.
 pub struct Resampler {
@@ -40,7 +40,9 @@ impl Resampler {
             }
         };
         let delay = filter.as_ref().map_or(0, |filter| filter.output_delay());
-        let longest = filter.as_ref().map_or(0, |filter| filter.output_frames_max());
+        let longest = filter
+            .as_ref()
+            .map_or(0, |filter| filter.output_frames_max());
         Ok(Self {
             from,
             to,
@@ -83,7 +85,8 @@ impl Resampler {
         let mut rest = Vec::new();
         while before + (rest.len() as u64) < all {
             // Silence pushes what is left through the filter.
-            self.waiting.resize(self.waiting.len().next_multiple_of(chunk).max(chunk), 0.0);
+            self.waiting
+                .resize(self.waiting.len().next_multiple_of(chunk).max(chunk), 0.0);
             rest.append(&mut self.drain());
         }
         rest.truncate((all - before) as usize);
@@ -101,10 +104,13 @@ impl Resampler {
         let mut used = 0;
         while self.waiting.len() - used >= chunk {
             const FITS: &str = "the buffers have the sizes that the filter names. This is a bug.";
-            let input = SequentialSlice::new(&self.waiting[used..used + chunk], 1, chunk).expect(FITS);
+            let input =
+                SequentialSlice::new(&self.waiting[used..used + chunk], 1, chunk).expect(FITS);
             let longest = self.filtered.len();
             let mut output = SequentialSlice::new_mut(&mut self.filtered, 1, longest).expect(FITS);
-            let (_, written) = filter.process_into_buffer(&input, &mut output, None).expect(FITS);
+            let (_, written) = filter
+                .process_into_buffer(&input, &mut output, None)
+                .expect(FITS);
             let skipped = self.delay.min(written);
             self.delay -= skipped;
             out.extend_from_slice(&self.filtered[skipped..written]);
@@ -146,7 +152,9 @@ mod tests {
 
     #[test]
     fn a_tone_stays_where_it_was_whatever_the_pieces() {
-        for from in [8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 44_101, 192_000] {
+        for from in [
+            8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 44_101, 192_000,
+        ] {
             let input = tone(from, from as usize + 7);
             let want_len = (input.len() as u64 * 16_000).div_ceil(from.into()) as usize;
             let whole = {
@@ -191,7 +199,9 @@ mod tests {
         let input: Vec<f32> = (0..48_000).map(at).collect();
         let mut resampler = Resampler::new(48_000, 16_000).unwrap();
         let out = resampler.push(&input);
-        let loudest = out[400..].iter().fold(0.0f32, |loudest, x| loudest.max(x.abs()));
+        let loudest = out[400..]
+            .iter()
+            .fold(0.0f32, |loudest, x| loudest.max(x.abs()));
         assert!(loudest < 1e-3, "an alias of 11 kHz: {loudest}");
     }
 }

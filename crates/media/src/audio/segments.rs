@@ -289,7 +289,11 @@ mod tests {
         let settings = settings();
         check(&settings, &[0, 9, 9, 9, 9, 0, 0, 0], &[(5, 55)]);
         // 0.4 does not begin anything, and ends nothing.
-        check(&settings, &[4, 4, 9, 9, 9, 9, 4, 4, 4, 0, 0, 0], &[(15, 95)]);
+        check(
+            &settings,
+            &[4, 4, 9, 9, 9, 9, 4, 4, 4, 0, 0, 0],
+            &[(15, 95)],
+        );
         check(&settings, &[4; 20], &[]);
     }
 
@@ -300,7 +304,11 @@ mod tests {
         check(&settings, &[0, 9, 9, 9, 0, 0, 0, 0], &[]);
         // A pause of 20 ms is passed over, one that lasts a frame longer is not.
         check(&settings, &[0, 9, 9, 0, 0, 9, 9, 0, 0, 0], &[(5, 75)]);
-        check(&settings, &[0, 9, 9, 9, 9, 0, 0, 0, 9, 9, 9, 9, 0, 0, 0], &[(5, 55), (75, 125)]);
+        check(
+            &settings,
+            &[0, 9, 9, 9, 9, 0, 0, 0, 9, 9, 9, 9, 0, 0, 0],
+            &[(5, 55), (75, 125)],
+        );
     }
 
     #[test]
@@ -309,7 +317,10 @@ mod tests {
         check(&settings, &[9, 9, 9, 9], &[(0, 40)]);
         check(&settings, &[9, 9, 9, 9, 0], &[(0, 50)]);
         let events = all(&settings, &[9, 9, 9, 9], 37);
-        assert!(matches!(events[1], Event::Ended(Segment { end: 37, .. })), "{events:?}");
+        assert!(
+            matches!(events[1], Event::Ended(Segment { end: 37, .. })),
+            "{events:?}"
+        );
         check(&settings, &[], &[]);
     }
 
@@ -363,7 +374,10 @@ mod tests {
             (0.5, Some(-0.1)),
             (0.5, Some(f32::NAN)),
         ] {
-            assert!(with(threshold, negative).check().is_err(), "{threshold} {negative:?}");
+            assert!(
+                with(threshold, negative).check().is_err(),
+                "{threshold} {negative:?}"
+            );
         }
         assert!((with(0.5, None).lower() - 0.35).abs() < 1e-6);
         assert!((with(0.1, None).lower() - 0.01).abs() < 1e-6);

@@ -110,12 +110,16 @@ impl Stft {
             {
                 *time = sample * window;
             }
-            self.forward.process(&mut self.time, &mut self.bands).expect(FITS);
+            self.forward
+                .process(&mut self.time, &mut self.bands)
+                .expect(FITS);
             change(&mut self.bands)?;
             // The sum of a real signal has no imaginary part at its ends; a model does not know that.
             self.bands[0].im = 0.0;
             self.bands[BANDS - 1].im = 0.0;
-            self.inverse.process(&mut self.bands, &mut self.time).expect(FITS);
+            self.inverse
+                .process(&mut self.bands, &mut self.time)
+                .expect(FITS);
             for (time, window) in std::iter::zip(&mut self.time, &self.window) {
                 *time *= window / WINDOW as f32;
             }

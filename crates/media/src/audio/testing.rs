@@ -27,7 +27,10 @@ impl Fake {
                 ("state", &[Some(2), None, Some(128)]),
                 ("sr", &[]),
             ],
-            &[("output", &[None, Some(1)]), ("stateN", &[None, None, None])],
+            &[
+                ("output", &[None, Some(1)]),
+                ("stateN", &[None, None, None]),
+            ],
             Box::new(move |input| vec![probability(input)]),
         )
     }

@@ -222,7 +222,10 @@ mod tests {
         voice.push(&[0.0; 100]).unwrap();
         assert_eq!(
             voice.finish().unwrap(),
-            [Event::Frame { at: 0, probability: 0.0 }]
+            [Event::Frame {
+                at: 0,
+                probability: 0.0
+            }]
         );
     }
 }

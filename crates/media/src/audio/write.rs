@@ -112,7 +112,10 @@ mod tests {
         let mut writer = WavWriter::new("test", &mut file, 12_345).unwrap();
         writer.write(&samples).unwrap();
         writer.finish().unwrap();
-        let sound = read(Reader::stream("test", Cursor::new(file.into_inner())).unwrap(), 1);
+        let sound = read(
+            Reader::stream("test", Cursor::new(file.into_inner())).unwrap(),
+            1,
+        );
         let sound = sound.unwrap();
         let clamped: Vec<f32> = samples
             .iter()
@@ -141,6 +144,9 @@ mod tests {
         let Some(Error::Write { what, source }) = refused else {
             panic!("a full disk took a header");
         };
-        assert_eq!((&*what, source.kind()), ("out.wav", io::ErrorKind::StorageFull));
+        assert_eq!(
+            (&*what, source.kind()),
+            ("out.wav", io::ErrorKind::StorageFull)
+        );
     }
 }

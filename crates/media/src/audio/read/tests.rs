@@ -69,9 +69,17 @@ fn wav(rate: u32, channels: u16, samples: &[i16]) -> (Vec<u8>, usize) {
 
 #[test]
 fn every_format_is_what_it_was_made_from() {
-    for (name, tolerance) in [("chirp.flac", 1e-4), ("chirp.ogg", 0.01), ("chirp.mp3", 0.01)] {
+    for (name, tolerance) in [
+        ("chirp.flac", 1e-4),
+        ("chirp.ogg", 0.01),
+        ("chirp.mp3", 0.01),
+    ] {
         let reader = Reader::open(&file(name)).unwrap();
-        assert_eq!((reader.rate(), reader.channels()), (CHIRP_RATE, 2), "{name}");
+        assert_eq!(
+            (reader.rate(), reader.channels()),
+            (CHIRP_RATE, 2),
+            "{name}"
+        );
         let sound = read(reader, 10).unwrap();
         assert_eq!(sound.samples.len(), CHIRP_LENGTH, "{name}");
         assert!((sound.seconds() - 0.5).abs() < 1e-9);
@@ -79,7 +87,11 @@ fn every_format_is_what_it_was_made_from() {
         // And as a stream, whose name says nothing.
         let streamed = all(stream(&bytes(name)).unwrap()).unwrap();
         check_chirp(&streamed, tolerance);
-        assert!(streamed.len().abs_diff(CHIRP_LENGTH) < 2_000, "{name}: {}", streamed.len());
+        assert!(
+            streamed.len().abs_diff(CHIRP_LENGTH) < 2_000,
+            "{name}: {}",
+            streamed.len()
+        );
     }
 }
 
@@ -142,7 +154,11 @@ fn a_file_that_is_cut_short_ends_there() {
     for name in ["chirp.flac", "chirp.mp3"] {
         let whole = bytes(name);
         let read = all(stream(&whole[..whole.len() * 3 / 4]).unwrap()).unwrap();
-        assert!((1000..CHIRP_LENGTH).contains(&read.len()), "{name}: {}", read.len());
+        assert!(
+            (1000..CHIRP_LENGTH).contains(&read.len()),
+            "{name}: {}",
+            read.len()
+        );
         check_chirp(&read, 0.01);
     }
 }
@@ -153,7 +169,10 @@ fn what_is_no_sound_is_refused() {
         let refused = stream(noise).err().map(|error| error.to_string());
         let refused = refused.unwrap_or_else(|| panic!("{} bytes were sound", noise.len()));
         assert!(refused.starts_with("stdin is not sound"), "{refused}");
-        assert!(refused.contains("WAV, FLAC, MP3 and Ogg Vorbis"), "{refused}");
+        assert!(
+            refused.contains("WAV, FLAC, MP3 and Ogg Vorbis"),
+            "{refused}"
+        );
     }
     let refused = Reader::open(&file("no-such.wav")).err().unwrap();
     assert!(matches!(refused, Error::Read { .. }), "{refused}");
@@ -180,7 +199,11 @@ fn a_header_is_not_believed() {
         let mut bytes = whole.clone();
         bytes[at..at + value.len()].copy_from_slice(value);
         let refused = stream(&bytes).and_then(all);
-        assert!(refused.is_err(), "{value:?} at {at}: {:?}", refused.map(|all| all.len()));
+        assert!(
+            refused.is_err(),
+            "{value:?} at {at}: {:?}",
+            refused.map(|all| all.len())
+        );
     }
 }
 
@@ -193,7 +216,12 @@ fn damage_does_no_harm() {
         (state >> 8) as usize % below
     };
     let (wav, _) = wav(16_000, 2, &[1000; 4000]);
-    let files = [wav, bytes("chirp.flac"), bytes("chirp.ogg"), bytes("chirp.mp3")];
+    let files = [
+        wav,
+        bytes("chirp.flac"),
+        bytes("chirp.ogg"),
+        bytes("chirp.mp3"),
+    ];
     let (mut read, mut refused) = (0, 0);
     for whole in &files {
         for round in 0..60 {
@@ -232,7 +260,10 @@ fn what_cannot_be_decoded_is_silence_of_its_length() {
 #[test]
 fn bare_numbers_need_a_rate() {
     let numbers: Vec<i16> = vec![100, 300, -200, -400, 7];
-    let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    let bytes: Vec<u8> = numbers
+        .iter()
+        .flat_map(|number| number.to_le_bytes())
+        .collect();
     let samples = all(Reader::pcm("stdin", Cursor::new(bytes.clone()), 8_000, 2).unwrap());
     // The last frame is not whole.
     assert_eq!(samples.unwrap(), [200.0 / 32768.0, -300.0 / 32768.0]);
@@ -263,5 +294,8 @@ fn longer_than_agreed_is_refused() {
     let (two_seconds, _) = wav(8_000, 1, &[1; 16_000]);
     assert!(read(stream(&two_seconds).unwrap(), 2).is_ok());
     let refused = read(stream(&two_seconds).unwrap(), 1).unwrap_err();
-    assert!(matches!(refused, Error::TooLong { limit_s: 1, .. }), "{refused}");
+    assert!(
+        matches!(refused, Error::TooLong { limit_s: 1, .. }),
+        "{refused}"
+    );
 }
