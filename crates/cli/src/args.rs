@@ -7,8 +7,7 @@ use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
 use troika_library::Parameters;
 
 use crate::commands::{
-    bench, calc, catalogue, completions, config, devices, embed, keys, list, man, npu, perplexity,
-    plan, run, serve, show, simulate, top,
+    bench, calc, catalogue, completions, config, denoise, devices, embed, keys, list, listen, man, npu, perplexity, plan, run, serve, show, simulate, top,
 };
 use crate::exit::WrongUse;
 use crate::output::Console;
@@ -62,6 +61,8 @@ pub(crate) enum Command {
     Bench(bench::BenchArgs),
     Perplexity(perplexity::PerplexityArgs),
     Embed(embed::EmbedArgs),
+    Listen(listen::ListenArgs),
+    Denoise(denoise::DenoiseArgs),
     Plan(Box<plan::PlanArgs>),
     Simulate(simulate::SimulateArgs),
     Devices(devices::DevicesArgs),
@@ -304,6 +305,8 @@ mod tests {
             "bench",
             "perplexity",
             "embed",
+            "listen",
+            "denoise",
             "plan",
             "simulate",
             "devices",

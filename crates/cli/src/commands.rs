@@ -5,10 +5,12 @@ pub(crate) mod calc;
 pub(crate) mod catalogue;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod denoise;
 pub(crate) mod devices;
 pub(crate) mod embed;
 pub(crate) mod keys;
 pub(crate) mod list;
+pub(crate) mod listen;
 pub(crate) mod man;
 pub(crate) mod npu;
 pub(crate) mod perplexity;
@@ -35,6 +37,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Some(Command::Bench(args)) => bench::run(&args, &console),
         Some(Command::Perplexity(args)) => perplexity::run(&args, &console),
         Some(Command::Embed(args)) => embed::run(&args, &console),
+        Some(Command::Listen(args)) => listen::run(&args, &console),
+        Some(Command::Denoise(args)) => denoise::run(&args, &console),
         Some(Command::Plan(args)) => plan::run(&args, &console),
         Some(Command::Top(args)) => top::run(&args, &console),
         Some(Command::Devices(args)) => devices::run(&args, &console),

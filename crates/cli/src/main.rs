@@ -7,6 +7,9 @@
 mod args;
 mod commands;
 
+mod always_on;
+mod sound;
+
 mod home;
 mod load;
 mod logging;

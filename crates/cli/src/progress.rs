@@ -65,6 +65,14 @@ impl Progress {
         }
     }
 
+    /// Does something else with the terminal's line, and shows the bar again after it.
+    pub(crate) fn aside<T>(&self, work: impl FnOnce() -> T) -> T {
+        match &self.bar {
+            Some(bar) => bar.suspend(work),
+            None => work(),
+        }
+    }
+
     /// Takes the bar away, so that something else can be written.
     pub(crate) fn clear(&mut self) {
         self.enabled = false;

@@ -1,2 +1,4 @@
 //! Always-on work on sound and pictures.
 #![forbid(unsafe_code)]
+
+pub mod audio;
