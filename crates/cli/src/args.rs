@@ -7,7 +7,8 @@ use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
 use troika_library::Parameters;
 
 use crate::commands::{
-    bench, calc, catalogue, completions, config, denoise, devices, embed, keys, list, listen, man, npu, perplexity, plan, run, serve, show, simulate, top,
+    bench, calc, catalogue, classify, completions, config, denoise, detect, devices, embed, keys,
+    list, listen, man, npu, perplexity, plan, run, segment, serve, show, simulate, top,
 };
 use crate::exit::WrongUse;
 use crate::output::Console;
@@ -63,6 +64,9 @@ pub(crate) enum Command {
     Embed(embed::EmbedArgs),
     Listen(listen::ListenArgs),
     Denoise(denoise::DenoiseArgs),
+    Segment(segment::SegmentArgs),
+    Classify(classify::ClassifyArgs),
+    Detect(detect::DetectArgs),
     Plan(Box<plan::PlanArgs>),
     Simulate(simulate::SimulateArgs),
     Devices(devices::DevicesArgs),
@@ -307,6 +311,9 @@ mod tests {
             "embed",
             "listen",
             "denoise",
+            "segment",
+            "classify",
+            "detect",
             "plan",
             "simulate",
             "devices",

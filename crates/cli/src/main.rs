@@ -8,6 +8,7 @@ mod args;
 mod commands;
 
 mod always_on;
+mod seeing;
 mod sound;
 
 mod home;
