@@ -100,7 +100,10 @@ fn check_against_golden(model: &str) {
         for (have, want) in std::iter::zip(kept, &recording.probabilities) {
             worst = worst.max((have - want).abs());
         }
-        let have: Vec<_> = segments.iter().map(|segment| (segment.start, segment.end)).collect();
+        let have: Vec<_> = segments
+            .iter()
+            .map(|segment| (segment.start, segment.end))
+            .collect();
         assert_eq!(have, recording.segments, "{}", recording.file);
         assert!(segments.iter().all(|segment| segment.probability > 0.5));
     }
@@ -133,8 +136,14 @@ fn speech_is_found_at_other_rates_and_in_any_pieces() {
         assert_eq!(have.len(), want.len(), "{rate}");
         for (have, want) in std::iter::zip(have, &want) {
             // Two frames.
-            assert!(have.start.abs_diff(want.start) <= 1024, "{rate}: {have:?} {want:?}");
-            assert!(have.end.abs_diff(want.end) <= 1024, "{rate}: {have:?} {want:?}");
+            assert!(
+                have.start.abs_diff(want.start) <= 1024,
+                "{rate}: {have:?} {want:?}"
+            );
+            assert!(
+                have.end.abs_diff(want.end) <= 1024,
+                "{rate}: {have:?} {want:?}"
+            );
         }
     }
 }
@@ -160,9 +169,11 @@ fn correlation(a: &[f32], b: &[f32]) -> f64 {
 
 #[test]
 fn speech_without_noise_is_as_gtcrn_published_it() {
-    let (Some(model), Some(mix), Some(published)) =
-        (shared("gtcrn_simple.onnx"), shared("mix.wav"), shared("enh_stream.wav"))
-    else {
+    let (Some(model), Some(mix), Some(published)) = (
+        shared("gtcrn_simple.onnx"),
+        shared("mix.wav"),
+        shared("enh_stream.wav"),
+    ) else {
         return;
     };
     let mut denoiser = Denoiser::new(open(&model)).unwrap();

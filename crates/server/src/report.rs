@@ -63,7 +63,7 @@ fn expected(forecast: &JobForecast, is_known: bool) -> Value {
         "decode_ms": ms(forecast.decode_s),
         "ttft_ms": ms(forecast.ttft_s()),
         "total_ms": ms(forecast.total_s()),
-        "joules": is_known.then(|| rounded(forecast.joules)),
+        "joules": forecast.joules.filter(|_| is_known).map(rounded),
         "spread": rounded(forecast.spread),
     })
 }

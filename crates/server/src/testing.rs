@@ -204,7 +204,7 @@ pub(crate) fn report(device: &str) -> Report {
                 wait_s: 0.01,
                 prefill_s: 0.05,
                 decode_s: 0.12,
-                joules: 2.0,
+                joules: Some(2.0),
                 spread: 1.3,
                 ..JobForecast::default()
             }),

@@ -222,6 +222,8 @@ impl VirtualMachine {
             link_gbs,
             residents_max: if is_npu { NPU_RESIDENTS } else { RESIDENTS },
             batch_max: if is_npu { 1 } else { usize::MAX },
+            moves: true,
+            embeds: true,
         });
         self.hardware.push(Hardware {
             draw_gbs: peak * bandwidth_share(profile),
@@ -288,6 +290,8 @@ impl VirtualMachine {
                 .fold(f64::INFINITY, f64::min),
             residents_max: RESIDENTS,
             batch_max: usize::MAX,
+            moves: true,
+            embeds: true,
         };
         let profiles = parts
             .iter()

@@ -13,7 +13,7 @@ use crate::{
     Cause, Class, DeviceId, Event, Goal, JobId, KeepAlive, Lost, ModelId, Phase, Policy, Power,
     Refusal, Settings, Work,
 };
-use bench::{Bench, CPU, GPU, NPU, job};
+use bench::{Bench, CPU, GPU, NPU, form, job};
 
 #[test]
 fn chat_goes_to_the_fast_device_and_background_to_the_frugal_one() {
@@ -229,6 +229,23 @@ fn background_goes_home_when_there_is_room() {
 }
 
 #[test]
+fn joules_that_nobody_knows_are_not_told() {
+    let mut bench = Bench::new(Settings::default());
+    bench.run_for(Duration::from_secs(1));
+    bench.forget_watts(GPU);
+    let id = bench.submit(job(Class::Interactive, 100, 20));
+    bench.run();
+    let candidates = &bench.decision(id).candidates;
+    assert_eq!(candidates.len(), 3);
+    for candidate in candidates {
+        let forecast = candidate.forecast.expect("each of them could do it");
+        assert_eq!(forecast.joules.is_some(), candidate.decode != GPU);
+        assert!(forecast.score > 0.0);
+    }
+    assert_eq!(bench.finished[&id].expected.expect("is told").joules, None);
+}
+
+#[test]
 fn an_answer_in_several_versions_reads_its_prompt_once() {
     let mut bench = Bench::only(GPU);
     let mut spec = job(Class::Interactive, 100, 20);
@@ -333,4 +350,44 @@ fn energy_for_a_day_is_kept_to() {
     bench.tell(Event::Midnight);
     bench.run();
     assert!(bench.finished.contains_key(&index));
+}
+
+#[test]
+fn what_was_compiled_is_used_from_then_on() {
+    let mut bench = Bench::new(Settings::default());
+    let compiling = "it is being compiled".to_owned();
+    let tell = |form| Event::FormIs {
+        model: ModelId(1),
+        device: NPU,
+        form,
+    };
+    bench.tell(tell(Err(compiling.clone())));
+    let early = bench.submit(job(Class::Background, 100, 20));
+    bench.run();
+    assert!(!bench.devices_of(early).contains(&NPU));
+    let npu = bench
+        .decision(early)
+        .candidates
+        .iter()
+        .find(|c| c.decode == NPU);
+    assert_eq!(
+        npu.and_then(|npu| npu.lost.clone()),
+        Some(Lost::Unsupported { because: compiling })
+    );
+    bench.tell(tell(Ok(form(NPU, 5))));
+    let late = bench.submit(job(Class::Background, 100, 20));
+    bench.run();
+    assert_eq!(bench.devices_of(late), [NPU]);
+}
+
+#[test]
+fn a_device_that_cannot_embed_is_not_asked_to() {
+    let mut bench = Bench::whose_npu_only_writes();
+    let mut spec = job(Class::Background, 100, 0);
+    spec.work = Work::Embed;
+    let vector = bench.submit(spec);
+    let text = bench.submit(job(Class::Background, 100, 20));
+    bench.run();
+    assert!(!bench.devices_of(vector).contains(&NPU));
+    assert_eq!(bench.devices_of(text), [NPU]);
 }

@@ -77,7 +77,7 @@ impl Scheduler {
             jobs: jobs.count(),
             pages_used: resident.pages.saturating_sub(resident.free_pages),
             pages: resident.pages,
-            correction: resident.correction.factors(),
+            correction: resident.correction().factors(),
         }
     }
 
@@ -105,6 +105,10 @@ impl Scheduler {
                 oldest_s: 0.0,
             })
             .collect();
+        #[expect(
+            clippy::iter_over_hash_type,
+            reason = "counts and the longest wait are the same in any order"
+        )]
         for job in self.jobs.values() {
             let view = views.iter_mut().find(|view| view.class == job.spec.class);
             let Some(view) = view else { continue };
@@ -146,12 +150,11 @@ impl Scheduler {
                 Phase::Decode => [job.written(), job.max_tokens()],
             },
             age_s: (self.now - job.arrived).as_secs_f64(),
-            why: self.why(job, resident.is_some_and(|r| r.gait.watts_decode > 0.0)),
+            why: self.why(job),
         })
     }
 
-    /// `has_watts`: whether anybody knows what its model draws there.
-    fn why(&self, job: &Job, has_watts: bool) -> String {
+    fn why(&self, job: &Job) -> String {
         if job.spec.require_device.is_some() {
             return "it is required".to_owned();
         }
@@ -160,10 +163,8 @@ impl Scheduler {
         }
         match job.account.expected {
             Some(expected) => {
-                let joules = match has_watts {
-                    true => format!(" and {:.0} J", expected.joules),
-                    false => String::new(),
-                };
+                let joules = expected.joules.map(|joules| format!(" and {joules:.0} J"));
+                let joules = joules.unwrap_or_default();
                 let (seconds, policy) = (expected.total_s(), self.settings.policy);
                 format!("expected {seconds:.1} s{joules} under {policy}")
             }

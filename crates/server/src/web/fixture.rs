@@ -312,7 +312,7 @@ pub(super) fn placements() -> Vec<Placement> {
     let forecast = |wait_s, prefill_s, joules, score| JobForecast {
         wait_s,
         prefill_s,
-        joules,
+        joules: Some(joules),
         score,
         spread: 1.4,
         ..JobForecast::default()

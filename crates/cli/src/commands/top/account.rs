@@ -47,7 +47,9 @@ pub(super) fn lines(account: &Account, devices: &[String], theme: Theme) -> Vec<
 fn compared(account: &Account) -> Vec<Line<'static>> {
     let expected = |value: fn(&JobForecast) -> f64| account.expected.as_ref().map(value);
     // Without watts there is no estimate of joules either.
-    let joules_expected = account.joules.and_then(|_| expected(|it| it.joules));
+    let joules_expected = account
+        .joules
+        .and_then(|_| account.expected.as_ref()?.joules);
     let time = |name, expected, actual| row(name, expected, actual, span);
     let joules = match account.joules {
         Some(_) => format!("joules, {}", source(Some(account.joules_source))),
