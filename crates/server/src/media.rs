@@ -286,11 +286,7 @@ async fn list_vision(State(door): State<Door>, extension: Option<Extension<Calle
 }
 
 impl Door {
-    async fn list(
-        self,
-        extension: Option<Extension<Caller>>,
-        wanted: fn(Kind) -> bool,
-    ) -> Handled {
+    async fn list(self, extension: Option<Extension<Caller>>, wanted: fn(Kind) -> bool) -> Handled {
         let (_, place) = self.wished(&caller(extension))?;
         let models = aside(move || self.media.list(place, wanted)).await?;
         Ok(Json(json!({"object": "list", "data": models})).into_response())

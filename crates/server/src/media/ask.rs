@@ -12,9 +12,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 
+use crate::ApiError;
 use crate::fields::TextOr;
 use crate::wire::parse;
-use crate::ApiError;
 
 /// Characters of a parameter's value that are quoted back.
 const QUOTED_CHARS_MAX: usize = 40;
@@ -91,7 +91,8 @@ pub(super) async fn file(request: Request) -> Result<(Bytes, Params), ApiError> 
         }
         return Ok((bytes, params));
     }
-    let wrong = |error: &dyn Display| ApiError::invalid(format!("the form cannot be read: {error}"));
+    let wrong =
+        |error: &dyn Display| ApiError::invalid(format!("the form cannot be read: {error}"));
     let form = Multipart::from_request(request, &()).await;
     let mut form = form.map_err(|error| wrong(&error))?;
     let mut file = None;
@@ -147,7 +148,10 @@ pub(super) async fn picture(request: Request) -> Result<(Bytes, Params), ApiErro
     let wire: WirePicture = parse(&bytes)?;
     params.set("model", wire.model);
     params.set("background", wire.background);
-    params.set("strength", wire.strength.map(|strength| strength.to_string()));
+    params.set(
+        "strength",
+        wire.strength.map(|strength| strength.to_string()),
+    );
     params.set("mask", wire.mask);
     params.set("top", wire.top.map(|top| top.to_string()));
     let (text, field) = match (wire.image_url, wire.image) {
@@ -209,7 +213,9 @@ impl<'h> Accepts<'h> {
     /// Whether it names this type. Who takes anything names none.
     pub(super) fn names(self, media_type: &str) -> bool {
         let types = self.0.split(',').filter_map(|item| item.split(';').next());
-        types.into_iter().any(|item| item.trim().eq_ignore_ascii_case(media_type))
+        types
+            .into_iter()
+            .any(|item| item.trim().eq_ignore_ascii_case(media_type))
     }
 }
 

@@ -4,11 +4,11 @@
 
 use std::io::Cursor;
 
+use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::Json;
 use futures_util::stream::{self, Stream};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -244,11 +244,7 @@ fn hear(
 }
 
 /// Cleans a sound, on the model's thread. What it tells is a WAV file, piece by piece.
-fn clean(
-    denoiser: &mut Denoiser,
-    bytes: &Bytes,
-    outlet: &mut Outlet<Bytes>,
-) -> Result<(), Failed> {
+fn clean(denoiser: &mut Denoiser, bytes: &Bytes, outlet: &mut Outlet<Bytes>) -> Result<(), Failed> {
     denoiser.restart();
     // As much comes out as goes in, and a WAV file says first how much: so the sound is read twice.
     let length = feed(bytes, Denoiser::RATE, |_| outlet.check())?;
@@ -284,7 +280,7 @@ fn clean(
 const HEADER: u64 = 44;
 
 /// The beginning of a WAV file of one channel and 16 bits a sample.
-fn wav_header(samples: u64, rate: u32) -> Bytes {
+pub(super) fn wav_header(samples: u64, rate: u32) -> Bytes {
     // An hour at most, which fits.
     let data = u32::try_from(samples * 2).unwrap_or(u32::MAX - HEADER as u32);
     let mut header = Vec::with_capacity(HEADER as usize);

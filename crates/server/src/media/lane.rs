@@ -224,7 +224,12 @@ impl Seat<'_> {
             };
             // What failed once may be in any state.
             self.open = None;
-            tracing::warn!(model = self.bench.item.name, device = facts.device, why = failure, "an ONNX model failed");
+            tracing::warn!(
+                model = self.bench.item.name,
+                device = facts.device,
+                why = failure,
+                "an ONNX model failed"
+            );
             let is_bound = matches!(self.bench.place, Place::Require(_));
             if is_bound || work.has_told() || facts.device == device_name(DeviceKind::Cpu) {
                 return Err(Failed::Model(failure));
@@ -242,7 +247,9 @@ impl Seat<'_> {
 
     /// Opens the model unless it is, and its file still the same. Returns how long that took.
     fn opened(&mut self) -> Result<Duration, ApiError> {
-        let Bench { shelf, item, place, .. } = self.bench;
+        let Bench {
+            shelf, item, place, ..
+        } = self.bench;
         let stamp = Stamp::of(&item.path);
         if stamp.is_some() && self.open.as_ref().is_some_and(|(of, _)| *of == stamp) {
             return Ok(Duration::ZERO);
@@ -251,7 +258,12 @@ impl Seat<'_> {
         let started = Instant::now();
         let open = shelf.open(item, *place)?;
         let (device, library) = (&open.facts.device, &open.facts.library);
-        tracing::info!(model = item.name, device, library, "an ONNX model was opened");
+        tracing::info!(
+            model = item.name,
+            device,
+            library,
+            "an ONNX model was opened"
+        );
         self.open = Some((stamp, open));
         Ok(started.elapsed())
     }
@@ -266,7 +278,9 @@ impl Seat<'_> {
             candidate: format!("{} on {}", failed.library, failed.device),
             why: shelf.plain(why),
         };
-        facts.lost.splice(0..0, failed.lost.iter().cloned().chain([lost]));
+        facts
+            .lost
+            .splice(0..0, failed.lost.iter().cloned().chain([lost]));
         open.facts = Arc::new(facts);
         self.open = Some((Stamp::of(&item.path), open));
         Ok(started.elapsed())

@@ -243,7 +243,8 @@ impl Shelf {
         match &*items {
             [item] => Ok(item.clone()),
             [] => {
-                let message = "there is no model of pictures in the folder of ONNX models (`onnx_dir`)";
+                let message =
+                    "there is no model of pictures in the folder of ONNX models (`onnx_dir`)";
                 Err(ApiError::new(ErrorKind::ModelNotFound, message).at("model"))
             }
             several => {

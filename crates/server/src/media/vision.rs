@@ -110,7 +110,10 @@ fn wanted(params: &Params, accepts: Accepts<'_>) -> Result<Wanted, ApiError> {
         Some("png") => MaskForm::Png,
         Some("none") => MaskForm::Nothing,
         Some(other) => {
-            let message = format!("`mask` is `{}`; it must be runs, png or none", quoted(other));
+            let message = format!(
+                "`mask` is `{}`; it must be runs, png or none",
+                quoted(other)
+            );
             return Err(ApiError::invalid(message).at("mask"));
         }
     };
@@ -179,7 +182,12 @@ fn segmented(
 ) -> Result<Seen, Failed> {
     let changed = match wanted {
         Wanted::Seen { mask: form, .. } => {
-            return Ok(told(Kind::Segment, image, "mask", written(mask, image, *form)?));
+            return Ok(told(
+                Kind::Segment,
+                image,
+                "mask",
+                written(mask, image, *form)?,
+            ));
         }
         Wanted::Matte => outlet.timed(|| DynamicImage::ImageLuma8(matte::matte(mask, image))),
         Wanted::Background(background) => outlet.timed(|| {
