@@ -28,7 +28,6 @@ use troika_scheduler::{Class, UnknownName};
 
 use crate::dialect::Dialect;
 use crate::job::{Caller, KeepAlive, Wishes};
-use crate::observe::Tally;
 use crate::{ApiError, Backend, ErrorKind, Settings, metrics, wishes};
 use lane::{Bench, Lane, NotTaken, Task};
 use outlet::{Errand, Failed, Outlet};
@@ -89,7 +88,7 @@ impl Media {
         let name = order.item.name.clone();
         self.push(order.item, order.place, task)
             .inspect_err(|error| metrics::refused(error.kind))?;
-        Ok(Running::new(name, class, Tally::current(), inlet))
+        Ok(Running::new(name, class, due, inlet))
     }
 
     fn push(&self, item: Item, place: Place, task: Task) -> Result<(), ApiError> {

@@ -115,10 +115,7 @@ impl<T> Outlet<T> {
             return Err(Failed::Left);
         }
         match self.due {
-            Some(due) if due <= Instant::now() => Err(Failed::Refused(ApiError::new(
-                ErrorKind::Deadline,
-                "the deadline passed before the answer was there; set a later one, or none",
-            ))),
+            Some(due) if due <= Instant::now() => Err(too_late().into()),
             _ => Ok(()),
         }
     }
@@ -161,6 +158,11 @@ impl<T> Outlet<T> {
         self.patience = self.patience.saturating_sub(started.elapsed());
         sent.map_err(|_| Failed::Left)
     }
+}
+
+pub(super) fn too_late() -> ApiError {
+    let message = "the deadline passed before the answer was there; set a later one, or none";
+    ApiError::new(ErrorKind::Deadline, message)
 }
 
 /// Something that a model is to do.

@@ -591,11 +591,11 @@ async fn a_deadline_that_passes_in_the_queue_is_refused() {
     let (own, own_path) = (Arc::clone(&fixture), path);
     let deadline = [("x-troika-deadline-ms", "30")];
     let second = tokio::spawn(async move { own.post(&own_path, &deadline, red_half()).await });
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    tokens.send(()).unwrap();
-    assert_eq!(first.await.unwrap().status, 200);
+    // The model is still at the first one.
     let second = second.await.unwrap();
     assert_eq!(second.status, 412, "{}", second.message());
+    tokens.send(()).unwrap();
+    assert_eq!(first.await.unwrap().status, 200);
 }
 
 #[tokio::test]

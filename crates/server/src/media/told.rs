@@ -3,14 +3,14 @@
 //! Milliseconds and joules; what nobody knows is null.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use serde_json::{Value, json};
 use troika_scheduler::{Class, JoulesSource};
 
-use super::outlet::{Begun, Inlet, Ran, Told};
+use super::outlet::{self, Begun, Inlet, Ran, Told};
 use crate::observe::{JobIndex, Tally};
 use crate::{ApiError, metrics};
 
@@ -26,6 +26,8 @@ pub(super) struct Running<T> {
     pub(super) name: String,
     class: Class,
     inlet: Inlet<T>,
+    /// When nobody wants the rest any more.
+    due: Option<Instant>,
     tally: Arc<Tally>,
     index: JobIndex,
     begun: Option<Begun>,
@@ -35,11 +37,13 @@ pub(super) struct Running<T> {
 }
 
 impl<T> Running<T> {
-    pub(super) fn new(name: String, class: Class, tally: Arc<Tally>, inlet: Inlet<T>) -> Self {
+    pub(super) fn new(name: String, class: Class, due: Option<Instant>, inlet: Inlet<T>) -> Self {
+        let tally = Tally::current();
         Self {
             name,
             class,
             inlet,
+            due,
             index: tally.open(class),
             tally,
             begun: None,
@@ -72,8 +76,14 @@ impl<T> Running<T> {
 
     async fn receive(&mut self) -> Result<Option<T>, ApiError> {
         while self.ran.is_none() {
-            // The thread ends an errand by a word; without one it has panicked, or the server goes down.
-            let told = self.inlet.recv().await;
+            // The thread looks at the deadline, too, but only when it has a moment.
+            let told = match self.due {
+                None => self.inlet.recv().await,
+                Some(due) => tokio::time::timeout_at(due.into(), self.inlet.recv())
+                    .await
+                    .map_err(|_| outlet::too_late())?,
+            };
+            // It ends an errand by a word; without one it has panicked, or the server goes down.
             match told.unwrap_or_else(|| Err(ApiError::internal()))? {
                 Told::Begun(begun) => {
                     self.tally.ran(self.index, begun.device.clone());
