@@ -12,12 +12,23 @@ use troika_gguf::ModelFile;
 use crate::{Batch, Error, KvShape};
 
 /// How far a load has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoadProgress {
     /// Bytes of weights that are ready.
     pub done: Bytes,
     /// Bytes of weights in all.
     pub total: Bytes,
+}
+
+/// What a device needs before it can load a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Preparation {
+    /// Nothing, or nothing more.
+    Ready,
+    /// [`Device::prepare`] has to run first.
+    Needed,
+    /// The model does not run there, for the reason given.
+    Impossible(String),
 }
 
 /// The answer of a progress callback that ends the load.
@@ -65,6 +76,27 @@ pub trait Device: Send + Sync {
 
     /// One line for people: processor, kernel set, threads.
     fn description(&self) -> String;
+
+    /// Whether this device must compile a model before it can load it.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    fn preparation(&self, _file: &ModelFile) -> Result<Preparation, Error> {
+        Ok(Preparation::Ready)
+    }
+
+    /// Compiles a model and keeps what comes of it, so that a load is short. May take minutes, in which the model runs
+    /// elsewhere; `progress` is told how far it is and may end it.
+    ///
+    /// # Errors
+    /// If the model is not supported here, the compiler fails, or `progress` breaks.
+    fn prepare(
+        &self,
+        _file: &ModelFile,
+        _progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<Cancelled>,
+    ) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Makes a model ready to run. May take long; `progress` is told how far it is and may end it.
     ///

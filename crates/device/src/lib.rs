@@ -15,10 +15,12 @@ mod paced;
 
 pub mod conformance;
 pub mod cpu;
+pub mod hyperparameters;
 
 pub use batch::{Batch, Output, Sequence};
 pub use device::{
-    Cancelled, Device, Hidden, Interrupt, LoadOptions, LoadProgress, Logits, Outputs, Resident,
+    Cancelled, Device, Hidden, Interrupt, LoadOptions, LoadProgress, Logits, Outputs, Preparation,
+    Resident,
 };
 pub use error::Error;
 pub use half::f16;

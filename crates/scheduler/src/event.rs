@@ -11,7 +11,7 @@ use troika_base::{Bytes, Joules};
 use crate::account::Account;
 use crate::batcher::Slice;
 use crate::decision::Decision;
-use crate::facts::{Heat, ModelFacts, Power};
+use crate::facts::{Form, Heat, ModelFacts, Power};
 use crate::job::{DeviceId, JobId, JobSpec, ModelId, PoolId, SeqId};
 use crate::policy::Policy;
 
@@ -21,6 +21,15 @@ use crate::policy::Policy;
 pub enum Event {
     /// A model can be asked for, or is another one now under the same number.
     ModelKnown(ModelFacts),
+    /// A model has become something else for one device: it was compiled for it, or could not be.
+    FormIs {
+        /// The model.
+        model: ModelId,
+        /// The device.
+        device: DeviceId,
+        /// What the model is there, or why it does not run there.
+        form: Result<Form, String>,
+    },
     /// A model cannot be asked for any more. Its jobs are done to their ends.
     ModelForgotten(ModelId),
     /// Let a model go as soon as nobody uses it.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use tokio::sync::mpsc;
+use troika_base::Bytes;
 use troika_library::{Library, Manifest};
 use troika_scheduler::{Account, Decision, Policy, Snapshot};
 
@@ -126,6 +127,37 @@ pub struct State {
     pub posing: Option<String>,
     /// Watts of the whole machine of late, as a plug or its battery tells them; `None` where nothing does.
     pub machine_watts: Option<f64>,
+    /// Models that are being compiled for a device, or could not be.
+    pub compiling: Vec<Compiling>,
+}
+
+/// A model on its way to a device that runs compiled models alone. It runs elsewhere meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Compiling {
+    /// The model's number.
+    pub model: u32,
+    /// The device's name.
+    pub device: String,
+    /// How far it is.
+    pub stage: Stage,
+    /// Bytes of weights that are ready.
+    pub done: Bytes,
+    /// Bytes of weights in all; 0 before anybody knows.
+    pub total: Bytes,
+    /// Why it failed.
+    pub why: Option<String>,
+}
+
+/// How far a model is on its way to a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Another one is before it.
+    Waiting,
+    /// The compiler runs.
+    Compiling,
+    /// It does not run there.
+    Failed,
 }
 
 /// How a job was placed.

@@ -183,7 +183,7 @@ pub(crate) fn report(device: &str) -> Report {
         phase,
         tokens,
         device_s,
-        joules,
+        joules: Some(joules),
     };
     Report {
         account: Account {
@@ -197,7 +197,7 @@ pub(crate) fn report(device: &str) -> Report {
             prefill_s: 0.04,
             decode_tokens: 3,
             decode_s: 0.1,
-            joules: 1.5,
+            joules: Some(1.5),
             joules_source: JoulesSource::Measured,
             expected: Some(JobForecast {
                 wait_s: 0.01,
@@ -251,6 +251,7 @@ pub(crate) fn state(policy: Policy) -> State {
         requests: BTreeMap::new(),
         posing: None,
         machine_watts: None,
+        compiling: Vec::new(),
     }
 }
 

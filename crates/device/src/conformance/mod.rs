@@ -6,18 +6,21 @@
 //! batches are refused, and do no harm.
 //!
 //! [`check`] compares a device with itself, [`agree`] with another one. Whether what both compute is right, the suite
-//! cannot know: that is for models with published results.
+//! cannot know: that is for models with published results. What drives devices is tested with [`Stepped`] ones.
 
 mod loading;
 mod models;
 mod moves;
 mod pages;
 mod refusals;
+mod stepped;
 mod steps;
 mod subject;
 
 use troika_base::DType;
 use troika_gguf::ModelFile;
+
+pub use stepped::Stepped;
 
 use crate::Device;
 use models::{FORMATS, Recipe, SHAPES};

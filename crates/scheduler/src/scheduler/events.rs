@@ -7,7 +7,7 @@ use troika_base::Bytes;
 
 use super::{Model, Scheduler, TYPICAL_TOKENS};
 use crate::event::{Event, Refusal};
-use crate::facts::ModelFacts;
+use crate::facts::{Form, ModelFacts};
 use crate::fleet::{Health, Stage};
 use crate::job::{DeviceId, JobId, JobSpec, KeepAlive, ModelId, Work};
 use crate::live::{Job, Place};
@@ -22,6 +22,11 @@ impl Scheduler {
     pub(super) fn take_in(&mut self, event: Event) {
         match event {
             Event::ModelKnown(facts) => self.model_known(facts),
+            Event::FormIs {
+                model,
+                device,
+                form,
+            } => self.form_is(model, device, form),
             Event::ModelForgotten(model) => self.model_forgotten(model),
             Event::Cool(model) => self.cool(model),
             Event::Submitted { job, spec } => self.submitted(job, spec),
@@ -77,6 +82,30 @@ impl Scheduler {
             facts,
         };
         self.models.insert(model.facts.id, model);
+    }
+
+    fn form_is(&mut self, id: ModelId, device: DeviceId, form: Result<Form, String>) {
+        let Some(model) = self.models.get_mut(&id) else {
+            return;
+        };
+        let found = self.devices.get(usize::from(device.0));
+        let is_there = found.is_some_and(|found| found.residents.contains_key(&id));
+        if is_there && form.is_err() {
+            // It runs there now, whatever became of its file.
+            return;
+        }
+        model.failed.remove(&device);
+        let facts = &mut model.facts;
+        match form {
+            Ok(form) => {
+                facts.impossible.remove(&device);
+                facts.forms.insert(device, form);
+            }
+            Err(why) => {
+                facts.forms.remove(&device);
+                facts.impossible.insert(device, why);
+            }
+        }
     }
 
     fn model_forgotten(&mut self, id: ModelId) {

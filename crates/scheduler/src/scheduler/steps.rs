@@ -272,7 +272,7 @@ impl Scheduler {
                 phase,
                 tokens: u64::from(slice.n_tok),
                 device_s: took * share,
-                joules: joules * share,
+                joules: (source != JoulesSource::Unknown).then_some(joules * share),
             };
             job.charge(span, source);
             match phase {

@@ -49,16 +49,21 @@ impl Scheduler {
             prefill_tokens: usage.prefill_tokens,
             decode_tokens: usage.decode_tokens,
             models: residents
-                .map(|(&model, resident)| self.resident_view(model, resident))
+                .map(|(&model, resident)| self.resident_view(id, model, resident))
                 .collect(),
         }
     }
 
-    fn resident_view(&self, model: ModelId, resident: &Resident) -> ResidentView {
+    fn resident_view(&self, id: DeviceId, model: ModelId, resident: &Resident) -> ResidentView {
         let name = self
             .models
             .get(&model)
             .map(|model| model.facts.name.clone());
+        // A job on its way elsewhere still has its pages here, and is counted where it goes.
+        let jobs = resident.jobs.iter().filter(|job| {
+            let job = self.jobs.get(job);
+            job.and_then(|job| job.place.device()) == Some(id)
+        });
         ResidentView {
             model,
             name: name.unwrap_or_default(),
@@ -69,7 +74,7 @@ impl Scheduler {
             },
             bytes: resident.bytes,
             bytes_predicted: resident.bytes_predicted,
-            jobs: resident.jobs.len(),
+            jobs: jobs.count(),
             pages_used: resident.pages.saturating_sub(resident.free_pages),
             pages: resident.pages,
             correction: resident.correction().factors(),
@@ -128,11 +133,7 @@ impl Scheduler {
     }
 
     fn job_view(&self, id: JobId, job: &Job) -> Option<JobView> {
-        let device = match job.place {
-            Place::Queued => return None,
-            Place::Starting(device) | Place::Running(device) => device,
-            Place::Moving { to, .. } => to,
-        };
+        let device = job.place.device()?;
         let phase = job.phase();
         let resident = self.device(device).residents.get(&job.spec.model);
         let held = resident

@@ -297,6 +297,7 @@ impl Driver {
             requests: requests.collect(),
             posing: self.around.posing.clone(),
             machine_watts: self.around.watts(),
+            compiling: Vec::new(),
         }
     }
 

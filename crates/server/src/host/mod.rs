@@ -14,6 +14,7 @@ mod lane;
 mod loader;
 mod models;
 mod order;
+mod prepare;
 mod prompt;
 mod records;
 mod refusal;
@@ -27,6 +28,8 @@ mod voice;
 mod tests;
 #[cfg(test)]
 mod tests_of_around;
+#[cfg(test)]
+mod tests_of_compiling;
 #[cfg(test)]
 mod tests_of_devices;
 
@@ -48,7 +51,7 @@ use crate::backend::{Placement, State};
 use crate::job::{
     Caller, ChatPrompt, EmbedJob, Embedded, Job, KeepAlive, LoadedModel, ModelInfo, Prompt, Wishes,
 };
-use crate::{Answer, ApiError, Backend, ModelDetails, wishes};
+use crate::{Answer, ApiError, Backend, ModelDetails, report, wishes};
 use around::Surroundings;
 use clock::Alarm;
 use driver::{Driver, Lane, Machine};
@@ -57,7 +60,7 @@ use info::{details, from_library, info};
 use lane::{AtWork, Worker};
 use loader::Loader;
 use models::{Handle, Models};
-use order::{Ordered, queue, room, together};
+use order::{Ordered, queue, room};
 use request::{Asked, Client, Embedding};
 
 pub use around::Around;
@@ -155,7 +158,7 @@ impl Host {
         };
         Ok(Self {
             library,
-            models: Arc::new(Models::new(Arc::clone(&driver), context)),
+            models: Arc::new(Models::new(Arc::clone(&driver), context)?),
             driver,
             _watcher: watcher.transpose()?.map(Arc::new),
         })
@@ -303,9 +306,7 @@ impl Host {
                 vector = troika_engine::shorten(vector, dimensions);
             }
             embedded.vectors.push(vector);
-            embedded.usage.prompt_tokens += usage.prompt_tokens;
-            embedded.usage.load = embedded.usage.load.max(usage.load);
-            embedded.usage.report = together(embedded.usage.report, usage.report);
+            report::add(&mut embedded.usage, &usage);
         }
         embedded.usage.prefill = arrived.elapsed().saturating_sub(embedded.usage.load);
         Ok(embedded)
@@ -488,7 +489,11 @@ impl Backend for Host {
     }
 
     fn state(&self) -> Option<State> {
-        Some(self.driver.state())
+        let compiling = self.models.compiling();
+        Some(State {
+            compiling,
+            ..self.driver.state()
+        })
     }
 
     fn placements(&self, request_id: &str) -> Option<Vec<Placement>> {

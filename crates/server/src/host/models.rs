@@ -17,6 +17,8 @@ use troika_scheduler::{DeviceId, Event, ModelFacts, ModelId};
 
 use super::driver::Driver;
 use super::facts::{self, Context};
+use super::prepare::Preparer;
+use crate::backend::Compiling;
 use crate::job::ModelInfo;
 use crate::{ApiError, ErrorKind};
 
@@ -70,6 +72,7 @@ impl std::fmt::Debug for Handle {
 /// The models that were asked for, by name.
 pub(super) struct Models {
     driver: Arc<Driver>,
+    preparer: Preparer,
     context: Context,
     opened: Mutex<BTreeMap<String, Arc<Handle>>>,
     /// One model is opened at a time: several who ask for the same one find it done.
@@ -77,13 +80,16 @@ pub(super) struct Models {
 }
 
 impl Models {
-    pub(super) fn new(driver: Arc<Driver>, context: Context) -> Self {
-        Self {
+    /// # Errors
+    /// If the system has no thread left.
+    pub(super) fn new(driver: Arc<Driver>, context: Context) -> std::io::Result<Self> {
+        Ok(Self {
+            preparer: Preparer::start(&driver)?,
             driver,
             context,
             opened: Mutex::default(),
             opening: Mutex::default(),
-        }
+        })
     }
 
     /// The model of an entry, opened if it is not yet. Reads files.
@@ -99,13 +105,17 @@ impl Models {
             return Ok(handle);
         }
         *count += 1;
-        let handle = Arc::new(self.open(ModelId(*count), entry, info)?);
-        let mut events = vec![Event::ModelKnown(handle.facts.clone())];
+        let (handle, to_compile) = self.open(ModelId(*count), entry, info)?;
+        let handle = Arc::new(handle);
+        let as_yet = Preparer::as_yet(&handle.facts, &to_compile);
         let name = handle.info.name.clone();
         let earlier = lock(&self.opened).insert(name, Arc::clone(&handle));
-        events.extend(earlier.map(|earlier| Event::ModelForgotten(earlier.id)));
         self.driver.knows(&handle);
-        self.driver.post(events);
+        self.driver.post(vec![Event::ModelKnown(as_yet)]);
+        self.preparer.order(&handle, &to_compile);
+        if let Some(earlier) = earlier {
+            self.forget_it(&earlier);
+        }
         Ok(handle)
     }
 
@@ -118,8 +128,18 @@ impl Models {
     pub(super) fn forget(&self, name: &str) {
         let gone = lock(&self.opened).remove(name);
         if let Some(gone) = gone {
-            self.driver.post(vec![Event::ModelForgotten(gone.id)]);
+            self.forget_it(&gone);
         }
+    }
+
+    fn forget_it(&self, gone: &Handle) {
+        self.preparer.forget(gone.id);
+        self.driver.post(vec![Event::ModelForgotten(gone.id)]);
+    }
+
+    /// What is being compiled, for whom.
+    pub(super) fn compiling(&self) -> Vec<Compiling> {
+        self.preparer.state(&self.driver)
     }
 
     fn find(&self, info: &ModelInfo) -> Option<Arc<Handle>> {
@@ -130,7 +150,13 @@ impl Models {
             .cloned()
     }
 
-    fn open(&self, id: ModelId, entry: &Entry, info: ModelInfo) -> Result<Handle, ApiError> {
+    /// The model, and the devices that it must be compiled for.
+    fn open(
+        &self,
+        id: ModelId,
+        entry: &Entry,
+        info: ModelInfo,
+    ) -> Result<(Handle, Vec<DeviceId>), ApiError> {
         let name = info.name.clone();
         let damaged = |error: &dyn std::error::Error| does_not_load(&name, error);
         let file = entry.open().map_err(|error| damaged(&error))?;
@@ -143,12 +169,13 @@ impl Models {
         };
         let (devices, pools) = (self.driver.devices(), self.driver.pools());
         let facts = facts::of_file((id, &name), (&file, spec), devices, pools, context);
-        let facts = facts.map_err(|error| damaged(&error))?;
+        let mut facts = facts.map_err(|error| damaged(&error))?;
+        let to_compile = Preparer::needed(&self.driver, &file, &mut facts);
         let in_file = file.metadata().opt_str("tokenizer.chat_template");
         let in_file = in_file.ok().flatten();
         let source = entry.manifest.template.as_deref().or(in_file);
         let n_ctx = facts.forms.values().map(|form| form.n_ctx as usize).max();
-        Ok(Handle {
+        let handle = Handle {
             id,
             manifest: entry.manifest.clone(),
             tokenizer: Arc::clone(opened.tokenizer()),
@@ -159,7 +186,8 @@ impl Models {
             info,
             opened: Arc::new(opened),
             entry: entry.clone(),
-        })
+        };
+        Ok((handle, to_compile))
     }
 }
 

@@ -1,0 +1,1 @@
+//! Compiling beside the program, and keeping what was compiled.

@@ -1,0 +1,1 @@
+//! Which NPUs and which libraries there are, or what is missing.

@@ -1,0 +1,2 @@
+//! Always-on work on sound and pictures.
+#![forbid(unsafe_code)]
