@@ -317,3 +317,6 @@ impl<G: Graph> GraphResident<G> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
