@@ -7,8 +7,8 @@ use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
 use troika_library::Parameters;
 
 use crate::commands::{
-    bench, calc, catalogue, completions, config, devices, embed, keys, list, man, perplexity, plan,
-    run, serve, show, simulate, top,
+    bench, calc, catalogue, classify, completions, config, denoise, detect, devices, embed, keys,
+    list, listen, man, npu, perplexity, plan, run, segment, serve, show, simulate, top,
 };
 use crate::exit::WrongUse;
 use crate::output::Console;
@@ -62,9 +62,15 @@ pub(crate) enum Command {
     Bench(bench::BenchArgs),
     Perplexity(perplexity::PerplexityArgs),
     Embed(embed::EmbedArgs),
+    Listen(listen::ListenArgs),
+    Denoise(denoise::DenoiseArgs),
+    Segment(segment::SegmentArgs),
+    Classify(classify::ClassifyArgs),
+    Detect(detect::DetectArgs),
     Plan(Box<plan::PlanArgs>),
     Simulate(simulate::SimulateArgs),
     Devices(devices::DevicesArgs),
+    Npu(npu::NpuArgs),
     Show(show::ShowArgs),
     List(list::ListArgs),
     Calc(calc::CalcArgs),
@@ -303,9 +309,15 @@ mod tests {
             "bench",
             "perplexity",
             "embed",
+            "listen",
+            "denoise",
+            "segment",
+            "classify",
+            "detect",
             "plan",
             "simulate",
             "devices",
+            "npu",
             "show",
             "list",
             "calc",

@@ -7,11 +7,16 @@
 mod args;
 mod commands;
 
+mod always_on;
+mod seeing;
+mod sound;
+
 mod home;
 mod load;
 mod logging;
 mod measurements;
 mod model;
+mod npu;
 mod settings;
 mod weights;
 

@@ -7,18 +7,21 @@
 //!
 //! [`check`] compares a device with itself, [`agree`] with another one. Whether what both compute is right, the suite
 //! cannot know: that is for models with published results. What a resident [says](crate::Abilities) that it cannot do, it
-//! must refuse as the contract says.
+//! must refuse as the contract says. What drives devices is tested with [`Stepped`] ones.
 
 mod loading;
 mod models;
 mod moves;
 mod pages;
 mod refusals;
+mod stepped;
 mod steps;
 mod subject;
 
 use troika_base::DType;
 use troika_gguf::ModelFile;
+
+pub use stepped::Stepped;
 
 use crate::Device;
 use models::{FORMATS, Recipe, SHAPES};
