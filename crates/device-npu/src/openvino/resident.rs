@@ -320,3 +320,6 @@ impl<G: Graph> GraphResident<G> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
