@@ -7,8 +7,8 @@ use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
 use troika_library::Parameters;
 
 use crate::commands::{
-    bench, calc, catalogue, completions, config, denoise, devices, embed, keys, list, listen, man,
-    perplexity, plan, run, serve, show, simulate, top,
+    bench, calc, catalogue, classify, completions, config, denoise, detect, devices, embed, keys,
+    list, listen, man, npu, perplexity, plan, run, segment, serve, show, simulate, top,
 };
 use crate::exit::WrongUse;
 use crate::output::Console;
@@ -64,9 +64,13 @@ pub(crate) enum Command {
     Embed(embed::EmbedArgs),
     Listen(listen::ListenArgs),
     Denoise(denoise::DenoiseArgs),
+    Segment(segment::SegmentArgs),
+    Classify(classify::ClassifyArgs),
+    Detect(detect::DetectArgs),
     Plan(Box<plan::PlanArgs>),
     Simulate(simulate::SimulateArgs),
     Devices(devices::DevicesArgs),
+    Npu(npu::NpuArgs),
     Show(show::ShowArgs),
     List(list::ListArgs),
     Calc(calc::CalcArgs),
@@ -307,9 +311,13 @@ mod tests {
             "embed",
             "listen",
             "denoise",
+            "segment",
+            "classify",
+            "detect",
             "plan",
             "simulate",
             "devices",
+            "npu",
             "show",
             "list",
             "calc",

@@ -8,6 +8,7 @@ mod args;
 mod commands;
 
 mod always_on;
+mod seeing;
 mod sound;
 
 mod home;
@@ -15,6 +16,7 @@ mod load;
 mod logging;
 mod measurements;
 mod model;
+mod npu;
 mod settings;
 mod weights;
 

@@ -15,9 +15,12 @@ pub(crate) enum Unit {
     Bytes,
     Tokens,
     Texts,
+    Pictures,
     Windows,
     Runs,
     Percent,
+    /// Nothing: how long it has taken is all that is known.
+    Time,
 }
 
 /// A bar that may never be seen. It goes away when dropped.
@@ -91,8 +94,10 @@ fn style(unit: Unit) -> ProgressStyle {
         Unit::Bytes => "{msg} {bar:30} {bytes} of {total_bytes}",
         Unit::Tokens => "{msg} {bar:30} {pos} of {len} tokens",
         Unit::Texts => "{msg} {bar:30} {pos} of {len} texts",
+        Unit::Pictures => "{msg} {bar:30} {pos} of {len} pictures",
         Unit::Percent => "{msg} {bar:30} {percent} %",
         Unit::Windows => "{msg} {bar:30} {pos} of {len} windows",
+        Unit::Time => "{spinner} {msg}, {elapsed}",
         Unit::Runs => "{bar:30} {pos} of {len} {msg}",
     };
     ProgressStyle::with_template(template).expect("the template is valid. This is a bug.")

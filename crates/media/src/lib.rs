@@ -2,3 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod audio;
+
+pub mod card;
+pub mod vision;
