@@ -5,7 +5,6 @@
 //! [`Key`] of all that decides over it, with what the weights lost ([`Loss`]). Start with `NpuDevice` in `device.rs`, which
 //! joins them.
 
-mod format;
 mod key;
 mod lock;
 mod loss;
@@ -19,7 +18,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use format::UnknownFormat;
+pub use crate::lower::UnknownFormat;
 pub use key::Key;
 pub use loss::{Compare, LOSS_MAX, Loss};
 pub use manifest::{FileEntry, Manifest};

@@ -3,7 +3,7 @@
 //! [`open`] picks by what, and says what each other way lacked. [`Rten`] is plain Rust and always there; the makers'
 //! libraries are used where they are installed. Language models do not come this way alone: see [`crate::onnx`].
 
-mod onnxruntime;
+pub(crate) mod onnxruntime;
 mod open;
 mod rten;
 mod tensor;

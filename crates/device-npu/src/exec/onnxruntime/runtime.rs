@@ -8,6 +8,7 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use ort::device::Device;
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::memory::DeviceType;
@@ -141,41 +142,40 @@ impl Runtime {
             let limited = builder.with_intra_threads(threads.get());
             builder = limited.map_err(|error| self.failed(doing, &error))?;
         }
-        match &setup.provider {
-            Provider::Cpu => Ok(builder),
-            Provider::Plugin(plugin) => self.with_plugin(builder, plugin),
-        }
+        let chosen = match &setup.provider {
+            // Named, too: with a plugin in the process, a session that names nothing is given to it.
+            Provider::Cpu => builder.with_devices(self.devices("CPUExecutionProvider"), None),
+            Provider::Plugin(plugin) => {
+                self.register(plugin)?;
+                let options: Vec<(String, String)> = plugin
+                    .options
+                    .iter()
+                    .map(|(key, value)| (format!("{}.{key}", plugin.name), value.clone()))
+                    .collect();
+                let device = self.device(plugin)?;
+                let builder = builder.with_disable_cpu_fallback();
+                builder.and_then(|builder| builder.with_devices([device], Some(&options)))
+            }
+        };
+        chosen.map_err(|error| self.failed("choosing a provider", &error))
     }
 
-    fn with_plugin(
-        &self,
-        builder: SessionBuilder,
-        plugin: &Plugin,
-    ) -> Result<SessionBuilder, Error> {
-        self.register(plugin)?;
-        let its = self
-            .0
-            .environment
-            .devices()
-            .filter(|device| device.ep().is_ok_and(|name| name == plugin.name));
-        let suits = |kind| match plugin.simulator {
-            true => kind == DeviceType::CPU,
-            false => kind == DeviceType::NPU,
+    fn device(&self, plugin: &Plugin) -> Result<Device<'static>, Absent> {
+        let wanted = match plugin.simulator {
+            true => DeviceType::CPU,
+            false => DeviceType::NPU,
         };
-        let mut fitting = its.filter(|device| suits(device.hardware_device().ty()));
-        let device = fitting.next().ok_or_else(|| Absent::NoDevice {
+        let mut its = self.devices(&plugin.name);
+        let found = its.find(|device| device.hardware_device().ty() == wanted);
+        found.ok_or_else(|| Absent::NoDevice {
             maker: plugin.maker.clone(),
-        })?;
-        let options: Vec<(String, String)> = plugin
-            .options
-            .iter()
-            .map(|(key, value)| (format!("{}.{key}", plugin.name), value.clone()))
-            .collect();
-        let doing = format!("choosing {}", plugin.name);
-        let builder = builder.with_disable_cpu_fallback();
-        builder
-            .and_then(|builder| builder.with_devices([device], Some(&options)))
-            .map_err(|error| self.failed(doing, &error))
+        })
+    }
+
+    /// What a provider can run on.
+    fn devices(&self, provider: &str) -> impl Iterator<Item = Device<'static>> {
+        let devices = self.0.environment.devices();
+        devices.filter(move |device| device.ep().is_ok_and(|name| name == provider))
     }
 
     fn register(&self, plugin: &Plugin) -> Result<(), Error> {
