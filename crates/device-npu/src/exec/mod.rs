@@ -9,7 +9,7 @@ mod rten;
 mod tensor;
 
 pub use onnxruntime::{OnnxRuntime, Plugin, Provider, Runtime, Setup};
-pub use open::{Library, Opened, Wish, open};
+pub use open::{Library, Opened, Wish, open, open_with};
 pub use rten::Rten;
 pub use tensor::{Data, Tensor};
 

@@ -46,11 +46,13 @@ impl Outline {
         let named = |(name, _): &&(&str, Family)| *name == keys.architecture();
         let Some(&(_, family)) = KNOWN.iter().find(named) else {
             let known = KNOWN.map(|(name, _)| name).join(", ");
-            return Err(Error::Device(troika_device::Error::UnsupportedArchitecture {
-                model: file.name().to_owned(),
-                architecture: keys.architecture().to_owned(),
-                known,
-            }));
+            return Err(Error::Device(
+                troika_device::Error::UnsupportedArchitecture {
+                    model: file.name().to_owned(),
+                    architecture: keys.architecture().to_owned(),
+                    known,
+                },
+            ));
         };
         let spec = keys.spec().map_err(|error| refusal(file, error))?;
         let factors = match (family, file.tensor("rope_freqs.weight")) {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use troika_base::Bytes;
 use troika_device::{Cancelled, Resident};
@@ -20,6 +21,9 @@ const PREFILL: &str = "prefill";
 const DECODE: &str = "decode";
 /// Where graphs stand that a maker's compiler makes others of.
 const LOWERED: &str = "lowered";
+
+/// Sessions share weights with whichever else of the process does so at the time: only those of one model may.
+static SHARING: Mutex<()> = Mutex::new(());
 
 /// A generation of Qualcomm's NPU, the Hexagon Tensor Processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,18 +100,14 @@ impl Onnx {
     /// Qualcomm's NPU of a generation by the QNN provider, beside which the maker's libraries lie.
     pub fn qualcomm(runtime: Runtime, qnn: &Library, htp: Htp, place: Place) -> Self {
         let Htp { arch, soc } = htp;
-        let backend = match cfg!(windows) {
-            true => "QnnHtp.dll",
-            false => "libQnnHtp.so",
-        };
-        let backend = qnn.path.with_file_name(backend);
-        let mut options = vec![
-            entry("backend_path", backend.display().to_string()),
+        let mut plugin = Plugin::qualcomm(qnn);
+        plugin.simulator = place != Place::Chip;
+        plugin.options.extend([
             entry("htp_arch", arch.to_string()),
             entry("soc_model", soc.to_string()),
-        ];
+        ]);
         if place != Place::Simulator {
-            options.push(entry("enable_htp_weight_sharing", "1"));
+            plugin.options.push(entry("enable_htp_weight_sharing", "1"));
         }
         let (ending, what) = match place {
             Place::Chip => ("", "Qualcomm NPU"),
@@ -121,13 +121,7 @@ impl Onnx {
             description: format!("{what} v{arch}, {}, {provider}", runtime.library()),
             means: Means::Npu {
                 runtime,
-                plugin: Plugin {
-                    name: "QNNExecutionProvider".to_owned(),
-                    maker: "Qualcomm".to_owned(),
-                    library: qnn.path.clone(),
-                    simulator: place != Place::Chip,
-                    options,
-                },
+                plugin,
                 place,
             },
             slots: 1,
@@ -144,13 +138,7 @@ impl Onnx {
             description: format!("AMD NPU (experimental, never run), {library}, {provider}"),
             means: Means::Npu {
                 runtime,
-                plugin: Plugin {
-                    name: "VitisAIExecutionProvider".to_owned(),
-                    maker: "AMD".to_owned(),
-                    library: vitisai.path.clone(),
-                    simulator: false,
-                    options: Vec::new(),
-                },
+                plugin: Plugin::amd(vitisai),
                 place: Place::Chip,
             },
             slots: 1,
@@ -230,6 +218,7 @@ fn write_contexts(
     directory: &Path,
     mut goes_on: impl FnMut() -> Result<(), Error>,
 ) -> Result<(), Error> {
+    let _alone = SHARING.lock().unwrap_or_else(PoisonError::into_inner);
     // All stay open until the last is compiled: it writes what they share.
     let mut sessions = Vec::new();
     for (name, is_last) in [(PREFILL, false), (DECODE, true)] {
@@ -317,11 +306,13 @@ impl Backend for Onnx {
             let executor = self.executor(&directory.join(file_name(name)), is_last)?;
             Graph::new(executor, shape, host.spec())
         };
+        let alone = SHARING.lock().unwrap_or_else(PoisonError::into_inner);
         let pair = Pair {
             prefill: graph(prefill, false)?,
             decode: graph(decode, true)?,
             n_ctx: options.n_ctx,
         };
+        drop(alone);
         let weights = Bytes(bytes_in(directory)? + host.table_bytes() as u64);
         Ok(Box::new(GraphResident::new(
             self.name.clone(),
@@ -349,7 +340,10 @@ fn file_name(graph: &str) -> String {
 }
 
 fn version_of(library: &Library) -> &str {
-    library.version.as_deref().unwrap_or("of an unknown version")
+    library
+        .version
+        .as_deref()
+        .unwrap_or("of an unknown version")
 }
 
 /// What files take, which is about what their weights take in memory.

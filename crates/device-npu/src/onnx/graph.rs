@@ -71,9 +71,8 @@ impl Graph {
             find(inputs, name, &heads(room))?;
         }
         let outputs = executor.outputs();
-        let given = layers.map(|(part, layer)| {
-            find(outputs, &kv(&format!("new_{part}"), layer), &heads(new))
-        });
+        let given = layers
+            .map(|(part, layer)| find(outputs, &kv(&format!("new_{part}"), layer), &heads(new)));
         Ok(Self {
             hidden: find(outputs, "hidden", &[1, new, spec.n_embd])?,
             logits: find(outputs, "logits", &[1, 1, spec.n_vocab])?,
@@ -103,7 +102,10 @@ impl Graph {
             ("x", Tensor::f32([1, new, n_embd], feed.x)),
             ("cos", Tensor::f32([1, 1, new, head_dim], feed.cos)),
             ("sin", Tensor::f32([1, 1, new, head_dim], feed.sin)),
-            ("mask", Tensor::f32([1, 1, new, room + new], mask(self.shape, feed.n_past))),
+            (
+                "mask",
+                Tensor::f32([1, 1, new, room + new], mask(self.shape, feed.n_past)),
+            ),
         ];
         if new > 1 {
             given.push(("row", Tensor::i64([1], vec![feed.row as i64])));
@@ -119,7 +121,11 @@ impl Graph {
         Ok(Computed {
             hidden: take(self.hidden)?,
             logits: take(self.logits)?,
-            new: self.new.iter().map(|&at| take(at)).collect::<Result<_, _>>()?,
+            new: self
+                .new
+                .iter()
+                .map(|&at| take(at))
+                .collect::<Result<_, _>>()?,
         })
     }
 }
@@ -132,7 +138,10 @@ fn find(ports: &[Port], name: &str, shape: &[usize]) -> Result<usize, Error> {
         true => Ok(at),
         false => Err(invalid(
             name,
-            format!("its shape is {:?}, and {shape:?} is expected", ports[at].shape),
+            format!(
+                "its shape is {:?}, and {shape:?} is expected",
+                ports[at].shape
+            ),
         )),
     }
 }
@@ -159,7 +168,9 @@ mod tests {
         let seen = |new, past, n_past| -> Vec<String> {
             let mask = mask(StaticShape { new, past }, n_past);
             let row = |row: &[f32]| {
-                let seen = row.iter().map(|&value| if value == 0.0 { '1' } else { '.' });
+                let seen = row
+                    .iter()
+                    .map(|&value| if value == 0.0 { '1' } else { '.' });
                 seen.collect()
             };
             mask.chunks_exact(past + new).map(row).collect()
@@ -177,7 +188,10 @@ mod tests {
         }];
         let found = |name, shape: &[usize]| find(&ports, name, shape).map_err(|e| e.to_string());
         assert_eq!(found("x", &[1, 7]), Ok(0));
-        assert_eq!(found("y", &[1, 7]), Err("y: the graph has none of this name".to_owned()));
+        assert_eq!(
+            found("y", &[1, 7]),
+            Err("y: the graph has none of this name".to_owned())
+        );
         let other = "x: its shape is [Some(1), None], and [2, 7] is expected";
         assert_eq!(found("x", &[2, 7]), Err(other.to_owned()));
     }

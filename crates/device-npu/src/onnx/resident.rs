@@ -46,7 +46,13 @@ pub(super) struct GraphResident {
 
 impl GraphResident {
     /// A model with room for as many sequences of the pair's length as there are slots.
-    pub(super) fn new(device: String, host: Host, pair: Pair, weights: Bytes, slots: usize) -> Self {
+    pub(super) fn new(
+        device: String,
+        host: Host,
+        pair: Pair,
+        weights: Bytes,
+        slots: usize,
+    ) -> Self {
         let spec = host.spec();
         let shape = KvShape {
             n_layer: spec.n_layer,
@@ -156,7 +162,10 @@ impl GraphResident {
         let best = slots.max_by_key(|(_, staged)| staged.holds_alone(pages));
         let best = best.map_or(0, |(slot, _)| slot);
         self.staged[best..].rotate_left(1);
-        let staged = self.staged.last_mut().expect("there is a slot. This is a bug.");
+        let staged = self
+            .staged
+            .last_mut()
+            .expect("there is a slot. This is a bug.");
         let order = |from: &[f16], to: &mut [f16]| self.host.key_to_graph(from, to);
         staged.bring(&self.cache, pages, n_tok, order);
     }
@@ -190,7 +199,9 @@ impl GraphResident {
     }
 
     fn forget(&mut self, page: usize, place: usize) {
-        self.staged.iter_mut().for_each(|staged| staged.forget(page, place));
+        self.staged
+            .iter_mut()
+            .for_each(|staged| staged.forget(page, place));
     }
 }
 

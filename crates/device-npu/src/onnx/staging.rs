@@ -31,7 +31,9 @@ impl Staging {
         Self {
             shape,
             room,
-            tensors: std::iter::repeat_with(tensor).take(2 * shape.n_layer).collect(),
+            tensors: std::iter::repeat_with(tensor)
+                .take(2 * shape.n_layer)
+                .collect(),
             pages: Vec::new(),
             n_tok: 0,
             poisoned: None,
@@ -74,14 +76,19 @@ impl Staging {
         n_tok: usize,
         order: impl Fn(&[f16], &mut [f16]),
     ) {
-        assert!(n_tok <= self.room, "{n_tok} tokens, and room for {}", self.room);
+        assert!(
+            n_tok <= self.room,
+            "{n_tok} tokens, and room for {}",
+            self.room
+        );
         let mut held = self.holds(pages).min(n_tok);
         if self.poisoned.is_some_and(|at| at >= held) {
             *self = Self::new(self.shape, self.room);
             held = 0;
         }
         self.pages.clear();
-        self.pages.extend_from_slice(&pages[..n_tok.div_ceil(PAGE_TOKENS)]);
+        self.pages
+            .extend_from_slice(&pages[..n_tok.div_ceil(PAGE_TOKENS)]);
         for position in held..n_tok {
             self.place(position, cache.token(pages, position), &order);
         }
@@ -199,7 +206,13 @@ mod tests {
         // Before and behind that token.
         staging.forget(0, 4);
         staging.bring(&cache, &[0], 4, reversed);
-        let finite = |tensor: &Tensor| tensor.as_f32().unwrap().iter().all(|value| value.is_finite());
+        let finite = |tensor: &Tensor| {
+            tensor
+                .as_f32()
+                .unwrap()
+                .iter()
+                .all(|value| value.is_finite())
+        };
         assert!(staging.tensors().all(finite));
         staging.bring(&cache, &[0], 20, reversed);
         staging.bring(&cache, &[1], 2, reversed);

@@ -5,6 +5,7 @@
 
 mod simulator;
 
+use std::fs;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
 
@@ -21,7 +22,7 @@ use troika_gguf::ModelFile;
 use super::Onnx;
 use crate::exec::onnxruntime;
 use crate::lower::tests::{SMALL, Shape};
-use crate::{Backend, CompileOptions, Group, WeightFormat};
+use crate::{Backend, CompileOptions, WeightFormat};
 
 /// A back end as a device that compiles whatever it loads.
 struct Direct {
@@ -71,8 +72,12 @@ impl Device for Direct {
         let directory = tempfile::tempdir().expect("a directory can be made");
         tell(troika_base::Bytes(0))?;
         let mut goes_on = |_| ControlFlow::Continue(());
-        let compiled = self.backend.compile(file, &options, directory.path(), &mut goes_on);
-        let opened = compiled.and_then(|()| self.backend.open(file, &options, directory.path()));
+        let [draft, kept] = ["draft", "kept"].map(|name| directory.path().join(name));
+        fs::create_dir(&draft).expect("a directory can be made");
+        let compiled = self.backend.compile(file, &options, &draft, &mut goes_on);
+        // As the cache does it.
+        fs::rename(&draft, &kept).expect("nobody holds it");
+        let opened = compiled.and_then(|()| self.backend.open(file, &options, &kept));
         let resident = opened.map_err(|error| match error {
             crate::Error::Device(error) => error,
             other => Error::Failed {
@@ -80,7 +85,10 @@ impl Device for Direct {
                 reason: other.to_string(),
             },
         })?;
-        self.directories.lock().expect("nobody panics with it").push(directory);
+        self.directories
+            .lock()
+            .expect("nobody panics with it")
+            .push(directory);
         tell(total)?;
         Ok(resident)
     }
@@ -91,7 +99,9 @@ fn cpu() -> CpuDevice {
 }
 
 fn load(device: &dyn Device, file: &ModelFile, n_ctx: usize) -> Box<dyn Resident> {
-    let loaded = device.load(file, LoadOptions { n_ctx }, &mut |_| ControlFlow::Continue(()));
+    let loaded = device.load(file, LoadOptions { n_ctx }, &mut |_| {
+        ControlFlow::Continue(())
+    });
     loaded.unwrap_or_else(|error| panic!("{}: {error}", device.description()))
 }
 
@@ -104,7 +114,12 @@ fn text(seed: usize, n_tok: usize, n_vocab: usize) -> Vec<TokenId> {
     (0..n_tok).map(|i| TokenId(token(i))).collect()
 }
 
-fn step(resident: &mut dyn Resident, tokens: &[TokenId], position: usize, output: Output) -> Outputs {
+fn step(
+    resident: &mut dyn Resident,
+    tokens: &[TokenId],
+    position: usize,
+    output: Output,
+) -> Outputs {
     let n_page = (position + tokens.len()).div_ceil(PAGE_TOKENS);
     let pages: Vec<usize> = (0..n_page).collect();
     let sequences = [Sequence {
@@ -116,7 +131,9 @@ fn step(resident: &mut dyn Resident, tokens: &[TokenId], position: usize, output
     let batch = Batch {
         sequences: &sequences,
     };
-    resident.step(&batch).unwrap_or_else(|error| panic!("{error}"))
+    resident
+        .step(&batch)
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
@@ -132,7 +149,12 @@ fn least_cosine(device: &dyn Device, shape: Shape, n_prompt: usize, n_tok: usize
     let file = small(shape, DType::F32);
     let n_ctx = n_tok.next_multiple_of(PAGE_TOKENS);
     let tokens = text(1, n_tok, shape.n_vocab);
-    let want = step(&mut *load(&cpu(), &file, n_ctx), &tokens, 0, Output::AllLogits);
+    let want = step(
+        &mut *load(&cpu(), &file, n_ctx),
+        &tokens,
+        0,
+        Output::AllLogits,
+    );
     let mut resident = load(device, &file, n_ctx);
     let mut least = f64::INFINITY;
     let mut compare = |at: usize, have: &Outputs| {
@@ -185,13 +207,13 @@ fn t0_rten_computes_six_layers_as_the_cpu_does() {
         let device = Direct::new(Onnx::rten(), WeightFormat::F16, 16);
         assert!(least_cosine(&device, shape, 37, 64) > 0.9999);
     }
-    let device = Direct::new(Onnx::rten(), WeightFormat::Int8, 16);
-    assert!(least_cosine(&device, SMALL, 37, 64) > 0.999);
 }
 
 #[test]
 fn t1_onnxruntime_passes_the_suite_of_all_devices() {
-    let Some(runtime) = onnxruntime::tests::runtime() else { return };
+    let Some(runtime) = onnxruntime::tests::runtime() else {
+        return;
+    };
     let device = Direct::new(Onnx::cpu(runtime), WeightFormat::F16, 32);
     check(&device, CUTS).unwrap_or_else(|failure| panic!("{failure}"));
     println!("ran the suite on {}", device.description());
@@ -199,26 +221,41 @@ fn t1_onnxruntime_passes_the_suite_of_all_devices() {
 
 #[test]
 fn t1_onnxruntime_computes_six_layers_as_the_cpu_does() {
-    let Some(runtime) = onnxruntime::tests::runtime() else { return };
-    for weights in [WeightFormat::F16, WeightFormat::Int8] {
-        let device = Direct::new(Onnx::cpu(runtime.clone()), weights, 16);
-        assert!(least_cosine(&device, SMALL, 37, 64) >= 0.999);
+    let Some(runtime) = onnxruntime::tests::runtime() else {
+        return;
+    };
+    for architecture in ["llama", "qwen2", "qwen3"] {
+        let shape = Shape {
+            architecture,
+            ..SMALL
+        };
+        let device = Direct::new(Onnx::cpu(runtime.clone()), WeightFormat::F16, 16);
+        assert!(least_cosine(&device, shape, 37, 64) >= 0.999);
     }
 }
 
-/// Four bits lose much of random weights, but lose the same everywhere.
+/// Few bits lose much of random weights, but lose the same everywhere.
 #[test]
-fn t1_onnxruntime_and_rten_read_four_bits_alike() {
-    let Some(runtime) = onnxruntime::tests::runtime() else { return };
-    for weights in [Group::Of64, Group::Of128, Group::Channel].map(WeightFormat::Int4) {
+fn t1_onnxruntime_and_rten_read_all_formats_of_weights_alike() {
+    let Some(runtime) = onnxruntime::tests::runtime() else {
+        return;
+    };
+    for weights in WeightFormat::ALL {
         let file = small(SMALL, DType::F32);
         let tokens = text(1, 40, SMALL.n_vocab);
         let [one, other] = [Onnx::rten(), Onnx::cpu(runtime.clone())].map(|backend| {
             let device = Direct::new(backend, weights, 16);
-            step(&mut *load(&device, &file, 64), &tokens, 0, Output::AllLogits)
+            step(
+                &mut *load(&device, &file, 64),
+                &tokens,
+                0,
+                Output::AllLogits,
+            )
         });
         let rows = one.logits.rows().zip(other.logits.rows());
-        let least = rows.map(|(a, b)| cosine(a, b)).fold(f64::INFINITY, f64::min);
+        let least = rows
+            .map(|(a, b)| cosine(a, b))
+            .fold(f64::INFINITY, f64::min);
         println!("ran 40 tokens with {weights}: cosine at least {least:.7}");
         assert!(least > 0.99999);
     }

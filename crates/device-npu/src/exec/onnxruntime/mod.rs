@@ -43,12 +43,25 @@ impl OnnxRuntime {
             Provider::Cpu => ("cpu0", runtime.library().to_owned()),
             Provider::Plugin(plugin) => {
                 let device = if plugin.simulator { "cpu0" } else { "npu0" };
-                (device, format!("{} with {}", runtime.library(), plugin.name))
+                (
+                    device,
+                    format!("{} with {}", runtime.library(), plugin.name),
+                )
             }
         };
         Ok(Self {
-            inputs: ports(session.inputs().iter().map(|port| (port.name(), port.dtype()))),
-            outputs: ports(session.outputs().iter().map(|port| (port.name(), port.dtype()))),
+            inputs: ports(
+                session
+                    .inputs()
+                    .iter()
+                    .map(|port| (port.name(), port.dtype())),
+            ),
+            outputs: ports(
+                session
+                    .outputs()
+                    .iter()
+                    .map(|port| (port.name(), port.dtype())),
+            ),
             runtime: runtime.clone(),
             session,
             device,
@@ -110,7 +123,10 @@ fn ports<'p>(ports: impl Iterator<Item = (&'p str, &'p ValueType)>) -> Vec<Port>
         };
         Port {
             name: name.to_owned(),
-            shape: axes.iter().map(|&axis| usize::try_from(axis).ok()).collect(),
+            shape: axes
+                .iter()
+                .map(|&axis| usize::try_from(axis).ok())
+                .collect(),
         }
     };
     ports.map(port).collect()
@@ -150,21 +166,35 @@ fn tensors(ports: &[Port], values: &SessionOutputs<'_>) -> Result<Vec<Tensor>, E
 /// what it was computed.
 fn tensor(name: &str, value: &DynValue) -> Result<Tensor, Error> {
     let ValueType::Tensor { ty, .. } = value.dtype() else {
-        return Err(invalid(name, format!("it is {}, and not a tensor", value.dtype())));
+        return Err(invalid(
+            name,
+            format!("it is {}, and not a tensor", value.dtype()),
+        ));
     };
     let (shape, data) = match ty {
-        TensorElementType::Float32 => values(name, value, |values: &[f32]| Data::F32(values.to_vec())),
+        TensorElementType::Float32 => {
+            values(name, value, |values: &[f32]| Data::F32(values.to_vec()))
+        }
         TensorElementType::Float64 => values(name, value, |values: &[f64]| {
             Data::F32(values.iter().map(|&value| value as f32).collect())
         }),
-        TensorElementType::Int64 => values(name, value, |values: &[i64]| Data::I64(values.to_vec())),
-        TensorElementType::Int32 => values(name, value, |values: &[i32]| Data::I32(values.to_vec())),
+        TensorElementType::Int64 => {
+            values(name, value, |values: &[i64]| Data::I64(values.to_vec()))
+        }
+        TensorElementType::Int32 => {
+            values(name, value, |values: &[i32]| Data::I32(values.to_vec()))
+        }
         TensorElementType::Int8 => values(name, value, |values: &[i8]| {
             Data::I32(values.iter().copied().map(i32::from).collect())
         }),
         TensorElementType::Uint8 => values(name, value, |values: &[u8]| Data::U8(values.to_vec())),
-        TensorElementType::Bool => values(name, value, |values: &[bool]| Data::Bool(values.to_vec())),
-        other => Err(invalid(name, format!("it is a tensor of {other}, which nothing here reads"))),
+        TensorElementType::Bool => {
+            values(name, value, |values: &[bool]| Data::Bool(values.to_vec()))
+        }
+        other => Err(invalid(
+            name,
+            format!("it is a tensor of {other}, which nothing here reads"),
+        )),
     }?;
     Ok(Tensor { shape, data })
 }

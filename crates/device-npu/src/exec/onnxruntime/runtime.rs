@@ -15,6 +15,7 @@ use ort::memory::DeviceType;
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 
+use crate::found::Library;
 use crate::{Absent, Error};
 
 const NAME: &str = "ONNX Runtime";
@@ -55,6 +56,35 @@ pub struct Plugin {
     pub simulator: bool,
     /// What the maker documents, by its names.
     pub options: Vec<(String, String)>,
+}
+
+impl Plugin {
+    /// Qualcomm's for this machine's NPU, from this library; those that it needs lie beside it.
+    pub fn qualcomm(library: &Library) -> Self {
+        let processor = match cfg!(windows) {
+            true => "QnnHtp.dll",
+            false => "libQnnHtp.so",
+        };
+        let processor = library.path.with_file_name(processor);
+        Self {
+            name: "QNNExecutionProvider".to_owned(),
+            maker: "Qualcomm".to_owned(),
+            library: library.path.clone(),
+            simulator: false,
+            options: vec![("backend_path".to_owned(), processor.display().to_string())],
+        }
+    }
+
+    /// AMD's. An experiment: nobody has run it.
+    pub fn amd(library: &Library) -> Self {
+        Self {
+            name: "VitisAIExecutionProvider".to_owned(),
+            maker: "AMD".to_owned(),
+            library: library.path.clone(),
+            simulator: false,
+            options: Vec::new(),
+        }
+    }
 }
 
 /// How a session runs a model.
@@ -120,10 +150,13 @@ impl Runtime {
     /// A model as a session.
     pub(super) fn session(&self, model: &Path, setup: &Setup) -> Result<Session, Error> {
         let builder = self.builder(setup)?;
-        let mut builder = setup.entries.iter().try_fold(builder, |builder, (key, value)| {
-            let entered = builder.with_config_entry(key, value);
-            entered.map_err(|error| self.failed(key, &error))
-        })?;
+        let mut builder = setup
+            .entries
+            .iter()
+            .try_fold(builder, |builder, (key, value)| {
+                let entered = builder.with_config_entry(key, value);
+                entered.map_err(|error| self.failed(key, &error))
+            })?;
         builder.commit_from_file(model).map_err(|error| {
             let doing = format!("opening {}", model.display());
             self.failed(doing, &error)

@@ -1,9 +1,9 @@
 //! T3: Qualcomm's simulator of its NPU. It takes most of a second for a step of a tiny model, so texts are short.
 
-use std::fs;
 use std::path::Path;
 
 use super::*;
+use crate::Group;
 use crate::exec::onnxruntime::tests::found;
 use crate::onnx::{Htp, Place};
 
@@ -33,7 +33,9 @@ fn files(directory: &Path) -> Vec<(String, u64)> {
 
 /// Compiled to the chip's own form, opened from there, and nothing on the CPU.
 fn compiles_and_runs(htp: Htp) {
-    let Some(backend) = qualcomm(htp, Place::Simulator) else { return };
+    let Some(backend) = qualcomm(htp, Place::Simulator) else {
+        return;
+    };
     let weights = WeightFormat::Int4(Group::Of64);
     let device = Direct::new(backend, weights, 4);
     let file = small(TINY, DType::F32);
@@ -42,7 +44,12 @@ fn compiles_and_runs(htp: Htp) {
         let mut resident = load(device, &file, PAGE_TOKENS);
         let mut outputs = vec![step(&mut *resident, &tokens[..5], 0, Output::LastLogits)];
         for at in 5..tokens.len() {
-            outputs.push(step(&mut *resident, &tokens[at..=at], at, Output::LastLogits));
+            outputs.push(step(
+                &mut *resident,
+                &tokens[at..=at],
+                at,
+                Output::LastLogits,
+            ));
         }
         outputs
     };
@@ -54,7 +61,7 @@ fn compiles_and_runs(htp: Htp) {
     });
     let least = rows.fold(f64::INFINITY, f64::min);
     let directories = device.directories.lock().unwrap();
-    let files = files(directories[0].path());
+    let files = files(&directories[0].path().join("kept"));
     println!(
         "ran {} tokens on {}: cosine at least {least:.6}; {files:?}",
         tokens.len(),
@@ -86,15 +93,21 @@ fn t3_graphs_for_chips_share_their_weights() {
         let directory = tempfile::tempdir().unwrap();
         let file = small(TINY, DType::F32);
         let mut goes_on = |_| ControlFlow::Continue(());
-        backend.compile(&file, &options, directory.path(), &mut goes_on).unwrap();
+        backend
+            .compile(&file, &options, directory.path(), &mut goes_on)
+            .unwrap();
         if place == Place::Elsewhere {
             let opened = backend.open(&file, &options, directory.path());
             assert!(matches!(opened, Err(crate::Error::Absent(_))));
         }
         Some(files(directory.path()))
     };
-    let Some(shared) = compiled(Place::Elsewhere) else { return };
-    let Some(apart) = compiled(Place::Simulator) else { return };
+    let Some(shared) = compiled(Place::Elsewhere) else {
+        return;
+    };
+    let Some(apart) = compiled(Place::Simulator) else {
+        return;
+    };
     println!("ran the compiler: {shared:?} shared, {apart:?} apart");
     let bytes = |files: &[(String, u64)]| -> u64 { files.iter().map(|(_, len)| len).sum() };
     assert!(bytes(&shared) * 3 < bytes(&apart) * 2);
