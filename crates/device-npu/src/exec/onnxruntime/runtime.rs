@@ -165,32 +165,33 @@ impl Runtime {
 
     fn builder(&self, setup: &Setup) -> Result<SessionBuilder, Error> {
         let doing = "setting up a session";
+        let failed = |error: ort::Error<SessionBuilder>| self.failed(doing, &error);
         let builder = Session::builder(&self.0.environment);
         let mut builder = builder
             .map_err(|error| self.failed(doing, &error))?
             // A thread that waits by turning burns what a job that is always on is to save.
             .with_intra_op_spinning(false)
-            .map_err(|error| self.failed(doing, &error))?;
+            .map_err(failed)?;
         if let Some(threads) = setup.threads {
-            let limited = builder.with_intra_threads(threads.get());
-            builder = limited.map_err(|error| self.failed(doing, &error))?;
+            builder = builder.with_intra_threads(threads.get()).map_err(failed)?;
         }
-        let chosen = match &setup.provider {
+        match &setup.provider {
             // Named, too: with a plugin in the process, a session that names nothing is given to it.
-            Provider::Cpu => builder.with_devices(self.devices("CPUExecutionProvider"), None),
+            Provider::Cpu => builder
+                .with_devices(self.devices("CPUExecutionProvider"), None)
+                .map_err(failed),
             Provider::Plugin(plugin) => {
                 self.register(plugin)?;
-                let options: Vec<(String, String)> = plugin
-                    .options
-                    .iter()
-                    .map(|(key, value)| (format!("{}.{key}", plugin.name), value.clone()))
-                    .collect();
                 let device = self.device(plugin)?;
-                let builder = builder.with_disable_cpu_fallback();
-                builder.and_then(|builder| builder.with_devices([device], Some(&options)))
+                let its = |(key, value): &(String, String)| {
+                    (format!("{}.{key}", plugin.name), value.clone())
+                };
+                let options: Vec<(String, String)> = plugin.options.iter().map(its).collect();
+                let builder = builder.with_disable_cpu_fallback().map_err(failed)?;
+                let chosen = builder.with_devices([device], Some(&options));
+                chosen.map_err(failed)
             }
-        };
-        chosen.map_err(|error| self.failed("choosing a provider", &error))
+        }
     }
 
     fn device(&self, plugin: &Plugin) -> Result<Device<'static>, Absent> {
