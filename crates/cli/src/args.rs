@@ -7,8 +7,8 @@ use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
 use troika_library::Parameters;
 
 use crate::commands::{
-    bench, calc, catalogue, completions, config, devices, embed, keys, list, man, perplexity, plan,
-    run, serve, show, simulate, top,
+    bench, calc, catalogue, completions, config, devices, embed, keys, list, man, npu, perplexity,
+    plan, run, serve, show, simulate, top,
 };
 use crate::exit::WrongUse;
 use crate::output::Console;
@@ -65,6 +65,7 @@ pub(crate) enum Command {
     Plan(Box<plan::PlanArgs>),
     Simulate(simulate::SimulateArgs),
     Devices(devices::DevicesArgs),
+    Npu(npu::NpuArgs),
     Show(show::ShowArgs),
     List(list::ListArgs),
     Calc(calc::CalcArgs),
@@ -306,6 +307,7 @@ mod tests {
             "plan",
             "simulate",
             "devices",
+            "npu",
             "show",
             "list",
             "calc",

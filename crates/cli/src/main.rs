@@ -12,6 +12,7 @@ mod load;
 mod logging;
 mod measurements;
 mod model;
+mod npu;
 mod settings;
 mod weights;
 

@@ -18,6 +18,8 @@ pub(crate) enum Unit {
     Windows,
     Runs,
     Percent,
+    /// Nothing: how long it has taken is all that is known.
+    Time,
 }
 
 /// A bar that may never be seen. It goes away when dropped.
@@ -85,6 +87,7 @@ fn style(unit: Unit) -> ProgressStyle {
         Unit::Texts => "{msg} {bar:30} {pos} of {len} texts",
         Unit::Percent => "{msg} {bar:30} {percent} %",
         Unit::Windows => "{msg} {bar:30} {pos} of {len} windows",
+        Unit::Time => "{spinner} {msg}, {elapsed}",
         Unit::Runs => "{bar:30} {pos} of {len} {msg}",
     };
     ProgressStyle::with_template(template).expect("the template is valid. This is a bug.")

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use troika_base::{Bytes, ModelSpec};
 use troika_device::{
     Batch, Cancelled, Device, Fingerprint, Interrupt, KvShape, LoadOptions, LoadProgress, Outputs,
-    Resident, f16,
+    Preparation, Resident, f16,
 };
 use troika_gguf::{ModelFile, Writer};
 
-use crate::compile::{Entry, Facts, Key, LOSS_MAX, Loss, Request, Slot, Store, Worker};
+use crate::compile::{Entry, Facts, Key, LOSS_MAX, Manifest, Request, Slot, Store, Worker};
 use crate::{Backend, CompileOptions, CompileProgress, Error, Group, Phase, WeightFormat};
 
 /// How models are compiled for a device.
@@ -19,6 +19,8 @@ use crate::{Backend, CompileOptions, CompileProgress, Error, Group, Phase, Weigh
 pub struct NpuOptions {
     /// How weights are written.
     pub weights: WeightFormat,
+    /// Tokens of a sequence, at most; the model's own length if that is shorter.
+    pub n_ctx: usize,
     /// Tokens of a prompt that one run reads.
     pub chunk: usize,
     /// The mean divergence, in nats per token, above which a model is refused; `None` does not even compare.
@@ -30,6 +32,8 @@ impl Default for NpuOptions {
         Self {
             // The finest scales that every maker's compiler takes without unpacking the weights.
             weights: WeightFormat::Int4(Group::Of128),
+            // Every token of it takes room in static shapes, used or not.
+            n_ctx: 4096,
             // Long enough that weights are read once for many tokens, short enough that a short prompt wastes little.
             chunk: 256,
             loss_max: Some(LOSS_MAX),
@@ -69,10 +73,19 @@ impl NpuDevice {
         &self.backend
     }
 
+    /// Tokens that a model holds here, unless a load asks for more.
+    pub fn n_ctx(&self, file: &ModelFile) -> usize {
+        let own = context_length(file);
+        bucket(
+            own.map_or(self.options.n_ctx, |own| own.min(self.options.n_ctx)),
+            own,
+        )
+    }
+
     /// What a model is compiled for if it is to hold `n_ctx` tokens: shapes are static, so contexts come in few lengths,
-    /// powers of two, or the model's own.
+    /// powers of two, or the model's own, and none is shorter than [`Self::n_ctx`].
     pub fn compile_options(&self, file: &ModelFile, n_ctx: usize) -> CompileOptions {
-        let n_ctx = bucket(n_ctx, context_length(file));
+        let n_ctx = bucket(n_ctx.max(self.n_ctx(file)), context_length(file));
         CompileOptions {
             weights: self.options.weights,
             n_ctx,
@@ -89,8 +102,8 @@ impl NpuDevice {
         Ok(self.store.contains(&self.key(file, &options)?))
     }
 
-    /// Takes a model from the cache, or compiles it in a process of its own and puts it there. It stays in the cache at
-    /// least as long as the entry lives.
+    /// Takes a model for `n_ctx` tokens from the cache, or compiles it in a process of its own and puts it there. It stays in
+    /// the cache at least as long as the entry lives.
     ///
     /// # Errors
     /// [`Error::Loss`] if it loses more than the limit, whenever it was compiled; else what [`Worker::run`] and [`Store`] say.
@@ -137,14 +150,16 @@ impl NpuDevice {
 
     /// What loses too much stays in the cache, so that nobody compiles it again to hear the same.
     fn accept(&self, entry: Entry) -> Result<Entry, Error> {
-        match (self.options.loss_max, entry.manifest().loss) {
-            (Some(limit), Some(Loss { kl_mean, .. })) if kl_mean > limit => Err(Error::Loss {
-                format: self.options.weights.to_string(),
-                kl: kl_mean,
-                limit,
-            }),
-            _ => Ok(entry),
-        }
+        self.too_lossy(entry.manifest()).map_or(Ok(entry), Err)
+    }
+
+    fn too_lossy(&self, manifest: &Manifest) -> Option<Error> {
+        let (limit, kl) = (self.options.loss_max?, manifest.loss?.kl_mean);
+        (kl > limit).then(|| Error::Loss {
+            format: self.options.weights.to_string(),
+            kl,
+            limit,
+        })
     }
 
     fn key(&self, file: &ModelFile, options: &CompileOptions) -> Result<Key, Error> {
@@ -183,6 +198,35 @@ impl Device for NpuDevice {
     fn description(&self) -> String {
         self.backend.description()
     }
+
+    fn preparation(&self, file: &ModelFile) -> Result<Preparation, troika_device::Error> {
+        let options = self.compile_options(file, 0);
+        let key = self.key(file, &options);
+        let known = key.map_err(|error| for_device(&self.name, error))?;
+        Ok(match self.store.manifest(&known) {
+            None => Preparation::Needed,
+            Some(manifest) => match self.too_lossy(&manifest) {
+                Some(error) => Preparation::Impossible(error.to_string()),
+                None => Preparation::Ready,
+            },
+        })
+    }
+
+    fn prepare(
+        &self,
+        file: &ModelFile,
+        progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<Cancelled>,
+    ) -> Result<(), troika_device::Error> {
+        let mut bar = Bar::new(file);
+        let compiled = self.compile(file, 0, &mut |heard| progress(bar.after(heard)));
+        compiled.map_err(|error| for_device(&self.name, error))?;
+        match progress(bar.at(1.0)) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(Cancelled) => Err(troika_device::Error::Cancelled),
+        }
+    }
+
+    /// Compiles first what is not compiled. Ask for no more than [`NpuDevice::n_ctx`] tokens, or it is compiled for these.
 
     fn load(
         &self,

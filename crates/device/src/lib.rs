@@ -20,8 +20,8 @@ pub mod hyperparameters;
 
 pub use batch::{Batch, Output, Sequence};
 pub use device::{
-    Cancelled, Device, Hidden, Interrupt, LoadOptions, LoadProgress, Logits, Outputs, Preparation,
-    Resident,
+    Abilities, Cancelled, Device, Hidden, Interrupt, LoadOptions, LoadProgress, Logits, Outputs,
+    Preparation, Resident,
 };
 pub use error::Error;
 pub use fingerprint::Fingerprint;

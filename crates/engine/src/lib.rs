@@ -12,6 +12,7 @@ pub mod stop;
 pub mod tokenizer;
 
 mod cpu;
+mod divergence;
 mod embedding;
 mod error;
 mod generate;
@@ -29,6 +30,7 @@ mod session;
 mod writer;
 
 pub use cpu::CpuDevice;
+pub use divergence::{CALIBRATION, Divergence, divergence};
 pub use embedding::{Pooler, Pooling, shorten};
 pub use error::Error;
 pub use generate::{Event, Finish, GenerateOptions, Summary};

@@ -18,7 +18,6 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use crate::lower::UnknownFormat;
 pub use key::Key;
 pub use loss::{Compare, LOSS_MAX, Loss};
 pub use manifest::{FileEntry, Manifest};

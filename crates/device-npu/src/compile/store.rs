@@ -117,6 +117,12 @@ impl Store {
         self.path(key.hash(), "").join(manifest::FILE).is_file()
     }
 
+    /// What is known of a model, if it is there, without looking at its files.
+    pub fn manifest(&self, key: &Key) -> Option<Manifest> {
+        let manifest = Manifest::read(&self.path(key.hash(), "")).ok()?;
+        (manifest.key == key.text()).then_some(manifest)
+    }
+
     /// The model of this key, if it is there; every byte is checked.
     ///
     /// # Errors

@@ -7,8 +7,11 @@ use std::str::FromStr;
 
 use troika_base::DeviceKind;
 
-use crate::exec::{Executor, OnnxRuntime, Plugin, Provider, Rten, Runtime, Setup, invalid};
-use crate::found::{Environment, Libraries, Library as Found};
+use crate::exec::{
+    Executor, OnnxRuntime, OpenVinoExecutor, Plugin, Provider, Rten, Runtime, Setup, invalid,
+};
+use crate::found::{Environment, Finding, Libraries, Library as Found};
+use crate::openvino::Target;
 use crate::{Absent, Error};
 
 /// What runs models.
@@ -176,34 +179,34 @@ fn attempt(
         // Of the ways above, this one leads to the CPU alone.
         Library::Rten => Ok(Box::new(Rten::from_file(path, threads)?)),
         Library::OnnxRuntime => {
-            let found = libraries.onnxruntime.outcome.as_ref();
-            let found = found.map_err(Absent::clone)?;
+            let library = found(&libraries.onnxruntime)?;
             let provider = match device {
-                DeviceKind::Npu => {
-                    let qnn = libraries.qnn.outcome.as_ref().map_err(Absent::clone)?;
-                    Provider::Plugin(Plugin::qualcomm(qnn))
-                }
+                DeviceKind::Npu => Provider::Plugin(Plugin::qualcomm(found(&libraries.qnn)?)),
                 _ => Provider::Cpu,
             };
-            let Found {
-                path: file,
-                version,
-                ..
-            } = found;
-            let runtime = Runtime::load(file, version.as_deref())?;
+            let runtime = Runtime::load(&library.path, library.version.as_deref())?;
             let setup = Setup {
                 threads,
                 ..Setup::new(provider)
             };
             Ok(Box::new(OnnxRuntime::from_file(&runtime, path, &setup)?))
         }
-        Library::OpenVino => Err(not_found("OpenVINO")),
+        Library::OpenVino => {
+            let library = &found(&libraries.openvino)?.path;
+            let target = match device {
+                DeviceKind::Npu => Target::Npu,
+                DeviceKind::Gpu => Target::Gpu,
+                _ => Target::Cpu,
+            };
+            let threads = threads.map(NonZero::get);
+            let opened = OpenVinoExecutor::open(library, target, path, &[], threads)?;
+            Ok(Box::new(opened))
+        }
     }
 }
 
-fn not_found(name: &str) -> Error {
-    let (name, searched) = (name.to_owned(), Vec::new());
-    Absent::NoLibrary { name, searched }.into()
+fn found(finding: &Finding) -> Result<&Found, Absent> {
+    finding.outcome.as_ref().map_err(Absent::clone)
 }
 
 fn name(device: DeviceKind) -> &'static str {
@@ -218,6 +221,7 @@ fn name(device: DeviceKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exec::Tensor;
     use crate::exec::rten::tests::IDENTITY;
 
     fn file(bytes: &[u8]) -> tempfile::TempPath {
@@ -261,6 +265,24 @@ mod tests {
             (opened.executor.device(), opened.executor.library()),
             ("cpu0", "rten 0.27")
         );
+    }
+
+    #[test]
+    fn every_library_that_is_installed_runs_a_model() {
+        let model = file(IDENTITY);
+        for (library, name) in [("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO")] {
+            let wish = Wish::parse("cpu0", library).unwrap();
+            match open(&model, &wish) {
+                Ok(Opened { mut executor, lost }) => {
+                    let x = Tensor::f32([2], vec![0.5, -3.0]);
+                    assert_eq!(executor.run(vec![("x", x.clone())]).unwrap(), [x]);
+                    assert!(executor.library().starts_with(name) && lost.is_empty());
+                    println!("ran {} on {}", executor.library(), executor.device());
+                }
+                Err(Error::Absent(absent)) => println!("skipped: {absent}"),
+                Err(other) => panic!("{other}"),
+            }
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 
+use super::chip::Maker;
 use super::environment::Environment;
 use crate::Absent;
 
@@ -189,6 +190,21 @@ impl Libraries {
             level_zero: LEVEL_ZERO.find(environment),
             intel_driver: INTEL_DRIVER.find(environment),
             intel_compiler: INTEL_COMPILER.find(environment),
+        }
+    }
+
+    /// What a maker's NPU needs beside its driver in the kernel.
+    pub fn needed_by(&self, maker: Maker) -> Vec<&Finding> {
+        match maker {
+            Maker::Intel => vec![
+                &self.openvino,
+                &self.level_zero,
+                &self.intel_driver,
+                &self.intel_compiler,
+            ],
+            Maker::Qualcomm => vec![&self.onnxruntime, &self.qnn],
+            Maker::Amd => vec![&self.onnxruntime, &self.vitisai],
+            Maker::Apple | Maker::Other => Vec::new(),
         }
     }
 

@@ -6,7 +6,8 @@
 //! batches are refused, and do no harm.
 //!
 //! [`check`] compares a device with itself, [`agree`] with another one. Whether what both compute is right, the suite
-//! cannot know: that is for models with published results.
+//! cannot know: that is for models with published results. What a resident [says](crate::Abilities) that it cannot do, it
+//! must refuse as the contract says.
 
 mod loading;
 mod models;
@@ -115,16 +116,26 @@ pub fn agree(
         let run = |device| {
             let mut subject = Subject::load(device, &recipe, allowed)?;
             let logits = subject.whole(&steps::text(1, 50))?;
-            let hidden = subject.hidden(&steps::text(2, 40))?;
+            let hidden = match subject.resident.abilities().hidden {
+                true => Some(subject.hidden(&steps::text(2, 40))?),
+                false => None,
+            };
             Ok((subject, logits, hidden))
         };
-        run(reference)
-            .and_then(|(_, logits, hidden)| {
+        let moves = run(reference)
+            .and_then(|(of_reference, logits, hidden)| {
                 let (subject, have_logits, have_hidden) = run(device)?;
                 subject.close(logits.rows(), have_logits.rows())?;
-                subject.close(hidden.rows(), have_hidden.rows())
+                if let (Some(want), Some(have)) = (hidden, have_hidden) {
+                    subject.close(want.rows(), have.rows())?;
+                }
+                let both = [&of_reference, &subject];
+                Ok(both.iter().all(|side| side.resident.abilities().kv))
             })
             .map_err(failure(device, &recipe, "agree"))?;
+        if !moves {
+            continue;
+        }
         for [from, to] in [[device, reference], [reference, device]] {
             sequences_move(from, to, &recipe, allowed).map_err(failure(
                 device,

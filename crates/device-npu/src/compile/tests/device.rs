@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 use troika_base::Bytes;
-use troika_device::{Cancelled, Device as _, LoadOptions, PAGE_TOKENS};
+use troika_device::{Cancelled, Device as _, LoadOptions, PAGE_TOKENS, Preparation};
 use troika_gguf::ModelFile;
 
 use super::fake::{Fake, LOG, Temper, model, worker};
@@ -75,6 +75,27 @@ fn a_model_is_compiled_once_and_loaded_with_progress() {
 }
 
 #[test]
+fn a_model_is_prepared_without_being_opened() {
+    let root = TempDir::new().expect("a directory");
+    let device = device(root.path(), Temper::Good, NpuOptions::default());
+    let file = model(root.path(), "model");
+    let mut heard = Vec::new();
+    let prepared = device.prepare(&file, &mut |progress| {
+        heard.push(progress.done);
+        ControlFlow::Continue(())
+    });
+    prepared.expect("compiles");
+    assert!(heard.is_sorted() && heard.last() == Some(&Bytes(16)));
+    assert_eq!(
+        device.preparation(&file).expect("is read"),
+        Preparation::Ready
+    );
+    // A load asks for fewer tokens and takes what there is; for more, and it is another form.
+    assert!(device.is_compiled(&file, 300).expect("is read"));
+    assert!(!device.is_compiled(&file, 600).expect("is read"));
+}
+
+#[test]
 fn a_damaged_model_is_compiled_anew() {
     let root = TempDir::new().expect("a directory");
     let device = device(root.path(), Temper::Good, NpuOptions::default());
@@ -91,6 +112,10 @@ fn what_loses_too_much_is_refused_and_not_compiled_again() {
     let root = TempDir::new().expect("a directory");
     let strict = device(root.path(), Temper::Lossy, NpuOptions::default());
     let file = model(root.path(), "model");
+    assert_eq!(
+        strict.preparation(&file).expect("is read"),
+        Preparation::Needed
+    );
     for _ in 0..2 {
         match compile(&strict, &file) {
             Err(Error::Loss { kl, format, .. }) => {
@@ -98,6 +123,10 @@ fn what_loses_too_much_is_refused_and_not_compiled_again() {
             }
             other => panic!("{other:?}"),
         }
+    }
+    match strict.preparation(&file).expect("is read") {
+        Preparation::Impossible(why) => assert!(why.contains("3.5"), "{why}"),
+        other => panic!("{other:?}"),
     }
     let lenient = NpuOptions {
         loss_max: Some(4.0),

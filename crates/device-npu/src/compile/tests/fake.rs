@@ -311,6 +311,10 @@ pub(super) fn worker() -> Worker {
 }
 
 /// What a compiling process does; nothing in a test's own process.
+#[expect(
+    clippy::exit,
+    reason = "what follows in a test program is none of its parent's affair"
+)]
 #[test]
 fn child() {
     if std::env::var_os(CHILD).is_none() {

@@ -83,7 +83,8 @@ fn what_was_put_in_comes_out() {
 
 #[test]
 fn any_damage_is_found_and_removed() {
-    let damages: [(&str, fn(&Path)); 6] = [
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 6] = [
         ("a bit", |directory| {
             fs::write(
                 directory.join("below/blob"),

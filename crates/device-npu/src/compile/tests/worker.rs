@@ -143,7 +143,7 @@ fn a_cancelled_compiler_is_gone_with_all_that_it_started() {
         &mut |_| match started.elapsed() < Duration::from_millis(800) {
             true => ControlFlow::Continue(()),
             false => {
-                assert_eq!(running("sleep\061803"), 1);
+                assert_eq!(running("sleep\x0061803"), 1);
                 ControlFlow::Break(Cancelled)
             }
         },
@@ -151,7 +151,7 @@ fn a_cancelled_compiler_is_gone_with_all_that_it_started() {
     assert!(matches!(ended, Err(Error::Cancelled)), "{ended:?}");
     assert!(started.elapsed() < Duration::from_secs(10));
     let until = Instant::now() + Duration::from_secs(5);
-    while running("sleep\061803") > 0 {
+    while running("sleep\x0061803") > 0 {
         assert!(Instant::now() < until, "what the compiler started goes on");
         std::thread::sleep(Duration::from_millis(20));
     }
