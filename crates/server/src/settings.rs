@@ -46,7 +46,8 @@ pub struct Settings {
     pub prefix_files: bool,
     /// Threads that compute; one for each physical core if absent.
     pub threads: Option<usize>,
-    /// Answers that each model writes at the same time.
+    /// Answers that each model writes at the same time on a device. Those that are less urgent keep none out: it holds for
+    /// each class with those above it.
     pub max_streams: usize,
     /// Jobs that may wait for each model; one more is refused.
     pub queue_length: usize,

@@ -12,6 +12,7 @@ mod program;
 mod run;
 mod serve;
 mod simulate;
+mod sound;
 mod template;
 mod top;
 

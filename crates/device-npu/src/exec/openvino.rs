@@ -266,7 +266,7 @@ mod tests {
             let error = executor.run(inputs).unwrap_err().to_string();
             assert!(error.starts_with(told), "{error}");
         }
-        let error = open(Target::Cpu, &[("x", vec![3, 4])]).unwrap_err();
+        let error = open(Target::Cpu, &[("z", vec![3, 4])]).unwrap_err();
         assert!(matches!(error, Error::Library { .. }), "{error}");
         if let Err(error) = open(Target::Npu, &[]) {
             assert!(

@@ -116,6 +116,12 @@ impl OpenVino {
             }
             return self.compile_graph(options, directory);
         }
+        // What is imported forgets how its parts were to compute, where these are not the NPU's.
+        let parts = self.settings.npu_parts_run_on.iter();
+        for part in parts.filter(|part| **part != Target::Npu) {
+            let numbers = self.settings.numbers(*part);
+            self.core.set_properties(part.name(), &numbers)?;
+        }
         let bytes = fs::read(&blob).map_err(|source| Error::Io { path: blob, source })?;
         let imported = self.core.import(&bytes, self.target.name());
         imported.map_err(|error| why_not_compiled(error, &self.core))

@@ -63,3 +63,6 @@ pub(crate) fn found_for_tests() -> Option<std::path::PathBuf> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests;

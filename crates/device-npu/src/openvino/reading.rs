@@ -14,7 +14,8 @@ pub(super) struct Manner {
     /// Tokens that it reads at once from the beginning, where all that follow are read one at a time; `None` if runs of
     /// several tokens can go on from others.
     pub(super) prompt: Option<usize>,
-    /// Whether a conversation begins anew by a run of its first token, or needs another request for that.
+    /// Whether a run of several tokens from the beginning forgets what was read, or another request is needed for that. A
+    /// single token never does: the NPU's plugin (2026.4) would take it for an answer's, and see what it read before.
     pub(super) restarts: bool,
 }
 

@@ -210,7 +210,7 @@ impl<G: Graph> GraphResident<G> {
         let slot = &mut self.slots[slot];
         // Until the run has come to its end, nobody knows what the conversation remembers.
         slot.read.clear();
-        if run.start == 0 && !restarts {
+        if run.start == 0 && !(restarts && run.len() > 1) {
             slot.conversation = None;
         }
         let conversation = match slot.conversation.take() {

@@ -92,26 +92,33 @@ impl Settings {
         target: Target,
         options: &CompileOptions,
     ) -> Vec<(String, String)> {
-        let mut all = Vec::new();
+        let mut all = self.numbers(target);
         let mut add = |key: &str, value: String| all.push((key.to_owned(), value));
-        if let Some(precision) = self.precision {
-            add("INFERENCE_PRECISION_HINT", precision.name().to_owned());
-        }
         match target {
             Target::Npu => self.npu_properties(options, &mut add),
-            Target::Gpu | Target::Cpu => {
-                // One request at a time, as fast as it goes.
-                add("PERFORMANCE_HINT", "LATENCY".to_owned());
-                if let Some(precision) = self.kv_precision {
-                    add("KV_CACHE_PRECISION", precision.name().to_owned());
-                }
-                if self.precision == Some(Precision::F32) {
-                    add("DYNAMIC_QUANTIZATION_GROUP_SIZE", "0".to_owned());
-                }
-            }
+            // One request at a time, as fast as it goes.
+            Target::Gpu | Target::Cpu => add("PERFORMANCE_HINT", "LATENCY".to_owned()),
         }
         if let (Target::Cpu, Some(threads)) = (target, self.threads) {
             add("INFERENCE_NUM_THREADS", threads.to_string());
+        }
+        all
+    }
+
+    /// Those of the properties that say with which numbers a device computes.
+    pub(super) fn numbers(&self, target: Target) -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        let mut add = |key: &str, value: &str| all.push((key.to_owned(), value.to_owned()));
+        if let Some(precision) = self.precision {
+            add("INFERENCE_PRECISION_HINT", precision.name());
+        }
+        if target != Target::Npu {
+            if let Some(precision) = self.kv_precision {
+                add("KV_CACHE_PRECISION", precision.name());
+            }
+            if self.precision == Some(Precision::F32) {
+                add("DYNAMIC_QUANTIZATION_GROUP_SIZE", "0");
+            }
         }
         all
     }
@@ -131,6 +138,8 @@ impl Settings {
         add("NPUW_LLM_MIN_RESPONSE_LEN", RESPONSE.to_string());
         add("NPUW_LLM_PREFILL_HINT", "DYNAMIC".to_owned());
         add("NPUW_LLM_PREFILL_CHUNK_SIZE", manner.chunk.to_string());
+        // What is exported holds its weights: importing takes no other files.
+        add("CACHE_MODE", "OPTIMIZE_SPEED".to_owned());
         // Minutes of compilation are spent once, in the background.
         add("NPUW_LLM_GENERATE_HINT", "BEST_PERF".to_owned());
     }

@@ -7,18 +7,21 @@
 //!
 //! [`check`] compares a device with itself, [`agree`] with another one. Whether what both compute is right, the suite
 //! cannot know: that is for models with published results. What a resident [says](crate::Abilities) that it cannot do, it
-//! must refuse as the contract says.
+//! must refuse as the contract says. What drives devices is tested with [`Stepped`] ones.
 
 mod loading;
 mod models;
 mod moves;
 mod pages;
 mod refusals;
+mod stepped;
 mod steps;
 mod subject;
 
 use troika_base::DType;
 use troika_gguf::ModelFile;
+
+pub use stepped::Stepped;
 
 use crate::Device;
 use models::{FORMATS, Recipe, SHAPES};
@@ -166,7 +169,12 @@ fn sequences_move(from: &dyn Device, to: &dyn Device, recipe: &Recipe, allowed: 
 /// A model of two layers with random weights, the same on every machine: of the llama architecture, with its large
 /// matrices in three formats that models are handed out in, and without a tokenizer.
 pub fn small_model() -> ModelFile {
-    Recipe::mixed().file()
+    Recipe::mixed(None).file()
+}
+
+/// As [`small_model`], of so many layers: compilers of graphs look for what repeats.
+pub fn deep_model(n_layer: usize) -> ModelFile {
+    Recipe::mixed(Some(n_layer)).file()
 }
 
 /// Every shape in every format.

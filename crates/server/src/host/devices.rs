@@ -40,6 +40,8 @@ impl HostDevice {
             link_gbs: bandwidth.unwrap_or(COPY_GBS),
             residents_max: usize::MAX,
             batch_max: usize::MAX,
+            moves: true,
+            embeds: true,
         };
         Self {
             device,

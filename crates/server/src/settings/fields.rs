@@ -139,7 +139,7 @@ pub const FIELDS: &[Field] = &[
         "max_streams",
         "N",
         "Limits",
-        "Answers that each model writes at the same time",
+        "Answers that each model writes at the same time on a device; a more urgent one comes on top",
     ),
     field(
         "queue_length",

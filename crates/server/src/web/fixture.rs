@@ -312,7 +312,7 @@ pub(super) fn placements() -> Vec<Placement> {
     let forecast = |wait_s, prefill_s, joules, score| JobForecast {
         wait_s,
         prefill_s,
-        joules,
+        joules: Some(joules),
         score,
         spread: 1.4,
         ..JobForecast::default()
@@ -363,7 +363,7 @@ pub(super) fn done() -> Vec<Placement> {
         phase,
         tokens,
         device_s,
-        joules,
+        joules: Some(joules),
     };
     placement.account = Some(Account {
         spans: vec![
@@ -376,7 +376,7 @@ pub(super) fn done() -> Vec<Placement> {
         prefill_s: 3.4,
         decode_tokens: 64,
         decode_s: 2.9,
-        joules: 56.3,
+        joules: Some(56.3),
         joules_source: JoulesSource::Mixed,
         expected,
         moves: 1,

@@ -110,6 +110,9 @@ impl Core {
         properties: &[(String, String)],
     ) -> Result<(), Error> {
         let doing = "setting properties";
+        if properties.is_empty() {
+            return Ok(());
+        }
         let properties = Properties::new(&self.library, doing, properties)?;
         let device = self.library.text(doing, device)?;
         let pairs = &properties.pairs;
