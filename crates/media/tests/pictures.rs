@@ -190,6 +190,39 @@ fn boxes_are_found_where_they_are() {
 }
 
 #[test]
+fn a_picture_becomes_a_vector() {
+    let wish = Wish::parse("cpu0", "rten").unwrap();
+    let of = |vector: &str, image: RgbImage| {
+        let text = format!("kind = \"embed\"\n[picture]\nsize = [8, 8]\n[vector]\n{vector}");
+        let executor = open(&own("colour.onnx"), &wish).unwrap().executor;
+        let card = Card::parse(&text, "a.toml", None).unwrap();
+        Model::open(executor, card).unwrap().embed(&image)
+    };
+    let colour = |pixel: [u8; 3]| RgbImage::from_pixel(20, 9, image::Rgb(pixel));
+    let near = |have: Vec<f32>, want: [f32; 3]| {
+        assert!(
+            have.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-6),
+            "{have:?}"
+        );
+    };
+    near(
+        of("normalise = false", colour([51, 0, 102])).unwrap(),
+        [0.2, 0.0, 0.4],
+    );
+    near(of("", colour([60, 0, 80])).unwrap(), [0.6, 0.0, 0.8]);
+    let black = of("output = \"colour\"", colour([0; 3]))
+        .unwrap_err()
+        .to_string();
+    assert!(black.contains("length 0"), "{black}");
+}
+
+#[test]
+fn models_go_from_thread_to_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<Model>();
+}
+
+#[test]
 fn a_model_does_what_its_card_is_for() {
     let mut model = model(&own("boxes.onnx"));
     let error = model.classify(&RgbImage::new(8, 8)).unwrap_err();
