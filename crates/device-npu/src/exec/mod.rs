@@ -4,7 +4,7 @@
 //! libraries are used where they are installed. Language models do not come this way alone: see [`crate::onnx`].
 
 mod open;
-mod rten;
+pub(crate) mod rten;
 mod tensor;
 
 pub use open::{Library, Opened, Wish, open};

@@ -10,6 +10,8 @@
 //! Weights are written anew (`weights/`) as the chip wants them. No model is in memory whole, and no file is there before it
 //! is complete.
 
+pub mod bert;
+
 mod decoder;
 mod emit;
 mod format;
