@@ -10,6 +10,7 @@
 mod batch;
 mod device;
 mod error;
+mod fingerprint;
 mod ops;
 mod paced;
 
@@ -23,6 +24,7 @@ pub use device::{
     Resident,
 };
 pub use error::Error;
+pub use fingerprint::Fingerprint;
 pub use half::f16;
 pub use ops::{Ops, Rope};
 pub use paced::{Clock, Lag, Paced, StepShape, SystemClock};

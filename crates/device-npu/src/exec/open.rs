@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::num::NonZero;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use troika_base::DeviceKind;
 
-use crate::exec::{Executor, Rten, invalid};
+use crate::exec::{Executor, OnnxRuntime, Plugin, Provider, Rten, Runtime, Setup, invalid};
+use crate::found::{Environment, Libraries, Library as Found};
 use crate::{Absent, Error};
 
 /// What runs models.
@@ -117,19 +118,29 @@ const WAYS: [(DeviceKind, Library); 6] = [
     (DeviceKind::Cpu, Library::Rten),
 ];
 
-/// Opens an ONNX model by the best way that the wish allows.
+/// Opens an ONNX model by the best way that the wish allows, with the libraries that this process's environment leads to.
+///
+/// # Errors
+/// As [`open_with`].
+pub fn open(path: &Path, wish: &Wish) -> Result<Opened, Error> {
+    let home = std::env::var_os("TROIKA_HOME").map(PathBuf::from);
+    let libraries = Libraries::search(&Environment::here(home.as_deref()));
+    open_with(path, wish, &libraries)
+}
+
+/// Opens an ONNX model by the best way that the wish allows, with libraries that were found.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read. If no way that the wish allows leads anywhere: the error of the only one,
 /// or [`Error::NoWay`] with what each of them lacks.
-pub fn open(path: &Path, wish: &Wish) -> Result<Opened, Error> {
+pub fn open_with(path: &Path, wish: &Wish, libraries: &Libraries) -> Result<Opened, Error> {
     std::fs::File::open(path).map_err(|source| Error::Io {
         path: path.to_owned(),
         source,
     })?;
     let mut failures = Vec::new();
     for (device, library) in wish.ways() {
-        match attempt(path, device, library, wish.threads) {
+        match attempt(path, device, library, wish.threads, libraries) {
             Ok(executor) => {
                 let lost = failures
                     .iter()
@@ -156,14 +167,36 @@ pub fn open(path: &Path, wish: &Wish) -> Result<Opened, Error> {
 
 fn attempt(
     path: &Path,
-    _device: DeviceKind,
+    device: DeviceKind,
     library: Library,
     threads: Option<NonZero<usize>>,
+    libraries: &Libraries,
 ) -> Result<Box<dyn Executor>, Error> {
     match library {
         // Of the ways above, this one leads to the CPU alone.
         Library::Rten => Ok(Box::new(Rten::from_file(path, threads)?)),
-        Library::OnnxRuntime => Err(not_found("ONNX Runtime")),
+        Library::OnnxRuntime => {
+            let found = libraries.onnxruntime.outcome.as_ref();
+            let found = found.map_err(Absent::clone)?;
+            let provider = match device {
+                DeviceKind::Npu => {
+                    let qnn = libraries.qnn.outcome.as_ref().map_err(Absent::clone)?;
+                    Provider::Plugin(Plugin::qualcomm(qnn))
+                }
+                _ => Provider::Cpu,
+            };
+            let Found {
+                path: file,
+                version,
+                ..
+            } = found;
+            let runtime = Runtime::load(file, version.as_deref())?;
+            let setup = Setup {
+                threads,
+                ..Setup::new(provider)
+            };
+            Ok(Box::new(OnnxRuntime::from_file(&runtime, path, &setup)?))
+        }
         Library::OpenVino => Err(not_found("OpenVINO")),
     }
 }
