@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use super::emit::onnx::bert::{self as spelt, Encoder};
 use super::emit::write_file;
 use super::weights::{DataFile, Extent};
+use super::write::ONNX_DATA;
 use crate::Error;
 
 /// How many texts and tokens a run takes.
@@ -87,7 +88,7 @@ impl Bert {
         let name = directory.display().to_string();
         config.check(&name)?;
         Ok(Self {
-            pooling: pooling(directory)?,
+            pooling: Pooling::read(directory)?,
             bytes: read(&directory.join("model.safetensors"))?,
             name,
             config,
@@ -104,7 +105,7 @@ impl Bert {
         self.config.max_position_embeddings
     }
 
-    /// Writes `model.onnx` and, beside it, `weights.onnx_data`.
+    /// Writes a `{name}.onnx` for each of `graphs` and, beside them, one file with weights for all of them.
     ///
     /// Inputs: `input_ids` and `attention_mask`, i64 `[texts, tokens]`, the mask 1 for tokens that are the text's, which
     /// come first. Output: `embedding`, f32 `[texts, n_embd]`, pooled and of length 1. Weights are in 16 bits, and
@@ -114,17 +115,19 @@ impl Bert {
     /// If a tensor is lacking or of another shape, a weight is no number, or a file cannot be written.
     ///
     /// # Panics
-    /// If the fixed length is none, or more than the model has positions for.
-    pub fn write_onnx(&self, lengths: Lengths, directory: &Path) -> Result<(), Error> {
-        if let Lengths::Fixed(n) = lengths {
-            assert!((1..=self.n_ctx()).contains(&n), "{n} tokens");
-        }
-        const DATA: &str = "weights.onnx_data";
-        let mut data = DataFile::create(&directory.join(DATA))?;
+    /// If a fixed length is none, or more than the model has positions for.
+    pub fn write_onnx(&self, graphs: &[(&str, Lengths)], directory: &Path) -> Result<(), Error> {
+        let mut data = DataFile::create(&directory.join(ONNX_DATA))?;
         let encoder = self.encoder(&mut data)?;
         data.persist()?;
-        let model = spelt::model(&encoder, lengths, DATA);
-        write_file(&directory.join("model.onnx"), &model)
+        for &(name, lengths) in graphs {
+            if let Lengths::Fixed(n) = lengths {
+                assert!((1..=self.n_ctx()).contains(&n), "{n} tokens");
+            }
+            let model = spelt::model(&encoder, lengths, ONNX_DATA);
+            write_file(&directory.join(format!("{name}.onnx")), &model)?;
+        }
+        Ok(())
     }
 
     fn encoder(&self, data: &mut DataFile) -> Result<Encoder, Error> {
@@ -204,24 +207,29 @@ impl Config {
     }
 }
 
-/// How a folder's tokens are pooled; models that do not say it were made for the mean.
-fn pooling(directory: &Path) -> Result<Pooling, Error> {
-    let path = directory.join("1_Pooling/config.json");
-    if !path.exists() {
-        return Ok(Pooling::Mean);
-    }
-    let config: PoolingConfig = json(&path)?;
-    match (
-        config.pooling_mode_mean_tokens,
-        config.pooling_mode_cls_token,
-    ) {
-        (true, false) => Ok(Pooling::Mean),
-        (false, true) => Ok(Pooling::First),
-        _ => Err(Error::Unsupported {
-            model: directory.display().to_string(),
-            reason: "its vectors are neither the mean of its tokens' nor the first one's"
-                .to_owned(),
-        }),
+impl Pooling {
+    /// How a folder's tokens are pooled; models that do not say it were made for the mean.
+    ///
+    /// # Errors
+    /// If it is another way, or the file that says it is damaged.
+    pub fn read(directory: &Path) -> Result<Self, Error> {
+        let path = directory.join("1_Pooling/config.json");
+        if !path.exists() {
+            return Ok(Pooling::Mean);
+        }
+        let config: PoolingConfig = json(&path)?;
+        match (
+            config.pooling_mode_mean_tokens,
+            config.pooling_mode_cls_token,
+        ) {
+            (true, false) => Ok(Pooling::Mean),
+            (false, true) => Ok(Pooling::First),
+            _ => Err(Error::Unsupported {
+                model: directory.display().to_string(),
+                reason: "its vectors are neither the mean of its tokens' nor the first one's"
+                    .to_owned(),
+            }),
+        }
     }
 }
 

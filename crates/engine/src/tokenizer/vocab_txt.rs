@@ -66,7 +66,11 @@ mod tests {
             add_special: true,
             parse_special: false,
         };
-        let ids: Vec<u32> = tokenizer.encode(text, options).iter().map(|id| id.0).collect();
+        let ids: Vec<u32> = tokenizer
+            .encode(text, options)
+            .iter()
+            .map(|id| id.0)
+            .collect();
         assert_eq!(ids, want, "{text}");
     }
 

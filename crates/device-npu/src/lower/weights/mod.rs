@@ -3,7 +3,7 @@
 //! A matrix is read, written anew and forgotten some rows at a time; a model is never in memory whole.
 
 pub(super) mod int4;
-mod int8;
+pub(super) mod int8;
 mod stored;
 
 use std::num::NonZero;
