@@ -7,8 +7,8 @@ use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
 use troika_library::Parameters;
 
 use crate::commands::{
-    bench, calc, catalogue, completions, config, devices, embed, keys, list, man, perplexity, plan,
-    run, serve, show, simulate, top,
+    bench, calc, catalogue, classify, completions, config, denoise, detect, devices, embed, keys,
+    list, listen, man, perplexity, plan, run, segment, serve, show, simulate, top,
 };
 use crate::exit::WrongUse;
 use crate::output::Console;
@@ -62,6 +62,11 @@ pub(crate) enum Command {
     Bench(bench::BenchArgs),
     Perplexity(perplexity::PerplexityArgs),
     Embed(embed::EmbedArgs),
+    Listen(listen::ListenArgs),
+    Denoise(denoise::DenoiseArgs),
+    Segment(segment::SegmentArgs),
+    Classify(classify::ClassifyArgs),
+    Detect(detect::DetectArgs),
     Plan(Box<plan::PlanArgs>),
     Simulate(simulate::SimulateArgs),
     Devices(devices::DevicesArgs),
@@ -303,6 +308,11 @@ mod tests {
             "bench",
             "perplexity",
             "embed",
+            "listen",
+            "denoise",
+            "segment",
+            "classify",
+            "detect",
             "plan",
             "simulate",
             "devices",

@@ -3,16 +3,21 @@
 pub(crate) mod bench;
 pub(crate) mod calc;
 pub(crate) mod catalogue;
+pub(crate) mod classify;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod denoise;
+pub(crate) mod detect;
 pub(crate) mod devices;
 pub(crate) mod embed;
 pub(crate) mod keys;
 pub(crate) mod list;
+pub(crate) mod listen;
 pub(crate) mod man;
 pub(crate) mod perplexity;
 pub(crate) mod plan;
 pub(crate) mod run;
+pub(crate) mod segment;
 pub(crate) mod serve;
 pub(crate) mod show;
 pub(crate) mod simulate;
@@ -34,6 +39,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Some(Command::Bench(args)) => bench::run(&args, &console),
         Some(Command::Perplexity(args)) => perplexity::run(&args, &console),
         Some(Command::Embed(args)) => embed::run(&args, &console),
+        Some(Command::Listen(args)) => listen::run(&args, &console),
+        Some(Command::Segment(args)) => segment::run(&args, &console),
+        Some(Command::Classify(args)) => classify::run(&args, &console),
+        Some(Command::Detect(args)) => detect::run(&args, &console),
+        Some(Command::Denoise(args)) => denoise::run(&args, &console),
         Some(Command::Plan(args)) => plan::run(&args, &console),
         Some(Command::Top(args)) => top::run(&args, &console),
         Some(Command::Devices(args)) => devices::run(&args, &console),

@@ -7,6 +7,10 @@
 mod args;
 mod commands;
 
+mod always_on;
+mod seeing;
+mod sound;
+
 mod home;
 mod load;
 mod logging;

@@ -15,6 +15,7 @@ pub(crate) enum Unit {
     Bytes,
     Tokens,
     Texts,
+    Pictures,
     Windows,
     Runs,
     Percent,
@@ -63,6 +64,14 @@ impl Progress {
         }
     }
 
+    /// Does something else with the terminal's line, and shows the bar again after it.
+    pub(crate) fn aside<T>(&self, work: impl FnOnce() -> T) -> T {
+        match &self.bar {
+            Some(bar) => bar.suspend(work),
+            None => work(),
+        }
+    }
+
     /// Takes the bar away, so that something else can be written.
     pub(crate) fn clear(&mut self) {
         self.enabled = false;
@@ -83,6 +92,7 @@ fn style(unit: Unit) -> ProgressStyle {
         Unit::Bytes => "{msg} {bar:30} {bytes} of {total_bytes}",
         Unit::Tokens => "{msg} {bar:30} {pos} of {len} tokens",
         Unit::Texts => "{msg} {bar:30} {pos} of {len} texts",
+        Unit::Pictures => "{msg} {bar:30} {pos} of {len} pictures",
         Unit::Percent => "{msg} {bar:30} {percent} %",
         Unit::Windows => "{msg} {bar:30} {pos} of {len} windows",
         Unit::Runs => "{bar:30} {pos} of {len} {msg}",
