@@ -122,7 +122,10 @@ impl Bert {
         data.persist()?;
         for &(name, lengths) in graphs {
             if let Lengths::Fixed(n) = lengths {
-                assert!((1..=self.n_ctx()).contains(&n), "{n} tokens");
+                assert!(
+                    (1..=self.n_ctx()).contains(&n),
+                    "the fixed length is {n} tokens"
+                );
             }
             let model = spelt::model(&encoder, lengths, ONNX_DATA);
             write_file(&directory.join(format!("{name}.onnx")), &model)?;
@@ -365,3 +368,6 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
         source,
     })
 }
+
+#[cfg(test)]
+mod tests;

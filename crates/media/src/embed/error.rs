@@ -28,10 +28,8 @@ pub enum Error {
         source: TokenizerError,
     },
     /// A text has more tokens than the model reads.
-    #[error("text {number} has {tokens} tokens and the model reads {max}; shorten it")]
+    #[error("it has {tokens} tokens and the model reads {max}; shorten it")]
     TooLong {
-        /// Which one, from 1.
-        number: usize,
         /// Its tokens, with those that the model wants around it.
         tokens: usize,
         /// As many as there may be.

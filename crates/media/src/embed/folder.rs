@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
+use troika_base::DeviceKind;
+use troika_device_npu as npu;
 use troika_device_npu::exec::{self, Executor, Wish};
 use troika_device_npu::lower::bert::{Bert, Lengths, Pooling};
 use troika_engine::tokenizer::Tokenizer;
-use troika_device_npu as npu;
-use troika_base::DeviceKind;
 
 use super::Error;
 

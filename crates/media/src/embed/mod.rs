@@ -67,7 +67,9 @@ impl Model {
         // The network's own pooling, if it has one.
         let pooled = ["embedding", "sentence_embedding"];
         let outputs = executor.outputs();
-        let output = outputs.iter().position(|port| pooled.contains(&&*port.name));
+        let output = outputs
+            .iter()
+            .position(|port| pooled.contains(&&*port.name));
         Ok(Self {
             output: output.unwrap_or(0),
             tokens_max: folder.tokens_max.min(fixed.unwrap_or(usize::MAX)),
@@ -105,19 +107,11 @@ impl Model {
         self.tokens_max
     }
 
-    /// The vectors of texts, in their order.
+    /// A text's vector. Texts go one by one: a short one need not wait for a long one.
     ///
     /// # Errors
-    /// If a text is too long, or the network does not run.
-    pub fn embed(&mut self, texts: &[&str]) -> Result<Vec<Embedding>, Error> {
-        (1..)
-            .zip(texts)
-            .map(|(number, text)| self.text(number, text))
-            .collect()
-    }
-
-    /// A text at a time: shorter ones need not wait for the longest.
-    fn text(&mut self, number: usize, text: &str) -> Result<Embedding, Error> {
+    /// If the text is too long, or the network does not run.
+    pub fn embed(&mut self, text: &str) -> Result<Embedding, Error> {
         let options = EncodeOptions {
             add_special: true,
             parse_special: false,
@@ -125,7 +119,6 @@ impl Model {
         let tokens = self.tokenizer.encode(text, options);
         if tokens.len() > self.tokens_max {
             return Err(Error::TooLong {
-                number,
                 tokens: tokens.len(),
                 max: self.tokens_max,
             });

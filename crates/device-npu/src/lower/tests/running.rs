@@ -225,6 +225,9 @@ fn of(architecture: &'static str) -> Shape {
     Shape {
         architecture,
         tied: architecture == "qwen3",
+        n_embd: 128,
+        head_dim: 32,
+        n_ff: 256,
         ..SMALL
     }
 }

