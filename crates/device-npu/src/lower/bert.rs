@@ -218,15 +218,15 @@ impl Pooling {
     pub fn read(directory: &Path) -> Result<Self, Error> {
         let path = directory.join("1_Pooling/config.json");
         if !path.exists() {
-            return Ok(Pooling::Mean);
+            return Ok(Self::Mean);
         }
         let config: PoolingConfig = json(&path)?;
         match (
             config.pooling_mode_mean_tokens,
             config.pooling_mode_cls_token,
         ) {
-            (true, false) => Ok(Pooling::Mean),
-            (false, true) => Ok(Pooling::First),
+            (true, false) => Ok(Self::Mean),
+            (false, true) => Ok(Self::First),
             _ => Err(Error::Unsupported {
                 model: directory.display().to_string(),
                 reason: "its vectors are neither the mean of its tokens' nor the first one's"

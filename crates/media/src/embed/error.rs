@@ -25,7 +25,7 @@ pub enum Error {
         /// Its file.
         path: PathBuf,
         /// What is the matter.
-        source: TokenizerError,
+        source: Box<TokenizerError>,
     },
     /// A text has more tokens than the model reads.
     #[error("it has {tokens} tokens and the model reads {max}; shorten it")]

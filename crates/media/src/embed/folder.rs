@@ -147,8 +147,12 @@ fn tokenizer(root: &Path) -> Result<Tokenizer, Error> {
         path: path.clone(),
         source,
     })?;
-    Tokenizer::from_vocab_txt(&vocab, config.do_lower_case.unwrap_or(true))
-        .map_err(|source| Error::Vocabulary { path, source })
+    Tokenizer::from_vocab_txt(&vocab, config.do_lower_case.unwrap_or(true)).map_err(|source| {
+        Error::Vocabulary {
+            path,
+            source: Box::new(source),
+        }
+    })
 }
 
 /// A file that need not be there.
