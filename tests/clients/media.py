@@ -166,6 +166,26 @@ def _():
     expect(0.2 < body["mask"]["coverage"] < 0.8, body)
 
 
+@check("texts are embedded by an encoder in a folder")
+def _():
+    if "TROIKA_MINILM" not in os.environ:
+        raise Skip("TROIKA_MINILM does not name the folder of all-MiniLM-L6-v2")
+    texts = ["A cat sleeps on the sofa.", "A kitten naps on a couch.", "The stock market fell sharply."]
+
+    def embed(**more):
+        answer = good(ask(suite.url, "POST", "/v1/embeddings", {"model": "minilm", "input": texts, **more}, timeout=TIMEOUT))
+        return answer, [item["embedding"] for item in answer.json()["data"]]
+
+    answer, (cat, kitten, market) = embed()
+    equal((len(cat), answer.json()["usage"]["prompt_tokens"] > 15), (384, True))
+    device = answer.json()["usage"]["troika"]["placement"][0]["device"]
+    equal(answer.headers["x-troika-placement"], f"prefill={device}")
+    dot = lambda a, b: sum(x * y for x, y in zip(a, b))  # noqa: E731
+    expect(abs(dot(cat, cat) - 1) < 1e-4 and dot(cat, kitten) > 0.5 > 0.3 > dot(cat, market), dot(cat, kitten))
+    _, (short, *_) = embed(dimensions=64)
+    equal((len(short), abs(dot(short, short) - 1) < 1e-4), (64, True))
+
+
 @check("many at once are answered one after the other, each with its own")
 def _():
     sound, picture = data("audio/jfk.wav"), data("vision/sergey.png")

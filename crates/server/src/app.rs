@@ -62,9 +62,10 @@ pub fn app(
     let watched = status::routes(Arc::clone(&backend), drain.clone());
     let watched = watched.merge(troika::routes(Arc::clone(&backend), drain.clone()));
     let refusing = from_fn_with_state(drain.clone(), status::refuse_when_draining);
-    let always_on = media::routes(media, Arc::clone(&backend));
+    let always_on = media::routes(media.clone(), Arc::clone(&backend));
     // From the innermost layer to the outermost: a request meets them the other way round.
-    let router = routes(Arc::new(Metered::new(backend, keys.clone(), recorder)))
+    let metered = Metered::new(backend, keys.clone(), recorder).with_media(media);
+    let router = routes(Arc::new(metered))
         .merge(always_on)
         .layer(from_fn(wishes::layer))
         .layer(refusing)

@@ -9,6 +9,7 @@ mod audio;
 mod lane;
 mod outlet;
 mod shelf;
+mod texts;
 mod told;
 mod vision;
 
@@ -30,7 +31,7 @@ use crate::dialect::Dialect;
 use crate::job::{Caller, KeepAlive, Wishes};
 use crate::{ApiError, Backend, ErrorKind, Settings, metrics, wishes};
 use lane::{Bench, Lane, NotTaken, Task};
-use outlet::{Errand, Failed, Outlet};
+use outlet::{Errand, Failed, Inlet, Outlet};
 use shelf::{Item, Kind, Loaded, Opener, Place, Shelf, device_name};
 use told::Running;
 
@@ -65,30 +66,41 @@ impl Media {
         }))
     }
 
-    /// Gives a model an errand. Returns when it waits for its turn; what happens then, the returned end tells. Dropping
-    /// that cancels the errand.
+    /// Gives a model an errand that is one of the request's jobs.
     ///
     /// # Errors
-    /// If as many errands wait as may.
+    /// As [`Self::send`].
     fn submit<T: Send + 'static>(
         &self,
         order: Order,
         run: impl FnMut(&mut Loaded, &mut Outlet<T>) -> Result<(), Failed> + Send + 'static,
     ) -> Result<Running<T>, ApiError> {
+        let (name, class) = (order.item.name.clone(), order.class());
+        let due = order.due(Instant::now());
+        let inlet = self.send(order, run);
+        let inlet = inlet.inspect_err(|error| metrics::refused(error.kind))?;
+        Ok(Running::new(name, class, due, inlet))
+    }
+
+    /// Gives a model an errand. Returns when it waits for its turn; what happens then, the returned end tells. Dropping
+    /// that cancels the errand.
+    ///
+    /// # Errors
+    /// If as many errands wait as may.
+    fn send<T: Send + 'static>(
+        &self,
+        order: Order,
+        run: impl FnMut(&mut Loaded, &mut Outlet<T>) -> Result<(), Failed> + Send + 'static,
+    ) -> Result<Inlet<T>, ApiError> {
         let came = Instant::now();
-        let deadline = order.wishes.deadline;
-        let due = deadline.and_then(|deadline| came.checked_add(deadline));
-        let (outlet, inlet) = Outlet::channel(due);
-        let class = order.wishes.class.unwrap_or_default();
+        let (outlet, inlet) = Outlet::channel(order.due(came));
         let task = Task {
-            class,
+            class: order.class(),
             came,
             work: Box::new(Errand { outlet, run }),
         };
-        let name = order.item.name.clone();
-        self.push(order.item, order.place, task)
-            .inspect_err(|error| metrics::refused(error.kind))?;
-        Ok(Running::new(name, class, due, inlet))
+        self.push(order.item, order.place, task)?;
+        Ok(inlet)
     }
 
     fn push(&self, item: Item, place: Place, task: Task) -> Result<(), ApiError> {
@@ -179,6 +191,18 @@ struct Order {
     wishes: Wishes,
 }
 
+impl Order {
+    fn class(&self) -> Class {
+        self.wishes.class.unwrap_or_default()
+    }
+
+    /// When it is worth nothing any more.
+    fn due(&self, came: Instant) -> Option<Instant> {
+        let deadline = self.wishes.deadline;
+        deadline.and_then(|deadline| came.checked_add(deadline))
+    }
+}
+
 /// What handlers are given.
 #[derive(Clone)]
 struct Door {
@@ -193,14 +217,7 @@ impl Door {
     /// If they name a device that there never is.
     fn wished(&self, caller: &Caller) -> Result<(Wishes, Place), ApiError> {
         let wishes = wishes::settled(Wishes::default(), caller, Class::Interactive);
-        let place = match &wishes.device {
-            Some(name) => Place::Require(device(name)?),
-            None => {
-                let state = self.backend.state();
-                let preferred = state.and_then(|state| state.snapshot.policy.prefer);
-                preferred.map_or(Place::Any, Place::Prefer)
-            }
-        };
+        let place = place(&wishes, &*self.backend)?;
         Ok((wishes, place))
     }
 
@@ -217,6 +234,19 @@ impl Door {
             place,
             wishes,
         })
+    }
+}
+
+/// Where a job is to run, by its own wishes or else by the owner's.
+fn place(wishes: &Wishes, backend: &dyn Backend) -> Result<Place, ApiError> {
+    match &wishes.device {
+        Some(name) => Ok(Place::Require(device(name)?)),
+        None => {
+            let preferred = backend
+                .state()
+                .and_then(|state| state.snapshot.policy.prefer);
+            Ok(preferred.map_or(Place::Any, Place::Prefer))
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use troika_base::DeviceKind;
 use troika_device_npu::exec::{self, Opened, Wish};
 use troika_media::audio::{self, Denoiser, VoiceActivity};
 use troika_media::card::{self, Card, Picture};
-use troika_media::vision;
+use troika_media::{embed, vision};
 
 use super::locked;
 use super::outlet::Lost;
@@ -35,12 +35,13 @@ pub(super) enum Kind {
     Segment,
     Classify,
     Detect,
+    Embed,
 }
 
 impl Kind {
-    /// Those of sound do not see.
+    /// Whether pictures are what it is shown.
     pub(super) fn sees(self) -> bool {
-        !matches!(self, Self::Activity | Self::Denoise)
+        matches!(self, Self::Segment | Self::Classify | Self::Detect)
     }
 
     /// As in "a model for …".
@@ -51,6 +52,7 @@ impl Kind {
             Self::Segment => "segmentation",
             Self::Classify => "classification",
             Self::Detect => "detection",
+            Self::Embed => "embeddings",
         }
     }
 
@@ -80,6 +82,7 @@ pub(super) enum Loaded {
     Voice(VoiceActivity),
     Denoiser(Denoiser),
     Vision(Box<vision::Model>),
+    Texts(Box<embed::Model>),
 }
 
 impl Loaded {
@@ -92,13 +95,14 @@ impl Loaded {
                 card::Kind::Classify => Kind::Classify,
                 card::Kind::Detect => Kind::Detect,
             },
+            Self::Texts(_) => Kind::Embed,
         }
     }
 
     fn card(&self) -> Option<&Card> {
         match self {
             Self::Vision(model) => Some(model.card()),
-            Self::Voice(_) | Self::Denoiser(_) => None,
+            Self::Voice(_) | Self::Denoiser(_) | Self::Texts(_) => None,
         }
     }
 }
@@ -107,7 +111,7 @@ impl Loaded {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Facts {
     pub(super) kind: Kind,
-    /// `null` for models of sound, whose way of working is built in.
+    /// `null` for models of sound and of texts, whose way of working is built in.
     card: Option<CardFacts>,
     /// The device that runs it, or would.
     pub(super) device: String,
@@ -131,12 +135,31 @@ pub(super) struct Open {
     pub(super) facts: Arc<Facts>,
 }
 
-/// A file on the shelf.
+/// A file on the shelf, or the folder of an encoder of texts.
 #[derive(Clone, Debug)]
 pub(super) struct Item {
     /// Without `.onnx`.
     pub(super) name: String,
     pub(super) path: PathBuf,
+    is_folder: bool,
+}
+
+impl Item {
+    /// What lies at a path, if that is a model.
+    fn at(path: PathBuf) -> Option<Self> {
+        let is_folder = path.join("vocab.txt").is_file();
+        let is_model = path.extension().is_some_and(|end| end == "onnx") && path.is_file();
+        let name = match is_folder {
+            true => path.file_name(),
+            false => path.file_stem(),
+        };
+        let name = name?.to_str()?.to_owned();
+        (is_folder || is_model).then_some(Self {
+            name,
+            path,
+            is_folder,
+        })
+    }
 }
 
 /// A file's state: another one is another model.
@@ -188,13 +211,7 @@ impl Shelf {
     pub(super) fn items(&self) -> Vec<Item> {
         let entries = std::fs::read_dir(&self.directory).into_iter().flatten();
         let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-        let mut items: Vec<_> = paths
-            .filter(|path| path.extension().is_some_and(|end| end == "onnx") && path.is_file())
-            .filter_map(|path| {
-                let name = path.file_stem()?.to_str()?.to_owned();
-                Some(Item { name, path })
-            })
-            .collect();
+        let mut items: Vec<_> = paths.filter_map(Item::at).collect();
         items.sort_by(|a, b| a.name.cmp(&b.name));
         items
     }
@@ -213,6 +230,13 @@ impl Shelf {
                 Err(ApiError::new(ErrorKind::ModelNotFound, message).at("model"))
             }
         }
+    }
+
+    /// The encoder of texts of a name, if there is one.
+    pub(super) fn encoder(&self, name: &str) -> Option<Item> {
+        let name = name.strip_suffix(":latest").unwrap_or(name);
+        let mut items = self.items().into_iter();
+        items.find(|item| item.is_folder && item.name == name)
     }
 
     /// The first model that does what is wanted. `wanted` is for the message.
@@ -256,6 +280,9 @@ impl Shelf {
 
     /// What a model can do; `None` if it can do nothing here.
     fn kind(&self, item: &Item) -> Option<Kind> {
+        if item.is_folder {
+            return Some(Kind::Embed);
+        }
         // Where it will run is another matter; the CPU is always there and never compiles for minutes.
         let facts = self.facts(item, Place::Require(DeviceKind::Cpu), Duration::MAX);
         facts.ok().map(|facts| facts.kind)
@@ -299,7 +326,10 @@ impl Shelf {
     /// # Errors
     /// If it is no model, nothing says how to use it, or it cannot run there.
     pub(super) fn open(&self, item: &Item, place: Place) -> Result<Open, ApiError> {
-        let opened = self.opened(&item.path, place);
+        if item.is_folder {
+            return self.open_encoder(item, place);
+        }
+        let opened = wished(place, |wish| (self.opener)(&item.path, wish));
         let opened = opened.map_err(|error| self.not_opened(&item.name, place, &error))?;
         let (device, library) = (
             opened.executor.device().to_owned(),
@@ -313,16 +343,12 @@ impl Shelf {
             picture: card.picture.clone(),
             labels: card.labels.len(),
         });
-        let lost = opened.lost.into_iter().map(|(candidate, why)| Lost {
-            candidate,
-            why: self.plain(&why),
-        });
         let facts = Facts {
             kind: model.kind(),
             card,
             device,
             library,
-            lost: lost.collect(),
+            lost: self.lost(opened.lost),
         };
         Ok(Open {
             model,
@@ -330,34 +356,35 @@ impl Shelf {
         })
     }
 
-    fn opened(&self, path: &Path, place: Place) -> Result<Opened, NpuError> {
-        let open = |device| {
-            // These models are small: more threads cost more than they bring.
-            let threads = NonZero::new(1);
-            let library = None;
-            (self.opener)(
-                path,
-                &Wish {
-                    device,
-                    library,
-                    threads,
-                },
-            )
+    fn open_encoder(&self, item: &Item, place: Place) -> Result<Open, ApiError> {
+        let opened = wished(place, |wish| {
+            let model = embed::Model::open(&item.path, wish)?;
+            let lost = model.lost().to_vec();
+            Ok(Opening { model, lost })
+        });
+        let opened = opened.map_err(|error: embed::Error| match &error {
+            embed::Error::Run(error) => self.not_opened(&item.name, place, error),
+            error => unusable(&item.name, &self.plain(&error.to_string())),
+        })?;
+        let facts = Facts {
+            kind: Kind::Embed,
+            card: None,
+            device: opened.model.device().to_owned(),
+            library: opened.model.library().to_owned(),
+            lost: self.lost(opened.lost),
         };
-        match place {
-            // It comes first anyhow.
-            Place::Any | Place::Prefer(DeviceKind::Npu) => open(None),
-            Place::Require(kind) => open(Some(kind)),
-            Place::Prefer(kind) => open(Some(kind)).or_else(|error| {
-                let mut opened = open(None)?;
-                let before = match error {
-                    NpuError::NoWay { lost, .. } => lost,
-                    error => vec![(device_name(kind).to_owned(), error.to_string())],
-                };
-                opened.lost.splice(0..0, before);
-                Ok(opened)
-            }),
-        }
+        Ok(Open {
+            model: Loaded::Texts(Box::new(opened.model)),
+            facts: Arc::new(facts),
+        })
+    }
+
+    fn lost(&self, ways: Vec<(String, String)>) -> Vec<Lost> {
+        let lost = ways.into_iter().map(|(candidate, why)| Lost {
+            candidate,
+            why: self.plain(&why),
+        });
+        lost.collect()
     }
 
     fn not_opened(&self, name: &str, place: Place, error: &NpuError) -> ApiError {
@@ -379,6 +406,55 @@ impl Shelf {
     pub(super) fn plain(&self, message: &str) -> String {
         let prefix = self.directory.join("x").display().to_string();
         message.replace(&prefix[..prefix.len() - 1], "")
+    }
+}
+
+/// An encoder of texts, and the ways that would have been better.
+struct Opening {
+    model: embed::Model,
+    lost: Vec<(String, String)>,
+}
+
+/// What opens with ways lost on the way.
+trait Losing {
+    fn lost_mut(&mut self) -> &mut Vec<(String, String)>;
+}
+
+impl Losing for Opened {
+    fn lost_mut(&mut self) -> &mut Vec<(String, String)> {
+        &mut self.lost
+    }
+}
+
+impl Losing for Opening {
+    fn lost_mut(&mut self) -> &mut Vec<(String, String)> {
+        &mut self.lost
+    }
+}
+
+/// Opens something where it is wished.
+fn wished<T: Losing, E: std::fmt::Display>(
+    place: Place,
+    open: impl Fn(&Wish) -> Result<T, E>,
+) -> Result<T, E> {
+    let on = |device| {
+        open(&Wish {
+            device,
+            library: None,
+            // These models are small: more threads cost more than they bring.
+            threads: NonZero::new(1),
+        })
+    };
+    match place {
+        // It comes first anyhow.
+        Place::Any | Place::Prefer(DeviceKind::Npu) => on(None),
+        Place::Require(kind) => on(Some(kind)),
+        Place::Prefer(kind) => on(Some(kind)).or_else(|error| {
+            let mut opened = on(None)?;
+            let preferred = (device_name(kind).to_owned(), error.to_string());
+            opened.lost_mut().insert(0, preferred);
+            Ok(opened)
+        }),
     }
 }
 

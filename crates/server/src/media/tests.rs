@@ -621,6 +621,35 @@ async fn a_client_that_leaves_ends_its_work() {
 }
 
 #[tokio::test]
+async fn texts_reach_the_encoder_that_they_name() {
+    let fixture = plain();
+    let ask = async |model: &str| {
+        let body = json!({"model": model, "input": "a", "dimensions": 2}).to_string();
+        fixture.post("/v1/embeddings", &[], body).await
+    };
+    assert_eq!(
+        ask("tiny").await.json()["data"][0]["embedding"],
+        json!([0.6, 0.0])
+    );
+    let folder = fixture.home.path().join("minilm");
+    std::fs::create_dir(&folder).unwrap();
+    assert_eq!(ask("minilm").await.status, 404, "an empty folder is none");
+    // Half a model: it is found, and told what it lacks.
+    std::fs::write(folder.join("vocab.txt"), "[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n").unwrap();
+    for model in ["minilm", "minilm:latest"] {
+        let told = ask(model).await;
+        assert_eq!(told.status, 400, "{}", told.message());
+        assert!(
+            told.message().contains("model.safetensors"),
+            "{}",
+            told.message()
+        );
+    }
+    let list = fixture.get("/api/troika/onnx").await.json();
+    assert_eq!(list["data"][1]["name"], "minilm", "{list}");
+}
+
+#[tokio::test]
 async fn keys_are_asked_for_here_too() {
     let fixture = Fixture::with(Behaviour::default(), |settings| {
         let new = NewKey {
