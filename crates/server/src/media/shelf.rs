@@ -35,13 +35,17 @@ pub(super) enum Kind {
     Segment,
     Classify,
     Detect,
+    /// A vector of a picture.
     Embed,
+    /// Vectors of texts.
+    #[serde(rename = "embed-text")]
+    EmbedText,
 }
 
 impl Kind {
     /// Whether pictures are what it is shown.
     pub(super) fn sees(self) -> bool {
-        matches!(self, Self::Segment | Self::Classify | Self::Detect)
+        !matches!(self, Self::Activity | Self::Denoise | Self::EmbedText)
     }
 
     /// As in "a model for …".
@@ -52,7 +56,8 @@ impl Kind {
             Self::Segment => "segmentation",
             Self::Classify => "classification",
             Self::Detect => "detection",
-            Self::Embed => "embeddings",
+            Self::Embed => "vectors of pictures",
+            Self::EmbedText => "vectors of texts",
         }
     }
 
@@ -94,8 +99,9 @@ impl Loaded {
                 card::Kind::Segment => Kind::Segment,
                 card::Kind::Classify => Kind::Classify,
                 card::Kind::Detect => Kind::Detect,
+                card::Kind::Embed => Kind::Embed,
             },
-            Self::Texts(_) => Kind::Embed,
+            Self::Texts(_) => Kind::EmbedText,
         }
     }
 
@@ -281,7 +287,7 @@ impl Shelf {
     /// What a model can do; `None` if it can do nothing here.
     fn kind(&self, item: &Item) -> Option<Kind> {
         if item.is_folder {
-            return Some(Kind::Embed);
+            return Some(Kind::EmbedText);
         }
         // Where it will run is another matter; the CPU is always there and never compiles for minutes.
         let facts = self.facts(item, Place::Require(DeviceKind::Cpu), Duration::MAX);
@@ -367,7 +373,7 @@ impl Shelf {
             error => unusable(&item.name, &self.plain(&error.to_string())),
         })?;
         let facts = Facts {
-            kind: Kind::Embed,
+            kind: Kind::EmbedText,
             card: None,
             device: opened.model.device().to_owned(),
             library: opened.model.library().to_owned(),

@@ -165,6 +165,10 @@ fn see(
             let boxes = outlet.timed(|| model.detect(&image)).map_err(failed)?;
             told(kind, &image, "boxes", json!(boxes))
         }
+        (Kind::Embed, Wanted::Seen { .. }) => {
+            let vector = outlet.timed(|| model.embed(&image)).map_err(failed)?;
+            told(kind, &image, "vector", json!(vector))
+        }
         (_, Wanted::Seen { top, .. }) => {
             let mut labels = outlet.timed(|| model.classify(&image)).map_err(failed)?;
             labels.truncate(*top);
