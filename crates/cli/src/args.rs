@@ -8,7 +8,7 @@ use troika_library::Parameters;
 
 use crate::commands::{
     bench, calc, catalogue, classify, completions, config, denoise, detect, devices, embed, keys,
-    list, listen, man, perplexity, plan, run, segment, serve, show, simulate, top,
+    list, listen, man, npu, perplexity, plan, run, segment, serve, show, simulate, top,
 };
 use crate::exit::WrongUse;
 use crate::output::Console;
@@ -70,6 +70,7 @@ pub(crate) enum Command {
     Plan(Box<plan::PlanArgs>),
     Simulate(simulate::SimulateArgs),
     Devices(devices::DevicesArgs),
+    Npu(npu::NpuArgs),
     Show(show::ShowArgs),
     List(list::ListArgs),
     Calc(calc::CalcArgs),
@@ -316,6 +317,7 @@ mod tests {
             "plan",
             "simulate",
             "devices",
+            "npu",
             "show",
             "list",
             "calc",

@@ -14,6 +14,7 @@ pub(crate) mod keys;
 pub(crate) mod list;
 pub(crate) mod listen;
 pub(crate) mod man;
+pub(crate) mod npu;
 pub(crate) mod perplexity;
 pub(crate) mod plan;
 pub(crate) mod run;
@@ -48,6 +49,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Some(Command::Top(args)) => top::run(&args, &console),
         Some(Command::Devices(args)) => devices::run(&args, &console),
         Some(Command::Simulate(args)) => simulate::run(&args, &console),
+        Some(Command::Npu(args)) => npu::run(&args, &console),
         Some(Command::Show(args)) => show::run(&args, &console),
         Some(Command::List(args)) => list::run(&args, &console),
         Some(Command::Calc(args)) => calc::run(&args, &console),

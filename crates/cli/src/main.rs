@@ -16,6 +16,7 @@ mod load;
 mod logging;
 mod measurements;
 mod model;
+mod npu;
 mod settings;
 mod weights;
 

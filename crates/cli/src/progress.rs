@@ -19,6 +19,8 @@ pub(crate) enum Unit {
     Windows,
     Runs,
     Percent,
+    /// Nothing: how long it has taken is all that is known.
+    Time,
 }
 
 /// A bar that may never be seen. It goes away when dropped.
@@ -95,6 +97,7 @@ fn style(unit: Unit) -> ProgressStyle {
         Unit::Pictures => "{msg} {bar:30} {pos} of {len} pictures",
         Unit::Percent => "{msg} {bar:30} {percent} %",
         Unit::Windows => "{msg} {bar:30} {pos} of {len} windows",
+        Unit::Time => "{spinner} {msg}, {elapsed}",
         Unit::Runs => "{bar:30} {pos} of {len} {msg}",
     };
     ProgressStyle::with_template(template).expect("the template is valid. This is a bug.")

@@ -9,6 +9,8 @@
 //! Nothing is linked: all makers' libraries are loaded when they are wanted.
 
 mod backend;
+mod backends;
+mod device;
 mod error;
 
 pub mod compile;
@@ -19,5 +21,7 @@ pub mod onnx;
 pub mod openvino;
 
 pub use backend::{Backend, CompileOptions, CompileProgress, Phase};
+pub use backends::{Backends, Offer, Refused, StandIn, UnknownStandIn, backends};
+pub use device::{Compiled, NpuDevice, NpuOptions};
 pub use error::{Absent, Error};
 pub use lower::{Group, WeightFormat};

@@ -110,6 +110,24 @@ pub trait Device: Send + Sync {
     ) -> Result<Box<dyn Resident>, Error>;
 }
 
+/// What a resident can do beside giving logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abilities {
+    /// Its keys and values can be read and written. Where they cannot, [`Error::Cache`] says so, and a sequence goes on
+    /// elsewhere by being read anew from its tokens.
+    pub kv: bool,
+    /// It gives hidden states. Where it does not, a batch that asks for them is refused with [`Error::Batch`].
+    pub hidden: bool,
+}
+
+impl Abilities {
+    /// All of them.
+    pub const ALL: Self = Self {
+        kv: true,
+        hidden: true,
+    };
+}
+
 /// A model that is ready on a device, with its KV cache.
 pub trait Resident: Send {
     /// The model's shape.
@@ -162,6 +180,11 @@ pub trait Resident: Send {
         tokens: Range<usize>,
         values: &[f16],
     ) -> Result<(), Error>;
+
+    /// What it can do that not every resident can.
+    fn abilities(&self) -> Abilities {
+        Abilities::ALL
+    }
 
     /// What breaks off a step, if this resident can do that.
     fn interrupt(&self) -> Option<Interrupt> {

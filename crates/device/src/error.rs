@@ -71,6 +71,16 @@ pub enum Error {
         /// What there is.
         known: String,
     },
+    /// A sound model that this device does not run.
+    #[error("{model} does not run on {device}: {reason}")]
+    Unsupported {
+        /// The file.
+        model: String,
+        /// The device's name.
+        device: String,
+        /// Which part of it, and why.
+        reason: String,
+    },
     /// A hyperparameter is out of range or contradicts another.
     #[error("{model}: `{key}` is {value}: {expected}")]
     Hyperparameter {

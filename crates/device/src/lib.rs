@@ -10,18 +10,21 @@
 mod batch;
 mod device;
 mod error;
+mod fingerprint;
 mod ops;
 mod paced;
 
 pub mod conformance;
 pub mod cpu;
+pub mod hyperparameters;
 
 pub use batch::{Batch, Output, Sequence};
 pub use device::{
-    Cancelled, Device, Hidden, Interrupt, LoadOptions, LoadProgress, Logits, Outputs, Preparation,
-    Resident,
+    Abilities, Cancelled, Device, Hidden, Interrupt, LoadOptions, LoadProgress, Logits, Outputs,
+    Preparation, Resident,
 };
 pub use error::Error;
+pub use fingerprint::Fingerprint;
 pub use half::f16;
 pub use ops::{Ops, Rope};
 pub use paced::{Clock, Lag, Paced, StepShape, SystemClock};

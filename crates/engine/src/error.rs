@@ -67,6 +67,11 @@ pub enum Error {
         "the text's embedding is not made of numbers: the model's file is damaged, or it computes beyond the range of floats"
     )]
     BadEmbedding,
+    /// A model's scores cannot be compared.
+    #[error(
+        "the model's scores are no numbers: its file is damaged, or it computes beyond the range of floats"
+    )]
+    NoNumbers,
     /// The prompt is longer than the context.
     #[error(
         "the prompt has {prompt} tokens and the context holds {context}; shorten it or load the model with a larger context (`--ctx`)"

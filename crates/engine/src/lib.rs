@@ -12,9 +12,9 @@ pub mod stop;
 pub mod tokenizer;
 
 mod cpu;
+mod divergence;
 mod embedding;
 mod error;
-mod fingerprint;
 mod generate;
 mod kv_cache;
 mod kv_file;
@@ -30,9 +30,9 @@ mod session;
 mod writer;
 
 pub use cpu::CpuDevice;
+pub use divergence::{CALIBRATION, Divergence, divergence};
 pub use embedding::{Pooler, Pooling, shorten};
 pub use error::Error;
-pub use fingerprint::Fingerprint;
 pub use generate::{Event, Finish, GenerateOptions, Summary};
 pub use kv_cache::Sequence;
 pub use kv_file::KvError;
@@ -44,4 +44,5 @@ pub use perplexity::{Perplexity, TextTooShort};
 pub use prefix_cache::{PrefixCache, Spilled};
 pub use probe::{ProbeError, probe, probe_watched};
 pub use session::Session;
+pub use troika_device::Fingerprint;
 pub use writer::{Advance, Writer};

@@ -12,11 +12,10 @@ use troika_gguf::ModelFile;
 
 use crate::chat::{ChatTemplate, TemplateError};
 use crate::constraint::{ConstraintError, ConstraintFactory};
-use crate::fingerprint::Fingerprint;
 use crate::kv_cache::{self, KvCache, Sequence};
 use crate::kv_file::Origin;
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Opened, Pooling};
+use crate::{Error, Fingerprint, Opened, Pooling};
 
 /// A model that is ready to run.
 pub struct Model {

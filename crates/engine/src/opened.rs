@@ -8,9 +8,8 @@ use troika_gguf::ModelFile;
 
 use crate::chat::{ChatTemplate, TemplateError};
 use crate::constraint::{ConstraintError, ConstraintFactory};
-use crate::fingerprint::Fingerprint;
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Pooling};
+use crate::{Error, Fingerprint, Pooling};
 
 /// A model without its weights. [`Model::load_opened`](crate::Model::load_opened) brings these to a device.
 #[derive(Debug)]

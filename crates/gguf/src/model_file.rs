@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::directory::Directory;
 use crate::parse;
@@ -15,6 +15,7 @@ use crate::{Error, Metadata, TensorInfo};
 #[derive(Debug)]
 pub struct ModelFile {
     name: String,
+    path: Option<PathBuf>,
     source: Source,
     bytes: u64,
     version: u32,
@@ -32,7 +33,9 @@ impl ModelFile {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let name = path.display().to_string();
         let (source, bytes) = Source::open(path, &name)?;
-        Self::from_source(name, source, bytes)
+        let mut opened = Self::from_source(name, source, bytes)?;
+        opened.path = Some(path.to_owned());
+        Ok(opened)
     }
 
     /// Takes a model from memory, such as one that is part of the program. `name` stands for the path in messages.
@@ -52,6 +55,7 @@ impl ModelFile {
             version: header.version,
             metadata: header.metadata,
             name,
+            path: None,
             source,
             bytes,
             tensors,
@@ -62,6 +66,11 @@ impl ModelFile {
     /// The path as it was given, or the name of a model in memory.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The path as it was given; `None` for a model in memory.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     /// The format's version: 2 or 3.

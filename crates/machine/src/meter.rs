@@ -8,12 +8,14 @@
 //! microseconds, and divides a meter that covers several devices among those that work.
 //!
 //! Start at `set.rs` and `devices.rs`, whose inside is `live.rs`; `cover.rs` says which meter covers which device. `files.rs`,
-//! `nvml.rs` and `log.rs` are the meters, `integrate.rs`, `clock.rs` and `ledger.rs` the arithmetic.
+//! `nvml.rs` and `log.rs` are the meters, `sampler.rs` is the thread that looks at them, `integrate.rs`, `clock.rs` and
+//! `ledger.rs` the arithmetic.
 
 mod set;
 
 mod devices;
 mod live;
+mod sampler;
 
 mod cover;
 mod parts;

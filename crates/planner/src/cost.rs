@@ -61,6 +61,16 @@ pub struct Slot<'a> {
     pub memory_free: Option<Bytes>,
 }
 
+impl<'a> Slot<'a> {
+    /// A device that nothing else is on.
+    pub fn all_of(device: &'a DeviceProfile) -> Self {
+        Self {
+            device,
+            memory_free: None,
+        }
+    }
+}
+
 /// Devices, and the software that drives them.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Setup<'a> {
@@ -74,6 +84,19 @@ pub struct Setup<'a> {
     pub backend: Option<Backend>,
     /// `troika`, `llama.cpp`, `vllm`, `mlx`, ...
     pub engine: String,
+}
+
+impl<'a> Setup<'a> {
+    /// Devices that Troika's own engine drives; several share the model by layers, with `link_gbs` between them.
+    pub fn by_layers(slots: impl IntoIterator<Item = Slot<'a>>, link_gbs: Option<f64>) -> Self {
+        Self {
+            slots: slots.into_iter().collect(),
+            split: Split::Layers,
+            link_gbs,
+            backend: None,
+            engine: "troika".to_owned(),
+        }
+    }
 }
 
 /// What the model has to do.
@@ -93,6 +116,21 @@ pub struct Work {
     pub context: u32,
     /// Tokens accepted per step where a draft is verified; 1 without speculation.
     pub tokens_per_step: f64,
+}
+
+impl Work {
+    /// A prompt behind `depth` tokens and one token of its answer, without others beside it and with memory for no more.
+    pub fn alone(prompt_tokens: u32, depth: u32) -> Self {
+        Self {
+            prompt_tokens,
+            gen_tokens: 1,
+            depth,
+            batch: 1,
+            kv_bits: 16.0,
+            context: depth + prompt_tokens + 1,
+            tokens_per_step: 1.0,
+        }
+    }
 }
 
 /// One number of a calculation, with how it came about.
@@ -127,6 +165,19 @@ impl MemoryNeed {
     /// All of it.
     pub fn total(&self) -> u64 {
         self.weights + self.cache + self.scratch + self.runtime
+    }
+
+    /// What each device of a setup takes without the cache: weights by the layers that it holds, and buffers and a runtime
+    /// of its own.
+    pub fn without_cache(&self, layers: &[u32]) -> Vec<Bytes> {
+        let all = f64::from(layers.iter().sum::<u32>().max(1));
+        let used = layers.iter().filter(|&&held| held > 0).count().max(1) as u64;
+        let own = (self.scratch + self.runtime) / used;
+        let of_layers = |&held: &u32| match held {
+            0 => Bytes(0),
+            _ => Bytes((self.weights as f64 * f64::from(held) / all) as u64 + own),
+        };
+        layers.iter().map(of_layers).collect()
     }
 }
 

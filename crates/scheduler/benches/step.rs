@@ -42,6 +42,8 @@ impl Rig {
             link_gbs: 16.0,
             residents_max: 8,
             batch_max: usize::MAX,
+            moves: true,
+            embeds: true,
         };
         let pool = |id: u16| PoolFacts {
             name: format!("gpu{id}"),

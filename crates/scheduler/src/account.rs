@@ -22,9 +22,9 @@ pub struct Account {
     pub decode_tokens: u64,
     /// From its first token to its last.
     pub decode_s: f64,
-    /// Its share of what the devices used while they worked for it; of some of it nobody knows if its source is
-    /// [`JoulesSource::Unknown`].
-    pub joules: f64,
+    /// Its share of what the devices used while they worked for it; absent where of some of it nobody knows, and its
+    /// source is [`JoulesSource::Unknown`].
+    pub joules: Option<f64>,
     /// How that was found.
     pub joules_source: JoulesSource,
     /// What was expected when it was placed first.
@@ -46,8 +46,17 @@ pub struct Span {
     pub tokens: u64,
     /// Its share of the device's time, in seconds.
     pub device_s: f64,
-    /// Its share of the energy; 0 where nobody knows it.
-    pub joules: f64,
+    /// Its share of the energy; absent where of some of it nobody knows.
+    pub joules: Option<f64>,
+}
+
+impl Span {
+    /// Counts more of the same in.
+    pub fn add(&mut self, more: &Self) {
+        self.tokens += more.tokens;
+        self.device_s += more.device_s;
+        self.joules = self.joules.zip(more.joules).map(|(a, b)| a + b);
+    }
 }
 
 /// A part of a job.
@@ -65,13 +74,13 @@ pub enum Phase {
 #[serde(rename_all = "lowercase")]
 pub enum JoulesSource {
     /// Watts of a data sheet, times seconds.
-    #[default]
     Estimated,
     /// A meter told all of it.
     Measured,
     /// A meter told some of it.
     Mixed,
     /// Of some of it there was neither a meter nor a figure.
+    #[default]
     Unknown,
 }
 
@@ -84,5 +93,47 @@ impl JoulesSource {
             (a, b) if a == b => a,
             _ => Self::Mixed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(joules: Option<f64>) -> Span {
+        Span {
+            device: DeviceId(0),
+            phase: Phase::Decode,
+            tokens: 2,
+            device_s: 0.5,
+            joules,
+        }
+    }
+
+    #[test]
+    fn what_is_known_in_part_is_not_known() {
+        for (a, b, both) in [
+            (Some(1.0), Some(2.0), Some(3.0)),
+            (Some(1.0), None, None),
+            (None, Some(2.0), None),
+        ] {
+            let mut sum = span(a);
+            sum.add(&span(b));
+            assert_eq!((sum.tokens, sum.joules), (4, both));
+        }
+    }
+
+    #[test]
+    fn unknown_joules_are_null_and_are_read_again() {
+        let account = Account {
+            spans: vec![span(None), span(Some(1.5))],
+            ..Account::default()
+        };
+        let json = serde_json::to_value(&account).unwrap();
+        assert_eq!(json["joules"], serde_json::Value::Null);
+        assert_eq!(json["joules_source"], "unknown");
+        assert_eq!(json["spans"][0]["joules"], serde_json::Value::Null);
+        assert_eq!(json["spans"][1]["joules"], 1.5);
+        assert_eq!(serde_json::from_value::<Account>(json).unwrap(), account);
     }
 }

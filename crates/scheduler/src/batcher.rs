@@ -18,8 +18,10 @@ use crate::pace::Pace;
 use crate::{Class, Settings, Time};
 
 mod plan;
+mod running;
 
 pub use plan::{Plan, Slice};
+use running::{Running, Sequence};
 
 /// What a step may do.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,30 +55,6 @@ impl Default for Limits {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Sequence {
-    id: SeqId,
-    class: Class,
-    known: u32,
-    held: u32,
-    /// Its last page is shared, and copied when it is written to.
-    shares_page: bool,
-    /// When it was computed last, or admitted.
-    served: Time,
-    /// Its place in the order in which sequences came.
-    age: u64,
-}
-
-impl Sequence {
-    fn pending(&self) -> u32 {
-        self.known - self.held
-    }
-
-    fn reads(&self) -> bool {
-        self.pending() > 1
-    }
-}
-
 /// What is most urgent of a model's sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Urgency {
@@ -90,8 +68,7 @@ pub(crate) struct Urgency {
 #[derive(Clone, Debug)]
 pub struct Batcher {
     limits: Limits,
-    /// By their names, so that each is found at once.
-    running: Vec<Sequence>,
+    running: Running,
     /// The age of the next one.
     next_age: u64,
     pace: Pace,
@@ -103,7 +80,7 @@ impl Batcher {
     pub fn new(limits: Limits, gait: Gait) -> Self {
         Self {
             limits,
-            running: Vec::new(),
+            running: Running::new(limits.page_tokens),
             next_age: 0,
             pace: Pace::default(),
             gait,
@@ -112,42 +89,32 @@ impl Batcher {
 
     /// Sequences that run.
     pub fn n_running(&self) -> usize {
-        self.running.len()
+        self.running.all().len()
     }
 
     /// Sequences of at least this class that run.
     pub fn n_running_from(&self, class: Class) -> usize {
-        let from = self.running.iter().filter(|s| s.class >= class);
-        from.count()
+        self.running.from(class).sequences
     }
 
     /// Whether a sequence of a class that knows so much can run too, if `free` pages are free. Lower classes are not in its
     /// way: they give up their pages for it.
     pub fn admits(&self, class: Class, known: u32, free: u32) -> bool {
-        let peers = self.n_running_from(class);
         // Those that run may each need a page before this one ends; alone, a sequence runs in any case.
-        let lower = self.running.iter().filter(|s| s.class < class);
-        let free = free + lower.map(|s| self.pages(s.held)).sum::<u32>();
-        let fits = self.pages(known + 1) + peers as u32 + self.owed(class) <= free;
-        peers == 0 || (fits && peers < self.limits.running)
+        let from = self.running.from(class);
+        let free = free + self.running.below(class).pages;
+        let fits = self.pages(known + 1) + from.sequences as u32 + from.owed <= free;
+        from.sequences == 0 || (fits && from.sequences < self.limits.running)
     }
 
     /// Tokens of prompts of at least this class that are not read yet.
     pub(crate) fn unread_from(&self, class: Class) -> u32 {
-        let reading = self
-            .running
-            .iter()
-            .filter(|s| s.class >= class && s.reads());
-        reading.map(Sequence::pending).sum()
+        self.running.from(class).unread
     }
 
     /// What a step of all sequences of at least this class has to do once they write.
     pub(crate) fn cycle_from(&self, class: Class) -> Load {
-        let from = self.running.iter().filter(|s| s.class >= class);
-        from.fold(Load::default(), |sum, s| Load {
-            tokens: sum.tokens + 1,
-            past: sum.past + u64::from(s.known),
-        })
+        self.running.from(class).cycle()
     }
 
     /// Lets a sequence run that knows so much and has the first `held` of it in the cache.
@@ -156,7 +123,10 @@ impl Batcher {
     /// If nothing is left to compute, or it runs already.
     pub fn admit(&mut self, id: SeqId, class: Class, known: u32, held: u32, now: Time) {
         assert!(held < known, "nothing is left to compute. This is a bug.");
-        assert!(self.find(id).is_none(), "it runs already. This is a bug.");
+        assert!(
+            self.running.position(id).is_none(),
+            "it runs already. This is a bug."
+        );
         self.insert(Sequence {
             id,
             age: 0,
@@ -164,6 +134,8 @@ impl Batcher {
             known,
             held,
             shares_page: !held.is_multiple_of(self.limits.page_tokens),
+            has_begun: false,
+            planned: 0,
             served: now,
         });
     }
@@ -171,9 +143,10 @@ impl Batcher {
     /// Adds a sequence that begins as a running one does and shares its pages: another answer to one prompt.
     pub fn fork(&mut self, from: SeqId, id: SeqId) {
         let page_tokens = self.limits.page_tokens;
-        let from = self.running_mut(from);
-        from.shares_page = !from.held.is_multiple_of(page_tokens);
-        let fork = Sequence { id, ..*from };
+        let fork = self.change(from, |from| {
+            from.shares_page = !from.held.is_multiple_of(page_tokens);
+            Sequence { id, ..*from }
+        });
         self.insert(fork);
     }
 
@@ -184,39 +157,40 @@ impl Batcher {
     }
 
     fn give_way(&mut self, below: Option<Class>) -> Option<Sequence> {
-        let may = |s: &&Sequence| below.is_none_or(|below| s.class < below);
-        if below.is_none() && self.running.len() <= 1 {
+        if below.is_none() && self.n_running() <= 1 {
             return None;
         }
-        let lowest = self.running.iter().filter(may).map(|s| s.class).min()?;
-        let of_class = self.running.iter().filter(|s| s.class == lowest);
-        let youngest = of_class.max_by_key(|s| s.age)?.id;
-        let at = self.position(youngest)?;
-        Some(self.running.remove(at))
+        let all = self.running.all();
+        let lowest = self.classes().last()?;
+        if below.is_some_and(|below| lowest >= below) {
+            return None;
+        }
+        let of_class = (0..all.len()).filter(|&at| all[at].class == lowest);
+        let youngest = of_class.max_by_key(|&at| all[at].age)?;
+        Some(self.running.remove(youngest))
     }
 
     /// Pages that have to be given up by lower classes before a sequence of this class can run that knows so much.
     pub(crate) fn lacks(&self, class: Class, known: u32, free: u32) -> u32 {
-        let peers = self.n_running_from(class) as u32;
-        (self.pages(known + 1) + peers + self.owed(class)).saturating_sub(free)
+        let from = self.running.from(class);
+        (self.pages(known + 1) + from.sequences as u32 + from.owed).saturating_sub(free)
     }
 
-    /// Takes note that a slice was computed.
-    pub fn computed(&mut self, slice: Slice, now: Time) {
-        let sequence = self.running_mut(slice.seq);
-        sequence.held += slice.n_tok;
-        sequence.shares_page = false;
-        sequence.served = now;
+    /// Takes note that the step that was planned last is done, but for what was removed since.
+    pub fn computed(&mut self, now: Time) {
+        self.running.computed(now);
     }
 
-    /// Takes note that a sequence wrote a token.
-    pub fn wrote(&mut self, id: SeqId) {
-        self.running_mut(id).known += 1;
+    /// Takes note that a sequence wrote a token. `false` if it does not run here.
+    pub fn wrote(&mut self, id: SeqId) -> bool {
+        let found = self.running.seek(id);
+        let wrote = found.map(|at| self.running.change(at, |sequence| sequence.known += 1));
+        wrote.is_some()
     }
 
     /// Forgets a sequence. `false` if it does not run here.
     pub fn remove(&mut self, id: SeqId) -> bool {
-        let found = self.position(id);
+        let found = self.running.position(id);
         found.map(|at| self.running.remove(at)).is_some()
     }
 
@@ -227,75 +201,59 @@ impl Batcher {
 
     /// What is known and held of a sequence.
     pub fn progress(&self, id: SeqId) -> Option<(u32, u32)> {
-        self.find(id).map(|s| (s.known, s.held))
+        let found = &self.running.all()[self.running.position(id)?];
+        Some((found.known, found.held))
+    }
+
+    /// The classes of what there is to do, the most urgent first.
+    fn classes(&self) -> impl Iterator<Item = Class> {
+        let classes = Class::ALL.into_iter();
+        classes.filter(|&class| self.running.of(class).sequences > 0)
     }
 
     /// The most urgent class of what there is to do.
     pub(crate) fn top(&self) -> Option<Class> {
-        self.running.iter().map(|s| s.class).max()
+        self.classes().next()
     }
 
     /// The most urgent of what there is to do, waiting counted in if it `lifts`; `None` if nothing runs.
     pub(crate) fn urgency(&self, settings: &Settings, now: Time, lifts: bool) -> Option<Urgency> {
-        let urgency = |s: &Sequence| {
-            let lifted = lifted(s, settings, now);
-            Urgency {
-                class: if lifts { s.class.max(lifted) } else { s.class },
-                // A lifted guest is given a step, and not the right to be read through.
-                reads: s.reads() && !(lifts && lifted > s.class),
-            }
-        };
-        self.running.iter().map(urgency).max()
-    }
-
-    /// What a step of these slices has to do.
-    pub(crate) fn load(&self, slices: &[Slice]) -> Load {
-        let past = slices.iter().filter_map(|slice| self.find(slice.seq));
-        Load {
-            tokens: slices.iter().map(|slice| u64::from(slice.n_tok)).sum(),
-            past: past.map(|s| u64::from(s.held)).sum(),
+        let class = self.top()?;
+        let mut all = self.running.all().iter();
+        if lifts && class < Class::Interactive && all.any(|s| is_aged(s, settings, now)) {
+            // A lifted guest is given a step, and not the right to be read through.
+            return Some(Urgency {
+                class: Class::Interactive,
+                reads: false,
+            });
         }
+        Some(Urgency {
+            class,
+            reads: self.running.of(class).reading > 0,
+        })
     }
 
     /// Adds the youngest sequence.
     fn insert(&mut self, sequence: Sequence) {
         let age = self.next_age;
         self.next_age += 1;
-        let at = self.running.partition_point(|s| s.id < sequence.id);
-        self.running.insert(at, Sequence { age, ..sequence });
+        self.running.insert(Sequence { age, ..sequence });
     }
 
-    fn position(&self, id: SeqId) -> Option<usize> {
-        self.running.binary_search_by_key(&id, |s| s.id).ok()
-    }
-
-    fn find(&self, id: SeqId) -> Option<&Sequence> {
-        self.position(id).map(|at| &self.running[at])
-    }
-
-    fn running_mut(&mut self, id: SeqId) -> &mut Sequence {
-        let found = self.position(id);
-        &mut self.running[found.expect("the sequence runs. This is a bug.")]
+    fn change<T>(&mut self, id: SeqId, change: impl FnOnce(&mut Sequence) -> T) -> T {
+        let found = self.running.position(id);
+        let at = found.expect("the sequence runs. This is a bug.");
+        self.running.change(at, change)
     }
 
     fn pages(&self, n_tok: u32) -> u32 {
         n_tok.div_ceil(self.limits.page_tokens)
     }
-
-    /// Pages that those of at least this class who are reading will still need for what they know.
-    fn owed(&self, class: Class) -> u32 {
-        let from = self.running.iter().filter(|s| s.class >= class);
-        from.map(|s| self.pages(s.known + 1) - self.pages(s.held))
-            .sum()
-    }
 }
 
-/// The class that waiting gives a sequence.
-fn lifted(sequence: &Sequence, settings: &Settings, now: Time) -> Class {
-    match now - sequence.served > settings.ageing(sequence.class) {
-        true => Class::Interactive,
-        false => sequence.class,
-    }
+/// Whether a sequence has waited so long that it is treated as interactive for a step.
+fn is_aged(sequence: &Sequence, settings: &Settings, now: Time) -> bool {
+    now - sequence.served > settings.ageing(sequence.class)
 }
 
 #[cfg(test)]

@@ -72,18 +72,27 @@ pub struct JobForecast {
     pub copy_s: f64,
     /// Seconds to write the answers.
     pub decode_s: f64,
-    /// Joules.
-    pub joules: f64,
+    /// Joules beyond what its devices draw at rest; absent where nobody knows their watts.
+    pub joules: Option<f64>,
     /// What the policy makes of that; less is better.
     pub score: f64,
     /// How far off the times may be, as a factor.
     pub spread: f64,
 }
 
+/// Stands in for watts that nobody knows when places are compared, and is never told.
+const WATTS_LEAST: f64 = 0.1;
+
 impl JobForecast {
     /// Seconds to the first token.
     pub fn ttft_s(&self) -> f64 {
         self.wait_s + self.load_s + self.prefill_s
+    }
+
+    /// Joules as places are compared by: what nobody knows counts so little that only the time of it matters.
+    pub(crate) fn joules_compared(&self) -> f64 {
+        let known = self.joules.filter(|joules| *joules > 0.0);
+        known.unwrap_or(WATTS_LEAST * (self.prefill_s + self.decode_s))
     }
 
     /// Seconds to the end.

@@ -28,6 +28,10 @@ pub struct DeviceFacts {
     pub residents_max: usize,
     /// Sequences that one step computes together, at most: an NPU's graph may have room for one.
     pub batch_max: usize,
+    /// Whether what it has cached of a job can leave it, or come from elsewhere. If not, jobs stay where they began.
+    pub moves: bool,
+    /// Whether it tells what the network makes of a text, besides what comes next.
+    pub embeds: bool,
 }
 
 /// A pool of memory that one or more devices use.

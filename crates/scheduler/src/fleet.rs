@@ -46,14 +46,18 @@ pub(crate) enum Stage {
 pub(crate) struct Resident {
     pub(crate) stage: Stage,
     pub(crate) batcher: Batcher,
-    pub(crate) gait: Gait,
-    pub(crate) correction: Correction,
+    /// How fast it goes by the estimate, how the steps stand to that, and what follows of both.
+    gait: Gait,
+    correction: Correction,
+    true_gait: Gait,
     pub(crate) pages: u32,
     pub(crate) free_pages: u32,
     /// Jobs that are here, on their way here, or not gone yet.
     pub(crate) jobs: BTreeSet<JobId>,
     /// Tokens of jobs that are on their way here, by class: their pages are spoken for.
     pub(crate) coming: BTreeMap<JobId, (Class, u32)>,
+    /// Of the jobs here, those that have given up the cache of an answer while others run on.
+    pub(crate) parked: BTreeSet<JobId>,
     /// When a step of it ended last.
     pub(crate) served: Time,
     /// Whether a less urgent step came first since then, for those who had waited too long: that happens once.
@@ -66,9 +70,49 @@ pub(crate) struct Resident {
 }
 
 impl Resident {
+    /// A model that is being loaded from now on, and will take so many bytes.
+    pub(crate) fn loading(
+        now: Time,
+        batcher: Batcher,
+        gait: Gait,
+        keep_alive: KeepAlive,
+        bytes: Bytes,
+    ) -> Self {
+        Self {
+            stage: Stage::Loading { since: now },
+            batcher,
+            gait,
+            correction: Correction::default(),
+            true_gait: gait,
+            pages: 0,
+            free_pages: 0,
+            jobs: BTreeSet::new(),
+            coming: BTreeMap::new(),
+            parked: BTreeSet::new(),
+            served: now,
+            was_passed: false,
+            used: now,
+            keep_alive,
+            bytes,
+            bytes_predicted: bytes,
+        }
+    }
+
+    /// Learns from a step.
+    pub(crate) fn learn(&mut self, load: Load, took: Duration) {
+        self.batcher.observe(load.tokens as u32, took);
+        self.correction.observe(&self.gait, load, took);
+        self.true_gait = self.correction.apply(&self.gait);
+    }
+
     /// The gait as steps have shown it.
-    pub(crate) fn true_gait(&self) -> Gait {
-        self.correction.apply(&self.gait)
+    pub(crate) fn true_gait(&self) -> &Gait {
+        &self.true_gait
+    }
+
+    /// How the steps stand to the estimate.
+    pub(crate) fn correction(&self) -> &Correction {
+        &self.correction
     }
 
     /// Pages that neither anybody has nor a job on its way here needs.

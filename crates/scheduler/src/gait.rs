@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use troika_base::DeviceProfile;
-use troika_planner::cost::{self, Refusal, Setup, Slot, Split, Work};
+use troika_planner::cost::{self, Refusal, Setup, Slot, Work};
 use troika_planner::model::ModelShape;
 use troika_planner::quantization::Quantization;
 
@@ -56,29 +56,9 @@ impl Gait {
         model: &ModelShape,
         quantization: &Quantization,
     ) -> Result<Self, Refusal> {
-        let setup = Setup {
-            slots: slots
-                .iter()
-                .map(|&device| Slot {
-                    device,
-                    memory_free: None,
-                })
-                .collect(),
-            split: Split::Layers,
-            link_gbs,
-            backend: None,
-            engine: "troika".to_owned(),
-        };
+        let setup = Setup::by_layers(slots.iter().map(|&device| Slot::all_of(device)), link_gbs);
         let ask = |prompt_tokens, depth| {
-            let work = Work {
-                prompt_tokens,
-                gen_tokens: 1,
-                depth,
-                batch: 1,
-                kv_bits: 16.0,
-                context: depth + prompt_tokens + 1,
-                tokens_per_step: 1.0,
-            };
+            let work = Work::alone(prompt_tokens, depth);
             cost::outlook(&setup, model, quantization, &work, None)
         };
         let here = ask(LONG.min(model.n_ctx), 0)?;
@@ -134,22 +114,12 @@ const LEARN: f64 = 0.08;
 const JUMP_MAX: f64 = 4.0;
 
 /// How the steps that were taken stand to the estimate.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Correction {
     /// The logarithm of true over estimated time: of steps that wait for memory, and for arithmetic.
     memory: f64,
     compute: f64,
     steps: u64,
-}
-
-impl Default for Correction {
-    fn default() -> Self {
-        Self {
-            memory: 0.0,
-            compute: 0.0,
-            steps: 0,
-        }
-    }
 }
 
 impl Correction {

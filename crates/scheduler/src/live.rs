@@ -18,6 +18,15 @@ pub(crate) enum Place {
 }
 
 impl Place {
+    /// The device that it is on, or on its way to.
+    pub(crate) fn device(self) -> Option<DeviceId> {
+        match self {
+            Self::Queued => None,
+            Self::Starting(device) | Self::Running(device) => Some(device),
+            Self::Moving { to, .. } => Some(to),
+        }
+    }
+
     /// The devices that have to do with it.
     pub(crate) fn devices(self) -> [Option<DeviceId>; 2] {
         match self {
@@ -148,7 +157,6 @@ impl Job {
         let before = self.joules_source.unwrap_or(source);
         self.joules_source = Some(before.and(source));
         let account = &mut self.account;
-        account.joules += span.joules;
         match span.phase {
             Phase::Prefill => account.prefill_tokens += span.tokens,
             // Tokens are counted when they are written.
@@ -156,9 +164,7 @@ impl Job {
         }
         match account.spans.last_mut() {
             Some(last) if last.device == span.device && last.phase == span.phase => {
-                last.tokens += span.tokens;
-                last.device_s += span.device_s;
-                last.joules += span.joules;
+                last.add(&span);
             }
             _ => account.spans.push(span),
         }
@@ -176,7 +182,8 @@ impl Job {
             prefill_s: seconds(self.first_step, self.first_token),
             decode_s: seconds(self.first_token, self.last_token),
             // Nothing was used for what no step was taken for.
-            joules_source: self.joules_source.unwrap_or_default(),
+            joules: self.account.spans.iter().map(|span| span.joules).sum(),
+            joules_source: self.joules_source.unwrap_or(JoulesSource::Estimated),
             ..self.account.clone()
         }
     }

@@ -4,7 +4,7 @@
 
 use troika_base::DeviceKind;
 
-use crate::decision::{JobForecast, Lost};
+use crate::decision::{Candidate, JobForecast, Lost};
 use crate::facts::Heat;
 use crate::job::DeviceId;
 use crate::{Class, Goal, Policy};
@@ -118,7 +118,7 @@ impl Wish {
             _ => THRIFT,
         };
         // What it takes of a shared memory is taken from others.
-        seconds * (1.0 + offer.crowd).powi(2) * forecast.joules.max(0.1).powf(thrift)
+        seconds * (1.0 + offer.crowd).powi(2) * forecast.joules_compared().max(0.1).powf(thrift)
     }
 
     /// What a place costs by a measure.
@@ -134,7 +134,7 @@ impl Wish {
             // Whoever shares a device with more urgent work slows that down.
             (Measure::Joules, _) => {
                 let stalls = offer.crowd_watts * (forecast.prefill_s + forecast.decode_s);
-                (forecast.joules + stalls) * (1.0 + offer.above)
+                (forecast.joules_compared() + stalls) * (1.0 + offer.above)
             }
             (Measure::Watts, _) => offer.watts * (1.0 + offer.above),
         };
@@ -207,6 +207,22 @@ pub(crate) fn choose(wish: &Wish, offers: &mut [Offer]) -> (Option<usize>, Vec<O
     (best, lost)
 }
 
+/// Offers as those who ask are told of them: the winner first, the others by what they would cost.
+pub(crate) fn candidates(offers: &[Offer], lost: Vec<Option<Lost>>) -> Vec<Candidate> {
+    let mut order: Vec<_> = offers.iter().zip(lost).collect();
+    order.sort_by(|(a, a_lost), (b, b_lost)| {
+        let first = a_lost.is_some().cmp(&b_lost.is_some());
+        first.then(a.forecast.score.total_cmp(&b.forecast.score))
+    });
+    let candidates = order.into_iter().map(|(offer, lost)| Candidate {
+        prefill: offer.prefill,
+        decode: offer.decode,
+        forecast: Some(offer.forecast),
+        lost,
+    });
+    candidates.collect()
+}
+
 /// By what share `other` would cost less than `taken`; negative if it would cost more.
 pub(crate) fn gain(wish: &Wish, taken: &Offer, other: &Offer) -> f64 {
     let measure = wish.measure();
@@ -224,7 +240,7 @@ mod tests {
             forecast: JobForecast {
                 prefill_s: ttft_s,
                 decode_s,
-                joules,
+                joules: Some(joules),
                 ..JobForecast::default()
             },
             kind,
@@ -324,5 +340,8 @@ mod tests {
         let (best, lost) = choose(&wish(Class::Background, "balanced"), &mut offers);
         assert_eq!((best, &lost[2]), (Some(2), &None));
         assert_eq!(lost[1], Some(Lost::Worse { factor: 6.0 }));
+        let told = candidates(&offers, lost);
+        let order = told.iter().map(|candidate| candidate.prefill.0);
+        assert_eq!(order.collect::<Vec<_>>(), [2, 1, 0], "the winner first");
     }
 }

@@ -4,7 +4,7 @@
 //! their places (`placing`), moves those that would be better off elsewhere (`moves`), and gives every idle device its next
 //! step (`steps`). Nothing here looks at a clock, and all that has an order has the same one every time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::event::{Action, Event, Refusal};
@@ -57,17 +57,19 @@ struct Model {
     regret: BTreeMap<DeviceId, f64>,
 }
 
+/// All jobs, in no order: a step asks for every job that it computes, several times.
+type Jobs = HashMap<JobId, Job, foldhash::fast::FixedState>;
+
 /// Places every job: one scheduler over all devices and models.
 #[derive(Debug)]
 pub struct Scheduler {
     settings: Settings,
     now: Time,
     devices: Vec<Device>,
-    /// For each device, those that cannot work while it does.
-    conflicts: Vec<Vec<DeviceId>>,
+    ties: Ties,
     ledger: Ledger,
     models: BTreeMap<ModelId, Model>,
-    jobs: BTreeMap<JobId, Job>,
+    jobs: Jobs,
     queues: Queues,
     habits: Habits,
     /// Jobs whose prompts were read in this step, and whose answers are to be written elsewhere.
@@ -90,15 +92,15 @@ impl Scheduler {
     /// Over these devices and pools. No device is offered before it has answered a probe.
     pub fn new(settings: Settings, devices: Vec<DeviceFacts>, pools: Vec<PoolFacts>) -> Self {
         let spent = settings.spent_wh.max(0.0) * 3600.0;
-        let conflicts = conflicts(&devices);
+        let ties = Ties::new(&devices);
         Self {
             settings,
             now: Time::default(),
             devices: devices.into_iter().map(Device::new).collect(),
-            conflicts,
+            ties,
             ledger: Ledger::new(pools),
             models: BTreeMap::new(),
-            jobs: BTreeMap::new(),
+            jobs: Jobs::default(),
             queues: Queues::default(),
             habits: Habits::default(),
             parted: Vec::new(),
@@ -126,7 +128,7 @@ impl Scheduler {
     }
 
     /// Whether a job waits in the queue of this class.
-    fn waits(jobs: &BTreeMap<JobId, Job>, id: JobId) -> bool {
+    fn waits(jobs: &Jobs, id: JobId) -> bool {
         jobs.get(&id).is_some_and(|job| job.place == Place::Queued)
     }
 
@@ -191,18 +193,37 @@ impl Schedule for Scheduler {
     }
 }
 
-/// For each device, those that share a part with it.
-fn conflicts(devices: &[DeviceFacts]) -> Vec<Vec<DeviceId>> {
-    let parts = |at: usize| match devices[at].parts.is_empty() {
-        true => vec![DeviceId(at as u16)],
-        false => devices[at].parts.clone(),
-    };
-    let meet = |a: usize, b: usize| parts(a).iter().any(|part| parts(b).contains(part));
-    let others = |a: usize| (0..devices.len()).filter(move |&b| a != b);
-    (0..devices.len())
-        .map(|a| {
-            let met = others(a).filter(|&b| meet(a, b));
-            met.map(|b| DeviceId(b as u16)).collect()
-        })
-        .collect()
+/// What devices have to do with each other; by device.
+#[derive(Debug)]
+struct Ties {
+    /// Those that cannot work while it does, since they share a part with it.
+    conflicts: Vec<Vec<DeviceId>>,
+    /// Those that work when it does: its parts, or itself.
+    workers: Vec<Vec<DeviceId>>,
+    /// Other devices that use the same memory, those left out that are made of several.
+    beside: Vec<Vec<DeviceId>>,
+}
+
+impl Ties {
+    fn new(devices: &[DeviceFacts]) -> Self {
+        let workers = |at: usize| match devices[at].parts.is_empty() {
+            true => vec![DeviceId(at as u16)],
+            false => devices[at].parts.clone(),
+        };
+        let meet = |a: usize, b: usize| workers(a).iter().any(|part| workers(b).contains(part));
+        let share = |a: usize, b: usize| {
+            let pools = &devices[a].pools;
+            devices[b].parts.is_empty() && devices[b].pools.iter().any(|pool| pools.contains(pool))
+        };
+        let all = 0..devices.len();
+        let others = |a: usize, tied: &dyn Fn(usize, usize) -> bool| {
+            let tied = all.clone().filter(|&b| a != b && tied(a, b));
+            tied.map(|b| DeviceId(b as u16)).collect()
+        };
+        Self {
+            conflicts: all.clone().map(|a| others(a, &meet)).collect(),
+            workers: all.clone().map(workers).collect(),
+            beside: all.clone().map(|a| others(a, &share)).collect(),
+        }
+    }
 }

@@ -75,7 +75,7 @@ pub struct ResidentView {
     pub bytes: Bytes,
     /// What it was predicted to take.
     pub bytes_predicted: Bytes,
-    /// Jobs on it.
+    /// Jobs on it, and on their way to it.
     pub jobs: usize,
     /// Pages of its cache in use.
     pub pages_used: u32,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use troika_library::{Library, Manifest};
-use troika_scheduler::{Class, JoulesSource, Phase, Policy};
+use troika_scheduler::{Class, Phase, Policy};
 
 use crate::backend::{Placement, State};
 use crate::job::{
@@ -111,13 +111,13 @@ impl Meter {
             let spans = report.spans();
             let places = spans.map(|(device, span)| (span.phase, device.to_owned()));
             self.tally.place(self.index, places.collect());
-            if report.account.joules_source != JoulesSource::Unknown {
-                self.tally.spend(self.index, report.account.joules);
+            if let Some(joules) = report.account.joules {
+                self.tally.spend(self.index, joules);
             }
             metrics::job_done(report);
         }
         if let Some(line) = self.line.take() {
-            line.done(self.prompt, self.completion);
+            line.done(self.prompt, self.cached, self.completion);
         }
     }
 
@@ -163,7 +163,7 @@ impl Drop for Meter {
         self.tally.close(self.index);
         // Nothing is known of a job that its client left before it began.
         if let Some(line) = self.line.take().filter(|_| self.prompt > 0) {
-            line.left(self.prompt, self.completion);
+            line.left(self.prompt, self.cached, self.completion);
         }
     }
 }

@@ -229,9 +229,11 @@ pub(crate) fn job_done(report: &Report) {
             seen.push(device);
             counter!(CLASS_JOBS, "class" => class, "device" => device.to_owned()).increment(1);
         }
-        let millijoules = (span.joules * 1e3).round().max(0.0) as u64;
-        counter!(ENERGY, "class" => class, "device" => device.to_owned(), "source" => source)
-            .increment(millijoules);
+        if let Some(joules) = span.joules {
+            let millijoules = (joules * 1e3).round().max(0.0) as u64;
+            counter!(ENERGY, "class" => class, "device" => device.to_owned(), "source" => source)
+                .increment(millijoules);
+        }
     }
     histogram!(CLASS_QUEUE, "class" => class).record(account.queue_s);
     if let Some(ttft_s) = account.ttft_s {

@@ -84,7 +84,6 @@ impl Recorder {
             class: wishes.class.unwrap_or_default(),
             owner: caller.key.clone().unwrap_or_default(),
             prompt_tokens: 1,
-            // Known when it ends, from the tokens that were cached.
             shared: 0,
             work,
             deadline: wishes.deadline,
@@ -126,11 +125,15 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// The job is done. Tokens are those of all its texts, or answers.
-    pub(crate) fn done(mut self, prompt: usize, completion: usize) {
+    /// The job is done. Tokens are those of all its texts, or answers; `cached` of the prompt's were in the cache of its
+    /// owner.
+    pub(crate) fn done(mut self, prompt: usize, cached: usize, completion: usize) {
         let tickets = std::mem::take(&mut self.tickets);
-        // Of a list of texts only the sum is known; they are taken to be of one length.
-        self.arrival.prompt_tokens = number(prompt.div_ceil(tickets.len().max(1)));
+        let jobs = tickets.len().max(1);
+        // Of a list of texts only the sums are known; they are taken to be of one length.
+        self.arrival.prompt_tokens = number(prompt.div_ceil(jobs));
+        let cached = u32::try_from(cached / jobs).unwrap_or(u32::MAX);
+        self.arrival.shared = cached.min(self.arrival.prompt_tokens);
         if let Work::Write { n, max_tokens } = &mut self.arrival.work {
             *max_tokens = number(completion.div_ceil(*n as usize));
         }
@@ -141,9 +144,9 @@ impl Line {
     }
 
     /// The client left before the job was done.
-    pub(crate) fn left(mut self, prompt: usize, completion: usize) {
+    pub(crate) fn left(mut self, prompt: usize, cached: usize, completion: usize) {
         self.arrival.leaves = Some(self.begun.elapsed());
-        self.done(prompt, completion);
+        self.done(prompt, cached, completion);
     }
 }
 

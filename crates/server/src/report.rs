@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use troika_scheduler::{Account, JobForecast, JoulesSource, Span};
+use troika_scheduler::{Account, JobForecast, Span};
 
 use crate::job::{Report, Usage};
 
@@ -16,10 +16,9 @@ pub(crate) const FIELD: &str = "troika";
 pub(crate) fn troika(usage: &Usage) -> Option<Value> {
     let report = usage.report.as_deref()?;
     let account = &report.account;
-    let is_known = account.joules_source != JoulesSource::Unknown;
     let spans = report.spans();
     Some(json!({
-        "placement": spans.map(|(device, span)| placement(device, span, is_known)).collect::<Vec<_>>(),
+        "placement": spans.map(|(device, span)| placement(device, span)).collect::<Vec<_>>(),
         "class": report.class,
         "load_ms": ms(usage.load.as_secs_f64()),
         "queue_ms": ms(account.queue_s),
@@ -29,9 +28,9 @@ pub(crate) fn troika(usage: &Usage) -> Option<Value> {
         "prefill_tps": tps(account.prefill_tokens, account.prefill_s),
         // The clock of writing starts with the first token.
         "decode_tps": tps(account.decode_tokens.saturating_sub(1), account.decode_s),
-        "joules": is_known.then(|| rounded(account.joules)),
+        "joules": account.joules.map(rounded),
         "joules_source": account.joules_source,
-        "expected": account.expected.as_ref().map(|forecast| expected(forecast, is_known)),
+        "expected": account.expected.as_ref().map(|forecast| expected(forecast, account.joules.is_some())),
         "moves": account.moves,
         "replays": account.replays,
     }))
@@ -44,18 +43,17 @@ pub(crate) fn add_to(numbers: &mut Value, usage: &Usage) {
     }
 }
 
-/// `is_known`: whether all joules of the job are. If not, the spans of which nothing is known are those without any.
-fn placement(device: &str, span: &Span, is_known: bool) -> Value {
+fn placement(device: &str, span: &Span) -> Value {
     json!({
         "device": device,
         "phase": span.phase,
         "tokens": span.tokens,
         "device_ms": ms(span.device_s),
-        "joules": (is_known || span.joules > 0.0).then(|| rounded(span.joules)),
+        "joules": span.joules.map(rounded),
     })
 }
 
-/// Without watts there is no estimate of joules either.
+/// `is_known`: whether anybody knew the job's joules in the end. Without watts there is no estimate of them either.
 fn expected(forecast: &JobForecast, is_known: bool) -> Value {
     json!({
         "wait_ms": ms(forecast.wait_s),
@@ -65,7 +63,7 @@ fn expected(forecast: &JobForecast, is_known: bool) -> Value {
         "decode_ms": ms(forecast.decode_s),
         "ttft_ms": ms(forecast.ttft_s()),
         "total_ms": ms(forecast.total_s()),
-        "joules": is_known.then(|| rounded(forecast.joules)),
+        "joules": forecast.joules.filter(|_| is_known).map(rounded),
         "spread": rounded(forecast.spread),
     })
 }
@@ -89,10 +87,7 @@ impl Report {
                 self.account.spans.push(*span);
                 continue;
             };
-            let own = &mut self.account.spans[i];
-            own.tokens += span.tokens;
-            own.device_s += span.device_s;
-            own.joules += span.joules;
+            self.account.spans[i].add(span);
         }
         add_account(&mut self.account, &job.account);
     }
@@ -110,7 +105,7 @@ fn add_account(total: &mut Account, job: &Account) {
     total.prefill_s = total.prefill_s.max(job.prefill_s);
     total.decode_tokens += job.decode_tokens;
     total.decode_s = total.decode_s.max(job.decode_s);
-    total.joules += job.joules;
+    total.joules = total.joules.zip(job.joules).map(|(a, b)| a + b);
     total.moves += job.moves;
     total.replays += job.replays;
     // Each was estimated without the others.
@@ -150,6 +145,8 @@ fn rounded(value: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use troika_scheduler::JoulesSource;
+
     use super::*;
     use crate::testing::report;
 
@@ -161,17 +158,18 @@ mod tests {
             ..Usage::default()
         };
         let troika = troika(&usage).unwrap();
-        for field in ["ttft_ms", "prefill_tps", "decode_tps", "expected"] {
+        for field in ["ttft_ms", "prefill_tps", "decode_tps", "joules", "expected"] {
             assert_eq!(troika[field], Value::Null, "{field}");
         }
-        assert_eq!(troika["joules_source"], "estimated");
+        assert_eq!(troika["joules_source"], "unknown");
     }
 
     #[test]
     fn joules_that_nobody_knows_are_null() {
         let mut report = report("gpu0");
+        report.account.joules = None;
         report.account.joules_source = JoulesSource::Unknown;
-        report.account.spans[0].joules = 0.0;
+        report.account.spans[0].joules = None;
         report.account.expected = Some(JobForecast::default());
         let usage = Usage {
             report: Some(Box::new(report)),

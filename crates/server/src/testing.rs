@@ -183,7 +183,7 @@ pub(crate) fn report(device: &str) -> Report {
         phase,
         tokens,
         device_s,
-        joules,
+        joules: Some(joules),
     };
     Report {
         account: Account {
@@ -197,13 +197,13 @@ pub(crate) fn report(device: &str) -> Report {
             prefill_s: 0.04,
             decode_tokens: 3,
             decode_s: 0.1,
-            joules: 1.5,
+            joules: Some(1.5),
             joules_source: JoulesSource::Measured,
             expected: Some(JobForecast {
                 wait_s: 0.01,
                 prefill_s: 0.05,
                 decode_s: 0.12,
-                joules: 2.0,
+                joules: Some(2.0),
                 spread: 1.3,
                 ..JobForecast::default()
             }),

@@ -8,7 +8,7 @@ mod name;
 
 use troika_base::{Bytes, DeviceKind, DeviceProfile, MemoryPool};
 use troika_planner::catalogue::{self, Catalogue};
-use troika_planner::cost::{Backend, FIT, Setup, Slot, Software, Split};
+use troika_planner::cost::{FIT, Setup, Slot, Software};
 use troika_scheduler::{DeviceFacts, DeviceId, PoolFacts, PoolId};
 
 pub use model::QUANTIZATION;
@@ -222,6 +222,8 @@ impl VirtualMachine {
             link_gbs,
             residents_max: if is_npu { NPU_RESIDENTS } else { RESIDENTS },
             batch_max: if is_npu { 1 } else { usize::MAX },
+            moves: true,
+            embeds: true,
         });
         self.hardware.push(Hardware {
             draw_gbs: peak * bandwidth_share(profile),
@@ -288,6 +290,8 @@ impl VirtualMachine {
                 .fold(f64::INFINITY, f64::min),
             residents_max: RESIDENTS,
             batch_max: usize::MAX,
+            moves: true,
+            embeds: true,
         };
         let profiles = parts
             .iter()
@@ -321,16 +325,7 @@ fn bandwidth_share(profile: &DeviceProfile) -> f64 {
     if profile.bandwidth_measured_gbs.is_some() {
         return 1.0;
     }
-    let setup = Setup {
-        slots: vec![Slot {
-            device: profile,
-            memory_free: None,
-        }],
-        split: Split::Layers,
-        link_gbs: None,
-        backend: None::<Backend>,
-        engine: "troika".to_owned(),
-    };
+    let setup = Setup::by_layers([Slot::all_of(profile)], None);
     Software::of(&FIT, &setup, profile)
         .class
         .bandwidth_share

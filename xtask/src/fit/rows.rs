@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use troika_base::{DeviceKind, DeviceProfile};
 use troika_planner::catalogue::{Block, Catalogue, profile};
-use troika_planner::cost::{self, Backend, Setup, Slot, Split, Work};
+use troika_planner::cost::{self, Backend, Setup, Slot, Work};
 use troika_planner::model::{Experts, Memory, ModelShape, WeightBytes};
 use troika_planner::quantization::Quantization;
 
@@ -62,14 +62,9 @@ impl Row {
     /// The setup that was measured.
     pub(super) fn setup(&self) -> Setup<'_> {
         Setup {
-            slots: vec![Slot {
-                device: &self.device,
-                memory_free: None,
-            }],
-            split: Split::Layers,
-            link_gbs: None,
             backend: self.backend,
             engine: self.engine.clone(),
+            ..Setup::by_layers([Slot::all_of(&self.device)], None)
         }
     }
 }
@@ -114,13 +109,9 @@ fn row(line: Line) -> Result<Row, &'static str> {
     let quantization = Quantization::parse(&line.quant).map_err(|_| "an unknown quantization")?;
     let model = shape(&line);
     let work = Work {
-        prompt_tokens: line.prompt_tokens,
         gen_tokens: line.gen_tokens,
-        depth: 0,
-        batch: 1,
-        kv_bits: 16.0,
         context: line.prompt_tokens + line.gen_tokens,
-        tokens_per_step: 1.0,
+        ..Work::alone(line.prompt_tokens, 0)
     };
     let weights = model.weights(&quantization);
     let prefill_tps = line

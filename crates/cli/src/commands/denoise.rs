@@ -125,7 +125,8 @@ enum Sink {
 /// A file under a temporary name beside its own, which it gets when it is whole.
 struct Partial {
     path: PathBuf,
-    partial: PathBuf,
+    /// None where the file is a device, which has no name to give.
+    partial: Option<PathBuf>,
     writer: Option<WavWriter<BufWriter<File>>>,
 }
 
@@ -134,13 +135,18 @@ impl Sink {
         if path == Path::new("-") {
             return Ok(Self::Stdout);
         }
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
         let what = path.display().to_string();
-        let file = File::create(&partial).with_context(|| format!("cannot write {what}"))?;
+        let is_device = std::fs::metadata(path).is_ok_and(|there| !there.is_file());
+        let partial = (!is_device).then(|| {
+            let mut partial = path.as_os_str().to_owned();
+            partial.push(".partial");
+            PathBuf::from(partial)
+        });
+        let file = File::create(partial.as_deref().unwrap_or(path));
+        let file = file.with_context(|| format!("cannot write {what}"))?;
         let mut begun = Box::new(Partial {
             path: path.to_owned(),
-            partial: partial.into(),
+            partial,
             writer: None,
         });
         begun.writer = Some(WavWriter::new(&what, BufWriter::new(file), Denoiser::RATE)?);
@@ -168,15 +174,21 @@ impl Sink {
         if let Some(writer) = file.writer.take() {
             writer.finish()?;
         }
-        let renamed = std::fs::rename(&file.partial, &file.path);
-        renamed.with_context(|| format!("cannot write {}", file.path.display()))
+        if let Some(partial) = &file.partial {
+            let renamed = std::fs::rename(partial, &file.path);
+            renamed.with_context(|| format!("cannot write {}", file.path.display()))?;
+        }
+        file.partial = None;
+        Ok(())
     }
 }
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // Half a file is of no use. When it was whole, it has another name by now.
         self.writer = None;
-        let _ = std::fs::remove_file(&self.partial);
+        if let Some(partial) = &self.partial {
+            // Half a file is of no use; that it could not be finished is what counts.
+            let _ = std::fs::remove_file(partial);
+        }
     }
 }

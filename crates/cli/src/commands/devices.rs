@@ -9,6 +9,7 @@ use troika_machine::meter::Coverage;
 use troika_machine::probe::{self, Root};
 use troika_planner::catalogue::{self, Block, Catalogue};
 
+use super::npu::status::Seen;
 use crate::home::Home;
 use crate::output::{self, Console};
 
@@ -34,6 +35,8 @@ struct Shown<'m> {
     machine: &'m Machine,
     /// The meters of each device.
     energy: Vec<Coverage>,
+    /// NPUs, and the libraries that drive them.
+    npu: Seen,
 }
 
 pub(crate) fn run(args: &DevicesArgs, console: &Console) -> anyhow::Result<()> {
@@ -47,13 +50,15 @@ pub(crate) fn run(args: &DevicesArgs, console: &Console) -> anyhow::Result<()> {
         );
     }
     let machine = known(&home, console);
+    let npu = Seen::of(&machine, &home);
     if console.json {
         return output::json(&Shown {
             energy: machine.energy_coverage(),
             machine: &machine,
+            npu,
         });
     }
-    output::answer(show::page(&machine))
+    output::answer(show::page(&machine, &npu.lacking()))
 }
 
 /// This machine, with the catalogue's data sheets of its devices and what was once measured of them.

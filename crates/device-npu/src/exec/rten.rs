@@ -28,6 +28,9 @@ pub struct Rten {
 }
 
 impl Rten {
+    /// Its name and release.
+    pub const LIBRARY: &str = LIBRARY;
+
     /// Loads a model's file, and the files of weights that it names. `threads` are all of the processor's cores if not
     /// given.
     ///

@@ -53,12 +53,13 @@ pub(super) struct Tensor {
 
 impl Recipe {
     pub(super) fn new(shape: &Shape, dtype: DType) -> Self {
-        Self::with(shape, dtype, |_| dtype)
+        Self::with(shape, dtype, N_LAYER, |_| dtype)
     }
 
-    /// One model with the formats that most files are made of.
-    pub(super) fn mixed() -> Self {
-        Self::with(&SHAPES[0], DType::Q8_0, |name| match name {
+    /// One model with the formats that most files are made of, of the usual depth if no other is given.
+    pub(super) fn mixed(n_layer: Option<usize>) -> Self {
+        let n_layer = n_layer.unwrap_or(N_LAYER);
+        Self::with(&SHAPES[0], DType::Q8_0, n_layer, |name| match name {
             name if name.ends_with("ffn_gate.weight") => DType::Q4_K,
             name if name.ends_with("attn_v.weight") => DType::Q6_K,
             _ => DType::Q8_0,
@@ -66,12 +67,12 @@ impl Recipe {
     }
 
     /// A model whose matrices are in the formats that `of` says.
-    fn with(shape: &Shape, dtype: DType, of: impl Fn(&str) -> DType) -> Self {
+    fn with(shape: &Shape, dtype: DType, n_layer: usize, of: impl Fn(&str) -> DType) -> Self {
         let &(architecture, [n_head, n_head_kv, head_dim]) = shape;
         let spec = ModelSpec {
             architecture: architecture.to_owned(),
             name: None,
-            n_layer: N_LAYER,
+            n_layer,
             n_embd: N_EMBD,
             n_head,
             n_head_kv,

@@ -120,6 +120,9 @@ pub(super) fn logits_come_for_the_tokens_asked_for(subject: &mut Subject) -> Out
 
 /// One batch asks for hidden states and for logits, and each sequence gets what it gets alone.
 pub(super) fn hidden_states_come_beside_logits(subject: &mut Subject) -> Outcome {
+    if !subject.resident.abilities().hidden {
+        return hidden_states_are_refused(subject);
+    }
     let texts = [text(1, 37), text(2, 5), text(3, 40), text(4, 1)];
     let tables: [&[usize]; 4] = [&[0, 1], &[2], &[3, 4], &[5]];
     let mut hidden = Vec::new();
@@ -159,4 +162,29 @@ pub(super) fn hidden_states_come_beside_logits(subject: &mut Subject) -> Outcome
         sequence(2, 20, Output::AllHidden),
     ])?;
     subject.close(hidden[2].rows().skip(20), have.hidden.rows())
+}
+
+/// A resident without hidden states refuses the whole batch that asks for them.
+fn hidden_states_are_refused(subject: &mut Subject) -> Outcome {
+    let texts = [text(1, 37), text(2, 5)];
+    for output in [Output::LastHidden, Output::AllHidden] {
+        let sequence = |i: usize, pages, output| Sequence {
+            tokens: &texts[i],
+            position: 0,
+            pages,
+            output,
+        };
+        let sequences = [
+            sequence(1, &[2][..], Output::LastLogits),
+            sequence(0, &[0, 1], output),
+        ];
+        match subject.resident.step(&crate::Batch {
+            sequences: &sequences,
+        }) {
+            Err(crate::Error::Batch { .. }) => {}
+            Err(other) => return Err(format!("{output:?}: refused for another reason: {other}")),
+            Ok(_) => return Err(format!("{output:?}: it ran")),
+        }
+    }
+    Ok(())
 }

@@ -4,12 +4,11 @@
 //! arXiv:2302.13971; grouped queries: arXiv:2307.09288.
 
 use troika_base::ModelSpec;
+use troika_device::hyperparameters::{Keys, rope};
 use troika_device::{Batch, Error, Interrupt, Ops, Outputs, Rope, RopePairs};
 
 use super::blocks::{Ends, FeedForward, SelfAttention};
-use super::hyperparameters::Keys;
 use super::loader::Loader;
-use super::rope::rope;
 use super::{Forward, OutputRows};
 
 pub(super) struct Llama<O: Ops> {

@@ -4,18 +4,16 @@
 //! architecture anywhere else.
 
 mod blocks;
-mod hyperparameters;
 mod llama;
 mod loader;
 mod qwen2;
 mod qwen3;
-mod rope;
 
 use troika_base::{Bytes, ModelSpec};
+use troika_device::hyperparameters::Keys;
 use troika_device::{Batch, Error, Interrupt, Ops, Outputs};
 use troika_gguf::ModelFile;
 
-use hyperparameters::Keys;
 use llama::Llama;
 use loader::Loader;
 pub(crate) use loader::Progress;

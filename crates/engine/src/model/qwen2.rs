@@ -3,12 +3,11 @@
 //! Yang et al. 2024, arXiv:2407.10671.
 
 use troika_base::ModelSpec;
+use troika_device::hyperparameters::{Keys, rope};
 use troika_device::{Batch, Error, Interrupt, Ops, Outputs, Rope, RopePairs};
 
 use super::blocks::{Ends, FeedForward, SelfAttention};
-use super::hyperparameters::Keys;
 use super::loader::Loader;
-use super::rope::rope;
 use super::{Forward, OutputRows};
 
 pub(super) struct Qwen2<O: Ops> {

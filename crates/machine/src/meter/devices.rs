@@ -6,7 +6,6 @@
 //! moment; see `clock.rs`. Whose energy it was, says `ledger.rs`.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use troika_base::Joules;
@@ -16,6 +15,7 @@ use super::cover::Coverage;
 use super::live::{Account, Shared};
 use super::log::LogGauge;
 use super::parts::{self, Parts};
+use super::sampler::Sampler;
 use crate::model::Machine;
 
 /// What a meter told.
@@ -62,7 +62,8 @@ pub struct Counters(Vec<Account>);
 #[derive(Debug)]
 pub struct DeviceMeters {
     shared: Arc<Shared>,
-    sampler: Option<JoinHandle<()>>,
+    /// Held for its thread's sake.
+    _sampler: Option<Sampler<Shared>>,
     /// Of each device, and then of the machine.
     coverage: Vec<Coverage>,
 }
@@ -90,15 +91,10 @@ impl DeviceMeters {
         let coverage = parts.coverage(&covered);
         let is_idle = parts.gauges.is_empty() && parts.system.is_none();
         let shared = Arc::new(Shared::new(parts, covered));
-        let sampler = (!is_idle).then(|| {
-            let shared = Arc::clone(&shared);
-            std::thread::Builder::new()
-                .name("troika-energy".to_owned())
-                .spawn(move || shared.sample())
-        });
+        let sampler = (!is_idle).then(|| Sampler::start("troika-energy", &shared));
         Self {
             shared,
-            sampler: sampler.and_then(Result::ok),
+            _sampler: sampler.and_then(Result::ok),
             coverage,
         }
     }
@@ -188,17 +184,6 @@ impl DeviceMeters {
         };
         let pairs = accounts.iter().zip(&mark.0).enumerate();
         pairs.map(energy).collect()
-    }
-}
-
-impl Drop for DeviceMeters {
-    fn drop(&mut self) {
-        self.shared.lock().is_closed = true;
-        self.shared.changed.notify_all();
-        if let Some(sampler) = self.sampler.take() {
-            // A gauge that panics has told so; there is nothing to add.
-            let _ = sampler.join();
-        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::clock::{Curve, Direct};
 use super::ledger::Ledger;
 use super::parts::{Device, Parts, Speed};
+use super::sampler::Sampled;
 use super::{EnergyBasis, Gauge, MeterError, Reading};
 
 /// Between two readings of cards, while they work.
@@ -230,8 +231,23 @@ impl Shared {
         }
     }
 
-    /// The thread's life.
-    pub(super) fn sample(&self) {
+    /// Waits for so long, or else for the next work. Who is awake is not woken by more work.
+    fn pause(&self, pause: Option<Duration>, is_awake: bool) {
+        let state = self.lock();
+        let now = Instant::now();
+        let sleeps = |state: &mut State| {
+            let works = (0..state.clocks.len()).any(|gauge| state.is_awake(gauge, now));
+            !state.is_closed && (is_awake || !works)
+        };
+        match pause {
+            Some(pause) => drop(self.changed.wait_timeout_while(state, pause, sleeps)),
+            None => drop(self.changed.wait_while(state, sleeps)),
+        }
+    }
+}
+
+impl Sampled for Shared {
+    fn sample(&self) {
         let mut system_next = Instant::now();
         loop {
             let now = Instant::now();
@@ -268,18 +284,9 @@ impl Shared {
         }
     }
 
-    /// Waits for so long, or else for the next work. Who is awake is not woken by more work.
-    fn pause(&self, pause: Option<Duration>, is_awake: bool) {
-        let state = self.lock();
-        let now = Instant::now();
-        let sleeps = |state: &mut State| {
-            let works = (0..state.clocks.len()).any(|gauge| state.is_awake(gauge, now));
-            !state.is_closed && (is_awake || !works)
-        };
-        match pause {
-            Some(pause) => drop(self.changed.wait_timeout_while(state, pause, sleeps)),
-            None => drop(self.changed.wait_while(state, sleeps)),
-        }
+    fn close(&self) {
+        self.lock().is_closed = true;
+        self.changed.notify_all();
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +10,7 @@ use troika_base::Joules;
 use super::files::{BatteryDrain, Hwmon, Rapl};
 use super::integrate::Integrator;
 use super::nvml::Library;
+use super::sampler::{Sampled, Sampler};
 use super::{EnergyBasis, Gauge, MeterError, Reading};
 use crate::model::{Found, Machine, Meter, MeterKind, Unknown};
 
@@ -41,7 +41,8 @@ impl Energy {
 #[derive(Debug)]
 pub struct MeterSet {
     shared: Arc<Shared>,
-    sampler: Option<JoinHandle<()>>,
+    /// Held for its thread's sake. Without it, spans are still read at both ends, which is all that counters need.
+    _sampler: Option<Sampler<Shared>>,
     unreadable: Vec<Unknown>,
 }
 
@@ -82,16 +83,10 @@ impl MeterSet {
             }),
             changed: Condvar::new(),
         });
-        let sampler = (!is_empty).then(|| {
-            let shared = Arc::clone(&shared);
-            std::thread::Builder::new()
-                .name("troika-meters".to_owned())
-                .spawn(move || shared.sample())
-        });
+        let sampler = (!is_empty).then(|| Sampler::start("troika-meters", &shared));
         Self {
             shared,
-            // Without the thread, spans are still read at both ends, which is all that counters need.
-            sampler: sampler.and_then(Result::ok),
+            _sampler: sampler.and_then(Result::ok),
             unreadable: Vec::new(),
         }
     }
@@ -122,17 +117,6 @@ impl MeterSet {
             shared: Arc::clone(&self.shared),
             started: now,
             from,
-        }
-    }
-}
-
-impl Drop for MeterSet {
-    fn drop(&mut self) {
-        self.shared.lock().is_closed = true;
-        self.shared.changed.notify_all();
-        if let Some(sampler) = self.sampler.take() {
-            // A gauge that panics has told so; there is nothing to add.
-            let _ = sampler.join();
         }
     }
 }
@@ -191,8 +175,9 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// The thread's life.
+impl Sampled for Shared {
     fn sample(&self) {
         let mut state = self.lock();
         while !state.is_closed {
@@ -210,6 +195,11 @@ impl Shared {
                 }
             }
         }
+    }
+
+    fn close(&self) {
+        self.lock().is_closed = true;
+        self.changed.notify_all();
     }
 }
 

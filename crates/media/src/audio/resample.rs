@@ -5,8 +5,8 @@ use rubato::{Fft, FixedSync, Resampler as _};
 
 use super::Error;
 
-/// Samples that go through the filter at once, at least; what exactly, the two rates decide. 21 ms at 48 kHz.
-const CHUNK: usize = 1024;
+/// Samples that go through the filter at once, at least; what exactly, the two rates decide. 11 ms at 48 kHz.
+const CHUNK: usize = 512;
 
 /// Changes the rate of a stream of samples.
 pub struct Resampler {

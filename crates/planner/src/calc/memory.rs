@@ -2,7 +2,7 @@
 
 use troika_base::{DeviceKind, DeviceProfile};
 
-use crate::cost::{MemoryNeed, Setup, Slot, Split, Work, memory_need};
+use crate::cost::{MemoryNeed, Setup, Slot, Work, memory_need};
 use crate::model::{ModelShape, llama_8b};
 use crate::quantization::Quantization;
 
@@ -36,23 +36,15 @@ pub fn known(model: &ModelShape, quantization: &Quantization, ask: &Ask) -> Memo
     };
     let device = DeviceProfile::unknown("any", kind);
     let setup = Setup {
-        slots: vec![Slot {
-            device: &device,
-            memory_free: None,
-        }],
-        split: Split::Layers,
-        link_gbs: None,
-        backend: None,
         engine: engine.to_owned(),
+        ..Setup::by_layers([Slot::all_of(&device)], None)
     };
     let work = Work {
-        prompt_tokens: ask.context,
         gen_tokens: 0,
-        depth: 0,
         batch: ask.sequences,
         kv_bits: ask.kv_bits,
         context: ask.context,
-        tokens_per_step: 1.0,
+        ..Work::alone(ask.context, 0)
     };
     memory_need(&setup, model, quantization, &work).expect("there is a device. This is a bug.")
 }

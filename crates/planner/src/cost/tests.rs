@@ -39,30 +39,14 @@ fn processor() -> DeviceProfile {
 }
 
 fn on<'a>(devices: &[&'a DeviceProfile]) -> Setup<'a> {
-    Setup {
-        slots: devices
-            .iter()
-            .map(|device| Slot {
-                device,
-                memory_free: None,
-            })
-            .collect(),
-        split: Split::Layers,
-        link_gbs: None,
-        backend: None,
-        engine: "troika".into(),
-    }
+    Setup::by_layers(devices.iter().map(|device| Slot::all_of(device)), None)
 }
 
 fn work() -> Work {
     Work {
-        prompt_tokens: 512,
         gen_tokens: 128,
-        depth: 0,
-        batch: 1,
-        kv_bits: 16.0,
         context: 4096,
-        tokens_per_step: 1.0,
+        ..Work::alone(512, 0)
     }
 }
 
@@ -254,4 +238,18 @@ fn every_number_can_be_explained() {
             "{name}: {term:?}"
         );
     }
+}
+
+#[test]
+fn devices_share_what_is_no_cache_by_their_layers() {
+    let need = MemoryNeed {
+        weights: 800,
+        cache: 100,
+        scratch: 10,
+        runtime: 10,
+    };
+    let bytes = need.without_cache(&[6, 2, 0]);
+    assert_eq!(bytes, [Bytes(610), Bytes(210), Bytes(0)]);
+    assert_eq!(need.without_cache(&[4]), [Bytes(820)]);
+    assert_eq!(need.without_cache(&[]), []);
 }

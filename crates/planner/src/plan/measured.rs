@@ -11,7 +11,7 @@ use troika_base::{DType, DeviceKind, DeviceProfile};
 
 use super::risk::backend_of;
 use crate::catalogue::{self, Block, Catalogue, Chip, shape, split_quantization, strict};
-use crate::cost::{self, Calibration, Setup, Slot, Split, Term, Work};
+use crate::cost::{self, Calibration, Setup, Slot, Term, Work};
 use crate::import::{self, Measurement, What};
 use crate::model::ModelShape;
 use crate::quantization::Quantization;
@@ -189,14 +189,9 @@ impl Run {
             tokens_per_step: 1.0,
         };
         let setup = Setup {
-            slots: vec![Slot {
-                device,
-                memory_free: None,
-            }],
-            split: Split::Layers,
-            link_gbs: None,
             backend: backend(&self.measurement),
             engine: self.engine().to_owned(),
+            ..Setup::by_layers([Slot::all_of(device)], None)
         };
         let forecast = cost::forecast(&setup, &self.shape, &self.quantization, &work, None).ok()?;
         Some(match self.measurement.what {

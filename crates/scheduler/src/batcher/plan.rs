@@ -1,6 +1,7 @@
 //! How a step is put together.
 
-use super::{Batcher, Load, Sequence, lifted};
+use super::running::Sequence;
+use super::{Batcher, Load, is_aged};
 use crate::job::SeqId;
 use crate::{Class, Settings, Time};
 
@@ -26,23 +27,25 @@ pub struct Slice {
 pub struct Plan {
     /// Sequences and their tokens; the step's members first, and of them those that decode.
     pub slices: Vec<Slice>,
+    /// What it has to do.
+    pub load: Load,
+    /// The most urgent class in it.
+    pub class: Class,
+    /// Sequences that have a part in a step for the first time since they were admitted.
+    pub begun: Vec<SeqId>,
     /// Pages of the cache that this takes beyond those in use, at most.
     pub n_page: u32,
     /// Sequences that had to give up their pages, and do not run any more.
     pub preempted: Vec<SeqId>,
 }
 
-impl Plan {
-    /// Tokens of all sequences.
-    pub fn n_tok(&self) -> u32 {
-        self.slices.iter().map(|slice| slice.n_tok).sum()
-    }
-}
-
-/// A step that is being put together.
+/// A step that is being put together. Sequences go by their places among all that run.
 struct Draft<'b> {
     batcher: &'b Batcher,
-    slices: Vec<Slice>,
+    /// Sequences, each with its tokens.
+    parts: Vec<(usize, u32)>,
+    /// Tokens of all of them.
+    n_tok: u32,
     /// Pages that are left.
     pages: u32,
     /// Pages that it takes.
@@ -52,7 +55,8 @@ struct Draft<'b> {
 /// A step that was put together.
 #[derive(Default)]
 struct Outcome {
-    slices: Vec<Slice>,
+    /// Sequences by their places among all that run, each with its tokens.
+    parts: Vec<(usize, u32)>,
     /// Pages that it takes.
     n_page: u32,
     /// The class of its members, if one of them has no part in it for want of pages.
@@ -60,36 +64,35 @@ struct Outcome {
 }
 
 impl Draft<'_> {
-    fn n_tok(&self) -> u32 {
-        self.slices.iter().map(|slice| slice.n_tok).sum()
-    }
-
     fn is_full(&self) -> bool {
-        self.slices.len() >= self.batcher.limits.sequences
+        self.parts.len() >= self.batcher.limits.sequences
     }
 
     /// Adds the next token of a sequence, whether there are pages for it or not: if not, somebody gives way.
-    fn insist(&mut self, sequence: &Sequence) {
+    fn insist(&mut self, at: usize) {
         if !self.is_full() {
-            let pages = self.batcher.pages_of_slice(sequence, 1);
-            self.n_page += pages;
-            self.pages = self.pages.saturating_sub(pages);
-            self.slices.push(slice(sequence, 1));
+            self.push(at, 1);
         }
     }
 
     /// Adds up to `n_tok` tokens of a sequence, as far as there are pages for them.
-    fn add(&mut self, sequence: &Sequence, n_tok: u32) -> u32 {
+    fn add(&mut self, at: usize, n_tok: u32) -> u32 {
+        let sequence = self.batcher.at(at);
         let room = self.batcher.room_in_pages(sequence, self.pages);
         let n_tok = n_tok.min(sequence.pending()).min(room);
         if n_tok > 0 && !self.is_full() {
-            let pages = self.batcher.pages_of_slice(sequence, n_tok);
-            self.n_page += pages;
-            self.pages -= pages;
-            self.slices.push(slice(sequence, n_tok));
+            self.push(at, n_tok);
             return n_tok;
         }
         0
+    }
+
+    fn push(&mut self, at: usize, n_tok: u32) {
+        let pages = self.batcher.pages_of_slice(self.batcher.at(at), n_tok);
+        self.n_page += pages;
+        self.pages = self.pages.saturating_sub(pages);
+        self.n_tok += n_tok;
+        self.parts.push((at, n_tok));
     }
 }
 
@@ -99,7 +102,7 @@ impl Batcher {
         let mut preempted = Vec::new();
         loop {
             let Outcome {
-                slices,
+                parts,
                 n_page,
                 blocks,
             } = self.outcome(free, settings, now);
@@ -110,11 +113,11 @@ impl Batcher {
                 preempted.push(gone.id);
                 continue;
             }
-            if n_page <= free || self.running.len() <= 1 {
-                return (!slices.is_empty()).then_some(Plan {
-                    slices,
+            if n_page <= free || self.n_running() <= 1 {
+                return (!parts.is_empty()).then(|| Plan {
                     n_page,
                     preempted,
+                    ..self.settle(&parts)
                 });
             }
             // Pages that it shares stay; the step fails then for want of them, and the caller has the next one preempted.
@@ -124,51 +127,80 @@ impl Batcher {
         }
     }
 
+    /// Takes note of what the next step computes.
+    fn settle(&mut self, parts: &[(usize, u32)]) -> Plan {
+        self.running.forget_plan();
+        let classes = parts.iter().map(|&(at, _)| self.at(at).class);
+        let mut plan = Plan {
+            slices: Vec::with_capacity(parts.len()),
+            class: classes.max().unwrap_or_default(),
+            ..Plan::default()
+        };
+        for &(at, n_tok) in parts {
+            let sequence = *self.at(at);
+            plan.slices.push(Slice {
+                seq: sequence.id,
+                n_tok,
+                complete: n_tok == sequence.pending(),
+            });
+            plan.load.tokens += u64::from(n_tok);
+            plan.load.past += u64::from(sequence.held);
+            if self.running.plan(at, n_tok) {
+                plan.begun.push(sequence.id);
+            }
+        }
+        plan
+    }
+
     fn outcome(&self, free: u32, settings: &Settings, now: Time) -> Outcome {
         let Some(top) = self.top() else {
             return Outcome::default();
         };
         let mut draft = Draft {
             batcher: self,
-            slices: Vec::new(),
+            parts: Vec::with_capacity(self.n_running().min(self.limits.sequences)),
+            n_tok: 0,
             pages: free,
             n_page: 0,
         };
-        let (members, mut guests): (Vec<&Sequence>, Vec<&Sequence>) =
-            self.running.iter().partition(|s| s.class == top);
-        let (mut reading, mut decoding): (Vec<&Sequence>, Vec<&Sequence>) =
-            members.into_iter().partition(|s| s.reads());
-        reading.sort_by_key(|s| s.age);
-        if decoding.len() > self.limits.sequences {
-            decoding.sort_by_key(|s| s.served);
+        let members = self.running.of(top);
+        let mut reading = Vec::with_capacity(members.reading);
+        let mut decoding = Vec::with_capacity(members.sequences - members.reading);
+        let mut guests = Vec::with_capacity(self.n_running() - members.sequences);
+        for (at, sequence) in self.running.all().iter().enumerate() {
+            match (sequence.class == top, sequence.reads()) {
+                (true, true) => reading.push(at),
+                (true, false) => decoding.push(at),
+                (false, _) => guests.push(at),
+            }
         }
-        for sequence in &decoding {
+        reading.sort_by_key(|&at| self.at(at).age);
+        if decoding.len() > self.limits.sequences {
+            decoding.sort_by_key(|&at| self.at(at).served);
+        }
+        for &sequence in &decoding {
             draft.insist(sequence);
         }
-        let n_guest_reading = guests.iter().filter(|s| s.reads()).count();
-        let unread = reading.len()
-            + if top == Class::Interactive {
-                0
-            } else {
-                n_guest_reading
-            };
-        let budget = self.prefill_budget(draft.slices.len(), unread, top, settings);
+        let unread = match top {
+            Class::Interactive => reading.len(),
+            _ => reading.len() + self.running.below(top).reading,
+        };
+        let budget = self.prefill_budget(draft.parts.len(), unread, top, settings);
         let mut blocks = None;
-        for (sequence, share) in shares(&reading, budget) {
+        for (sequence, share) in self.shares(&reading, budget) {
             if draft.add(sequence, share) == 0 && share > 0 && !draft.is_full() {
                 blocks = Some(top);
             }
         }
-        guests.sort_by_key(|s| (std::cmp::Reverse(s.class), s.served));
-        self.invite(&mut draft, &guests, &reading, settings, now);
-        if draft.slices.is_empty()
-            && let Some(first) = decoding.first().or(reading.first())
+        self.invite(&mut draft, guests, !reading.is_empty(), settings, now);
+        if draft.parts.is_empty()
+            && let Some(&first) = decoding.first().or(reading.first())
         {
             // No page is free for anyone: the plan asks for one all the same, and somebody gives way.
             draft.insist(first);
         }
         Outcome {
-            slices: draft.slices,
+            parts: draft.parts,
             n_page: draft.n_page,
             blocks,
         }
@@ -179,39 +211,73 @@ impl Batcher {
     fn invite(
         &self,
         draft: &mut Draft<'_>,
-        guests: &[&Sequence],
-        reading: &[&Sequence],
+        mut guests: Vec<usize>,
+        member_reads: bool,
         settings: &Settings,
         now: Time,
     ) {
-        let (aged, patient): (Vec<&Sequence>, Vec<&Sequence>) = guests
-            .iter()
-            .partition(|s| lifted(s, settings, now) > s.class);
+        let is_aged = |at: &mut usize| is_aged(self.at(*at), settings, now);
+        let mut aged: Vec<usize> = guests.extract_if(.., is_aged).collect();
+        aged.sort_by_key(|&at| (std::cmp::Reverse(self.at(at).class), self.at(at).served));
         let mut room = self.quantum(settings);
         for guest in aged {
             room = room.saturating_sub(draft.add(guest, room.max(1)));
         }
-        if !reading.is_empty() {
+        if member_reads {
             return;
         }
-        let members = draft.n_tok();
+        let members = draft.n_tok;
         let mut room = self
             .stretched(members, self.limits.guest_stretch)
             .saturating_sub(members);
-        let (mut reading, decoding): (Vec<&Sequence>, Vec<&Sequence>) =
-            patient.into_iter().partition(|s| s.reads());
-        reading.sort_by_key(|s| s.age);
-        for guest in decoding {
-            if room > 0 {
-                room -= draft.add(guest, 1);
+        let (mut reading, decoding): (Vec<usize>, Vec<usize>) =
+            guests.into_iter().partition(|&at| self.at(at).reads());
+        for class in Class::ALL {
+            if room == 0 {
+                break;
+            }
+            let of_class = decoding.iter().copied();
+            let mut of_class: Vec<usize> =
+                of_class.filter(|&at| self.at(at).class == class).collect();
+            of_class.sort_by_key(|&at| self.at(at).served);
+            for guest in of_class {
+                if room > 0 {
+                    room -= draft.add(guest, 1);
+                }
             }
         }
         // A chunk of few tokens reads all weights for little.
         if room >= PREFILL_TOKENS_MIN {
-            for (guest, share) in shares(&reading, room.min(self.limits.prefill_tokens)) {
+            reading.sort_by_key(|&at| self.at(at).age);
+            for (guest, share) in self.shares(&reading, room.min(self.limits.prefill_tokens)) {
                 draft.add(guest, share);
             }
         }
+    }
+
+    /// Shares `budget` tokens out to sequences that are reading, in order of age. Those with the least to go come first, so
+    /// that a short question does not wait for a long document; but half is the oldest one's, so that a document is not
+    /// overtaken for ever.
+    fn shares(&self, reading: &[usize], mut budget: u32) -> Vec<(usize, u32)> {
+        let Some(&oldest) = reading.first() else {
+            return Vec::new();
+        };
+        let half = self.at(oldest).pending().min(budget.div_ceil(2));
+        budget -= half;
+        let mut by_length = reading.to_vec();
+        by_length.sort_by_key(|&at| self.at(at).pending());
+        let shares = by_length.into_iter().map(|at| {
+            let have = if at == oldest { half } else { 0 };
+            let more = (self.at(at).pending() - have).min(budget);
+            budget -= more;
+            (at, have + more)
+        });
+        shares.collect()
+    }
+
+    /// A sequence by its place among all that run.
+    fn at(&self, at: usize) -> &Sequence {
+        &self.running.all()[at]
     }
 
     /// Tokens of prompts in a step in which `decoding` sequences of class `top` write, and `unread` prompts wait.
@@ -284,32 +350,4 @@ impl Batcher {
             .saturating_mul(self.limits.page_tokens);
         all - sequence.held
     }
-}
-
-fn slice(sequence: &Sequence, n_tok: u32) -> Slice {
-    Slice {
-        seq: sequence.id,
-        n_tok,
-        complete: n_tok == sequence.pending(),
-    }
-}
-
-/// Shares `budget` tokens out to sequences that are reading, in order of age. Those with the least to go come first, so
-/// that a short question does not wait for a long document; but half is the oldest one's, so that a document is not
-/// overtaken for ever.
-fn shares<'s>(reading: &[&'s Sequence], mut budget: u32) -> Vec<(&'s Sequence, u32)> {
-    let Some(oldest) = reading.first() else {
-        return Vec::new();
-    };
-    let half = oldest.pending().min(budget.div_ceil(2));
-    budget -= half;
-    let mut by_length = reading.to_vec();
-    by_length.sort_by_key(|sequence| sequence.pending());
-    let shares = by_length.into_iter().map(|sequence| {
-        let have = if sequence.id == oldest.id { half } else { 0 };
-        let more = (sequence.pending() - have).min(budget);
-        budget -= more;
-        (sequence, have + more)
-    });
-    shares.collect()
 }

@@ -62,7 +62,7 @@ impl Scheduler {
     /// Whether a device is at a step, by itself or as a part of another one.
     fn works(&self, id: DeviceId) -> bool {
         let is_busy = |id: DeviceId| self.device(id).step.is_some();
-        let wholes = self.conflicts[usize::from(id.0)].iter();
+        let wholes = self.ties.conflicts[usize::from(id.0)].iter();
         is_busy(id) || wholes.copied().any(is_busy)
     }
 
@@ -102,7 +102,7 @@ impl Scheduler {
             }
         }
         // What it is part of has lost its models too.
-        let wholes = self.conflicts[usize::from(id.0)].clone();
+        let wholes = self.ties.conflicts[usize::from(id.0)].clone();
         for whole in wholes {
             let device = self.device(whole);
             let is_lost = matches!(device.health, Health::Lost { .. });

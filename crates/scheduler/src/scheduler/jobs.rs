@@ -38,6 +38,7 @@ impl Scheduler {
                 resident.batcher.remove(crate::live::seq(id, choice));
             }
             resident.coming.remove(&id);
+            resident.parked.remove(&id);
             if resident.jobs.remove(&id) {
                 resident.used = now;
                 if let Some(keep_alive) = job.spec.keep_alive {

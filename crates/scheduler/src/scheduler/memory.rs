@@ -9,7 +9,6 @@ use crate::batcher::Batcher;
 use crate::event::Action;
 use crate::facts::Form;
 use crate::fleet::{Resident, Stage};
-use crate::gait::Correction;
 use crate::job::{DeviceId, KeepAlive, ModelId};
 use crate::{Class, Limits, Time};
 
@@ -238,22 +237,9 @@ impl Scheduler {
             ..self.settings.limits
         };
         let bytes = Bytes(holds.iter().sum());
-        let resident = Resident {
-            stage: Stage::Loading { since: now },
-            batcher: Batcher::new(limits, form.gait),
-            gait: form.gait,
-            correction: Correction::default(),
-            pages: 0,
-            free_pages: 0,
-            jobs: Default::default(),
-            coming: Default::default(),
-            served: now,
-            was_passed: false,
-            used: now,
-            keep_alive: self.settings.keep_alive,
-            bytes,
-            bytes_predicted: bytes,
-        };
+        let batcher = Batcher::new(limits, form.gait);
+        let keep_alive = self.settings.keep_alive;
+        let resident = Resident::loading(now, batcher, form.gait, keep_alive, bytes);
         self.device_mut(id).residents.insert(model, resident);
         if let Some(model) = self.models.get_mut(&model) {
             model.regret.remove(&id);

@@ -74,7 +74,7 @@ impl Scheduler {
             return;
         }
         if let Some(there) = self.other_place(job, id, from, to) {
-            self.begin_move(id, from, &there, Cause::Handover, Vec::new());
+            self.begin_move(id, from, there.decode, Cause::Handover, Vec::new());
         }
     }
 
@@ -107,19 +107,12 @@ impl Scheduler {
         // Where it is may be out of the question by now; else the gain has to be worth the way.
         let is_out = lost[0] == Some(Lost::NotPreferred);
         if is_out || place::gain(&wish, here, there) > 1.0 - MARGIN {
-            let cause = match there.forecast.joules < here.forecast.joules {
+            let cause = match there.forecast.joules_compared() < here.forecast.joules_compared() {
                 true => Cause::Home,
                 false => Cause::Gain,
             };
-            let candidates = offers.iter().zip(lost).map(|(offer, lost)| Candidate {
-                prefill: offer.prefill,
-                decode: offer.decode,
-                forecast: Some(offer.forecast),
-                lost,
-            });
-            let there = there.clone();
-            let candidates = candidates.collect();
-            self.begin_move(id, from, &there, cause, candidates);
+            let candidates = place::candidates(&offers, lost);
+            self.begin_move(id, from, there.decode, cause, candidates);
         }
     }
 
@@ -136,7 +129,7 @@ impl Scheduler {
         let resident = self.device(at).residents.get(&job.spec.model)?;
         let held = self.held(job, id, at)?;
         let gait = resident.true_gait();
-        let mut forecast = self.forecast(at, job, &gait, held);
+        let mut forecast = self.forecast(at, job, gait, held);
         // It is in the round already, and was counted twice.
         let n = job.open(id).count() as u64;
         let past = n * u64::from(job.known());
@@ -149,14 +142,17 @@ impl Scheduler {
         );
         let ratio = gait.step_s(without) / gait.step_s(with);
         forecast.decode_s *= ratio;
-        Some(self.running_offer(at, job, forecast, &gait))
+        Some(self.running_offer(at, job, forecast, gait))
     }
 
     /// Another device as a place for the rest of a job: its model is ready there, and there is room.
     fn other_place(&self, job: &Job, id: JobId, from: DeviceId, to: DeviceId) -> Option<Offer> {
         let device = self.device(to);
         let resident = device.residents.get(&job.spec.model)?;
+        let moves = |id| self.device(id).facts.moves;
         let is_open = device.is_ready()
+            && moves(from)
+            && moves(to)
             && resident.stage == Stage::Ready
             && !job.failed_on.contains(&to)
             && self.admits(to, job, resident)
@@ -170,11 +166,11 @@ impl Scheduler {
         }
         let held = self.held(job, id, from)?;
         let gait = resident.true_gait();
-        let mut forecast = self.forecast(to, job, &gait, held);
+        let mut forecast = self.forecast(to, job, gait, held);
         let bytes = self.models[&job.spec.model].facts.kv_bytes_per_token * u64::from(held);
         forecast.copy_s = bytes as f64 / (self.link_gbs(from, to) * 1e9);
         forecast.wait_s = device.ahead_s(job.spec.class, self.now, self.limits(to).prefill_tokens);
-        Some(self.running_offer(to, job, forecast, &gait))
+        Some(self.running_offer(to, job, forecast, gait))
     }
 
     fn running_offer(
@@ -205,11 +201,11 @@ impl Scheduler {
         &mut self,
         id: JobId,
         from: DeviceId,
-        there: &Offer,
+        to: DeviceId,
         cause: Cause,
         candidates: Vec<Candidate>,
     ) {
-        let (now, to) = (self.now, there.decode);
+        let now = self.now;
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };

@@ -141,8 +141,8 @@ impl Scheduler {
     /// How fast a model goes on a device now. Steps have shown how others slow it down; until there were some, devices that
     /// use the same memory are taken to share it.
     fn gait_now(&self, id: DeviceId, resident: Option<&Resident>, form: &Gait) -> Gait {
-        match resident.filter(|resident| resident.correction.steps() >= STEPS_MIN) {
-            Some(resident) => resident.true_gait(),
+        match resident.filter(|resident| resident.correction().steps() >= STEPS_MIN) {
+            Some(resident) => *resident.true_gait(),
             None => {
                 let crowd = 1.0 + self.crowd(id);
                 Gait {
@@ -156,31 +156,21 @@ impl Scheduler {
 
     /// How busy devices were lately that use the same memory: 0 if none was, 1 if one always was.
     pub(super) fn crowd(&self, id: DeviceId) -> f64 {
-        let busy = |other: &Device| other.usage.busy();
-        self.beside(id).map(busy).sum()
+        let beside = self.ties.beside[usize::from(id.0)].iter();
+        beside.map(|&other| self.device(other).usage.busy()).sum()
     }
 
     /// Watts that those devices drew lately beyond their rest.
     pub(super) fn crowd_watts(&self, id: DeviceId) -> f64 {
         let watts = |other: &Device| (other.usage.watts() - other.facts.watts_idle).max(0.0);
-        self.beside(id).map(watts).sum()
-    }
-
-    /// Devices that use the same memory.
-    fn beside(&self, id: DeviceId) -> impl Iterator<Item = &Device> {
-        let pools = &self.device(id).facts.pools;
-        self.ids().filter_map(move |other| {
-            let device = self.device(other);
-            let facts = &device.facts;
-            let shares = facts.pools.iter().any(|pool| pools.contains(pool));
-            (other != id && facts.parts.is_empty() && shares).then_some(device)
-        })
+        let beside = self.ties.beside[usize::from(id.0)].iter();
+        beside.map(|&other| watts(self.device(other))).sum()
     }
 
     /// Share of a device's time lately that classes above this one took.
     pub(super) fn above(&self, id: DeviceId, class: Class) -> f64 {
-        let workers = self.workers(id).into_iter();
-        let above = workers.map(|worker| self.device(worker).usage.above(class));
+        let workers = self.workers(id).iter();
+        let above = workers.map(|&worker| self.device(worker).usage.above(class));
         above.fold(0.0, f64::max)
     }
 
@@ -202,6 +192,11 @@ impl Scheduler {
                 because: because.to_owned(),
             }));
         };
+        if job.spec.work == Work::Embed && !device.facts.embeds {
+            return Err(never(Lost::Unsupported {
+                because: "it tells what comes next, and no more: it cannot embed".to_owned(),
+            }));
+        }
         let context = context(job);
         if context > form.n_ctx {
             let because = format!("{context} tokens are more than its {}", form.n_ctx);
@@ -305,12 +300,17 @@ impl Scheduler {
         });
         let idle = device.facts.watts_idle;
         let share = n as f64 / (n + peers) as f64;
-        let joules = prefill_s * (gait.watts_prefill - idle).max(0.1)
-            + left * shared * share * (gait.watts_decode - idle).max(0.1);
+        // Of devices whose watts at rest nobody knows, it is all that they draw.
+        let joules = |seconds: f64, watts: f64| match seconds > 0.0 {
+            true => (watts > 0.0).then(|| seconds * (watts - idle).max(0.0)),
+            false => Some(0.0),
+        };
+        let reading = joules(prefill_s, gait.watts_prefill);
+        let writing = joules(left * shared * share, gait.watts_decode);
         JobForecast {
             prefill_s,
             decode_s,
-            joules,
+            joules: reading.zip(writing).map(|(a, b)| a + b),
             spread: gait.spread,
             ..JobForecast::default()
         }
@@ -338,7 +338,7 @@ impl Scheduler {
         }
         let ready: Vec<Offer> = offers
             .iter()
-            .filter(|o| o.state == Ready::Now)
+            .filter(|o| o.state == Ready::Now && self.device(o.decode).facts.moves)
             .cloned()
             .collect();
         let facts = &self.models[&job.spec.model].facts;
@@ -357,8 +357,8 @@ impl Scheduler {
                     let all = forecast.prefill_s + forecast.decode_s;
                     forecast.prefill_s / all.max(1e-9)
                 };
-                let joules = reader.forecast.joules * share(reader)
-                    + writer.forecast.joules * (1.0 - share(writer));
+                let joules = reader.forecast.joules.zip(writer.forecast.joules);
+                let joules = joules.map(|(r, w)| r * share(reader) + w * (1.0 - share(writer)));
                 offers.push(Offer {
                     prefill: reader.prefill,
                     decode: writer.decode,

@@ -277,10 +277,8 @@ impl Scheduler {
             return Cause::Replay;
         }
         let cheapest = (0..offers.len()).min_by(|&a, &b| {
-            offers[a]
-                .forecast
-                .joules
-                .total_cmp(&offers[b].forecast.joules)
+            let joules = |at: usize| offers[at].forecast.joules_compared();
+            joules(a).total_cmp(&joules(b))
         });
         let is_lower = job.spec.class < Class::Agent;
         match is_lower && cheapest != best && self.settings.policy.goal != Goal::Fastest {
@@ -298,24 +296,14 @@ impl Scheduler {
         lost: Vec<Option<Lost>>,
         hurdles: Vec<(DeviceId, Hurdle)>,
     ) -> Decision {
-        let possible = offers.iter().zip(lost).map(|(offer, lost)| Candidate {
-            prefill: offer.prefill,
-            decode: offer.decode,
-            forecast: Some(offer.forecast),
-            lost,
-        });
         let impossible = hurdles.into_iter().map(|(device, hurdle)| Candidate {
             prefill: device,
             decode: device,
             forecast: None,
             lost: Some(hurdle.lost),
         });
-        let mut candidates: Vec<_> = possible.chain(impossible).collect();
-        let score = |c: &Candidate| c.forecast.map_or(f64::INFINITY, |f| f.score);
-        candidates.sort_by(|a, b| {
-            let first = a.lost.is_some().cmp(&b.lost.is_some());
-            first.then(score(a).total_cmp(&score(b)))
-        });
+        let mut candidates = place::candidates(offers, lost);
+        candidates.extend(impossible);
         Decision {
             job: id,
             at: self.now,

@@ -7,12 +7,12 @@ use troika_base::Joules;
 use super::Scheduler;
 use crate::Time;
 use crate::account::{JoulesSource, Phase, Span};
-use crate::batcher::{Plan, Slice, Urgency};
+use crate::batcher::{Batcher, Plan, Slice, Urgency};
 use crate::event::{Action, Refusal, StepReport};
 use crate::fleet::Step;
 use crate::gait::Gait;
 use crate::job::{DeviceId, JobId, ModelId, SeqId, Work};
-use crate::live::{Answer, Place, seq};
+use crate::live::{Answer, Job, Place, seq};
 
 /// A step that takes so many times as long as expected, and this long besides, hangs.
 const HANG_FACTOR: f64 = 30.0;
@@ -38,7 +38,7 @@ impl Scheduler {
         wants.sort_by(|a, b| (b.0, b.1, a.2, a.3).cmp(&(a.0, a.1, b.2, b.3)));
         for (_, _, id, model) in wants {
             let is_busy = |id: DeviceId| self.device(id).step.is_some();
-            let conflicts = &self.conflicts[usize::from(id.0)];
+            let conflicts = &self.ties.conflicts[usize::from(id.0)];
             if !is_busy(id) && !conflicts.iter().any(|&other| is_busy(other)) {
                 self.begin_step(id, model);
             }
@@ -55,19 +55,19 @@ impl Scheduler {
             .batcher
             .plan(resident.free_pages, &self.settings, now);
         let Some(Plan {
-            slices, preempted, ..
+            slices,
+            load,
+            class,
+            begun,
+            preempted,
+            ..
         }) = plan
         else {
             return;
         };
-        let load = resident.batcher.load(&slices);
         let expected = resident.true_gait().step_s(load);
-        let classes = slices
-            .iter()
-            .filter_map(|slice| self.jobs.get(&slice.seq.job));
-        let class = classes.map(|job| job.spec.class).max();
         for (&other, resident) in &mut device.residents {
-            let is_over = resident.batcher.top() > class;
+            let is_over = resident.batcher.top() > Some(class);
             resident.was_passed = other != model && (resident.was_passed || is_over);
         }
         device.step = Some(Step {
@@ -76,10 +76,10 @@ impl Scheduler {
             load,
             since: now,
             hangs: now + HANG_MIN + Duration::from_secs_f64(expected * HANG_FACTOR),
-            class: class.unwrap_or_default(),
+            class,
         });
-        for slice in &slices {
-            if let Some(job) = self.jobs.get_mut(&slice.seq.job) {
+        for seq in begun {
+            if let Some(job) = self.jobs.get_mut(&seq.job) {
                 job.first_step.get_or_insert(now);
             }
         }
@@ -95,11 +95,13 @@ impl Scheduler {
 
     /// A sequence lost its pages: its job waits again, or if it has other answers here, the sequence alone does.
     fn give_up(&mut self, gone: SeqId, device: DeviceId, model: ModelId) {
-        let others = self.devices[usize::from(device.0)].residents.get(&model);
+        let resident = self.devices[usize::from(device.0)]
+            .residents
+            .get_mut(&model);
         let Some(job) = self.jobs.get_mut(&gone.job) else {
             return;
         };
-        let runs_on = others.is_some_and(|resident| {
+        let runs_on = resident.as_ref().is_some_and(|resident| {
             job.open(gone.job)
                 .any(|(seq, _)| resident.batcher.progress(seq).is_some())
         });
@@ -109,6 +111,9 @@ impl Scheduler {
                     answer.is_parked = true;
                 }
                 job.account.replays += 1;
+                if let Some(resident) = resident {
+                    resident.parked.insert(gone.job);
+                }
                 self.actions.push(Action::Release { device, seq: gone });
             }
             false => {
@@ -165,20 +170,11 @@ impl Scheduler {
         let Some(resident) = device.residents.get_mut(&step.model) else {
             return;
         };
-        let gait = resident.true_gait();
+        let gait = *resident.true_gait();
         resident.free_pages = report.free_pages;
         resident.served = now;
-        let tokens = step.slices.iter().map(|slice| slice.n_tok).sum();
-        resident.batcher.observe(tokens, report.took);
-        resident
-            .correction
-            .observe(&resident.gait, step.load, report.took);
-        for &slice in &step.slices {
-            // It may have been cancelled meanwhile.
-            if resident.batcher.progress(slice.seq).is_some() {
-                resident.batcher.computed(slice, now);
-            }
-        }
+        resident.learn(step.load, report.took);
+        resident.batcher.computed(now);
         let joules = self.charge_device(id, &step, &report, &gait);
         self.charge_jobs(id, &step, &report, &gait, joules);
         for (seq, has_ended) in report.ended {
@@ -187,20 +183,23 @@ impl Scheduler {
         for job in report.failed {
             self.finish(job);
         }
-        for slice in &step.slices {
-            self.requeue_if_parked(slice.seq.job, id);
-        }
+        self.requeue_parked(id, step.model);
         self.unpark(id, step.model);
     }
 
-    /// A job of which nothing runs any more but what gave way waits as a whole again.
-    fn requeue_if_parked(&mut self, id: JobId, device: DeviceId) {
-        let Some(job) = self.jobs.get(&id) else {
-            return;
+    /// Jobs of which nothing runs any more but what gave way wait as a whole again.
+    fn requeue_parked(&mut self, id: DeviceId, model: ModelId) {
+        let is_stuck = |job: &JobId| {
+            self.jobs.get(job).is_some_and(|found| {
+                let mut open = found.open(*job);
+                found.place == Place::Running(id) && open.all(|(_, answer)| answer.is_parked)
+            })
         };
-        let is_stuck = job.open(id).all(|(_, answer)| answer.is_parked);
-        if is_stuck && job.place == Place::Running(device) {
-            self.give_way(id, device);
+        let resident = self.device(id).residents.get(&model).into_iter();
+        let parked = resident.flat_map(|resident| resident.parked.iter().copied());
+        let stuck: Vec<JobId> = parked.filter(is_stuck).collect();
+        for job in stuck {
+            self.give_way(job, id);
         }
     }
 
@@ -218,11 +217,12 @@ impl Scheduler {
             .unwrap_or(Joules(gait.watts(step.load) * took));
         let joules = joules.0.max(0.0);
         let source = source(report, gait.watts(step.load));
-        let workers = self.workers(id);
-        for &worker in &workers {
+        let n_workers = self.workers(id).len();
+        for at in 0..n_workers {
+            let worker = self.workers(id)[at];
             self.idle_until(worker, step.since);
             let usage = &mut self.devices[usize::from(worker.0)].usage;
-            let (until, share) = (step.since + report.took, joules / workers.len() as f64);
+            let (until, share) = (step.since + report.took, joules / n_workers as f64);
             usage.spent(until, report.took, Some(step.class), share, source);
         }
         self.spent += joules;
@@ -230,11 +230,8 @@ impl Scheduler {
     }
 
     /// The devices that work when this one does: its parts, or itself.
-    pub(super) fn workers(&self, id: DeviceId) -> Vec<DeviceId> {
-        match &self.device(id).facts.parts[..] {
-            [] => vec![id],
-            parts => parts.to_vec(),
-        }
+    pub(super) fn workers(&self, id: DeviceId) -> &[DeviceId] {
+        &self.ties.workers[usize::from(id.0)]
     }
 
     /// Takes note of the time in which a device rested.
@@ -262,6 +259,8 @@ impl Scheduler {
         let weight = |slice: &Slice| common + gait.token_s * f64::from(slice.n_tok);
         let all: f64 = step.slices.iter().map(weight).sum();
         let took = report.took.as_secs_f64();
+        let source = source(report, gait.watts(step.load));
+        let usage = &mut self.devices[usize::from(id.0)].usage;
         for slice in &step.slices {
             let share = if all > 0.0 { weight(slice) / all } else { 0.0 };
             let Some(job) = self.jobs.get_mut(&slice.seq.job) else {
@@ -273,10 +272,9 @@ impl Scheduler {
                 phase,
                 tokens: u64::from(slice.n_tok),
                 device_s: took * share,
-                joules: joules * share,
+                joules: (source != JoulesSource::Unknown).then_some(joules * share),
             };
-            job.charge(span, source(report, gait.watts(step.load)));
-            let usage = &mut self.devices[usize::from(id.0)].usage;
+            job.charge(span, source);
             match phase {
                 Phase::Prefill => usage.prefill_tokens += u64::from(slice.n_tok),
                 Phase::Decode => usage.decode_tokens += u64::from(slice.n_tok),
@@ -287,15 +285,22 @@ impl Scheduler {
     /// A sequence wrote a token, or became a vector.
     fn wrote(&mut self, device: DeviceId, model: ModelId, at: SeqId, has_ended: bool) {
         let now = self.now;
-        if self.jobs.get(&at.job).is_some_and(|job| !job.has_parted()) {
-            self.part(device, model, at.job);
-        }
-        let resident = self.devices[usize::from(device.0)]
-            .residents
-            .get_mut(&model);
+        let residents = &mut self.devices[usize::from(device.0)].residents;
+        let mut batcher = residents
+            .get_mut(&model)
+            .map(|resident| &mut resident.batcher);
         let Some(job) = self.jobs.get_mut(&at.job) else {
             return;
         };
+        if !job.has_parted() {
+            job.first_token = Some(now);
+            if job.decode_on.is_some() {
+                self.parted.push(at.job);
+            }
+            if let Some(batcher) = &mut batcher {
+                part(job, at.job, batcher);
+            }
+        }
         let Some(answer) = job.answers.get_mut(at.choice as usize) else {
             return;
         };
@@ -305,46 +310,14 @@ impl Scheduler {
         }
         job.last_token = Some(now);
         answer.has_ended |= has_ended;
-        if let Some(resident) = resident
-            && resident.batcher.progress(at).is_some()
-        {
+        if let Some(batcher) = batcher {
             match has_ended {
-                true => drop(resident.batcher.remove(at)),
-                false => resident.batcher.wrote(at),
-            }
+                true => batcher.remove(at),
+                false => batcher.wrote(at),
+            };
         }
         if job.answers.iter().all(|answer| answer.has_ended) {
             self.finish(at.job);
-        }
-    }
-
-    /// A prompt is read: from here on each of its answers is a sequence of its own.
-    fn part(&mut self, device: DeviceId, model: ModelId, id: JobId) {
-        let now = self.now;
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        job.first_token = Some(now);
-        if job.decode_on.is_some() {
-            self.parted.push(id);
-        }
-        let known = job.answers[0].known;
-        let resident = self.devices[usize::from(device.0)]
-            .residents
-            .get_mut(&model);
-        let Some(resident) = resident else {
-            return;
-        };
-        for choice in 1..job.n() as usize {
-            job.answers.push(Answer {
-                known,
-                has_ended: false,
-                held: 0,
-                is_parked: false,
-            });
-            if resident.batcher.progress(seq(id, 0)).is_some() {
-                resident.batcher.fork(seq(id, 0), seq(id, choice));
-            }
         }
     }
 
@@ -355,7 +328,8 @@ impl Scheduler {
         let Some(resident) = device.residents.get_mut(&model) else {
             return;
         };
-        for &job_id in &resident.jobs {
+        let parked: Vec<JobId> = resident.parked.iter().copied().collect();
+        for job_id in parked {
             let Some(job) = self.jobs.get_mut(&job_id) else {
                 continue;
             };
@@ -376,8 +350,27 @@ impl Scheduler {
                 resident
                     .batcher
                     .admit(seq(job_id, choice), class, answer.known, 0, now);
+                if !job.answers.iter().any(|answer| answer.is_parked) {
+                    resident.parked.remove(&job_id);
+                }
                 return;
             }
+        }
+    }
+}
+
+/// A prompt is read: from here on each of its answers is a sequence of its own.
+fn part(job: &mut Job, id: JobId, batcher: &mut Batcher) {
+    let known = job.answers[0].known;
+    for choice in 1..job.n() as usize {
+        job.answers.push(Answer {
+            known,
+            has_ended: false,
+            held: 0,
+            is_parked: false,
+        });
+        if batcher.progress(seq(id, 0)).is_some() {
+            batcher.fork(seq(id, 0), seq(id, choice));
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     Cause, Class, DeviceId, Event, Goal, JobId, KeepAlive, Lost, ModelId, Phase, Policy, Power,
     Refusal, Settings, Work,
 };
-use bench::{Bench, CPU, GPU, NPU, job};
+use bench::{Bench, CPU, GPU, NPU, form, job};
 
 #[test]
 fn chat_goes_to_the_fast_device_and_background_to_the_frugal_one() {
@@ -33,7 +33,7 @@ fn chat_goes_to_the_fast_device_and_background_to_the_frugal_one() {
     assert_eq!((account.prefill_tokens, account.decode_tokens), (100, 20));
     let phases: Vec<_> = account.spans.iter().map(|span| span.phase).collect();
     assert_eq!(phases, [Phase::Prefill, Phase::Decode]);
-    assert!(account.joules > 0.0 && account.ttft_s.is_some());
+    assert!(account.joules > Some(0.0) && account.ttft_s.is_some());
 }
 
 #[test]
@@ -79,6 +79,27 @@ fn a_queue_that_is_too_long_spills_over() {
     assert!(on(GPU) > 10, "{} elsewhere", on(GPU));
     let causes: Vec<_> = jobs.iter().map(|&job| bench.decision(job).cause).collect();
     assert!(causes.contains(&Cause::Spill));
+}
+
+#[test]
+fn each_job_is_counted_where_it_is_and_nowhere_else() {
+    let mut bench = Bench::new(Settings::default());
+    for _ in 0..40 {
+        bench.submit(job(Class::Background, 1000, 200));
+        bench.submit(job(Class::Agent, 2000, 300));
+    }
+    let mut moves = 0;
+    for _ in 0..2000 {
+        bench.run_for(Duration::from_millis(50));
+        let state = bench.snapshot();
+        for device in &state.devices {
+            let told = state.jobs.iter().filter(|job| job.device == device.id);
+            let counted: usize = device.models.iter().map(|model| model.jobs).sum();
+            assert_eq!(counted, told.count(), "on {}", device.name);
+        }
+        moves = bench.finished.values().map(|account| account.moves).sum();
+    }
+    assert!(moves > 0, "none was on its way");
 }
 
 #[test]
@@ -208,6 +229,23 @@ fn background_goes_home_when_there_is_room() {
 }
 
 #[test]
+fn joules_that_nobody_knows_are_not_told() {
+    let mut bench = Bench::new(Settings::default());
+    bench.run_for(Duration::from_secs(1));
+    bench.forget_watts(GPU);
+    let id = bench.submit(job(Class::Interactive, 100, 20));
+    bench.run();
+    let candidates = &bench.decision(id).candidates;
+    assert_eq!(candidates.len(), 3);
+    for candidate in candidates {
+        let forecast = candidate.forecast.expect("each of them could do it");
+        assert_eq!(forecast.joules.is_some(), candidate.decode != GPU);
+        assert!(forecast.score > 0.0);
+    }
+    assert_eq!(bench.finished[&id].expected.expect("is told").joules, None);
+}
+
+#[test]
 fn an_answer_in_several_versions_reads_its_prompt_once() {
     let mut bench = Bench::only(GPU);
     let mut spec = job(Class::Interactive, 100, 20);
@@ -305,11 +343,51 @@ fn energy_for_a_day_is_kept_to() {
     });
     let chat = bench.submit(job(Class::Interactive, 1000, 500));
     bench.run();
-    assert!(bench.finished[&chat].joules > 36.0);
+    assert!(bench.finished[&chat].joules > Some(36.0));
     let index = bench.submit(job(Class::Batch, 10, 5));
     bench.run_for(Duration::from_secs(100));
     assert!(!bench.finished.contains_key(&index));
     bench.tell(Event::Midnight);
     bench.run();
     assert!(bench.finished.contains_key(&index));
+}
+
+#[test]
+fn what_was_compiled_is_used_from_then_on() {
+    let mut bench = Bench::new(Settings::default());
+    let compiling = "it is being compiled".to_owned();
+    let tell = |form| Event::FormIs {
+        model: ModelId(1),
+        device: NPU,
+        form,
+    };
+    bench.tell(tell(Err(compiling.clone())));
+    let early = bench.submit(job(Class::Background, 100, 20));
+    bench.run();
+    assert!(!bench.devices_of(early).contains(&NPU));
+    let npu = bench
+        .decision(early)
+        .candidates
+        .iter()
+        .find(|c| c.decode == NPU);
+    assert_eq!(
+        npu.and_then(|npu| npu.lost.clone()),
+        Some(Lost::Unsupported { because: compiling })
+    );
+    bench.tell(tell(Ok(form(NPU, 5))));
+    let late = bench.submit(job(Class::Background, 100, 20));
+    bench.run();
+    assert_eq!(bench.devices_of(late), [NPU]);
+}
+
+#[test]
+fn a_device_that_cannot_embed_is_not_asked_to() {
+    let mut bench = Bench::whose_npu_only_writes();
+    let mut spec = job(Class::Background, 100, 0);
+    spec.work = Work::Embed;
+    let vector = bench.submit(spec);
+    let text = bench.submit(job(Class::Background, 100, 20));
+    bench.run();
+    assert!(!bench.devices_of(vector).contains(&NPU));
+    assert_eq!(bench.devices_of(text), [NPU]);
 }

@@ -49,16 +49,21 @@ impl Scheduler {
             prefill_tokens: usage.prefill_tokens,
             decode_tokens: usage.decode_tokens,
             models: residents
-                .map(|(&model, resident)| self.resident_view(model, resident))
+                .map(|(&model, resident)| self.resident_view(id, model, resident))
                 .collect(),
         }
     }
 
-    fn resident_view(&self, model: ModelId, resident: &Resident) -> ResidentView {
+    fn resident_view(&self, id: DeviceId, model: ModelId, resident: &Resident) -> ResidentView {
         let name = self
             .models
             .get(&model)
             .map(|model| model.facts.name.clone());
+        // A job on its way elsewhere still has its pages here, and is counted where it goes.
+        let jobs = resident.jobs.iter().filter(|job| {
+            let job = self.jobs.get(job);
+            job.and_then(|job| job.place.device()) == Some(id)
+        });
         ResidentView {
             model,
             name: name.unwrap_or_default(),
@@ -69,10 +74,10 @@ impl Scheduler {
             },
             bytes: resident.bytes,
             bytes_predicted: resident.bytes_predicted,
-            jobs: resident.jobs.len(),
+            jobs: jobs.count(),
             pages_used: resident.pages.saturating_sub(resident.free_pages),
             pages: resident.pages,
-            correction: resident.correction.factors(),
+            correction: resident.correction().factors(),
         }
     }
 
@@ -100,6 +105,10 @@ impl Scheduler {
                 oldest_s: 0.0,
             })
             .collect();
+        #[expect(
+            clippy::iter_over_hash_type,
+            reason = "counts and the longest wait are the same in any order"
+        )]
         for job in self.jobs.values() {
             let view = views.iter_mut().find(|view| view.class == job.spec.class);
             let Some(view) = view else { continue };
@@ -124,11 +133,7 @@ impl Scheduler {
     }
 
     fn job_view(&self, id: JobId, job: &Job) -> Option<JobView> {
-        let device = match job.place {
-            Place::Queued => return None,
-            Place::Starting(device) | Place::Running(device) => device,
-            Place::Moving { to, .. } => to,
-        };
+        let device = job.place.device()?;
         let phase = job.phase();
         let resident = self.device(device).residents.get(&job.spec.model);
         let held = resident
@@ -145,12 +150,11 @@ impl Scheduler {
                 Phase::Decode => [job.written(), job.max_tokens()],
             },
             age_s: (self.now - job.arrived).as_secs_f64(),
-            why: self.why(job, resident.is_some_and(|r| r.gait.watts_decode > 0.0)),
+            why: self.why(job),
         })
     }
 
-    /// `has_watts`: whether anybody knows what its model draws there.
-    fn why(&self, job: &Job, has_watts: bool) -> String {
+    fn why(&self, job: &Job) -> String {
         if job.spec.require_device.is_some() {
             return "it is required".to_owned();
         }
@@ -159,10 +163,8 @@ impl Scheduler {
         }
         match job.account.expected {
             Some(expected) => {
-                let joules = match has_watts {
-                    true => format!(" and {:.0} J", expected.joules),
-                    false => String::new(),
-                };
+                let joules = expected.joules.map(|joules| format!(" and {joules:.0} J"));
+                let joules = joules.unwrap_or_default();
                 let (seconds, policy) = (expected.total_s(), self.settings.policy);
                 format!("expected {seconds:.1} s{joules} under {policy}")
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use troika_base::{Bytes, ModelSpec};
 use troika_device::PAGE_TOKENS;
 use troika_gguf::ModelFile;
-use troika_planner::cost::{self, MemoryNeed, Setup, Slot, Split, Work};
+use troika_planner::cost::{self, MemoryNeed, Setup, Slot, Work};
 use troika_planner::model::{ModelShape, NotAModel, read_file};
 use troika_planner::quantization::Quantization;
 use troika_scheduler::{DeviceId, Form, Gait, ModelFacts, ModelId, PoolFacts, PoolId};
@@ -96,9 +96,13 @@ impl Known<'_> {
         let free = free(device, pools);
         let need = self.need(device, &free);
         let (need, layers) = need.map_err(|refusal| refusal.to_string())?;
-        let bytes = divided(&need, &layers);
+        let bytes = need.without_cache(&layers);
+        let own = self.spec.n_ctx as u64;
         let kv_tokens = self.kv_tokens(left(&free, &bytes, &layers));
-        let most = kv_tokens.min(self.spec.n_ctx as u64);
+        // What is compiled for a length is compiled anew for a longer one.
+        let limit = device.n_ctx_max.map(|limit| own.min(limit as u64));
+        let kv_tokens = limit.map_or(kv_tokens, |limit| kv_tokens.min(limit));
+        let most = kv_tokens.min(own);
         let n_ctx = self
             .context
             .n_ctx
@@ -133,22 +137,8 @@ impl Known<'_> {
             // Of a device of its own, the ledger says how much is free when it is time.
             memory_free: (!is_alone).then_some(Bytes(free)),
         });
-        let setup = Setup {
-            slots: slots.collect(),
-            split: Split::Layers,
-            link_gbs: None,
-            backend: None,
-            engine: "troika".to_owned(),
-        };
-        let work = Work {
-            prompt_tokens: 0,
-            gen_tokens: 1,
-            depth: 0,
-            batch: 1,
-            kv_bits: 16.0,
-            context: 1,
-            tokens_per_step: 1.0,
-        };
+        let setup = Setup::by_layers(slots, None);
+        let work = Work::alone(0, 0);
         let (shape, quantization) = (&self.shape, &self.quantization);
         if is_alone {
             let need = cost::memory_need(&setup, shape, quantization, &work)?;
@@ -194,18 +184,6 @@ impl Known<'_> {
     }
 }
 
-/// What a model takes of each part without its cache: weights by layers, and buffers of its own.
-fn divided(need: &MemoryNeed, layers: &[u32]) -> Vec<Bytes> {
-    let all = f64::from(layers.iter().sum::<u32>().max(1));
-    let used = layers.iter().filter(|&&layers| layers > 0).count().max(1) as u64;
-    let own = (need.scratch + need.runtime) / used;
-    let of_layers = |&held: &u32| match held {
-        0 => Bytes(0),
-        _ => Bytes((need.weights as f64 * f64::from(held) / all) as u64 + own),
-    };
-    layers.iter().map(of_layers).collect()
-}
-
 /// Bytes that are left for a cache which lies by layers beside the weights.
 fn left(free: &[u64], taken: &[Bytes], layers: &[u32]) -> u64 {
     let all = u64::from(layers.iter().sum::<u32>());
@@ -238,15 +216,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layers_share_memory() {
-        let need = MemoryNeed {
-            weights: 800,
-            cache: 0,
-            scratch: 10,
-            runtime: 10,
-        };
-        let bytes = divided(&need, &[6, 2, 0]);
-        assert_eq!(bytes, [Bytes(610), Bytes(210), Bytes(0)]);
+    fn layers_share_what_is_left() {
+        let bytes = [Bytes(610), Bytes(210), Bytes(0)];
         // The second part is full with 60 bytes more, a quarter of all.
         assert_eq!(left(&[1000, 270, 5], &bytes, &[6, 2, 0]), 240);
         assert_eq!(left(&[u64::MAX], &[Bytes(1)], &[4]), u64::MAX - 1);

@@ -51,7 +51,7 @@ use crate::backend::{Placement, State};
 use crate::job::{
     Caller, ChatPrompt, EmbedJob, Embedded, Job, KeepAlive, LoadedModel, ModelInfo, Prompt, Wishes,
 };
-use crate::{Answer, ApiError, Backend, ModelDetails, wishes};
+use crate::{Answer, ApiError, Backend, ModelDetails, report, wishes};
 use around::Surroundings;
 use clock::Alarm;
 use driver::{Driver, Lane, Machine};
@@ -60,7 +60,7 @@ use info::{details, from_library, info};
 use lane::{AtWork, Worker};
 use loader::Loader;
 use models::{Handle, Models};
-use order::{Ordered, queue, room, together};
+use order::{Ordered, queue, room};
 use request::{Asked, Client, Embedding};
 
 pub use around::Around;
@@ -306,9 +306,7 @@ impl Host {
                 vector = troika_engine::shorten(vector, dimensions);
             }
             embedded.vectors.push(vector);
-            embedded.usage.prompt_tokens += usage.prompt_tokens;
-            embedded.usage.load = embedded.usage.load.max(usage.load);
-            embedded.usage.report = together(embedded.usage.report, usage.report);
+            report::add(&mut embedded.usage, &usage);
         }
         embedded.usage.prefill = arrived.elapsed().saturating_sub(embedded.usage.load);
         Ok(embedded)

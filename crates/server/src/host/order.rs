@@ -9,40 +9,7 @@ use super::driver::Driver;
 use super::models::Handle;
 use super::request::{Asked, Client, Request};
 use crate::ApiError;
-use crate::job::{KeepAlive, Report};
-
-/// What two jobs of one request took.
-pub(super) fn together(a: Option<Box<Report>>, b: Option<Box<Report>>) -> Option<Box<Report>> {
-    let (Some(mut a), Some(b)) = (a, b.clone()) else {
-        return b;
-    };
-    let (sum, one) = (&mut a.account, b.account);
-    for (span, device) in one.spans.into_iter().zip(b.devices) {
-        let same = sum
-            .spans
-            .iter_mut()
-            .find(|s| (s.device, s.phase) == (span.device, span.phase));
-        match same {
-            Some(same) => {
-                same.tokens += span.tokens;
-                same.device_s += span.device_s;
-                same.joules += span.joules;
-            }
-            None => {
-                sum.spans.push(span);
-                a.devices.push(device);
-            }
-        }
-    }
-    sum.queue_s = sum.queue_s.max(one.queue_s);
-    sum.prefill_tokens += one.prefill_tokens;
-    sum.prefill_s = sum.prefill_s.max(one.prefill_s);
-    sum.joules += one.joules;
-    sum.joules_source = sum.joules_source.and(one.joules_source);
-    sum.moves += one.moves;
-    sum.replays += one.replays;
-    Some(a)
-}
+use crate::job::KeepAlive;
 
 impl From<KeepAlive> for Keep {
     fn from(keep_alive: KeepAlive) -> Self {

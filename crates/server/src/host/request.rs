@@ -223,11 +223,16 @@ impl Request {
         true
     }
 
-    /// So many tokens of its prompt were in the cache where it began.
+    /// So many tokens of its prompt were in the cache where it began. Where it begins again, it may find what it has read
+    /// itself: no more counts than at first.
     pub(super) fn found(&self, cached: usize) {
         let mut progress = lock(&self.progress);
         if progress.first_token.is_none() {
-            progress.usage.cached_tokens = cached.min(self.tokens.len());
+            let most = match progress.turn > 1 {
+                true => progress.usage.cached_tokens,
+                false => self.tokens.len(),
+            };
+            progress.usage.cached_tokens = cached.min(most);
         }
     }
 

@@ -1,14 +1,13 @@
 //! The host over several devices, some of which fail.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use troika_base::ModelSpec;
+use troika_device::conformance::Stepped;
 use troika_device::{
-    Batch, Cancelled, Error, Interrupt, KvShape, LoadOptions, LoadProgress, Output, Outputs,
-    Resident, f16,
+    Batch, Cancelled, Error, LoadOptions, LoadProgress, Output, Outputs, Resident,
 };
 use troika_engine::CpuDevice;
 use troika_gguf::ModelFile;
@@ -57,6 +56,42 @@ impl Play {
     fn steps(&self) -> usize {
         lock(&self.log).len()
     }
+
+    /// A step of a device of this name.
+    fn step(
+        &self,
+        name: &'static str,
+        inner: &mut dyn Resident,
+        batch: &Batch<'_>,
+    ) -> Result<Outputs, Error> {
+        if inner.spec().n_vocab < N_VOCAB_MIN {
+            return inner.step(batch);
+        }
+        let ends = batch.sequences.iter();
+        let ends = ends
+            .map(|s| (s.position + s.tokens.len(), s.output))
+            .collect();
+        lock(&self.log).push(ends);
+        std::thread::sleep(self.delay);
+        if self.left.fetch_sub(1, Ordering::SeqCst) == 0 {
+            match self.trouble {
+                Trouble::Error => {
+                    let reason = "the cable was pulled".to_owned();
+                    return Err(Error::Batch { reason });
+                }
+                Trouble::Panic => panic!("a bug of a driver"),
+                Trouble::Hang => {
+                    *lock(&self.hung) = Some(name);
+                    let interrupt = inner.interrupt().expect("a processor hears");
+                    loop {
+                        interrupt.check()?;
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                }
+            }
+        }
+        inner.step(batch)
+    }
 }
 
 /// The processor under another name.
@@ -84,86 +119,14 @@ impl Device for Actor {
         let inner = self.inner.load(file, options, progress)?;
         let play = Arc::clone(&self.play);
         let name = self.name;
-        Ok(Box::new(Act { name, inner, play }))
+        Ok(Box::new(Stepped::new(inner, move |inner, batch| {
+            play.step(name, inner, batch)
+        })))
     }
-}
-
-struct Act {
-    name: &'static str,
-    inner: Box<dyn Resident>,
-    play: Arc<Play>,
 }
 
 /// The known question's model has fewer tokens than any other.
 const N_VOCAB_MIN: usize = 200;
-
-impl Resident for Act {
-    fn spec(&self) -> &ModelSpec {
-        self.inner.spec()
-    }
-    fn n_page(&self) -> usize {
-        self.inner.n_page()
-    }
-    fn weights_bytes(&self) -> troika_base::Bytes {
-        self.inner.weights_bytes()
-    }
-    fn kv_shape(&self) -> KvShape {
-        self.inner.kv_shape()
-    }
-    fn copy_page(&mut self, from: usize, to: usize) {
-        self.inner.copy_page(from, to);
-    }
-    fn read_kv(
-        &mut self,
-        pages: &[usize],
-        tokens: Range<usize>,
-        out: &mut [f16],
-    ) -> Result<(), Error> {
-        self.inner.read_kv(pages, tokens, out)
-    }
-    fn write_kv(
-        &mut self,
-        pages: &[usize],
-        tokens: Range<usize>,
-        values: &[f16],
-    ) -> Result<(), Error> {
-        self.inner.write_kv(pages, tokens, values)
-    }
-
-    fn interrupt(&self) -> Option<Interrupt> {
-        self.inner.interrupt()
-    }
-
-    fn step(&mut self, batch: &Batch<'_>) -> Result<Outputs, Error> {
-        if self.spec().n_vocab < N_VOCAB_MIN {
-            return self.inner.step(batch);
-        }
-        let ends = batch.sequences.iter();
-        let ends = ends
-            .map(|s| (s.position + s.tokens.len(), s.output))
-            .collect();
-        lock(&self.play.log).push(ends);
-        std::thread::sleep(self.play.delay);
-        if self.play.left.fetch_sub(1, Ordering::SeqCst) == 0 {
-            match self.play.trouble {
-                Trouble::Error => {
-                    let reason = "the cable was pulled".to_owned();
-                    return Err(Error::Batch { reason });
-                }
-                Trouble::Panic => panic!("a bug of a driver"),
-                Trouble::Hang => {
-                    *lock(&self.play.hung) = Some(self.name);
-                    let interrupt = self.inner.interrupt().expect("a processor hears");
-                    loop {
-                        interrupt.check()?;
-                        std::thread::sleep(Duration::from_millis(1));
-                    }
-                }
-            }
-        }
-        self.inner.step(batch)
-    }
-}
 
 /// A host over two devices of this play: `cpu0`, and `gpu0`, which is one by its facts alone.
 fn two(home: &Home, play: &Arc<Play>) -> Host {
@@ -335,7 +298,17 @@ async fn a_job_goes_where_it_has_to_and_says_where_that_was() {
         );
         assert_eq!(report.account.decode_tokens, 20);
         // There are neither meters nor watts.
-        assert_eq!(report.account.joules_source, JoulesSource::Unknown);
+        assert_eq!(
+            (report.account.joules, report.account.joules_source),
+            (None, JoulesSource::Unknown)
+        );
+        assert!(
+            report
+                .account
+                .spans
+                .iter()
+                .all(|span| span.joules.is_none())
+        );
         let [placement] = &*host.placements(&request_id).expect("is remembered") else {
             panic!("one job")
         };

@@ -19,12 +19,15 @@ const times = (n) => (n === 1 ? "once" : `${count(n)} times`);
 function compared(it) {
   const hoped = it.expected;
   const expected = (value) => (hoped ? value(hoped) : NaN);
+  // Without watts there is no estimate of joules either.
+  const isKnown = it.joules !== null;
+  const source = isKnown ? (SOURCES[it.joules_source] ?? "of unknown source") : "unknown";
   const rows = [
     ["Until its first step", expected((e) => e.wait_s + e.load_s), it.queue_s, span],
     ["Reading", expected((e) => e.prefill_s), it.prefill_s, span],
     ["First token after", expected((e) => e.wait_s + e.load_s + e.prefill_s), it.ttft_s ?? NaN, span],
     ["Writing", expected((e) => e.copy_s + e.decode_s), it.decode_s, span],
-    [`Joules, ${SOURCES[it.joules_source] ?? "of unknown source"}`, expected((e) => e.joules), it.joules, number],
+    [`Joules, ${source}`, isKnown ? expected((e) => e.joules) : NaN, it.joules, number],
   ];
   const cells = rows.map(([name, e, a, told]) => [name, told(e), told(a), e > 0 && a > 0 ? `${number(a / e)} times` : "–"]);
   return table("Expected and actual", ["", "Expected", "Actual", "Of expected"], cells);

@@ -11,6 +11,7 @@ use troika_scheduler::{
     Power, QueueView, ResidentView, Snapshot, Span, Time,
 };
 
+use crate::backend::{Compiling, Stage};
 use crate::{Placement, State};
 
 const GIB: u64 = 1 << 30;
@@ -148,7 +149,24 @@ pub(super) fn busy() -> State {
         requests: (401..=405).map(|job| (job, format!("req-{job}"))).collect(),
         posing: None,
         machine_watts: None,
-        compiling: Vec::new(),
+        compiling: vec![
+            Compiling {
+                model: 1,
+                device: "npu0".to_owned(),
+                stage: Stage::Compiling,
+                done: gib(3.4),
+                total: gib(4.9),
+                why: None,
+            },
+            Compiling {
+                model: 4,
+                device: "npu0".to_owned(),
+                stage: Stage::Waiting,
+                done: Bytes(0),
+                total: Bytes(0),
+                why: None,
+            },
+        ],
     }
 }
 
@@ -294,7 +312,7 @@ pub(super) fn placements() -> Vec<Placement> {
     let forecast = |wait_s, prefill_s, joules, score| JobForecast {
         wait_s,
         prefill_s,
-        joules,
+        joules: Some(joules),
         score,
         spread: 1.4,
         ..JobForecast::default()
@@ -345,7 +363,7 @@ pub(super) fn done() -> Vec<Placement> {
         phase,
         tokens,
         device_s,
-        joules,
+        joules: Some(joules),
     };
     placement.account = Some(Account {
         spans: vec![
@@ -358,7 +376,7 @@ pub(super) fn done() -> Vec<Placement> {
         prefill_s: 3.4,
         decode_tokens: 64,
         decode_s: 2.9,
-        joules: 56.3,
+        joules: Some(56.3),
         joules_source: JoulesSource::Mixed,
         expected,
         moves: 1,

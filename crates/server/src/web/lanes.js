@@ -32,7 +32,9 @@ export function lanes(state) {
     const jobs = state.jobs.filter((job) => job.device === device.id);
     follow(part(lane, "jobs"), jobs, (job) => job.job, newJob, (row, job) => showJob(row, job, device, state));
     const models = device.models;
-    follow(part(lane, "residents"), models, (model) => model.model, () => stamp("t-resident"), resident);
+    const compiling = (state.compiling ?? []).filter((it) => it.device === device.name);
+    const rows = [...models, ...compiling.map((it) => ({ ...it, name: state.models[it.model] ?? `model ${it.model}` }))];
+    follow(part(lane, "residents"), rows, (row) => `${row.model}${row.stage ?? ""}`, () => stamp("t-resident"), resident);
     const idle = models.length ? "No job." : "No job, and no model in memory.";
     say(part(lane, "rest"), jobs.length ? "" : idle);
   });
@@ -97,6 +99,7 @@ function showJob(row, job, device, state) {
 }
 
 function resident(row, model) {
+  if (model.stage) return onItsWay(row, model);
   mark(row, "data-state", model.state);
   say(part(row, "model"), plain(model.name));
   const state = model.state === "ready" ? "" : `, ${plain(model.state)}`;
@@ -106,4 +109,17 @@ function resident(row, model) {
   const used = ready ? model.pages_used / model.pages : 0;
   fill(part(row, "bar"), used);
   say(part(row, "cache"), ready ? `cache ${percent(used)}` : "");
+}
+
+/** A model that is compiled for the device, and runs elsewhere until it is there. */
+function onItsWay(row, { name, stage, done, total, why }) {
+  mark(row, "data-state", stage);
+  say(part(row, "model"), plain(name));
+  const part_done = total ? done / total : 0;
+  const words = { waiting: "waits for the compiler", compiling: "is compiled", failed: "does not compile" };
+  say(part(row, "size"), words[stage] ?? plain(stage));
+  part(row, "meter").hidden = stage !== "compiling" || !total;
+  fill(part(row, "bar"), part_done);
+  say(part(row, "cache"), stage === "compiling" && total ? percent(part_done) : "");
+  mark(row, "title", why ? plain(why) : "It runs elsewhere meanwhile");
 }

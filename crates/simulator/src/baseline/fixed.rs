@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use troika_base::{Bytes, DeviceKind};
 use troika_scheduler::{
-    Account, Action, Cause, Decision, DeviceFacts, DeviceId, Event, JobId, JobSpec, Limits, Load,
-    ModelFacts, ModelId, Phase, PoolFacts, Power, Refusal, Schedule, SeqId, Settings, Slice,
-    Snapshot, Span, StepReport, Time, Work,
+    Account, Action, Cause, Decision, DeviceFacts, DeviceId, Event, JobId, JobSpec, JoulesSource,
+    Limits, Load, ModelFacts, ModelId, Phase, PoolFacts, Power, Refusal, Schedule, SeqId, Settings,
+    Slice, Snapshot, Span, StepReport, Time, Work,
 };
 
 use crate::machine::VirtualMachine;
@@ -253,8 +253,12 @@ impl Fixed {
         let gait = self.models[&model].forms.get(&id).map(|form| form.gait);
         let tokens = slices.iter().map(|slice| u64::from(slice.n_tok)).sum();
         let watts = gait.map_or(0.0, |gait| gait.watts(Load { tokens, past: 0 }));
-        let estimate = watts * report.took.as_secs_f64();
-        let joules = report.joules.map_or(estimate, |joules| joules.0);
+        let estimate = (watts > 0.0).then_some(watts * report.took.as_secs_f64());
+        let (joules, source) = match (report.joules, estimate) {
+            (Some(joules), _) => (Some(joules.0), JoulesSource::Measured),
+            (None, Some(joules)) => (Some(joules), JoulesSource::Estimated),
+            (None, None) => (None, JoulesSource::Unknown),
+        };
         // As the real one shares a step out: reading the weights is common, arithmetic is by tokens.
         let common = gait.map_or(1.0, |gait| gait.launch_s + gait.read_s) / slices.len() as f64;
         let token_s = gait.map_or(0.0, |gait| gait.token_s);
@@ -273,9 +277,9 @@ impl Fixed {
                 },
                 tokens: u64::from(slice.n_tok),
                 device_s: report.took.as_secs_f64() * share,
-                joules: joules * share,
+                joules: joules.map(|joules| joules * share),
             };
-            job.charge(span, report.joules.is_some());
+            job.charge(span, source);
             if let Some(answer) = job.answers.get_mut(slice.seq.choice as usize) {
                 answer.held += slice.n_tok;
             }

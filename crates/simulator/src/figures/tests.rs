@@ -17,7 +17,7 @@ fn outcome(class: Class, state: State, device: u16, ttft_s: f64, tokens: u32) ->
         phase,
         tokens,
         device_s: 1.0,
-        joules: 5.0,
+        joules: Some(5.0),
     };
     let account = Account {
         spans: vec![part(Phase::Prefill, 10), part(Phase::Decode, tokens.into())],

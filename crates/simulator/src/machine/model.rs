@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use troika_base::{Bytes, DeviceKind, DeviceProfile};
 use troika_planner::catalogue::{Catalogue, Job, State, Support, Task, shape, split_quantization};
-use troika_planner::cost::{self, MemoryNeed, Setup, Slot, Split, Work};
+use troika_planner::cost::{self, Setup, Slot, Work};
 use troika_planner::model::ModelShape;
 use troika_planner::quantization::Quantization;
 use troika_scheduler::{DeviceFacts, DeviceId, Form, Gait, ModelFacts, ModelId};
@@ -115,7 +115,7 @@ impl VirtualMachine {
                 Bytes(need.weights)
             ));
         }
-        let bytes = spread(need, &outlook.layers);
+        let bytes = need.without_cache(&outlook.layers);
         let kv_tokens = self.kv_tokens(facts, &bytes, &outlook.layers, asked)?;
         let n_ctx = asked.shape.n_ctx.min(CTX).min(kv_tokens);
         let weights_gb = need.weights as f64 / 1e9;
@@ -227,38 +227,12 @@ impl Asked<'_> {
             device,
             memory_free: Some(device.memory.map_or(free, |memory| memory.min(free))),
         });
-        let setup = Setup {
-            slots: slots.collect(),
-            split: Split::Layers,
-            link_gbs: None,
-            backend: None,
-            engine: "troika".to_owned(),
-        };
+        let setup = Setup::by_layers(slots, None);
         let work = Work {
-            prompt_tokens: 0,
-            gen_tokens: 1,
-            depth: 0,
-            batch: 1,
-            kv_bits: 16.0,
             context: (4 * KV_TOKENS_MIN).min(self.shape.n_ctx),
-            tokens_per_step: 1.0,
+            ..Work::alone(0, 0)
         };
         cost::outlook(&setup, &self.shape, &self.quantization, &work, None)
             .map_err(|refusal| refusal.to_string())
     }
-}
-
-/// What each device of a setup takes without the cache: weights by its layers, buffers and a runtime of its own.
-fn spread(need: MemoryNeed, layers: &[u32]) -> Vec<Bytes> {
-    let all: u32 = layers.iter().sum();
-    let used = layers.iter().filter(|&&layers| layers > 0).count().max(1) as u64;
-    let own = (need.scratch + need.runtime) / used;
-    let of_layers = |&held: &u32| match held {
-        0 => Bytes(0),
-        _ => {
-            let share = f64::from(held) / f64::from(all.max(1));
-            Bytes((need.weights as f64 * share) as u64 + own)
-        }
-    };
-    layers.iter().map(of_layers).collect()
 }

@@ -13,12 +13,15 @@ use crate::output::{self, Align, line, number};
 const NAME_WIDTH: usize = 44;
 
 /// Everything, in the order in which it is asked for.
-pub(super) fn page(machine: &Machine) -> String {
+///
+/// `lacking` is what NPUs need beside their drivers.
+pub(super) fn page(machine: &Machine, lacking: &[[String; 2]]) -> String {
     let mut page = format!("{}\n", title(machine));
     page.push_str(&indented(&overview(machine)));
     page.push('\n');
     page.push_str(&devices(&machine.processors));
-    let blocked = blocked(machine);
+    let mut blocked = blocked(machine);
+    blocked.extend_from_slice(lacking);
     if !blocked.is_empty() {
         page.push_str("\nblocked\n");
         page.push_str(&indented(&blocked));
@@ -354,7 +357,7 @@ mod tests {
             "rk3588",
             "vm",
         ] {
-            insta::assert_snapshot!(name, page(&recorded(name)));
+            insta::assert_snapshot!(name, page(&recorded(name), &[]));
         }
     }
 
@@ -414,7 +417,7 @@ mod tests {
         let mut machine = recorded("vm");
         machine.product = Some("\u{1b}[2J".to_owned());
         machine.processors[0].profile.name = "a\nb".to_owned();
-        assert!(!page(&machine).contains('\u{1b}'));
-        assert!(page(&machine).contains("a⏎b"));
+        assert!(!page(&machine, &[]).contains('\u{1b}'));
+        assert!(page(&machine, &[]).contains("a⏎b"));
     }
 }

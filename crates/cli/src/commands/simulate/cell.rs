@@ -158,7 +158,7 @@ pub(super) mod example {
                     phase,
                     tokens,
                     device_s: 0.5,
-                    joules: 4.0,
+                    joules: Some(4.0),
                 };
                 let is_refused = number % 100 == 99;
                 let account = Account {

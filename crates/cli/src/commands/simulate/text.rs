@@ -278,6 +278,33 @@ fn percentiles(figures: &Figures) -> String {
     output::table(align, &rows)
 }
 
+/// The cells of a row that an overview has, behind machine and load.
+fn picked([machine, load]: [String; 2], row: [String; 11]) -> [String; 9] {
+    let [
+        name,
+        interactive,
+        agent,
+        background,
+        _,
+        _,
+        tps,
+        until,
+        joules,
+        ..,
+    ] = row;
+    [
+        machine,
+        load,
+        name,
+        interactive,
+        agent,
+        background,
+        tps,
+        until,
+        joules,
+    ]
+}
+
 /// A line for each cell and scheduler.
 fn overview(cells: &[Cell]) -> String {
     let titles = [
@@ -296,53 +323,11 @@ fn overview(cells: &[Cell]) -> String {
         let Some(own) = cell.runs.first() else {
             continue;
         };
-        let [
-            _,
-            interactive,
-            agent,
-            background,
-            _,
-            _,
-            tps,
-            until,
-            joules,
-            ..,
-        ] = row(&own.figures);
-        rows.push([
-            cell.machine.name.clone(),
-            output::line(&cell.load.name, 40),
-            own.figures.scheduler.clone(),
-            interactive,
-            agent,
-            background,
-            tps,
-            until,
-            joules,
-        ]);
+        let machine = cell.machine.name.clone();
+        let load = output::line(&cell.load.name, 40);
+        rows.push(picked([machine, load], row(&own.figures)));
         for against in cell.against() {
-            let [
-                name,
-                interactive,
-                agent,
-                background,
-                _,
-                _,
-                tps,
-                until,
-                joules,
-                ..,
-            ] = factors(&against);
-            rows.push([
-                String::new(),
-                String::new(),
-                name,
-                interactive,
-                agent,
-                background,
-                tps,
-                until,
-                joules,
-            ]);
+            rows.push(picked([String::new(), String::new()], factors(&against)));
         }
     }
     let mut align = [Align::Right; 9];

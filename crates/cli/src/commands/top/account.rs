@@ -46,8 +46,15 @@ pub(super) fn lines(account: &Account, devices: &[String], theme: Theme) -> Vec<
 /// Expected and actual, side by side.
 fn compared(account: &Account) -> Vec<Line<'static>> {
     let expected = |value: fn(&JobForecast) -> f64| account.expected.as_ref().map(value);
+    // Without watts there is no estimate of joules either.
+    let joules_expected = account
+        .joules
+        .and_then(|_| account.expected.as_ref()?.joules);
     let time = |name, expected, actual| row(name, expected, actual, span);
-    let joules = format!("joules, {}", source(Some(account.joules_source)));
+    let joules = match account.joules {
+        Some(_) => format!("joules, {}", source(Some(account.joules_source))),
+        None => "joules, unknown".to_owned(),
+    };
     vec![
         time(
             "until its first step",
@@ -69,12 +76,7 @@ fn compared(account: &Account) -> Vec<Line<'static>> {
             expected(|it| it.copy_s + it.decode_s),
             Some(account.decode_s),
         ),
-        row(
-            &joules,
-            expected(|it| it.joules),
-            Some(account.joules),
-            number,
-        ),
+        row(&joules, joules_expected, account.joules, number),
     ]
 }
 
@@ -109,6 +111,6 @@ fn spent(it: &Span, devices: &[String]) -> Line<'static> {
         fitted(&device_name(it.device, devices), 14),
         it.tokens,
         span(it.device_s),
-        number(it.joules)
+        it.joules.map_or_else(|| "-".to_owned(), number)
     ))
 }

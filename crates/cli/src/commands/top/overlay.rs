@@ -137,7 +137,7 @@ fn candidate(candidate: &Candidate, devices: &[String], theme: Theme) -> Line<'s
             span(it.prefill_s),
             span(it.copy_s),
             span(it.decode_s),
-            number(it.joules),
+            it.joules.map_or_else(|| "-".to_owned(), number),
             number(it.score),
         ],
         None => std::array::from_fn(|_| "-".to_owned()),

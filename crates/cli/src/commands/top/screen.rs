@@ -11,7 +11,7 @@ use troika_scheduler::{Heat, JoulesSource, Phase, Power};
 use super::app::{App, Over};
 use super::overlay;
 use super::text::{Piece, Theme, bar, clean, columns, cut, fitted, flow, percent, source, span};
-use super::view::{Device, Job, Placement, Pool, Resident};
+use super::view::{Compiling, Device, Job, Placement, Pool, Resident};
 use crate::output::number;
 
 /// Below this many columns, lines leave out what can be done without.
@@ -212,10 +212,14 @@ fn about(app: &App, device: &Device, theme: Theme, width: usize) -> Vec<Line<'st
         lines.push(Line::styled(format!("   {text}"), theme.bad()));
     }
     lines.extend(flow(gauges(app, device), 3, width));
-    if !device.models.is_empty() {
-        let room = width.saturating_sub(30).max(12);
-        let models = device.models.iter().map(|model| resident(model, room));
-        lines.extend(flow(models, 3, width));
+    let room = width.saturating_sub(30).max(12);
+    let models = device.models.iter().map(|model| resident(model, room));
+    let compiling = app.state.compiling.iter();
+    let compiling = compiling.filter(|it| it.device == device.name);
+    let compiling = compiling.map(|it| on_its_way(app, it, room));
+    let pieces: Vec<_> = models.chain(compiling).collect();
+    if !pieces.is_empty() {
+        lines.extend(flow(pieces, 3, width));
     }
     lines
 }
@@ -239,6 +243,28 @@ fn gauges(app: &App, device: &Device) -> Vec<Piece> {
         }),
         plain(rate("reads", rates.map(|(read, _)| read))),
         plain(rate("writes", rates.map(|(_, written)| written))),
+    ]
+}
+
+/// A model that is compiled for the device, and runs elsewhere meanwhile.
+fn on_its_way(app: &App, it: &Compiling, room: usize) -> Piece {
+    let name = app.state.models.get(&it.model);
+    let name = name.map_or_else(|| format!("model {}", it.model), |name| clean(name));
+    let state = match &*it.stage {
+        "waiting" => "waits for the compiler".to_owned(),
+        "compiling" if it.total.0 > 0 => {
+            format!(
+                "is compiled, {}",
+                percent(it.done.0 as f64 / it.total.0 as f64)
+            )
+        }
+        "compiling" => "is compiled".to_owned(),
+        "failed" => "does not compile".to_owned(),
+        other => clean(other),
+    };
+    vec![
+        Span::raw(cut(&name, room)).bold(),
+        Span::raw(format!(" {state}")),
     ]
 }
 

@@ -30,6 +30,9 @@ pub(super) struct State {
     /// Of the whole machine, where a plug or its battery tells.
     #[serde(default)]
     pub(super) machine_watts: Option<f64>,
+    /// Models on their way to a device that runs compiled models alone.
+    #[serde(default)]
+    pub(super) compiling: Vec<Compiling>,
     /// The requests that jobs belong to.
     #[serde(default)]
     pub(super) requests: BTreeMap<u64, String>,
@@ -62,6 +65,17 @@ pub(super) struct Resident {
     pub(super) bytes: Bytes,
     pub(super) pages_used: u32,
     pub(super) pages: u32,
+}
+
+/// A model on its way to a device.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Compiling {
+    pub(super) model: u32,
+    pub(super) device: String,
+    /// `waiting`, `compiling`, `failed`.
+    pub(super) stage: String,
+    pub(super) done: Bytes,
+    pub(super) total: Bytes,
 }
 
 /// A pool of memory.

@@ -55,6 +55,17 @@ fn gait_on(device: DeviceId) -> Gait {
     }
 }
 
+pub(super) fn form(device: DeviceId, gib: u64) -> Form {
+    Form {
+        bytes: vec![Bytes(gib * GIB)],
+        load_peak: Bytes(0),
+        kv_tokens: 16384,
+        n_ctx: 8192,
+        load_s: 1.0,
+        gait: gait_on(device),
+    }
+}
+
 #[derive(PartialEq, Eq)]
 struct Due(Time, u64, usize);
 
@@ -100,7 +111,17 @@ impl Bench {
         Self::with(Settings::default(), &[device])
     }
 
+    /// A machine whose NPU cannot embed.
+    pub(super) fn whose_npu_only_writes() -> Self {
+        let limit = |facts: &mut DeviceFacts| facts.embeds = facts.kind != DeviceKind::Npu;
+        Self::of(Settings::default(), &[CPU, GPU, NPU], limit)
+    }
+
     fn with(settings: Settings, devices: &[DeviceId]) -> Self {
+        Self::of(settings, devices, |_| ())
+    }
+
+    fn of(settings: Settings, devices: &[DeviceId], limit: fn(&mut DeviceFacts)) -> Self {
         let facts = |name: &str, kind, pool, watts_idle, batch_max| DeviceFacts {
             name: name.to_owned(),
             chip: name.to_uppercase(),
@@ -111,17 +132,20 @@ impl Bench {
             link_gbs: 10.0,
             residents_max: 4,
             batch_max,
+            moves: true,
+            embeds: true,
         };
         let pool = |name: &str, gib| PoolFacts {
             name: name.to_owned(),
             capacity: Bytes(gib * GIB),
             reserve: Bytes(0),
         };
-        let all = vec![
+        let mut all = vec![
             facts("cpu0", DeviceKind::Cpu, 0, 2.0, 64),
             facts("gpu0", DeviceKind::Gpu, 1, 10.0, 64),
             facts("npu0", DeviceKind::Npu, 0, 0.5, 1),
         ];
+        all.iter_mut().for_each(limit);
         let pools = vec![pool("ram", 32), pool("gpu0", 8)];
         let mut bench = Self {
             scheduler: Scheduler::new(settings, all, pools),
@@ -147,17 +171,7 @@ impl Bench {
             forms: devices
                 .iter()
                 .filter(|device| on(**device))
-                .map(|&device| {
-                    let form = Form {
-                        bytes: vec![Bytes(gib * GIB)],
-                        load_peak: Bytes(0),
-                        kv_tokens: 16384,
-                        n_ctx: 8192,
-                        load_s: 1.0,
-                        gait: gait_on(device),
-                    };
-                    (device, form)
-                })
+                .map(|&device| (device, form(device, gib)))
                 .collect(),
             impossible: [(NPU, "it needs more than the NPU may have".to_owned())].into(),
             kv_bytes_per_token: 1 << 16,
@@ -200,6 +214,15 @@ impl Bench {
 
     pub(super) fn set_patience(&mut self, patience: Duration) {
         self.scheduler.settings.patience = [patience; 4];
+    }
+
+    /// Nobody knows any more what models draw on a device.
+    pub(super) fn forget_watts(&mut self, device: DeviceId) {
+        for model in self.scheduler.models.values_mut() {
+            let form = model.facts.forms.get_mut(&device);
+            let gait = &mut form.expect("it has a form").gait;
+            (gait.watts_prefill, gait.watts_decode) = (0.0, 0.0);
+        }
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {

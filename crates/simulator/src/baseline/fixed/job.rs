@@ -32,21 +32,19 @@ impl Job {
         }
     }
 
-    /// Adds its share of a step to its account. It stays on one device, which has a meter or not.
-    pub(super) fn charge(&mut self, span: Span, is_measured: bool) {
+    /// Adds its share of a step to its account.
+    pub(super) fn charge(&mut self, span: Span, source: JoulesSource) {
         let account = &mut self.account;
-        account.joules += span.joules;
-        if is_measured {
-            account.joules_source = JoulesSource::Measured;
-        }
+        account.joules_source = match account.spans.is_empty() {
+            true => source,
+            false => account.joules_source.and(source),
+        };
         if span.phase == Phase::Prefill {
             account.prefill_tokens += span.tokens;
         }
         match account.spans.last_mut() {
             Some(last) if last.phase == span.phase => {
-                last.tokens += span.tokens;
-                last.device_s += span.device_s;
-                last.joules += span.joules;
+                last.add(&span);
             }
             _ => account.spans.push(span),
         }
@@ -79,6 +77,7 @@ impl Job {
                 .map(|first| (first - self.arrived).as_secs_f64()),
             prefill_s: seconds(self.first_step, self.first_token),
             decode_s: seconds(self.first_token, Some(now)),
+            joules: self.account.spans.iter().map(|span| span.joules).sum(),
             ..self.account.clone()
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyCode;
+use troika_scheduler::JoulesSource;
 
 use super::super::view::{State, fixtures};
 use super::*;
@@ -87,6 +88,31 @@ fn the_menu_and_the_reasons_lie_over_it() {
 fn a_request_that_is_done_has_an_account() {
     insta::assert_snapshot!("done", told(&fixtures::done()));
     assert!(told(&fixtures::placements()).starts_with("Job 404, embeddinggemma, in progress"));
+}
+
+#[test]
+fn joules_that_nobody_knows_are_not_told() {
+    let mut done = fixtures::done();
+    let account = done[0].account.as_mut().expect("it is done");
+    (account.joules, account.joules_source) = (None, JoulesSource::Unknown);
+    account.spans[0].joules = None;
+    let shown = told(&done);
+    let cells = |name: &str| -> Vec<String> {
+        let line = shown.lines().find(|line| line.starts_with(name));
+        let cells = line.expect(name).split_whitespace();
+        cells.map(str::to_owned).collect()
+    };
+    assert!(cells("joules, unknown").ends_with(&["-", "-", "-"].map(str::to_owned)));
+    assert_eq!(
+        cells("cpu0").last().map(|joules| &**joules),
+        Some("-"),
+        "{shown}"
+    );
+    assert_eq!(
+        cells("gpu0").last().map(|joules| &**joules),
+        Some("9.40"),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -3,13 +3,17 @@
 use std::f64::consts::PI;
 
 use troika_base::ModelSpec;
-use troika_device::{Error, Rope, RopePairs};
+use troika_kernels::RopePairs;
 
-use super::hyperparameters::Keys;
+use super::Keys;
+use crate::{Error, Rope};
 
 /// The rotation that the metadata asks for. `factors`, if the file has them, divide the frequencies one by one
 /// (Llama 3.1 and later).
-pub(super) fn rope(
+///
+/// # Errors
+/// If a key or a factor makes no sense, or the way of stretching is unknown.
+pub fn rope(
     keys: &Keys<'_>,
     spec: &ModelSpec,
     pairs: RopePairs,

@@ -1,24 +1,31 @@
-//! A model's shape and rotary embedding from its metadata. Every number is checked before anything is sized by it.
+//! A model's shape from its metadata. Every number is checked before anything is sized by it.
 
 use troika_base::ModelSpec;
-use troika_device::Error;
 use troika_gguf::{Metadata, ModelFile};
 
+use crate::Error;
+
 /// Metadata keys of one architecture: `llama.block_count` and its kin.
-pub(super) struct Keys<'f> {
+#[derive(Debug)]
+pub struct Keys<'f> {
     file: &'f ModelFile,
     architecture: &'f str,
 }
 
 impl<'f> Keys<'f> {
-    pub(super) fn new(file: &'f ModelFile) -> Result<Self, Error> {
+    /// The keys of this file's architecture.
+    ///
+    /// # Errors
+    /// If the file does not name it.
+    pub fn new(file: &'f ModelFile) -> Result<Self, Error> {
         Ok(Self {
             file,
             architecture: file.metadata().str("general.architecture")?,
         })
     }
 
-    pub(super) fn architecture(&self) -> &'f str {
+    /// The architecture as GGUF names it.
+    pub fn architecture(&self) -> &'f str {
         self.architecture
     }
 
@@ -27,7 +34,7 @@ impl<'f> Keys<'f> {
     }
 
     /// A key of the architecture in full.
-    pub(super) fn key(&self, name: &str) -> String {
+    pub fn key(&self, name: &str) -> String {
         format!("{}.{name}", self.architecture)
     }
 
@@ -38,8 +45,11 @@ impl<'f> Keys<'f> {
         self.positive(&key, value)
     }
 
-    /// A positive count.
-    pub(super) fn opt_count(&self, name: &str) -> Result<Option<usize>, Error> {
+    /// A positive count, if the file has it.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn opt_count(&self, name: &str) -> Result<Option<usize>, Error> {
         let key = self.key(name);
         let value = self.metadata().opt_u32(&key)?;
         value.map(|value| self.positive(&key, value)).transpose()
@@ -50,8 +60,11 @@ impl<'f> Keys<'f> {
         Ok(value as usize)
     }
 
-    /// A positive, finite number.
-    pub(super) fn opt_float(&self, name: &str) -> Result<Option<f64>, Error> {
+    /// A positive, finite number, if the file has it.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn opt_float(&self, name: &str) -> Result<Option<f64>, Error> {
         let key = self.key(name);
         let Some(value) = self.metadata().opt_f32(&key)? else {
             return Ok(None);
@@ -61,11 +74,19 @@ impl<'f> Keys<'f> {
         Ok(Some(f64::from(value)))
     }
 
-    pub(super) fn opt_str(&self, name: &str) -> Result<Option<&'f str>, Error> {
+    /// A text, if the file has it.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn opt_str(&self, name: &str) -> Result<Option<&'f str>, Error> {
         Ok(self.metadata().opt_str(&self.key(name))?)
     }
 
-    pub(super) fn expect(
+    /// Refuses what does not hold.
+    ///
+    /// # Errors
+    /// [`Error::Hyperparameter`] with these facts.
+    pub fn expect(
         &self,
         holds: bool,
         key: &str,
@@ -84,7 +105,10 @@ impl<'f> Keys<'f> {
     }
 
     /// The model's shape.
-    pub(super) fn spec(&self) -> Result<ModelSpec, Error> {
+    ///
+    /// # Errors
+    /// If a hyperparameter is missing or makes no sense, or the file has some that would change what is computed.
+    pub fn spec(&self) -> Result<ModelSpec, Error> {
         self.refuse_what_would_be_ignored()?;
         let n_embd = self.count("embedding_length")?;
         let (n_head, n_head_kv) = self.heads()?;

@@ -1,11 +1,10 @@
-//! Which model a file holds: whether keys and values that one load has computed are those of another one.
+//! Which model a file holds: whether what was computed from one file, keys and values or a compiled graph, belongs to
+//! another one.
 
 use std::fmt;
 
 use sha2::{Digest, Sha256};
-use troika_gguf::{ModelFile, TensorInfo};
-
-use crate::Error;
+use troika_gguf::{Error, ModelFile, TensorInfo};
 
 /// A digest of all that decides over a model's keys and values: hyperparameters, the list of tensors, and of every
 /// tensor some bytes. It tells models apart that differ by training or quantization, which change every tensor that
@@ -24,7 +23,7 @@ impl Fingerprint {
     ///
     /// # Errors
     /// If the file cannot be read any more.
-    pub(crate) fn of(file: &ModelFile) -> Result<Self, Error> {
+    pub fn of(file: &ModelFile) -> Result<Self, Error> {
         let mut hash = Sha256::new_with_prefix("troika model 1\n");
         // Keys of the architecture: how many heads, which rotation. Names and words leave keys and values as they are.
         let architecture = file.metadata().str("general.architecture")?;
@@ -45,14 +44,13 @@ impl Fingerprint {
         Ok(Self(hash.finalize().into()))
     }
 
-    /// Any one.
-    #[cfg(test)]
-    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
+    /// What was stored.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
     /// To be stored.
-    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+    pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }

@@ -1,0 +1,219 @@
+//! How far one model's predictions are from another's: what a model loses when its weights are written in fewer bits.
+
+use std::ops::ControlFlow;
+
+use troika_base::TokenId;
+
+use crate::tokenizer::EncodeOptions;
+use crate::{Error, Model, Session};
+
+/// A text to compare models on: prose, a recipe, code, sums, letters, and two other languages; a few hundred tokens, so
+/// that it is read in seconds by any processor.
+pub const CALIBRATION: &str = include_str!("../assets/calibration.txt");
+
+/// Tokens of a step. Rows of logits are kept small: 64 of a large vocabulary are 32 MiB.
+const STEP: usize = 64;
+
+/// The distance of a model's predictions from those of a reference.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Divergence {
+    /// Mean over the tokens of the Kullback-Leibler divergence of what is predicted after each, in nats per token: what is
+    /// lost by taking the other model's probabilities for the reference's.
+    pub kl_mean: f64,
+    /// That of the worst token.
+    pub kl_max: f64,
+    /// Share of tokens after which both find the same one likeliest, 0 to 1.
+    pub agreement: f64,
+    /// Tokens that were compared.
+    pub tokens: usize,
+}
+
+/// Lets both models read the same tokens, and compares what they expect after each. As many tokens are read as both have
+/// room for. `progress` is told how many of how many are done, and may break it off; what was compared by then is
+/// returned.
+///
+/// # Errors
+/// [`Error::EmptyPrompt`] if there is nothing to read, [`Error::NoNumbers`] if a model's scores are none, or what the
+/// models' steps say.
+///
+/// # Panics
+/// If the models have different vocabularies.
+pub fn divergence(
+    reference: &mut Model,
+    other: &mut Model,
+    tokens: &[TokenId],
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<Divergence, Error> {
+    let n_vocab = reference.tokenizer().n_vocab();
+    assert_eq!(
+        n_vocab,
+        other.tokenizer().n_vocab(),
+        "models of different vocabularies cannot be compared"
+    );
+    let room = reference.n_free().min(other.n_free());
+    let tokens = &tokens[..tokens.len().min(room)];
+    if tokens.is_empty() {
+        return Err(Error::EmptyPrompt);
+    }
+    let mut sums = Sums::default();
+    let (mut reference, mut other) = (Session::new(reference), Session::new(other));
+    for chunk in tokens.chunks(STEP) {
+        let want = reference.score(chunk)?;
+        let have = other.score(chunk)?;
+        for (want, have) in want.rows().zip(have.rows()) {
+            sums.add(&want[..n_vocab], &have[..n_vocab])?;
+        }
+        if progress(sums.tokens, tokens.len()).is_break() {
+            break;
+        }
+    }
+    Ok(sums.divergence())
+}
+
+impl Model {
+    /// The [`CALIBRATION`] text in this model's tokens.
+    pub fn calibration(&self) -> Vec<TokenId> {
+        let options = EncodeOptions {
+            add_special: true,
+            parse_special: false,
+        };
+        self.tokenizer().encode(CALIBRATION, options)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Sums {
+    kl: f64,
+    kl_max: f64,
+    agreeing: usize,
+    tokens: usize,
+}
+
+impl Sums {
+    fn add(&mut self, want: &[f32], have: &[f32]) -> Result<(), Error> {
+        let (reference, other) = (Distribution::of(want), Distribution::of(have));
+        let (Some(reference), Some(other)) = (reference, other) else {
+            return Err(Error::NoNumbers);
+        };
+        let terms = want.iter().zip(have).map(|(&want, &have)| {
+            let log_p = reference.log(want);
+            let p = log_p.exp();
+            // What never happens costs nothing.
+            if p == 0.0 {
+                0.0
+            } else {
+                p * (log_p - other.log(have))
+            }
+        });
+        // Rounding may take a sum of next to nothing below it.
+        let kl = terms.sum::<f64>().max(0.0);
+        if !kl.is_finite() {
+            return Err(Error::NoNumbers);
+        }
+        self.kl += kl;
+        self.kl_max = self.kl_max.max(kl);
+        self.agreeing += usize::from(reference.likeliest == other.likeliest);
+        self.tokens += 1;
+        Ok(())
+    }
+
+    fn divergence(&self) -> Divergence {
+        let n = self.tokens.max(1) as f64;
+        Divergence {
+            kl_mean: self.kl / n,
+            kl_max: self.kl_max,
+            agreement: self.agreeing as f64 / n,
+            tokens: self.tokens,
+        }
+    }
+}
+
+/// What turns logits into probabilities.
+struct Distribution {
+    log_sum: f64,
+    likeliest: usize,
+}
+
+impl Distribution {
+    /// `None` if the logits are no numbers.
+    fn of(logits: &[f32]) -> Option<Self> {
+        let mut likeliest = 0;
+        for (token, &logit) in logits.iter().enumerate() {
+            if logit.is_nan() {
+                return None;
+            }
+            if logit > logits[likeliest] {
+                likeliest = token;
+            }
+        }
+        let max = f64::from(*logits.get(likeliest)?);
+        if !max.is_finite() {
+            return None;
+        }
+        let sum: f64 = logits.iter().map(|&x| (f64::from(x) - max).exp()).sum();
+        Some(Self {
+            log_sum: max + sum.ln(),
+            likeliest,
+        })
+    }
+
+    fn log(&self, logit: f32) -> f64 {
+        f64::from(logit) - self.log_sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(pairs: &[(&[f32], &[f32])]) -> Result<Divergence, Error> {
+        let mut sums = Sums::default();
+        for (want, have) in pairs {
+            sums.add(want, have)?;
+        }
+        Ok(sums.divergence())
+    }
+
+    #[test]
+    fn a_known_divergence() {
+        // p = (1/2, 1/4, 1/4), q = (1/4, 1/4, 1/2), in nats: 1/2 ln 2 + 0 - 1/4 ln 2.
+        let (p, q) = ([2f32.ln() + 3.0, 3.0, 3.0], [-1.0, -1.0, 2f32.ln() - 1.0]);
+        let found = of(&[(&p, &q), (&p, &p)]).expect("are numbers");
+        let kl = 0.25 * 2f64.ln();
+        assert!((found.kl_max - kl).abs() < 1e-6, "{found:?}");
+        assert!((found.kl_mean - kl / 2.0).abs() < 1e-6, "{found:?}");
+        assert_eq!((found.agreement, found.tokens), (0.5, 2));
+    }
+
+    #[test]
+    fn it_is_that_of_the_reference_and_not_the_other_way_round() {
+        let (sure, unsure) = ([9.0, 0.0, 0.0], [1.0, 0.0, 0.0]);
+        let there = of(&[(&sure, &unsure)]).expect("are numbers").kl_mean;
+        let back = of(&[(&unsure, &sure)]).expect("are numbers").kl_mean;
+        assert!(back > there * 2.0, "{there} {back}");
+    }
+
+    #[test]
+    fn adding_a_constant_to_logits_changes_nothing() {
+        let (a, b) = ([1.0, -2.0, 0.5], [101.0, 98.0, 100.5]);
+        assert!(of(&[(&a, &b)]).expect("are numbers").kl_mean < 1e-9);
+    }
+
+    #[test]
+    fn nonsense_is_an_error() {
+        let good: &[f32] = &[1.0, 2.0];
+        for bad in [
+            &[f32::NAN, 1.0],
+            &[1.0, f32::NAN],
+            &[f32::INFINITY, 0.0],
+            &[f32::NEG_INFINITY; 2],
+            // Possible there, impossible here.
+            &[0.0, f32::NEG_INFINITY],
+        ] {
+            let found = of(&[(good, bad)]);
+            assert!(matches!(found, Err(Error::NoNumbers)), "{bad:?}: {found:?}");
+        }
+        let masked = [1.0, f32::NEG_INFINITY];
+        assert_eq!(of(&[(&masked, &masked)]).expect("are numbers").kl_mean, 0.0);
+    }
+}
