@@ -50,7 +50,6 @@ fn agreement(reference: &GrayImage, foreground: impl Fn(u32, u32) -> bool) -> f6
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the figure is worth knowing")]
 fn the_mask_of_a_person_is_that_of_onnx_runtime() {
     let (Some(path), Some(file)) = (
         shared("selfie_segmentation_landscape.onnx"),
