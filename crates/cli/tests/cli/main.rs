@@ -8,6 +8,7 @@ mod models;
 mod money;
 mod npu;
 mod perplexity;
+mod pictures;
 mod plan;
 mod program;
 mod run;
@@ -39,10 +40,12 @@ pub(crate) fn troika_in(home: &Path, args: &[&str], stdin: &[u8]) -> Output {
         .spawn()
         .expect("the program starts");
     let mut pipe = child.stdin.take().expect("is piped");
-    // A program that does not read closes its end.
-    let _ = pipe.write_all(stdin);
-    drop(pipe);
-    child.wait_with_output().expect("the program ends")
+    // Beside reading: a program may answer before it has read all.
+    std::thread::scope(|scope| {
+        // A program that does not read closes its end.
+        scope.spawn(move || pipe.write_all(stdin));
+        child.wait_with_output().expect("the program ends")
+    })
 }
 
 pub(crate) fn code(output: &Output) -> Option<i32> {
