@@ -106,7 +106,11 @@ impl Executor for Fake {
                 Data::I64(numbers) => numbers.iter().map(|&number| number as f32).collect(),
                 other => panic!("{name}: {other:?}"),
             };
-            assert_eq!(numbers.len(), tensor.shape.iter().product(), "{name}");
+            assert_eq!(
+                numbers.len(),
+                tensor.shape.iter().product::<usize>(),
+                "{name}"
+            );
             given.insert(name.to_owned(), numbers);
         }
         let names: Vec<_> = self.inputs.iter().map(|port| &port.name).collect();
