@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask check`, `tidy`, `record`, `seeds`, `fit` and `synth`.
+//! The project's own chores: `cargo xtask check`, `tidy`, `record`, `seeds`, `fit`, `npu-tiers` and `synth`.
 //!
 //! What a contributor or CI runs and a user never sees. No part of the product depends on this crate.
 #![forbid(unsafe_code)]
@@ -10,6 +10,7 @@
 
 mod check;
 mod fit;
+mod npu_tiers;
 mod record;
 mod seeds;
 mod synth;
@@ -40,6 +41,8 @@ enum Chore {
     Seeds(seeds::Args),
     /// Fit the cost model's constants to measurements
     Fit(fit::Args),
+    /// Run the tests that need libraries of NPUs' makers, and install these
+    NpuTiers(npu_tiers::Args),
     /// Write a GGUF model of a real shape with random weights
     Synth(synth::Args),
 }
@@ -51,6 +54,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Record(args) => record::run(&args),
         Chore::Seeds(args) => seeds::run(&args),
         Chore::Fit(args) => fit::run(&args),
+        Chore::NpuTiers(args) => npu_tiers::run(&args),
         Chore::Synth(args) => synth::run(&args),
     }
 }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use troika_device::{Cancelled, Resident};
+use troika_device::{Abilities, Cancelled, Resident};
 use troika_gguf::ModelFile;
 
 use crate::{Error, WeightFormat};
@@ -60,6 +60,11 @@ pub trait Backend: Send + Sync {
 
     /// Sequences that one step may hold at the same time without computing any of them anew.
     fn slots(&self) -> usize;
+
+    /// What its residents can do besides telling what comes next.
+    fn abilities(&self) -> Abilities {
+        Abilities::ALL
+    }
 
     /// Compiles a model into an empty directory. May take minutes, may crash: callers run it in a
     /// [process of its own](crate::compile).

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use troika_base::{Bytes, ModelSpec};
 use troika_device::{
-    Batch, Cancelled, Device, Fingerprint, Interrupt, KvShape, LoadOptions, LoadProgress, Outputs,
-    Preparation, Resident, f16,
+    Abilities, Batch, Cancelled, Device, Fingerprint, Interrupt, KvShape, LoadOptions,
+    LoadProgress, Outputs, Preparation, Resident, f16,
 };
 use troika_gguf::{ModelFile, Writer};
 
@@ -17,8 +17,8 @@ use crate::{Backend, CompileOptions, CompileProgress, Error, Group, Phase, Weigh
 /// How models are compiled for a device.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NpuOptions {
-    /// How weights are written.
-    pub weights: WeightFormat,
+    /// How weights are written; as suits the model's size if absent.
+    pub weights: Option<WeightFormat>,
     /// Tokens of a sequence, at most; the model's own length if that is shorter.
     pub n_ctx: usize,
     /// Tokens of a prompt that one run reads.
@@ -30,8 +30,7 @@ pub struct NpuOptions {
 impl Default for NpuOptions {
     fn default() -> Self {
         Self {
-            // The finest scales that every maker's compiler takes without unpacking the weights.
-            weights: WeightFormat::Int4(Group::Of128),
+            weights: None,
             // Every token of it takes room in static shapes, used or not.
             n_ctx: 4096,
             // Long enough that weights are read once for many tokens, short enough that a short prompt wastes little.
@@ -40,6 +39,10 @@ impl Default for NpuOptions {
         }
     }
 }
+
+/// Models of fewer bytes keep sixteen bits for each weight: they are fast as they are, and their rows are too short for
+/// groups that share a scale. Known answers are asked of such a model.
+const SMALL: u64 = 64 << 20;
 
 /// An NPU, or what stands in for one.
 pub struct NpuDevice {
@@ -87,10 +90,24 @@ impl NpuDevice {
     pub fn compile_options(&self, file: &ModelFile, n_ctx: usize) -> CompileOptions {
         let n_ctx = bucket(n_ctx.max(self.n_ctx(file)), context_length(file));
         CompileOptions {
-            weights: self.options.weights,
+            weights: self.weights(file),
             n_ctx,
             chunk: self.options.chunk.min(n_ctx),
         }
+    }
+
+    fn weights(&self, file: &ModelFile) -> WeightFormat {
+        let bytes = || {
+            file.tensors()
+                .iter()
+                .map(|tensor| tensor.bytes)
+                .sum::<u64>()
+        };
+        self.options.weights.unwrap_or_else(|| match bytes() {
+            ..SMALL => WeightFormat::F16,
+            // The finest scales that every maker's compiler takes without unpacking the weights.
+            _ => WeightFormat::Int4(Group::Of128),
+        })
     }
 
     /// Whether the model is in the cache, so that loading it compiles nothing.
@@ -138,7 +155,7 @@ impl NpuDevice {
             version: self.backend.version(),
             options,
             directory: draft.directory().to_owned(),
-            compares: self.options.loss_max.is_some(),
+            compares: self.options.loss_max.is_some() && reads_text(file),
         };
         let done = self.worker.run(&request, progress)?;
         let entry = draft.publish(Facts {
@@ -156,7 +173,10 @@ impl NpuDevice {
     fn too_lossy(&self, manifest: &Manifest) -> Option<Error> {
         let (limit, kl) = (self.options.loss_max?, manifest.loss?.kl_mean);
         (kl > limit).then(|| Error::Loss {
-            format: self.options.weights.to_string(),
+            format: manifest
+                .key_line("weights")
+                .unwrap_or("compiled")
+                .to_owned(),
             kl,
             limit,
         })
@@ -227,7 +247,6 @@ impl Device for NpuDevice {
     }
 
     /// Compiles first what is not compiled. Ask for no more than [`NpuDevice::n_ctx`] tokens, or it is compiled for these.
-
     fn load(
         &self,
         file: &ModelFile,
@@ -300,6 +319,11 @@ fn bucket(n_ctx: usize, own: Option<usize>) -> usize {
     let power = power.unwrap_or(n_ctx);
     // Beyond the model's own length are only numbers that nobody asked for.
     own.map_or(power, |own| power.min(own.max(n_ctx)))
+}
+
+/// Whether a text can be read to a model, so that it can be compared with itself: the one of the known question has no words.
+fn reads_text(file: &ModelFile) -> bool {
+    file.metadata().str("tokenizer.ggml.model").is_ok()
 }
 
 /// The model's own length of context, if its file tells.
@@ -416,6 +440,10 @@ impl Resident for Held {
         values: &[f16],
     ) -> Result<(), troika_device::Error> {
         self.resident.write_kv(pages, tokens, values)
+    }
+
+    fn abilities(&self) -> Abilities {
+        self.resident.abilities()
     }
 
     fn interrupt(&self) -> Option<Interrupt> {

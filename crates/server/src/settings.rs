@@ -44,6 +44,8 @@ pub struct Settings {
     pub keep_alive: KeepAlive,
     /// Whether what models have cached is kept in files, too, while they are away and memory is short.
     pub prefix_files: bool,
+    /// Whether models are compiled for the NPUs that there are, and run there.
+    pub npu_models: bool,
     /// Threads that compute; one for each physical core if absent.
     pub threads: Option<usize>,
     /// Answers that each model writes at the same time on a device. Those that are less urgent keep none out: it holds for
@@ -140,6 +142,7 @@ impl Settings {
             n_ctx: None,
             keep_alive: KeepAlive::For(Duration::from_secs(300)),
             prefix_files: false,
+            npu_models: true,
             threads: None,
             max_streams: 64,
             queue_length: 256,

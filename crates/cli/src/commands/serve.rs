@@ -1,25 +1,20 @@
 //! `troika serve`: the APIs that applications already speak.
 
+mod served;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
-use troika_base::{Bytes, DeviceKind, DeviceProfile};
 use troika_device::Device;
-use troika_machine::Machine;
-use troika_machine::meter::{DeviceMeters, LogGauge};
-use troika_planner::catalogue::Catalogue;
-use troika_planner::import::MeterRows;
-use troika_scheduler::{Limits, PoolFacts, PoolId};
+use troika_scheduler::Limits;
 use troika_server::keys::{KeyFile, Keys};
-use troika_server::{Around, Backend, Drain, Host, HostDevice, HostSettings, Settings, ram_shared};
-use troika_simulator::VirtualMachine;
+use troika_server::{Backend, Drain, Host, HostSettings, Settings};
 
 use crate::exit::WrongUse;
 use crate::home::Home;
-use crate::machine::memory;
 use crate::output::Console;
 use crate::settings::SettingsArgs;
 use crate::{load, logging, output};
@@ -29,9 +24,6 @@ const CONNECTION_THREADS: usize = 2;
 
 /// Files that are open besides connections: models, logs, and what libraries need.
 const OTHER_FILES: u64 = 256;
-
-/// Of the machine's memory, one part in so many is for what models have cached that are away.
-const PREFIX_SHARE: u64 = 16;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -103,8 +95,8 @@ fn backend(
 ) -> anyhow::Result<Arc<dyn Backend>> {
     let cpu: Arc<dyn Device> = Arc::new(load::cpu(settings.threads)?);
     let (devices, pools, around) = match &settings.virtual_machine {
-        None => real(cpu, settings, home, console),
-        Some(name) => posing(name, &cpu, settings, home, console)?,
+        None => served::real(cpu, settings, home, console)?,
+        Some(name) => served::posing(name, &cpu, settings, home, console)?,
     };
     let limits = Limits {
         running: settings.max_streams,
@@ -127,128 +119,6 @@ fn backend(
     let library = Arc::new(Home::library_in(settings.models_dir.clone()));
     let host = Host::over(library, devices, pools, host);
     Ok(Arc::new(host.context("cannot start the devices' threads")?))
-}
-
-/// Devices, their memory, and what is around them.
-type Served = (Vec<HostDevice>, Vec<PoolFacts>, Around);
-
-/// The processor, in the machine's memory.
-fn real(cpu: Arc<dyn Device>, settings: &Settings, home: &Home, console: &Console) -> Served {
-    let machine = super::devices::known(home, console);
-    let mut processors = machine.processors.iter();
-    let known = processors.find(|found| found.id == cpu.name());
-    let profile = known.map_or_else(
-        || DeviceProfile::unknown(cpu.description(), DeviceKind::Cpu),
-        |found| found.profile.clone(),
-    );
-    let (budget, reserve) = (settings.memory_budget, settings.reserve);
-    let (pool, spare) = ram_shared(budget.map(Bytes), reserve.map(Bytes));
-    let device = HostDevice::new(cpu, profile, PoolId(0));
-    let meters = meters(&machine, &device, settings);
-    let around = Around {
-        machine: Some(machine),
-        meters: Some(Arc::new(meters)),
-        spare,
-        ..around(settings, home)
-    };
-    (vec![device], vec![pool], around)
-}
-
-/// What is around devices wherever they are: a home, and memory for what models have cached.
-fn around(settings: &Settings, home: &Home) -> Around {
-    Around {
-        home: Some(home.path().to_owned()),
-        prefix_files: settings.prefix_files,
-        prefixes: Bytes(memory().map_or(0, |memory| memory.total.0 / PREFIX_SHARE)),
-        ..Around::default()
-    }
-}
-
-/// The machine's meters, those of the device among them.
-fn meters(machine: &Machine, device: &HostDevice, settings: &Settings) -> DeviceMeters {
-    let log = settings.energy_log.as_deref().map(|path| {
-        let mut rows = MeterRows::default();
-        LogGauge::follow(path, Box::new(move |line| rows.watts(line)))
-    });
-    let meters = DeviceMeters::open(machine, log);
-    let name = &*device.facts.name;
-    let mut coverage = meters.coverage().iter();
-    let Some(found) = coverage.find(|coverage| coverage.device == name) else {
-        return meters;
-    };
-    if found.basis.is_some() {
-        let by = found.meters.join(", ");
-        tracing::info!(device = name, %by, "energy is measured");
-        return meters;
-    }
-    let (why, remedy) = (&*found.why, &*found.remedy);
-    let profile = device.profiles.first();
-    let has_watts =
-        profile.is_some_and(|profile| profile.watts_busy.or(profile.watts_limit).is_some());
-    if has_watts {
-        tracing::info!(
-            device = name,
-            why,
-            remedy,
-            "energy is estimated from watts and seconds"
-        );
-    } else if settings.energy_budget_wh.is_some() {
-        tracing::warn!(
-            device = name,
-            why,
-            remedy,
-            "`energy_budget_wh` has no effect: nobody knows what the device uses"
-        );
-    } else {
-        tracing::info!(device = name, why, remedy, "energy is not known");
-    }
-    meters
-}
-
-/// The devices of a machine of the catalogue, whose answers this one's processor computes.
-///
-/// # Errors
-/// [`WrongUse`] if there is none of this name.
-fn posing(
-    name: &str,
-    cpu: &Arc<dyn Device>,
-    settings: &Settings,
-    home: &Home,
-    console: &Console,
-) -> anyhow::Result<Served> {
-    let catalogue = Catalogue::with_user_rows(&home.path().join("catalogue"))?;
-    let machine = VirtualMachine::named(name, &catalogue);
-    let machine = machine.map_err(|error| WrongUse(format!("--virtual {name}: {error}")))?;
-    let shown = machine
-        .devices
-        .iter()
-        .filter(|facts| facts.parts.is_empty());
-    let shown: Vec<_> = shown
-        .map(|facts| format!("{} ({})", facts.name, facts.chip))
-        .collect();
-    console.note(format_args!(
-        "Poses as {name}: {}. These devices are virtual: this computer's processor computes their answers, which come \
-         when they would come there, or later where it is slower. Joules are estimates.",
-        shown.join(", ")
-    ));
-    for note in &machine.notes {
-        console.note(format_args!("Note: {note}"));
-    }
-    let devices = machine.devices.into_iter().zip(machine.hardware);
-    let devices = devices
-        .map(|(facts, hardware)| HostDevice::posing(Arc::clone(cpu), hardware.profiles, facts));
-    let mut pools = machine.pools;
-    if let Some(first) = pools.first_mut() {
-        first.capacity = Bytes(settings.memory_budget.unwrap_or(u64::MAX)).min(first.capacity);
-        first.reserve = settings.reserve.map_or(first.reserve, Bytes);
-    }
-    let around = Around {
-        posing: Some(name.to_owned()),
-        // What a machine uses that is not there is nothing of this one's day.
-        home: None,
-        ..around(settings, home)
-    };
-    Ok((devices.collect(), pools, around))
 }
 
 /// # Errors

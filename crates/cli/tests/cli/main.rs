@@ -7,6 +7,7 @@ mod measure;
 mod models;
 mod money;
 mod perplexity;
+mod pictures;
 mod plan;
 mod program;
 mod run;

@@ -20,7 +20,7 @@ mod weights;
 mod write;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use format::{Group, UnknownFormat, WeightFormat};
 pub use host::Host;

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use troika_base::Bytes;
 use troika_device::hyperparameters::Keys;
-use troika_device::{Cancelled, Resident};
+use troika_device::{Abilities, Cancelled, Resident};
 use troika_gguf::ModelFile;
 
 use super::absent::why_not_compiled;
 use super::conversation::Decoder;
 use super::ffi::{CompiledModel, Core};
-use super::resident::GraphResident;
+use super::resident::{ABILITIES, GraphResident};
 use super::settings::{Settings, Target, manner};
 use super::start;
 use crate::lower::{self, LogitRows};
@@ -165,6 +165,10 @@ impl Backend for OpenVino {
 
     fn slots(&self) -> usize {
         self.settings.slots
+    }
+
+    fn abilities(&self) -> Abilities {
+        ABILITIES
     }
 
     fn compile(

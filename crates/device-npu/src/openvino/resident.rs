@@ -44,6 +44,12 @@ pub(super) trait Conversation: Send {
     ) -> Result<bool, crate::Error>;
 }
 
+/// The C library shows no state, and the plugin takes no second output.
+pub(super) const ABILITIES: Abilities = Abilities {
+    kv: false,
+    hidden: false,
+};
+
 /// On a page, where no token is.
 const NOTHING: TokenId = TokenId(u32::MAX);
 
@@ -295,10 +301,7 @@ impl<G: Graph> Resident for GraphResident<G> {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities {
-            kv: false,
-            hidden: false,
-        }
+        ABILITIES
     }
 
     fn interrupt(&self) -> Option<Interrupt> {
@@ -317,3 +320,6 @@ impl<G: Graph> GraphResident<G> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,15 +35,17 @@ fn cards() -> impl Iterator<Item = Card> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::card::Job;
 
     #[test]
     fn each_names_its_ports_and_no_two_are_alike() {
         let ports: Vec<_> = cards()
             .map(|card| {
                 let output = match &card.job {
-                    super::super::Job::Segment(mask) => &mask.output,
-                    super::super::Job::Classify(scores) => &scores.output,
-                    super::super::Job::Detect(boxes) => &boxes.output,
+                    Job::Segment(mask) => &mask.output,
+                    Job::Classify(scores) => &scores.output,
+                    Job::Detect(boxes) => &boxes.output,
+                    Job::Embed(vector) => &vector.output,
                 };
                 assert!(
                     card.picture.input.is_some() && output.is_some(),

@@ -33,6 +33,8 @@ pub enum Kind {
     Classify,
     /// What is where in a picture.
     Detect,
+    /// A vector, near those of pictures that are alike.
+    Embed,
 }
 
 impl fmt::Display for Kind {
@@ -41,6 +43,7 @@ impl fmt::Display for Kind {
             Self::Segment => "segment",
             Self::Classify => "classify",
             Self::Detect => "detect",
+            Self::Embed => "embed",
         })
     }
 }
@@ -201,6 +204,21 @@ pub struct Scores {
     pub activation: Activation,
 }
 
+/// Where a vector stands in a model's output.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vector {
+    /// Name of the output; absent where the model has one only.
+    pub output: Option<String>,
+    /// Whether it is scaled to length 1.
+    #[serde(default = "yes")]
+    pub normalise: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
 /// What is read off a model's outputs.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -211,6 +229,8 @@ pub enum Job {
     Classify(Scores),
     /// Boxes.
     Detect(Box<Boxes>),
+    /// A vector.
+    Embed(Vector),
 }
 
 impl Job {
@@ -220,6 +240,7 @@ impl Job {
             Self::Segment(_) => Kind::Segment,
             Self::Classify(_) => Kind::Classify,
             Self::Detect(_) => Kind::Detect,
+            Self::Embed(_) => Kind::Embed,
         }
     }
 }
@@ -251,6 +272,7 @@ struct Written {
     mask: Option<Mask>,
     scores: Option<Scores>,
     boxes: Option<Boxes>,
+    vector: Option<Vector>,
 }
 
 /// A card is small; what is larger is something else.
@@ -268,6 +290,7 @@ impl Card {
             ("mask", written.mask.is_some(), Kind::Segment),
             ("scores", written.scores.is_some(), Kind::Classify),
             ("boxes", written.boxes.is_some(), Kind::Detect),
+            ("vector", written.vector.is_some(), Kind::Embed),
         ];
         for (section, is_there, kind) in extra {
             if is_there && kind != written.kind {
@@ -289,6 +312,7 @@ impl Card {
             Kind::Segment => Job::Segment(written.mask.ok_or_else(|| lacks("mask"))?),
             Kind::Classify => Job::Classify(written.scores.ok_or_else(|| lacks("scores"))?),
             Kind::Detect => Job::Detect(Box::new(written.boxes.ok_or_else(|| lacks("boxes"))?)),
+            Kind::Embed => Job::Embed(written.vector.ok_or_else(|| lacks("vector"))?),
         };
         let labels = match (written.labels, written.labels_file) {
             (Some(_), Some(_)) => {
@@ -375,7 +399,7 @@ impl Card {
         }
         match &self.job {
             Job::Detect(boxes) => boxes.consistent(&self.origin),
-            Job::Segment(_) | Job::Classify(_) => Ok(()),
+            Job::Segment(_) | Job::Classify(_) | Job::Embed(_) => Ok(()),
         }
     }
 }

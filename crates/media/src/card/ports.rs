@@ -113,6 +113,10 @@ pub(super) fn check(card: &Card, inputs: &[Port], outputs: &[Port]) -> Result<()
             check_labels(card, classes)
         }
         Job::Detect(boxes) => check_boxes(card, boxes, outputs),
+        Job::Embed(vector) => {
+            find(card, "vector.output", vector.output.as_deref(), outputs)?;
+            Ok(())
+        }
     }
 }
 

@@ -131,6 +131,33 @@ impl Model {
         )
     }
 
+    /// A picture's vector: near those of pictures that the model finds alike.
+    ///
+    /// # Errors
+    /// As [`Self::segment`], and if the vector cannot be scaled to length 1 as its card asks.
+    pub fn embed(&mut self, image: &RgbImage) -> Result<Vec<f32>, Error> {
+        let Job::Embed(card) = self.card.job.clone() else {
+            return Err(self.is_for_another(Kind::Embed));
+        };
+        let (mut outputs, _) = self.run(image)?;
+        let (output, tensor) = outputs.take("vector.output", card.output.as_deref())?;
+        let mut vector = scores::numbers(&output, tensor)?;
+        let length = vector
+            .iter()
+            .map(|x| f64::from(*x).powi(2))
+            .sum::<f64>()
+            .sqrt();
+        if !length.is_finite() || (card.normalise && length == 0.0) {
+            let reason = format!("is a vector of length {length}, which has no direction");
+            return Err(Error::Output { output, reason });
+        }
+        if card.normalise {
+            let scale = (1.0 / length) as f32;
+            vector.iter_mut().for_each(|x| *x *= scale);
+        }
+        Ok(vector)
+    }
+
     fn is_for_another(&self, want: Kind) -> Error {
         Error::Card(card::Error::Kind {
             card: self.card.origin.clone(),

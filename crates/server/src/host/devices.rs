@@ -20,6 +20,8 @@ pub struct HostDevice {
     pub profiles: Vec<DeviceProfile>,
     /// What the scheduler is told of it.
     pub facts: DeviceFacts,
+    /// Tokens of a sequence, at most, where the device has a limit of its own: what models are compiled for.
+    pub n_ctx_max: Option<usize>,
     /// It is not there: `device` computes its answers, which come when it would have had them.
     pub is_virtual: bool,
 }
@@ -47,6 +49,7 @@ impl HostDevice {
             device,
             profiles: vec![profile],
             facts,
+            n_ctx_max: None,
             is_virtual: false,
         }
     }
@@ -61,6 +64,7 @@ impl HostDevice {
             device: computes,
             profiles,
             facts,
+            n_ctx_max: None,
             is_virtual: true,
         }
     }
@@ -86,7 +90,7 @@ impl HostDevice {
 
     /// Whether its memory is the machine's, which other programs use too.
     pub(super) fn is_in_ram(&self) -> bool {
-        self.facts.kind == DeviceKind::Cpu && !self.is_virtual
+        matches!(self.facts.kind, DeviceKind::Cpu | DeviceKind::Npu) && !self.is_virtual
     }
 }
 

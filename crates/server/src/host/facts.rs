@@ -97,8 +97,12 @@ impl Known<'_> {
         let need = self.need(device, &free);
         let (need, layers) = need.map_err(|refusal| refusal.to_string())?;
         let bytes = need.without_cache(&layers);
+        let own = self.spec.n_ctx as u64;
         let kv_tokens = self.kv_tokens(left(&free, &bytes, &layers));
-        let most = kv_tokens.min(self.spec.n_ctx as u64);
+        // What is compiled for a length is compiled anew for a longer one.
+        let limit = device.n_ctx_max.map(|limit| own.min(limit as u64));
+        let kv_tokens = limit.map_or(kv_tokens, |limit| kv_tokens.min(limit));
+        let most = kv_tokens.min(own);
         let n_ctx = self
             .context
             .n_ctx

@@ -94,6 +94,12 @@ pub const FIELDS: &[Field] = &[
         "Keep what models have cached while they are away in files, too, in `cache/kv`, where memory is short",
     ),
     field(
+        "npu_models",
+        "BOOL",
+        "Models",
+        "Compile models for the NPUs that there are, in the background, and run them there",
+    ),
+    field(
         "threads",
         "N",
         "Models",

@@ -32,9 +32,10 @@ pub(crate) struct CompileArgs {
     /// Model: a .gguf file, an installed name, or `stories` for the one inside
     #[arg(value_name = "MODEL")]
     model: String,
-    /// How weights are written: int4-g64, int4-g128, int4-channel, int8 or f16
-    #[arg(long, value_name = "FORMAT", default_value = "int4-g128")]
-    weights: WeightFormat,
+    /// How weights are written: int4-g64, int4-g128, int4-channel, int8 or f16 [default: int4-g128, and f16 for models below
+    /// 64 MiB]
+    #[arg(long, value_name = "FORMAT")]
+    weights: Option<WeightFormat>,
     /// Tokens of prompt and answer together, rounded up to a power of two or the model's own length [default: 4096, or the
     /// model's own if that is shorter]
     #[arg(long, value_name = "N", value_parser = context_length)]
@@ -97,7 +98,7 @@ pub(super) fn run(args: &CompileArgs, home: &Home, console: &Console) -> anyhow:
         backend: offer.backend.name(),
         description: offer.description(),
         stands_in: offer.stands_in,
-        weights: args.weights.to_string(),
+        weights: device.compile_options(&file, n_ctx).weights.to_string(),
         n_ctx: device.compile_options(&file, n_ctx).n_ctx,
         cached,
         bytes: manifest.bytes(),

@@ -322,18 +322,6 @@ impl CompiledModel {
         }
     }
 
-    /// A property that it has got: `INFERENCE_PRECISION_HINT`.
-    pub(crate) fn property(&self, key: &str) -> Result<String, Error> {
-        let (doing, mut value) = (format!("reading {key}"), null_mut());
-        let key = self.library().text(&doing, key)?;
-        // SAFETY: the model and the text are alive, and `value` is written to.
-        let status =
-            unsafe { sys::ov_compiled_model_get_property(self.raw(), key.as_ptr(), &mut value) };
-        self.library().check(&doing, status)?;
-        // SAFETY: the call has handed its text over.
-        Ok(unsafe { take_text(value) }.unwrap_or_default())
-    }
-
     /// Writes it to a file, for [`Core::import`].
     pub(crate) fn export(&self, path: &Path) -> Result<(), Error> {
         let doing = "writing what was compiled";

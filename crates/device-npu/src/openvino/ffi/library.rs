@@ -88,11 +88,6 @@ impl Library {
         Ok(library)
     }
 
-    /// `2026.4.1`.
-    pub(crate) fn version(&self) -> &str {
-        &self.version
-    }
-
     /// `OpenVINO 2026.4.1`.
     pub(crate) fn name(&self) -> String {
         format!("{NAME} {}", self.version)

@@ -19,7 +19,7 @@ fn core() -> Option<Arc<Core>> {
     Some(Core::new(library).expect("OpenVINO starts"))
 }
 
-fn relu(core: &Arc<Core>) -> Model {
+fn relu(core: &Arc<Core>) -> super::core::Model {
     let directory = tempfile::tempdir().expect("a directory can be made");
     let path = directory.path().join("relu.xml");
     std::fs::write(&path, GRAPH).expect("a file can be written");
