@@ -13,7 +13,7 @@ use troika_machine::Machine;
 
 use crate::exec::Runtime;
 use crate::found::{Chip, Finding, Libraries, Library, Maker, chips};
-use crate::onnx::{Htp, Onnx};
+use crate::onnx::{Htp, Onnx, Place};
 use crate::openvino::{OpenVino, Settings, Target};
 use crate::{Absent, Backend, Error};
 
@@ -209,7 +209,7 @@ impl Ways<'_> {
         let made = match (blocked, chip.maker) {
             (Some(known), _) => Err(known),
             (None, Maker::Intel) => self.openvino(Target::Npu, Settings::default()),
-            (None, Maker::Qualcomm) => self.qualcomm(generation(chip), false),
+            (None, Maker::Qualcomm) => self.qualcomm(generation(chip), Place::Chip),
             (None, Maker::Amd) => self.amd(),
             (None, Maker::Apple | Maker::Other) => Err(Known {
                 why: Absent::NoDriver {
@@ -227,7 +227,7 @@ impl Ways<'_> {
             StandIn::Plugin => self.plugin(),
             StandIn::Cpu if has_openvino => self.plugin(),
             StandIn::Cpu | StandIn::Rten => Ok(Offer::of(Onnx::rten())),
-            StandIn::Simulator => self.qualcomm(Htp::V73, true),
+            StandIn::Simulator => self.qualcomm(Htp::V73, Place::Simulator),
         };
         let made = made.map(|offer| Offer {
             stands_in: true,
@@ -262,10 +262,10 @@ impl Ways<'_> {
             .map_err(|error| Known::because(error, finding.name))
     }
 
-    fn qualcomm(&self, htp: Htp, simulator: bool) -> Result<Offer, Known> {
+    fn qualcomm(&self, htp: Htp, place: Place) -> Result<Offer, Known> {
         let qnn = Known::of(&self.libraries.qnn)?;
         let runtime = self.runtime.clone()?;
-        Ok(Offer::of(Onnx::qualcomm(runtime, qnn, htp, simulator)))
+        Ok(Offer::of(Onnx::qualcomm(runtime, qnn, htp, place)))
     }
 
     fn amd(&self) -> Result<Offer, Known> {

@@ -3,14 +3,14 @@
 //! [`open`] picks by what, and says what each other way lacked. [`Rten`] is plain Rust and always there; the makers'
 //! libraries are used where they are installed. Language models do not come this way alone: see [`crate::onnx`].
 
-mod onnxruntime;
+pub(crate) mod onnxruntime;
 mod open;
 mod openvino;
-mod rten;
+pub(crate) mod rten;
 mod tensor;
 
 pub use onnxruntime::{OnnxRuntime, Plugin, Provider, Runtime, Setup};
-pub use open::{Library, Opened, Wish, open};
+pub use open::{Library, Opened, Wish, open, open_with};
 pub use openvino::OpenVinoExecutor;
 pub use rten::Rten;
 pub use tensor::{Data, Tensor};

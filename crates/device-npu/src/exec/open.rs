@@ -2,12 +2,16 @@
 
 use std::fmt;
 use std::num::NonZero;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use troika_base::DeviceKind;
 
-use crate::exec::{Executor, Rten, invalid};
+use crate::exec::{
+    Executor, OnnxRuntime, OpenVinoExecutor, Plugin, Provider, Rten, Runtime, Setup, invalid,
+};
+use crate::found::{Environment, Finding, Libraries, Library as Found};
+use crate::openvino::Target;
 use crate::{Absent, Error};
 
 /// What runs models.
@@ -117,19 +121,29 @@ const WAYS: [(DeviceKind, Library); 6] = [
     (DeviceKind::Cpu, Library::Rten),
 ];
 
-/// Opens an ONNX model by the best way that the wish allows.
+/// Opens an ONNX model by the best way that the wish allows, with the libraries that this process's environment leads to.
+///
+/// # Errors
+/// As [`open_with`].
+pub fn open(path: &Path, wish: &Wish) -> Result<Opened, Error> {
+    let home = std::env::var_os("TROIKA_HOME").map(PathBuf::from);
+    let libraries = Libraries::search(&Environment::here(home.as_deref()));
+    open_with(path, wish, &libraries)
+}
+
+/// Opens an ONNX model by the best way that the wish allows, with libraries that were found.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read. If no way that the wish allows leads anywhere: the error of the only one,
 /// or [`Error::NoWay`] with what each of them lacks.
-pub fn open(path: &Path, wish: &Wish) -> Result<Opened, Error> {
+pub fn open_with(path: &Path, wish: &Wish, libraries: &Libraries) -> Result<Opened, Error> {
     std::fs::File::open(path).map_err(|source| Error::Io {
         path: path.to_owned(),
         source,
     })?;
     let mut failures = Vec::new();
     for (device, library) in wish.ways() {
-        match attempt(path, device, library, wish.threads) {
+        match attempt(path, device, library, wish.threads, libraries) {
             Ok(executor) => {
                 let lost = failures
                     .iter()
@@ -156,21 +170,43 @@ pub fn open(path: &Path, wish: &Wish) -> Result<Opened, Error> {
 
 fn attempt(
     path: &Path,
-    _device: DeviceKind,
+    device: DeviceKind,
     library: Library,
     threads: Option<NonZero<usize>>,
+    libraries: &Libraries,
 ) -> Result<Box<dyn Executor>, Error> {
     match library {
         // Of the ways above, this one leads to the CPU alone.
         Library::Rten => Ok(Box::new(Rten::from_file(path, threads)?)),
-        Library::OnnxRuntime => Err(not_found("ONNX Runtime")),
-        Library::OpenVino => Err(not_found("OpenVINO")),
+        Library::OnnxRuntime => {
+            let library = found(&libraries.onnxruntime)?;
+            let provider = match device {
+                DeviceKind::Npu => Provider::Plugin(Plugin::qualcomm(found(&libraries.qnn)?)),
+                _ => Provider::Cpu,
+            };
+            let runtime = Runtime::load(&library.path, library.version.as_deref())?;
+            let setup = Setup {
+                threads,
+                ..Setup::new(provider)
+            };
+            Ok(Box::new(OnnxRuntime::from_file(&runtime, path, &setup)?))
+        }
+        Library::OpenVino => {
+            let library = &found(&libraries.openvino)?.path;
+            let target = match device {
+                DeviceKind::Npu => Target::Npu,
+                DeviceKind::Gpu => Target::Gpu,
+                _ => Target::Cpu,
+            };
+            let threads = threads.map(NonZero::get);
+            let opened = OpenVinoExecutor::open(library, target, path, &[], threads)?;
+            Ok(Box::new(opened))
+        }
     }
 }
 
-fn not_found(name: &str) -> Error {
-    let (name, searched) = (name.to_owned(), Vec::new());
-    Absent::NoLibrary { name, searched }.into()
+fn found(finding: &Finding) -> Result<&Found, Absent> {
+    finding.outcome.as_ref().map_err(Absent::clone)
 }
 
 fn name(device: DeviceKind) -> &'static str {
@@ -185,6 +221,7 @@ fn name(device: DeviceKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exec::Tensor;
     use crate::exec::rten::tests::IDENTITY;
 
     fn file(bytes: &[u8]) -> tempfile::TempPath {
@@ -228,6 +265,24 @@ mod tests {
             (opened.executor.device(), opened.executor.library()),
             ("cpu0", "rten 0.27")
         );
+    }
+
+    #[test]
+    fn every_library_that_is_installed_runs_a_model() {
+        let model = file(IDENTITY);
+        for (library, name) in [("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO")] {
+            let wish = Wish::parse("cpu0", library).unwrap();
+            match open(&model, &wish) {
+                Ok(Opened { mut executor, lost }) => {
+                    let x = Tensor::f32([2], vec![0.5, -3.0]);
+                    assert_eq!(executor.run(vec![("x", x.clone())]).unwrap(), [x]);
+                    assert!(executor.library().starts_with(name) && lost.is_empty());
+                    println!("ran {} on {}", executor.library(), executor.device());
+                }
+                Err(Error::Absent(absent)) => println!("skipped: {absent}"),
+                Err(other) => panic!("{other}"),
+            }
+        }
     }
 
     #[test]

@@ -46,13 +46,13 @@ impl Outline {
         let named = |(name, _): &&(&str, Family)| *name == keys.architecture();
         let Some(&(_, family)) = KNOWN.iter().find(named) else {
             let known = KNOWN.map(|(name, _)| name).join(", ");
-            return Err(Error::Unsupported {
-                model: file.name().to_owned(),
-                reason: format!(
-                    "architecture `{}` is not lowered; those that are: {known}",
-                    keys.architecture()
-                ),
-            });
+            return Err(Error::Device(
+                troika_device::Error::UnsupportedArchitecture {
+                    model: file.name().to_owned(),
+                    architecture: keys.architecture().to_owned(),
+                    known,
+                },
+            ));
         };
         let spec = keys.spec().map_err(|error| refusal(file, error))?;
         let factors = match (family, file.tensor("rope_freqs.weight")) {
@@ -246,27 +246,18 @@ fn in_order(values: Vec<f32>, order: Option<&[usize]>) -> Vec<f32> {
         .collect()
 }
 
-/// What is sound but not to be had is unsupported; all else is an error of the file.
+/// A sound model whose numbers are not to be had is unsupported; all else is what any device says of such a file.
 fn refusal(file: &ModelFile, error: troika_device::Error) -> Error {
-    use troika_device::Error as Device;
-    let reason = match &error {
-        Device::UnusedTensor {
-            tensor,
-            architecture,
-            ..
-        } => format!(
-            "tensor `{tensor}` is not part of architecture `{architecture}` as it is lowered"
-        ),
-        Device::Hyperparameter {
+    match error {
+        troika_device::Error::Hyperparameter {
             key,
             value,
             expected,
             ..
-        } => format!("`{key}` is {value}: {expected}"),
-        _ => return Error::Device(error),
-    };
-    Error::Unsupported {
-        model: file.name().to_owned(),
-        reason,
+        } => Error::Unsupported {
+            model: file.name().to_owned(),
+            reason: format!("`{key}` is {value}: {expected}"),
+        },
+        other => Error::Device(other),
     }
 }

@@ -9,6 +9,10 @@
 //!
 //! Weights are written anew (`weights/`) as the chip wants them. No model is in memory whole, and no file is there before it
 //! is complete.
+//!
+//! Encoders of texts are small and one form serves all: [`bert`].
+
+pub mod bert;
 
 mod decoder;
 mod emit;
@@ -20,7 +24,7 @@ mod weights;
 mod write;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use format::{Group, UnknownFormat, WeightFormat};
 pub use host::Host;

@@ -64,8 +64,8 @@ pub struct StaticGraph<'n> {
     pub shape: StaticShape,
 }
 
-/// The file beside ONNX graphs that has their weights.
-const ONNX_DATA: &str = "weights.bin";
+/// The file beside ONNX graphs that has their weights. Executors read no files with other endings than these.
+pub(super) const ONNX_DATA: &str = "weights.onnx_data";
 
 /// Writes a model in its stateful form, `model.xml` and `model.bin`.
 ///

@@ -3,6 +3,7 @@
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use troika_base::Bytes;
 use troika_device::{Cancelled, Resident};
@@ -13,13 +14,16 @@ use super::resident::{GraphResident, Pair};
 use crate::exec::{Executor, OnnxRuntime, Plugin, Provider, Rten, Runtime, Setup, invalid};
 use crate::found::Library;
 use crate::lower::{self, Activations, Host, StaticGraph, StaticShape};
-use crate::{Backend, CompileOptions, CompileProgress, Error, Phase};
+use crate::{Absent, Backend, CompileOptions, CompileProgress, Error, Phase};
 
 /// The graphs' names.
 const PREFILL: &str = "prefill";
 const DECODE: &str = "decode";
 /// Where graphs stand that a maker's compiler makes others of.
 const LOWERED: &str = "lowered";
+
+/// Sessions share weights with whichever else of the process does so at the time: only those of one model may.
+static SHARING: Mutex<()> = Mutex::new(());
 
 /// A generation of Qualcomm's NPU, the Hexagon Tensor Processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +41,17 @@ impl Htp {
     pub const V81: Self = Self { arch: 81, soc: 0 };
 }
 
+/// Where graphs for Qualcomm's NPU run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On this machine's NPU.
+    Chip,
+    /// In the maker's simulator, on x86-64: for tests. It loads no weights that graphs share, so each has its own.
+    Simulator,
+    /// On another machine: here they are compiled alone.
+    Elsewhere,
+}
+
 /// Models on what runs ONNX graphs.
 pub struct Onnx {
     name: String,
@@ -50,7 +65,11 @@ pub struct Onnx {
 enum Means {
     Rten,
     Cpu(Runtime),
-    Npu(Runtime, Plugin),
+    Npu {
+        runtime: Runtime,
+        plugin: Plugin,
+        place: Place,
+    },
 }
 
 impl Onnx {
@@ -78,70 +97,50 @@ impl Onnx {
         }
     }
 
-    /// Qualcomm's NPU of a generation, or its simulator, by the QNN provider. The maker's libraries lie beside it.
-    pub fn qualcomm(runtime: Runtime, qnn: &Library, htp: Htp, simulator: bool) -> Self {
+    /// Qualcomm's NPU of a generation by the QNN provider, beside which the maker's libraries lie.
+    pub fn qualcomm(runtime: Runtime, qnn: &Library, htp: Htp, place: Place) -> Self {
         let Htp { arch, soc } = htp;
-        let backend = match cfg!(windows) {
-            true => "QnnHtp.dll",
-            false => "libQnnHtp.so",
+        let mut plugin = Plugin::qualcomm(qnn);
+        plugin.simulator = place != Place::Chip;
+        plugin.options.extend([
+            entry("htp_arch", arch.to_string()),
+            entry("soc_model", soc.to_string()),
+        ]);
+        if place != Place::Simulator {
+            plugin.options.push(entry("enable_htp_weight_sharing", "1"));
+        }
+        let (ending, what) = match place {
+            Place::Chip => ("", "Qualcomm NPU"),
+            Place::Simulator => ("-simulator", "simulator of Qualcomm's NPU"),
+            Place::Elsewhere => ("-elsewhere", "another machine's Qualcomm NPU"),
         };
-        let options = [
-            (
-                "backend_path",
-                qnn.path.with_file_name(backend).display().to_string(),
-            ),
-            ("htp_arch", arch.to_string()),
-            ("soc_model", soc.to_string()),
-            // Both graphs over one copy of the weights.
-            ("enable_htp_weight_sharing", "1".to_owned()),
-        ];
         let provider = format!("QNN provider {}", version_of(qnn));
-        let what = if simulator {
-            "simulator of Qualcomm's NPU"
-        } else {
-            "Qualcomm NPU"
-        };
         Self {
-            name: format!(
-                "qnn-htp-v{arch}{}",
-                if simulator { "-simulator" } else { "" }
-            ),
+            name: format!("qnn-htp-v{arch}{ending}"),
             version: format!("{}; {provider}; v{arch}, chip {soc}", runtime.library()),
             description: format!("{what} v{arch}, {}, {provider}", runtime.library()),
-            means: Means::Npu(
+            means: Means::Npu {
                 runtime,
-                Plugin {
-                    name: "QNNExecutionProvider".to_owned(),
-                    maker: "Qualcomm".to_owned(),
-                    library: qnn.path.clone(),
-                    simulator,
-                    options: options.map(|(key, value)| (key.to_owned(), value)).to_vec(),
-                },
-            ),
+                plugin,
+                place,
+            },
             slots: 1,
         }
     }
 
-    /// AMD's NPU by the VitisAI provider. An experiment: nobody has run it here.
+    /// AMD's NPU by the VitisAI provider. An experiment: nobody has run it.
     pub fn amd(runtime: Runtime, vitisai: &Library) -> Self {
         let provider = format!("VitisAI provider {}", version_of(vitisai));
+        let library = runtime.library();
         Self {
             name: "vitisai-experimental".to_owned(),
-            version: format!("{}; {provider}", runtime.library()),
-            description: format!(
-                "AMD NPU (experimental, never tested), {}, {provider}",
-                runtime.library()
-            ),
-            means: Means::Npu(
+            version: format!("{library}; {provider}"),
+            description: format!("AMD NPU (experimental, never run), {library}, {provider}"),
+            means: Means::Npu {
                 runtime,
-                Plugin {
-                    name: "VitisAIExecutionProvider".to_owned(),
-                    maker: "AMD".to_owned(),
-                    library: vitisai.path.clone(),
-                    simulator: false,
-                    options: Vec::new(),
-                },
-            ),
+                plugin: Plugin::amd(vitisai),
+                place: Place::Chip,
+            },
             slots: 1,
         }
     }
@@ -159,7 +158,7 @@ impl Onnx {
     fn activations(&self) -> Activations {
         match self.means {
             Means::Rten | Means::Cpu(_) => Activations::F32,
-            Means::Npu(..) => Activations::F16,
+            Means::Npu { .. } => Activations::F16,
         }
     }
 
@@ -167,11 +166,23 @@ impl Onnx {
         let opened: Box<dyn Executor> = match &self.means {
             Means::Rten => Box::new(Rten::from_file(graph, None)?),
             Means::Cpu(runtime) => {
-                let setup = Setup::new(Provider::Cpu);
+                let setup = Setup {
+                    // Products take activations as they are, and do not round them to eight bits.
+                    entries: vec![entry("session.qdq_matmulnbits_accuracy_level", "1")],
+                    ..Setup::new(Provider::Cpu)
+                };
                 Box::new(OnnxRuntime::from_file(runtime, graph, &setup)?)
             }
-            Means::Npu(runtime, plugin) => {
-                let setup = shared(plugin, is_last, &[]);
+            Means::Npu {
+                runtime,
+                plugin,
+                place,
+            } => {
+                if *place == Place::Elsewhere {
+                    let maker = plugin.maker.clone();
+                    return Err(Absent::NoDevice { maker }.into());
+                }
+                let setup = setup(plugin, *place, is_last);
                 Box::new(OnnxRuntime::from_file(runtime, graph, &setup)?)
             }
         };
@@ -179,40 +190,46 @@ impl Onnx {
     }
 }
 
-/// A session that shares weights with the one before it, and with the one after it unless it is the last.
-fn shared(plugin: &Plugin, is_last: bool, more: &[(&str, String)]) -> Setup {
-    let mut entries = vec![("ep.share_ep_contexts", "1".to_owned())];
-    if is_last {
-        entries.push(("ep.stop_share_ep_contexts", "1".to_owned()));
+/// A session, if it may be one that shares weights with the one before it, and with the one after it unless it is the last.
+fn setup(plugin: &Plugin, place: Place, is_last: bool) -> Setup {
+    let mut entries = Vec::new();
+    if place != Place::Simulator {
+        entries.push(entry("ep.share_ep_contexts", "1"));
+        if is_last {
+            entries.push(entry("ep.stop_share_ep_contexts", "1"));
+        }
     }
-    let entries = entries.iter().chain(more);
     Setup {
-        entries: entries
-            .map(|(key, value)| ((*key).to_owned(), value.clone()))
-            .collect(),
+        entries,
         ..Setup::new(Provider::Plugin(plugin.clone()))
     }
+}
+
+fn entry(key: &str, value: impl Into<String>) -> (String, String) {
+    (key.to_owned(), value.into())
 }
 
 /// Has the maker's compiler turn graphs into the chip's own form, beside which little stubs stand that name it.
 fn write_contexts(
     runtime: &Runtime,
     plugin: &Plugin,
+    place: Place,
     graphs: &Path,
     directory: &Path,
     mut goes_on: impl FnMut() -> Result<(), Error>,
 ) -> Result<(), Error> {
+    let _alone = SHARING.lock().unwrap_or_else(PoisonError::into_inner);
     // All stay open until the last is compiled: it writes what they share.
     let mut sessions = Vec::new();
     for (name, is_last) in [(PREFILL, false), (DECODE, true)] {
         goes_on()?;
         let stub = directory.join(file_name(name));
-        let entries = [
-            ("ep.context_enable", "1".to_owned()),
-            ("ep.context_embed_mode", "0".to_owned()),
-            ("ep.context_file_path", stub.display().to_string()),
-        ];
-        let setup = shared(plugin, is_last, &entries);
+        let mut setup = setup(plugin, place, is_last);
+        setup.entries.extend([
+            entry("ep.context_enable", "1"),
+            entry("ep.context_embed_mode", "0"),
+            entry("ep.context_file_path", stub.display().to_string()),
+        ]);
         let graph = graphs.join(file_name(name));
         sessions.push(OnnxRuntime::from_file(runtime, &graph, &setup)?);
     }
@@ -248,7 +265,12 @@ impl Backend for Onnx {
             let (weights, activations) = (options.weights, self.activations());
             lower::write_onnx(file, weights, activations, &graphs, directory, progress)
         };
-        let Means::Npu(runtime, plugin) = &self.means else {
+        let Means::Npu {
+            runtime,
+            plugin,
+            place,
+        } = &self.means
+        else {
             return write(directory);
         };
         let lowered = directory.join(LOWERED);
@@ -259,7 +281,7 @@ impl Backend for Onnx {
         fs::create_dir(&lowered).map_err(io)?;
         write(&lowered)?;
         let mut done = 0;
-        write_contexts(runtime, plugin, &lowered, directory, || {
+        write_contexts(runtime, plugin, *place, &lowered, directory, || {
             let phase = Phase::Compile;
             let total = graphs.len() as u64;
             let told = progress(CompileProgress { phase, done, total });
@@ -284,11 +306,13 @@ impl Backend for Onnx {
             let executor = self.executor(&directory.join(file_name(name)), is_last)?;
             Graph::new(executor, shape, host.spec())
         };
+        let alone = SHARING.lock().unwrap_or_else(PoisonError::into_inner);
         let pair = Pair {
             prefill: graph(prefill, false)?,
             decode: graph(decode, true)?,
             n_ctx: options.n_ctx,
         };
+        drop(alone);
         let weights = Bytes(bytes_in(directory)? + host.table_bytes() as u64);
         Ok(Box::new(GraphResident::new(
             self.name.clone(),

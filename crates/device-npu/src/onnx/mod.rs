@@ -14,4 +14,4 @@ mod staging;
 #[cfg(test)]
 mod tests;
 
-pub use backend::{Htp, Onnx};
+pub use backend::{Htp, Onnx, Place};

@@ -8,12 +8,14 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use ort::device::Device;
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::memory::DeviceType;
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 
+use crate::found::Library;
 use crate::{Absent, Error};
 
 const NAME: &str = "ONNX Runtime";
@@ -54,6 +56,35 @@ pub struct Plugin {
     pub simulator: bool,
     /// What the maker documents, by its names.
     pub options: Vec<(String, String)>,
+}
+
+impl Plugin {
+    /// Qualcomm's for this machine's NPU, from this library; those that it needs lie beside it.
+    pub fn qualcomm(library: &Library) -> Self {
+        let processor = match cfg!(windows) {
+            true => "QnnHtp.dll",
+            false => "libQnnHtp.so",
+        };
+        let processor = library.path.with_file_name(processor);
+        Self {
+            name: "QNNExecutionProvider".to_owned(),
+            maker: "Qualcomm".to_owned(),
+            library: library.path.clone(),
+            simulator: false,
+            options: vec![("backend_path".to_owned(), processor.display().to_string())],
+        }
+    }
+
+    /// AMD's. An experiment: nobody has run it.
+    pub fn amd(library: &Library) -> Self {
+        Self {
+            name: "VitisAIExecutionProvider".to_owned(),
+            maker: "AMD".to_owned(),
+            library: library.path.clone(),
+            simulator: false,
+            options: Vec::new(),
+        }
+    }
 }
 
 /// How a session runs a model.
@@ -134,51 +165,51 @@ impl Runtime {
 
     fn builder(&self, setup: &Setup) -> Result<SessionBuilder, Error> {
         let doing = "setting up a session";
+        let failed = |error: ort::Error<SessionBuilder>| self.failed(doing, &error);
         let builder = Session::builder(&self.0.environment);
         let mut builder = builder
             .map_err(|error| self.failed(doing, &error))?
             // A thread that waits by turning burns what a job that is always on is to save.
             .with_intra_op_spinning(false)
-            .map_err(|error| self.failed(doing, &error))?;
+            .map_err(failed)?;
         if let Some(threads) = setup.threads {
-            let limited = builder.with_intra_threads(threads.get());
-            builder = limited.map_err(|error| self.failed(doing, &error))?;
+            builder = builder.with_intra_threads(threads.get()).map_err(failed)?;
         }
         match &setup.provider {
-            Provider::Cpu => Ok(builder),
-            Provider::Plugin(plugin) => self.with_plugin(builder, plugin),
+            // Named, too: with a plugin in the process, a session that names nothing is given to it.
+            Provider::Cpu => builder
+                .with_devices(self.devices("CPUExecutionProvider"), None)
+                .map_err(failed),
+            Provider::Plugin(plugin) => {
+                self.register(plugin)?;
+                let device = self.device(plugin)?;
+                let its = |(key, value): &(String, String)| {
+                    (format!("{}.{key}", plugin.name), value.clone())
+                };
+                let options: Vec<(String, String)> = plugin.options.iter().map(its).collect();
+                let builder = builder.with_disable_cpu_fallback().map_err(failed)?;
+                let chosen = builder.with_devices([device], Some(&options));
+                chosen.map_err(failed)
+            }
         }
     }
 
-    fn with_plugin(
-        &self,
-        builder: SessionBuilder,
-        plugin: &Plugin,
-    ) -> Result<SessionBuilder, Error> {
-        self.register(plugin)?;
-        let its = self
-            .0
-            .environment
-            .devices()
-            .filter(|device| device.ep().is_ok_and(|name| name == plugin.name));
-        let suits = |kind| match plugin.simulator {
-            true => kind == DeviceType::CPU,
-            false => kind == DeviceType::NPU,
+    fn device(&self, plugin: &Plugin) -> Result<Device<'static>, Absent> {
+        let wanted = match plugin.simulator {
+            true => DeviceType::CPU,
+            false => DeviceType::NPU,
         };
-        let mut fitting = its.filter(|device| suits(device.hardware_device().ty()));
-        let device = fitting.next().ok_or_else(|| Absent::NoDevice {
+        let mut its = self.devices(&plugin.name);
+        let found = its.find(|device| device.hardware_device().ty() == wanted);
+        found.ok_or_else(|| Absent::NoDevice {
             maker: plugin.maker.clone(),
-        })?;
-        let options: Vec<(String, String)> = plugin
-            .options
-            .iter()
-            .map(|(key, value)| (format!("{}.{key}", plugin.name), value.clone()))
-            .collect();
-        let doing = format!("choosing {}", plugin.name);
-        let builder = builder.with_disable_cpu_fallback();
-        builder
-            .and_then(|builder| builder.with_devices([device], Some(&options)))
-            .map_err(|error| self.failed(doing, &error))
+        })
+    }
+
+    /// What a provider can run on.
+    fn devices(&self, provider: &str) -> impl Iterator<Item = Device<'static>> {
+        let devices = self.0.environment.devices();
+        devices.filter(move |device| device.ep().is_ok_and(|name| name == provider))
     }
 
     fn register(&self, plugin: &Plugin) -> Result<(), Error> {
