@@ -42,7 +42,6 @@ fn check(model: &mut Model) -> Vec<f64> {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "a test says what it found")]
 fn vectors_are_those_of_the_model_as_it_is_published() {
     let Some(folder) = minilm() else { return };
     for library in ["rten", "onnxruntime", "openvino"] {

@@ -6,6 +6,7 @@ mod interrupt;
 mod measure;
 mod models;
 mod money;
+mod npu;
 mod perplexity;
 mod pictures;
 mod plan;

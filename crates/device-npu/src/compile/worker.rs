@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use troika_device::Cancelled;
@@ -26,6 +26,8 @@ const SILENT_MAX: u32 = 10;
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Bytes of the child's words that are kept.
 const LAST_WORDS: usize = 2000;
+/// How long is waited for them after its end.
+const LAST_WORDS_WAIT: Duration = Duration::from_millis(500);
 /// A longer line is none of ours.
 const LINE_MAX: usize = 1 << 16;
 
@@ -78,6 +80,8 @@ impl Worker {
 struct Running {
     child: Child,
     messages: Receiver<Message>,
+    /// Reads the error output to its end.
+    errors: JoinHandle<()>,
     words: Words,
 }
 
@@ -96,10 +100,10 @@ impl Running {
         let stdout = child.stdout.take().expect("it is piped. This is a bug.");
         let stderr = child.stderr.take().expect("it is piped. This is a bug.");
         listen_to(stdout, words.clone(), heard);
-        remember(stderr, words.clone());
         let running = Self {
             child,
             messages,
+            errors: remember(stderr, words.clone()),
             words,
         };
         running.ask(request)
@@ -186,6 +190,11 @@ impl Running {
                 Err(error) => break format!("is lost: {error}"),
             }
         };
+        // Its last words may still be on their way; what it has started may hold the pipe open for ever.
+        let until = Instant::now() + LAST_WORDS_WAIT;
+        while Instant::now() < until && !self.errors.is_finished() {
+            thread::sleep(Duration::from_millis(1));
+        }
         Error::CompilerDied {
             how,
             last: self.words.text(),
@@ -225,13 +234,13 @@ impl Words {
     }
 }
 
-fn remember(mut from: ChildStderr, words: Words) {
+fn remember(mut from: ChildStderr, words: Words) -> JoinHandle<()> {
     thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Ok(read @ 1..) = from.read(&mut buffer) {
             words.add(&buffer[..read]);
         }
-    });
+    })
 }
 
 fn listen_to(mut from: ChildStdout, words: Words, heard: Sender<Message>) {

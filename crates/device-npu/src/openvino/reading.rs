@@ -32,27 +32,21 @@ impl Manner {
         let singly = n_tok.min(wanted + 1);
         let mut runs = match self.prompt {
             None => pieces(kept..singly, self.chunk),
-            Some(prompt) => self.from_the_beginning_or_one_by_one(kept, singly, prompt),
+            Some(prompt) => self.prompt_or_one_by_one(kept, singly, prompt),
         };
         runs.extend(pieces(singly..n_tok, 1));
         runs
     }
 
-    fn from_the_beginning_or_one_by_one(
-        &self,
-        kept: usize,
-        end: usize,
-        prompt: usize,
-    ) -> Vec<Range<usize>> {
+    fn prompt_or_one_by_one(&self, kept: usize, end: usize, prompt: usize) -> Vec<Range<usize>> {
         let read = end.min(prompt);
         let anew = read.div_ceil(self.chunk) * CHUNK_COST + (end - read);
         // A run of one token is never a prompt, not even at the beginning.
         match read < 2 || read <= kept || (kept > 0 && end - kept <= anew) {
             true => pieces(kept..end, 1),
             false => {
-                let mut runs = Vec::from([0..read]);
-                runs.extend(pieces(read..end, 1));
-                runs
+                let prompt = std::iter::once(0..read);
+                prompt.chain(pieces(read..end, 1)).collect()
             }
         }
     }

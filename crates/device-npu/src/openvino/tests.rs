@@ -245,13 +245,7 @@ fn agrees(what: &str, backend: Option<OpenVino>, weights: WeightFormat, least: f
     let file = in_floats(&conformance::deep_model(6), weights);
     let found = least_cosine(&Whole::new(backend, weights), &file);
     let took_s = start.elapsed().as_secs_f32();
-    #[expect(
-        clippy::print_stderr,
-        reason = "the figure is what the test is run for"
-    )]
-    {
-        eprintln!("{what}, {weights}: cosine {found:.6} at least; {took_s:.1} s");
-    }
+    eprintln!("{what}, {weights}: cosine {found:.6} at least; {took_s:.1} s");
     assert!(found >= least, "{what}, {weights}: {found}");
 }
 

@@ -54,7 +54,6 @@ pub(super) fn metadata(vocab: &str, lowercase: bool) -> Result<Metadata, Tokeniz
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::tokenizer::{EncodeOptions, Tokenizer};
 
     const VOCAB: &str = "[PAD]\n[unused0]\n[UNK]\n[CLS]\n[SEP]\nthe\ncat\n##s\n##ab\n.\n[\nCat\n";

@@ -118,8 +118,7 @@ pub(super) fn read(
         let Some((class, score)) = class_and_score(card, found, index, &row) else {
             continue;
         };
-        // Written so that a score that is no number is dropped.
-        if !(score >= card.score.get()) {
+        if score.is_nan() || score < card.score.get() {
             continue;
         }
         let (start, _) = card

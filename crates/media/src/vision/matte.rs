@@ -135,7 +135,7 @@ mod tests {
     fn a_mean_is_the_mean_of_what_is_there() {
         let values: Vec<f32> = (0..12).map(|value| value as f32).collect();
         let means = box_mean(&values, (4, 3), 1);
-        assert_eq!(means[0], (0 + 1 + 4 + 5) as f32 / 4.0);
+        assert_eq!(means[0], (1.0 + 4.0 + 5.0) / 4.0);
         assert_eq!(means[5], 5.0);
         assert_eq!(box_mean(&values, (4, 3), 9), [5.5; 12]);
     }

@@ -116,15 +116,16 @@ fn opaque(image: DynamicImage) -> RgbImage {
 /// # Errors
 /// If its ending is none of those that are written, or cannot hold transparent parts that the picture has.
 pub fn format(path: &Path, has_alpha: bool) -> Result<ImageFormat, Error> {
-    let format = match ImageFormat::from_path(path) {
-        Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)) => format,
-        _ => {
-            return Err(Error::Format {
-                path: path.to_owned(),
-                reason: "its name has to end in .png, .jpg or .webp".to_owned(),
-            });
-        }
-    };
+    let format = ImageFormat::from_path(path).ok().filter(|format| {
+        matches!(
+            format,
+            ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP
+        )
+    });
+    let format = format.ok_or_else(|| Error::Format {
+        path: path.to_owned(),
+        reason: "its name has to end in .png, .jpg or .webp".to_owned(),
+    })?;
     match format == ImageFormat::Jpeg && has_alpha {
         true => Err(Error::Format {
             path: path.to_owned(),

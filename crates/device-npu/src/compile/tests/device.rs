@@ -119,7 +119,7 @@ fn what_loses_too_much_is_refused_and_not_compiled_again() {
     for _ in 0..2 {
         match compile(&strict, &file) {
             Err(Error::Loss { kl, format, .. }) => {
-                assert_eq!((kl, &*format), (3.5, "int4-g128"));
+                assert_eq!((kl, &*format), (3.5, "f16"));
             }
             other => panic!("{other:?}"),
         }

@@ -284,6 +284,8 @@ pub(super) fn model(directory: &Path, name: &str) -> ModelFile {
     metadata.insert("general.architecture", "llama");
     metadata.insert("llama.context_length", 512u32);
     metadata.insert("llama.seed", name);
+    // Without it nobody could read it a text to compare.
+    metadata.insert("tokenizer.ggml.model", "llama");
     let mut writer = Writer::new(metadata);
     writer.tensor_bytes("a", DType::F32, &[4], &[1; 16]);
     let path = directory.join(format!("{name}.gguf"));

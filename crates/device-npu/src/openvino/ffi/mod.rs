@@ -15,7 +15,7 @@ mod library;
 mod request;
 mod tensor;
 
-pub(crate) use core::{CompiledModel, Core, Model};
+pub(crate) use core::{CompiledModel, Core};
 pub(crate) use library::{Library, NAME};
 pub(crate) use openvino_sys::ov_element_type_e as ElementType;
 pub(crate) use request::{InferRequest, Output};
