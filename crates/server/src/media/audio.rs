@@ -204,7 +204,7 @@ fn feed(
         }
         each(block)
     };
-    while let Some(block) = reader.next().map_err(failed)? {
+    while let Some(block) = reader.next_block().map_err(failed)? {
         pass(&resampler.push(block))?;
     }
     pass(&resampler.finish())?;
@@ -387,7 +387,7 @@ mod tests {
         file.extend([0, 0x40, 0, 0xc0, 0, 0]);
         let mut reader = Reader::stream("test", Cursor::new(file)).unwrap();
         assert_eq!((reader.rate(), reader.channels()), (16_000, 1));
-        assert_eq!(reader.next().unwrap().unwrap(), [0.5, -0.5, 0.0]);
-        assert!(reader.next().unwrap().is_none());
+        assert_eq!(reader.next_block().unwrap().unwrap(), [0.5, -0.5, 0.0]);
+        assert!(reader.next_block().unwrap().is_none());
     }
 }

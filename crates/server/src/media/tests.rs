@@ -248,6 +248,68 @@ async fn boxes_are_found_by_the_executor_that_is_always_there() {
     assert_eq!(told["troika"]["device"], "cpu0", "{told}");
 }
 
+/// Data that lie beside the project, or nothing where they do not.
+#[expect(clippy::print_stdout, reason = "a test says what it skips")]
+fn shared(path: &str) -> Option<std::path::PathBuf> {
+    let root = std::env::var_os("TROIKA_SHARED").map_or_else(
+        || std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
+        std::path::PathBuf::from,
+    );
+    let path = root.join("data").join(path);
+    if !path.exists() {
+        println!("skipped: {} is absent", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+#[tokio::test]
+async fn real_models_do_real_work() {
+    let home = tempfile::tempdir().unwrap();
+    for path in [
+        "audio/silero_vad.onnx",
+        "audio/gtcrn_simple.onnx",
+        "vision/selfie_segmentation_landscape.onnx",
+    ] {
+        let Some(path) = shared(path) else { return };
+        std::fs::copy(&path, home.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let settings = Settings {
+        onnx_dir: home.path().to_owned(),
+        ..Settings::default()
+    };
+    let backend = crate::testing::Scripted::new([]);
+    let app = backend.app_with(&settings, &crate::Drain::default());
+    let ask = async |path: &str, file: &str| {
+        let sent = std::fs::read(shared(file).unwrap()).unwrap();
+        let request = axum::http::Request::post(path).header("x-troika-device", "cpu0");
+        let request = request.body(axum::body::Body::from(sent)).unwrap();
+        let response = tower::ServiceExt::oneshot(app.clone(), request)
+            .await
+            .unwrap();
+        assert_eq!(response.headers()["x-troika-placement"], "run=cpu0");
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await;
+        body.unwrap()
+    };
+    let told: Value = serde_json::from_slice(&ask(ACTIVITY, "audio/jfk.wav").await).unwrap();
+    let starts = told["segments"].as_array().unwrap().iter();
+    let starts: Vec<_> = starts.map(|it| it["start_s"].as_f64().unwrap()).collect();
+    // As Silero's own code has them.
+    assert!(
+        starts.len() == 4
+            && std::iter::zip(&starts, [0.322, 3.266, 5.378, 8.162])
+                .all(|(a, b)| (a - b).abs() < 0.1),
+        "{starts:?}"
+    );
+    let clean = ask(DENOISE, "audio/mix.wav").await;
+    let noisy = std::fs::read(shared("audio/mix.wav").unwrap()).unwrap();
+    assert!(clean.len().abs_diff(noisy.len()) < 100 && clean[44..] != noisy[44..]);
+    let told = ask(VISION, "vision/sergey.png").await;
+    let told: Value = serde_json::from_slice(&told).unwrap();
+    let coverage = told["mask"]["coverage"].as_f64().unwrap();
+    assert!((0.2..0.8).contains(&coverage), "{coverage}");
+}
+
 #[tokio::test]
 async fn what_is_wrong_is_said() {
     let fixture = Fixture::with(Behaviour::default(), |settings| {
