@@ -151,19 +151,20 @@ impl Lane {
     }
 
     fn work(&self, bench: &Bench) {
-        let mut seat = Seat { bench, open: None };
+        let mut seat = Seat {
+            lane: self,
+            bench,
+            open: None,
+        };
         while let Some(task) = self.next(bench.keep_alive) {
             // What a library leaves behind when it panics is dropped with the model.
             let done = catch_unwind(AssertUnwindSafe(|| seat.serve(task)));
             if done.is_err() {
                 tracing::error!(model = bench.item.name, "an ONNX model's thread panicked");
-                seat.open = None;
+                seat.seat(None);
             }
-            let open = seat.open.as_ref();
-            locked(&self.state).facts = open.map(|(_, open)| Arc::clone(&open.facts));
         }
-        locked(&self.state).facts = None;
-        if seat.open.take().is_some() {
+        if seat.seat(None).is_some() {
             tracing::info!(model = bench.item.name, "an ONNX model was closed");
         }
     }
@@ -171,12 +172,20 @@ impl Lane {
 
 /// The model, where it works.
 struct Seat<'b> {
+    lane: &'b Lane,
     bench: &'b Bench,
     /// With the file's state at that time.
     open: Option<(Option<Stamp>, Open)>,
 }
 
 impl Seat<'_> {
+    /// Seats a model, or none; who asks for the list sees it at once. Returns the one that was there.
+    fn seat(&mut self, open: Option<(Option<Stamp>, Open)>) -> Option<(Option<Stamp>, Open)> {
+        let facts = open.as_ref().map(|(_, open)| Arc::clone(&open.facts));
+        locked(&self.lane.state).facts = facts;
+        std::mem::replace(&mut self.open, open)
+    }
+
     fn serve(&mut self, mut task: Task) {
         let queue = task.came.elapsed();
         let done = match task.work.check() {
@@ -223,7 +232,7 @@ impl Seat<'_> {
                 Err(other) => return Err(other),
             };
             // What failed once may be in any state.
-            self.open = None;
+            self.seat(None);
             tracing::warn!(
                 model = self.bench.item.name,
                 device = facts.device,
@@ -254,7 +263,7 @@ impl Seat<'_> {
         if stamp.is_some() && self.open.as_ref().is_some_and(|(of, _)| *of == stamp) {
             return Ok(Duration::ZERO);
         }
-        self.open = None;
+        self.seat(None);
         let started = Instant::now();
         let open = shelf.open(item, *place)?;
         let (device, library) = (&open.facts.device, &open.facts.library);
@@ -264,7 +273,7 @@ impl Seat<'_> {
             library,
             "an ONNX model was opened"
         );
-        self.open = Some((stamp, open));
+        self.seat(Some((stamp, open)));
         Ok(started.elapsed())
     }
 
@@ -282,7 +291,7 @@ impl Seat<'_> {
             .lost
             .splice(0..0, failed.lost.iter().cloned().chain([lost]));
         open.facts = Arc::new(facts);
-        self.open = Some((Stamp::of(&item.path), open));
+        self.seat(Some((Stamp::of(&item.path), open)));
         Ok(started.elapsed())
     }
 }
