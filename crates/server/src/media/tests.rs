@@ -249,7 +249,6 @@ async fn boxes_are_found_by_the_executor_that_is_always_there() {
 }
 
 /// Data that lie beside the project, or nothing where they do not.
-#[expect(clippy::print_stdout, reason = "a test says what it skips")]
 fn shared(path: &str) -> Option<std::path::PathBuf> {
     let root = std::env::var_os("TROIKA_SHARED").map_or_else(
         || std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
@@ -317,7 +316,8 @@ async fn what_is_wrong_is_said() {
     });
     let png = red_half();
     let json = ("content-type", "application/json");
-    let cases: [(&str, &[(&str, &str)], Vec<u8>, u16, &str); 20] = [
+    type Case<'c> = (&'c str, &'c [(&'c str, &'c str)], Vec<u8>, u16, &'c str);
+    let cases: [Case<'_>; 20] = [
         (
             VISION,
             &[],
