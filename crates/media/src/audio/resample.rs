@@ -5,8 +5,12 @@ use rubato::{Fft, FixedSync, Resampler as _};
 
 use super::Error;
 
-/// Samples that go through the filter at once, at least; what exactly, the two rates decide. 11 ms at 48 kHz.
+/// Samples that go through the filter at once, at least; what exactly, the two rates decide.
 const CHUNK: usize = 512;
+
+/// Samples that come out of it at once, at least: 20 ms at 16 kHz. A shorter filter would take away more of what lies just
+/// below half the rate, and Silero's model hears that.
+const CHUNK_OUT: usize = 320;
 
 /// Changes the rate of a stream of samples.
 pub struct Resampler {
@@ -122,16 +126,13 @@ impl Resampler {
     }
 }
 
-/// A length of which both rates make a whole number. It is even, since half of it is the filter's delay, and half a sample
-/// could not be taken off.
+/// A length of which both rates make a whole number. Both are even, since half of them is the filter's delay, and half a
+/// sample could not be taken off.
 fn chunk(from: u32, to: u32) -> usize {
     let divisor = greatest_common_divisor(from, to).max(1);
-    let unit = (from / divisor).max(1) as usize;
-    CHUNK.next_multiple_of(if unit.is_multiple_of(2) {
-        unit
-    } else {
-        2 * unit
-    })
+    let unit = |rate: u32| (rate / divisor).max(1) as usize;
+    let units = usize::max(CHUNK.div_ceil(unit(from)), CHUNK_OUT.div_ceil(unit(to)));
+    units.next_multiple_of(2) * unit(from)
 }
 
 fn greatest_common_divisor(a: u32, b: u32) -> u32 {
