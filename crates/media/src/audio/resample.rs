@@ -199,6 +199,25 @@ mod tests {
     }
 
     #[test]
+    fn no_sample_is_held_back_for_longer_than_is_said() {
+        for (from, want_ms) in [(16_000, 0.0), (48_000, 30.0), (44_100, 30.0)] {
+            let mut resampler = Resampler::new(from, 16_000).unwrap();
+            let latency_s = resampler.latency_s();
+            assert!(
+                (latency_s * 1e3 - want_ms).abs() < 0.1,
+                "{from}: {latency_s}"
+            );
+            let (mut taken, mut given) = (0, 0);
+            while taken < from {
+                given += resampler.push(&[0.5; 10]).len();
+                taken += 10;
+                let behind = f64::from(taken) / f64::from(from) - given as f64 / 16_000.0;
+                assert!(behind <= latency_s + 1e-3, "{from}: {behind} s behind");
+            }
+        }
+    }
+
+    #[test]
     fn what_the_new_rate_cannot_hold_is_taken_out() {
         let at = |n: usize| (n as f64 / 48_000.0 * 11_000.0 * std::f64::consts::TAU).sin() as f32;
         let input: Vec<f32> = (0..48_000).map(at).collect();
