@@ -45,7 +45,14 @@ const TIERS: [Tier; 4] = [
     Tier {
         number: 0,
         what: "plain Rust",
-        tests: &["t0_", "lower::", "compile::", "found::", "backends::", "exec::rten"],
+        tests: &[
+            "t0_",
+            "lower::",
+            "compile::",
+            "found::",
+            "backends::",
+            "exec::rten",
+        ],
         but: &[],
         needs: &[],
     },
@@ -95,7 +102,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             continue;
         }
         println!("T{}: {}", tier.number, tier.what);
-        let missing = tier.needs.iter().find(|package| !dir.join(package).is_dir());
+        let missing = tier
+            .needs
+            .iter()
+            .find(|package| !dir.join(package).is_dir());
         if let Some(package) = missing {
             println!("  skipped: {package} is not in {}", dir.display());
             continue;
@@ -116,12 +126,20 @@ fn install(args: &Args, root: &Path, dir: &Path) -> anyhow::Result<()> {
             continue;
         }
         if package == "onnxruntime_qnn" && !args.accept_qualcomm_licence {
-            println!("{package} is not installed: read Qualcomm's licence, and add --accept-qualcomm-licence");
+            println!(
+                "{package} is not installed: read Qualcomm's licence, and add --accept-qualcomm-licence"
+            );
             continue;
         }
         println!("installing {package} into {}", dir.display());
         let status = Command::new(&args.python)
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+            ])
             .args(["--require-hashes", "--no-deps", "--only-binary", ":all:"])
             .args(["--python-version", "3.12", "--implementation", "cp"])
             .arg("--requirement")
@@ -186,7 +204,9 @@ impl Tests {
             let count = |word: &str| {
                 let mut parts = counts.split([';', '.']).map(str::trim);
                 let number = parts.find_map(|part| part.strip_suffix(word));
-                number.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+                number
+                    .and_then(|number| number.trim().parse().ok())
+                    .unwrap_or(0)
             };
             tests.passed += count("passed");
             tests.failed += count("failed");

@@ -16,17 +16,39 @@ use crate::exit::WrongUse;
 use crate::home::Home;
 use crate::output::{Console, number};
 
-/// Where a model runs.
+/// Where a model runs, and by what.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Processor")]
-pub(crate) struct PlaceArgs {
+pub(crate) struct WayArgs {
     /// Device, and never another than this one [default: the NPU if there is one, else the CPU]
     #[arg(long, value_name = "DEVICE", value_parser = ["any", "npu0", "gpu0", "cpu0"], hide_possible_values = true)]
-    device: Option<String>,
+    pub(crate) device: Option<String>,
     /// Library, and never another than this one: openvino, onnxruntime, or rten, which is inside [default: the first that
     /// is there]
     #[arg(long, value_name = "LIBRARY", value_parser = ["any", "openvino", "onnxruntime", "rten"], hide_possible_values = true)]
-    library: Option<String>,
+    pub(crate) library: Option<String>,
+}
+
+impl WayArgs {
+    /// What is asked for, with so many threads on a CPU.
+    ///
+    /// # Errors
+    /// If there is no such device or library.
+    pub(crate) fn wish(&self, threads: usize) -> anyhow::Result<Wish> {
+        let device = self.device.as_deref().unwrap_or("any");
+        let library = self.library.as_deref().unwrap_or("any");
+        let mut wish = Wish::parse(device, library).map_err(|error| WrongUse(error.to_string()))?;
+        wish.threads = Some(NonZero::new(threads).unwrap_or(NonZero::<usize>::MIN));
+        Ok(wish)
+    }
+}
+
+/// Where a small model runs.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Processor")]
+pub(crate) struct PlaceArgs {
+    #[command(flatten)]
+    way: WayArgs,
     /// Threads on a CPU [default: 1, since these models are small]
     #[arg(short, long, value_name = "N", value_parser = thread_count)]
     threads: Option<usize>,
@@ -42,11 +64,7 @@ impl PlaceArgs {
         model: &Path,
         console: &Console,
     ) -> anyhow::Result<Box<dyn Executor>> {
-        let device = self.device.as_deref().unwrap_or("any");
-        let library = self.library.as_deref().unwrap_or("any");
-        let mut wish = Wish::parse(device, library).map_err(|error| WrongUse(error.to_string()))?;
-        wish.threads =
-            Some(NonZero::new(self.threads.unwrap_or(1)).unwrap_or(NonZero::<usize>::MIN));
+        let wish = self.way.wish(self.threads.unwrap_or(1))?;
         let opened = exec::open(model, &wish).context("cannot open the model")?;
         for (way, why) in &opened.lost {
             console.detail(format_args!("not by {way}: {why}"));

@@ -92,7 +92,7 @@ impl Feed {
         if self.is_over {
             return Ok(None);
         }
-        let block = match self.reader.next()? {
+        let block = match self.reader.next_block()? {
             Some(block) => self.resampler.push(block),
             None => {
                 self.is_over = true;

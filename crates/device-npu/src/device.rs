@@ -303,6 +303,11 @@ fn for_device(name: &str, error: Error) -> troika_device::Error {
     match error {
         Error::Device(error) => error,
         Error::Cancelled => troika_device::Error::Cancelled,
+        Error::Unsupported { model, reason } => troika_device::Error::Unsupported {
+            model,
+            device: name.to_owned(),
+            reason,
+        },
         other => troika_device::Error::Failed {
             device: name.to_owned(),
             reason: other.to_string(),

@@ -15,8 +15,8 @@ use crate::metered::Metered;
 use crate::record::Recorder;
 use crate::settings::SettingsError;
 use crate::{
-    ApiError, Backend, Drain, ErrorKind, Settings, metrics, observe, request_id, status, troika,
-    wishes,
+    ApiError, Backend, Drain, ErrorKind, Media, Settings, media, metrics, observe, request_id,
+    status, troika, wishes,
 };
 
 /// What every handler is given.
@@ -50,6 +50,7 @@ pub(crate) fn routes(backend: Arc<dyn Backend>) -> Router {
 /// If jobs are to be recorded and the file cannot be written.
 pub fn app(
     backend: Arc<dyn Backend>,
+    media: Media,
     settings: &Settings,
     keys: Keys,
     drain: &Drain,
@@ -61,8 +62,11 @@ pub fn app(
     let watched = status::routes(Arc::clone(&backend), drain.clone());
     let watched = watched.merge(troika::routes(Arc::clone(&backend), drain.clone()));
     let refusing = from_fn_with_state(drain.clone(), status::refuse_when_draining);
+    let always_on = media::routes(media.clone(), Arc::clone(&backend));
     // From the innermost layer to the outermost: a request meets them the other way round.
-    let router = routes(Arc::new(Metered::new(backend, keys.clone(), recorder)))
+    let metered = Metered::new(backend, keys.clone(), recorder).with_media(media);
+    let router = routes(Arc::new(metered))
+        .merge(always_on)
         .layer(from_fn(wishes::layer))
         .layer(refusing)
         .merge(watched)

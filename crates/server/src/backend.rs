@@ -71,6 +71,15 @@ pub trait Backend: Send + Sync {
     /// If the model is unknown or its file damaged.
     fn show(&self, model: String) -> BoxFuture<'_, Result<ModelDetails, ApiError>>;
 
+    /// How long a model's vectors are; `None` if it refuses what is too long itself.
+    ///
+    /// # Errors
+    /// If the model is unknown or its file damaged.
+    fn embedding_length(&self, model: String) -> BoxFuture<'_, Result<Option<usize>, ApiError>> {
+        let details = self.show(model);
+        Box::pin(async move { Ok(Some(details.await?.info.n_embd)) })
+    }
+
     /// The models that are loaded.
     fn loaded(&self) -> Vec<LoadedModel>;
 

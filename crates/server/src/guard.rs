@@ -133,6 +133,7 @@ pub(crate) fn cors(settings: &Settings) -> Option<CorsLayer> {
         "x-request-id",
         "request-id",
         "x-troika-placement",
+        "x-troika-report",
         "retry-after",
     ];
     let layer = CorsLayer::new()

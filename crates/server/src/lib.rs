@@ -20,6 +20,8 @@ mod status;
 mod troika;
 mod wishes;
 
+mod media;
+
 mod anthropic;
 mod ollama;
 mod openai;
@@ -47,5 +49,6 @@ pub use backend::{Answer, Backend, EventSender, ModelDetails, Placement, State};
 pub use error::{ApiError, ErrorKind};
 pub use host::{Around, Host, HostDevice, HostSettings, ram, ram_shared};
 pub use listen::{Drain, serve};
+pub use media::Media;
 pub use observe::report_panics_by_place;
 pub use settings::Settings;

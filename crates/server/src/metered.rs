@@ -18,13 +18,14 @@ use crate::job::{
 use crate::keys::Keys;
 use crate::observe::{JobIndex, Tally};
 use crate::record::{Line, Recorder};
-use crate::{Answer, ApiError, Backend, ErrorKind, ModelDetails, metrics, wishes};
+use crate::{Answer, ApiError, Backend, ErrorKind, Media, ModelDetails, metrics, wishes};
 
 /// A backend whose jobs are counted.
 pub(crate) struct Metered {
     inner: Arc<dyn Backend>,
     keys: Keys,
     recorder: Option<Recorder>,
+    media: Option<Media>,
 }
 
 impl Metered {
@@ -33,7 +34,14 @@ impl Metered {
             inner,
             keys,
             recorder,
+            media: None,
         }
+    }
+
+    /// Has encoders of texts, too: they embed what names them.
+    pub(crate) fn with_media(self, media: Media) -> Self {
+        let media = Some(media);
+        Self { media, ..self }
     }
 
     /// Begins to count a job whose wishes are settled.
@@ -211,8 +219,17 @@ impl Backend for Metered {
         let line = self.recorder.as_ref().map(|to| to.embedding(&job, &caller));
         let mut meter = self.meter(&caller, &job.wishes, line);
         async move {
-            self.check(&job.wishes)?;
-            let embedded = self.inner.embed(job, caller).await;
+            let encoder = match &self.media {
+                Some(media) => media.encoder(&job.model).await,
+                None => None,
+            };
+            let embedded = match encoder {
+                Some(encoder) => encoder.embed(job, &*self.inner).await,
+                None => {
+                    self.check(&job.wishes)?;
+                    self.inner.embed(job, caller).await
+                }
+            };
             let mut embedded = embedded.inspect_err(refused)?;
             meter.done(&mut embedded.usage);
             Ok(embedded)
@@ -246,6 +263,17 @@ impl Backend for Metered {
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<ModelInfo>, ApiError>> {
         self.inner.models()
+    }
+
+    fn embedding_length(&self, model: String) -> BoxFuture<'_, Result<Option<usize>, ApiError>> {
+        async move {
+            match &self.media {
+                // It says so itself, when it has embedded something.
+                Some(media) if media.encoder(&model).await.is_some() => Ok(None),
+                _ => self.inner.embedding_length(model).await,
+            }
+        }
+        .boxed()
     }
 
     fn show(&self, model: String) -> BoxFuture<'_, Result<ModelDetails, ApiError>> {

@@ -12,7 +12,7 @@ use ::metrics::{
 };
 use axum::http::StatusCode;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use troika_scheduler::{Cause, JoulesSource};
+use troika_scheduler::{Cause, Class, JoulesSource};
 
 use crate::ErrorKind;
 use crate::job::Report;
@@ -36,6 +36,8 @@ const CLASS_TTFT: &str = "troika_class_time_to_first_token_seconds";
 const CLASS_QUEUE: &str = "troika_class_queue_wait_seconds";
 const ENERGY: &str = "troika_energy_millijoules_total";
 const PLACEMENTS: &str = "troika_placements_total";
+const ONNX_RUNS: &str = "troika_onnx_runs_total";
+const ONNX_RUN_SECONDS: &str = "troika_onnx_run_seconds";
 const LOADS: &str = "troika_model_loads_total";
 const UNLOADS: &str = "troika_model_unloads_total";
 const LOAD_SECONDS: &str = "troika_model_load_seconds";
@@ -119,6 +121,15 @@ fn describe() {
     describe_counter!(
         PLACEMENTS,
         "Times that a job was placed, by what led to it and by the device that writes its answers."
+    );
+    describe_counter!(
+        ONNX_RUNS,
+        "Always-on jobs done, by ONNX model, class and device."
+    );
+    describe_histogram!(
+        ONNX_RUN_SECONDS,
+        Unit::Seconds,
+        "Time that an ONNX model worked for a job."
     );
     describe_counter!(LOADS, "Models loaded.");
     describe_counter!(UNLOADS, "Models unloaded.");
@@ -241,6 +252,33 @@ pub(crate) fn job_done(report: &Report) {
     }
 }
 
+/// What an always-on job took.
+pub(crate) struct OnnxRun<'r> {
+    /// As its file is called.
+    pub(crate) model: &'r str,
+    pub(crate) class: Class,
+    pub(crate) device: &'r str,
+    pub(crate) queue: Duration,
+    pub(crate) run: Duration,
+    /// By a meter.
+    pub(crate) joules: Option<f64>,
+}
+
+/// An always-on job is done.
+pub(crate) fn onnx_done(run: &OnnxRun<'_>) {
+    let (model, device) = (run.model.to_owned(), run.device.to_owned());
+    let class = run.class.name();
+    counter!(ONNX_RUNS, "model" => model.clone(), "class" => class, "device" => device.clone())
+        .increment(1);
+    histogram!(ONNX_RUN_SECONDS, "model" => model, "device" => device.clone()).record(run.run);
+    histogram!(CLASS_QUEUE, "class" => class).record(run.queue);
+    if let Some(joules) = run.joules {
+        let millijoules = (joules * 1e3).round().max(0.0) as u64;
+        counter!(ENERGY, "class" => class, "device" => device, "source" => "measured")
+            .increment(millijoules);
+    }
+}
+
 /// A job was placed, on this device.
 pub(crate) fn placed(cause: Cause, device: &str) {
     let cause = match cause {
@@ -283,8 +321,6 @@ pub(crate) fn model_unloaded(model: &str, device: &str) {
 
 #[cfg(test)]
 mod tests {
-    use troika_scheduler::Class;
-
     use super::*;
 
     #[test]
@@ -305,6 +341,14 @@ mod tests {
             ..crate::testing::report("d-metrics")
         });
         placed(Cause::Spill, "d-metrics");
+        onnx_done(&OnnxRun {
+            model: "m-metrics",
+            class: Class::Agent,
+            device: "d-onnx",
+            queue: seconds,
+            run: seconds,
+            joules: Some(0.25),
+        });
         refused(ErrorKind::Deadline);
         upkeep();
         let text = render();
@@ -321,6 +365,8 @@ mod tests {
             "troika_class_time_to_first_token_seconds_bucket{class=\"agent\",le=\"0.025\"} 0",
             "troika_class_queue_wait_seconds_count{class=\"agent\"}",
             "troika_placements_total{cause=\"spill\",device=\"d-metrics\"} 1",
+            "troika_onnx_runs_total{model=\"m-metrics\",class=\"agent\",device=\"d-onnx\"} 1",
+            "troika_energy_millijoules_total{class=\"agent\",device=\"d-onnx\",source=\"measured\"} 250",
             "troika_requests_rejected_total{reason=\"deadline\"}",
             "# HELP troika_jobs_running Jobs in progress.",
         ] {

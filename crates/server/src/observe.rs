@@ -47,6 +47,8 @@ struct JobNote {
     class: Class,
     /// Which device does what; empty until it is placed.
     places: Vec<(Phase, String)>,
+    /// Which device runs it, where it has no phases.
+    runs_on: Option<String>,
     joules: Option<f64>,
     is_open: bool,
 }
@@ -83,6 +85,7 @@ impl Tally {
         jobs.push(JobNote {
             class,
             places: Vec::new(),
+            runs_on: None,
             joules: None,
             is_open: true,
         });
@@ -92,6 +95,11 @@ impl Tally {
     /// It is known which devices a job is on, or was.
     pub(crate) fn place(&self, job: JobIndex, places: Vec<(Phase, String)>) {
         self.jobs()[job.0].places = places;
+    }
+
+    /// It is known which device runs a job that has no phases.
+    pub(crate) fn ran(&self, job: JobIndex, device: String) {
+        self.jobs()[job.0].runs_on = Some(device);
     }
 
     /// A job has used so much energy.
@@ -104,8 +112,8 @@ impl Tally {
         self.jobs()[job.0].is_open = false;
     }
 
-    /// Where the jobs are as far as it is known: `prefill=gpu0, decode=gpu0`, with `queued` if one is nowhere yet. `None`
-    /// if nothing is known and nothing is waited for.
+    /// Where the jobs are as far as it is known: `prefill=gpu0, decode=gpu0` or `run=npu0`, with `queued` if one is nowhere
+    /// yet. `None` if nothing is known and nothing is waited for.
     pub(crate) fn placement(&self) -> Option<String> {
         let jobs = self.jobs();
         let mut items = Vec::new();
@@ -122,7 +130,14 @@ impl Tally {
                 }
             }
         }
-        if jobs.iter().any(|job| job.is_open && job.places.is_empty()) {
+        for device in jobs.iter().filter_map(|job| job.runs_on.as_ref()) {
+            let item = format!("run={device}");
+            if !items.contains(&item) {
+                items.push(item);
+            }
+        }
+        let is_nowhere = |job: &JobNote| job.places.is_empty() && job.runs_on.is_none();
+        if jobs.iter().any(|job| job.is_open && is_nowhere(job)) {
             items.push("queued".to_owned());
         }
         (!items.is_empty()).then(|| items.join(", "))

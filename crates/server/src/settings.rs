@@ -31,6 +31,8 @@ pub struct Settings {
     pub port: u16,
     /// Where installed models are.
     pub models_dir: PathBuf,
+    /// Where ONNX models for always-on work are, with their cards.
+    pub onnx_dir: PathBuf,
     /// Memory that all loaded models may take together, in bytes; the backend's choice if absent.
     #[serde(with = "values::bytes_option")]
     pub memory_budget: Option<u64>,
@@ -137,6 +139,7 @@ impl Settings {
             host: Ipv4Addr::LOCALHOST.into(),
             port: 11435,
             models_dir: home.join("models"),
+            onnx_dir: home.join("models/onnx"),
             memory_budget: None,
             max_loaded_models: 8,
             n_ctx: None,

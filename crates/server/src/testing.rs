@@ -24,7 +24,7 @@ use crate::job::{
     KeepAlive, LoadedModel, ModelInfo, Part, Placed, Prompt, Report, Started, Usage,
 };
 use crate::keys::{KeyFile, Keys};
-use crate::{Answer, ApiError, Backend, Drain, ModelDetails, Settings};
+use crate::{Answer, ApiError, Backend, Drain, Media, ModelDetails, Settings};
 
 /// One job's events, or its refusal.
 pub(crate) type Script = Result<Vec<Result<Event, ApiError>>, ApiError>;
@@ -112,7 +112,8 @@ impl Scripted {
     pub(crate) fn app_with(self: &Arc<Self>, settings: &Settings, drain: &Drain) -> Router {
         let backend: Arc<dyn Backend> = Arc::<Self>::clone(self);
         let keys = Keys::open(KeyFile::at(&settings.keys_file)).unwrap();
-        crate::app(backend, settings, keys, drain).unwrap()
+        let media = Media::new(settings, None);
+        crate::app(backend, media, settings, keys, drain).unwrap()
     }
 
     fn note(&self, what: String) {

@@ -22,7 +22,7 @@ use crate::{ApiError, metrics};
 
 const CLASS: &str = "X-Troika-Class";
 const DEADLINE: &str = "X-Troika-Deadline-Ms";
-const DEVICE: &str = "X-Troika-Device";
+pub(crate) const DEVICE: &str = "X-Troika-Device";
 const PRIVACY: &str = "X-Troika-Privacy";
 const PLACEMENT: HeaderName = HeaderName::from_static("x-troika-placement");
 

@@ -1,6 +1,7 @@
 //! `troika embed`: texts to vectors.
 
 use std::io::{self, IsTerminal as _, Read};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
@@ -8,27 +9,30 @@ use serde::Serialize;
 use troika_base::TokenId;
 use troika_device::Device as _;
 use troika_engine::tokenizer::EncodeOptions;
-use troika_engine::{Model, Pooling, shorten};
+use troika_engine::{CpuDevice, Model, Pooling, shorten};
 use troika_library::Error::NotFound;
+use troika_media::embed as encoder;
 
+use crate::always_on::{Running, WayArgs};
 use crate::args::{ModelArgs, ThreadArgs, bounded, context_length};
 use crate::exit::{Interrupted, WrongUse};
 use crate::home::Home;
 use crate::interrupt::Interrupt;
 use crate::load;
 use crate::model::{self, Found, Source};
-use crate::output::{self, Console};
+use crate::output::{self, Console, number};
 use crate::progress::{Progress, Unit};
 
 /// Turn texts into vectors, near each other if the texts mean something alike
 ///
 /// Without texts, every line of stdin is one. Each vector has length 1 and is printed as a line of numbers. A model that
-/// was not made for this gives vectors, too; they tell less.
+/// was not made for this gives vectors, too; they tell less. An encoder (BERT) in a folder as Hugging Face has it, or in
+/// an ONNX file in one, runs on the NPU if there is one.
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "troika embed [OPTIONS] [MODEL] [TEXT]...")]
 pub(crate) struct EmbedArgs {
-    /// Model: a .gguf file, an installed name, or `stories` for the one inside. A single word that is none of these is a
-    /// text for the model inside
+    /// Model: a .gguf file, an installed name, an encoder's folder or .onnx file, or `stories` for the one inside. A single
+    /// word that is none of these is a text for the model inside
     #[arg(value_name = "MODEL")]
     first: Option<String>,
     /// Texts
@@ -47,6 +51,8 @@ pub(crate) struct EmbedArgs {
     ctx: Option<usize>,
     #[command(flatten)]
     threads: ThreadArgs,
+    #[command(flatten)]
+    way: WayArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -85,14 +91,20 @@ struct Embedding {
 }
 
 pub(crate) fn run(args: &EmbedArgs, console: &Console) -> anyhow::Result<()> {
-    let (source, mut texts) = args.sort(&Home::from_env()?)?;
-    if texts.is_empty() {
-        let stdin = io::stdin();
-        if stdin.is_terminal() {
-            return Err(WrongUse("there is no text: give some after the model".to_owned()).into());
-        }
-        texts = lines(&mut stdin.lock())?;
+    if let Some((path, texts)) = args.encoder() {
+        return by_encoder(args, &path, or_stdin(texts)?, console);
     }
+    if args.way.library.is_some()
+        || !matches!(args.way.device.as_deref(), None | Some("any" | "cpu0"))
+    {
+        return Err(WrongUse(
+            "--device and --library are for encoders; a GGUF model gives vectors on cpu0"
+                .to_owned(),
+        )
+        .into());
+    }
+    let (source, texts) = args.sort(&Home::from_env()?)?;
+    let texts = or_stdin(texts)?;
     let file = source.open()?;
     let spec = troika_engine::model_spec(&file).context("cannot load the model")?;
     if let Some(dimensions) = args.dimensions.filter(|&n| n > spec.n_embd) {
@@ -111,26 +123,126 @@ pub(crate) fn run(args: &EmbedArgs, console: &Console) -> anyhow::Result<()> {
     let texts = encode(&model, &texts)?;
     let pooling = args.pooling.map_or(model.pooling(), Pooling::from);
     let vectors = embed(&mut model, &texts, pooling, console, &interrupt)?;
-    let dimensions = args.dimensions.unwrap_or(spec.n_embd);
-    let embeddings = vectors.into_iter().zip(&texts).enumerate();
-    let embeddings = embeddings.map(|(index, (vector, tokens))| Embedding {
-        index,
-        tokens: tokens.len(),
-        embedding: shorten(vector, dimensions),
-    });
-    if console.json {
-        output::json_line(&embeddings.collect::<Vec<_>>())?;
-    } else {
-        for embedding in embeddings {
-            let numbers: Vec<_> = embedding.embedding.iter().map(f32::to_string).collect();
-            output::answer(numbers.join(" ") + "\n")?;
-        }
-    }
+    let tokens = texts.iter().map(Vec::len);
+    answer(args, tokens.zip(vectors).collect(), console)?;
     console.detail(format_args!("{} · {}", device.name(), device.description()));
     Ok(())
 }
 
+/// Prints texts' vectors, each with the number of its tokens.
+fn answer(
+    args: &EmbedArgs,
+    vectors: Vec<(usize, Vec<f32>)>,
+    console: &Console,
+) -> anyhow::Result<()> {
+    let embeddings = vectors.into_iter().enumerate();
+    let embeddings = embeddings.map(|(index, (tokens, vector))| {
+        let dimensions = args.dimensions.unwrap_or(vector.len());
+        Embedding {
+            index,
+            tokens,
+            embedding: shorten(vector, dimensions),
+        }
+    });
+    if console.json {
+        return output::json_line(&embeddings.collect::<Vec<_>>());
+    }
+    for embedding in embeddings {
+        let numbers: Vec<_> = embedding.embedding.iter().map(f32::to_string).collect();
+        output::answer(numbers.join(" ") + "\n")?;
+    }
+    Ok(())
+}
+
+/// Texts' vectors by an encoder that is no GGUF file.
+fn by_encoder(
+    args: &EmbedArgs,
+    path: &Path,
+    texts: Vec<String>,
+    console: &Console,
+) -> anyhow::Result<()> {
+    if args.pooling.is_some() || args.ctx.is_some() {
+        return Err(WrongUse(
+            "--pooling and --ctx are for GGUF models; an encoder's folder says what it was made for"
+                .to_owned(),
+        )
+        .into());
+    }
+    let threads = args.threads.threads;
+    let wish = args
+        .way
+        .wish(threads.unwrap_or_else(CpuDevice::default_threads))?;
+    let mut model = encoder::Model::open(path, &wish).context("cannot load the model")?;
+    for (way, why) in model.lost() {
+        console.detail(format_args!("not by {way}: {why}"));
+    }
+    let mut running = Running::start(model.executor());
+    let interrupt = Interrupt::install()?;
+    let mut bar = Progress::new(console, "embedding", Unit::Texts);
+    let mut vectors = Vec::with_capacity(texts.len());
+    for (number, text) in (1..).zip(&texts) {
+        let embedding = running.timed(|| model.embed(text));
+        let embedding = embedding.with_context(|| format!("cannot embed text {number}"))?;
+        let n_embd = embedding.vector.len();
+        if let Some(dimensions) = args.dimensions.filter(|&n| n > n_embd) {
+            return Err(WrongUse(format!(
+                "--dimensions {dimensions}: the model's vectors have {n_embd}"
+            ))
+            .into());
+        }
+        vectors.push((embedding.tokens, embedding.vector));
+        bar.update(number, texts.len() as u64);
+        if interrupt.is_set() {
+            bar.clear();
+            return Err(Interrupted.into());
+        }
+    }
+    bar.clear();
+    answer(args, vectors, console)?;
+    let ran = running.finish();
+    console.note(format_args!(
+        "{} text{} in {} s · {ran}",
+        texts.len(),
+        if texts.len() == 1 { "" } else { "s" },
+        number(ran.seconds)
+    ));
+    Ok(())
+}
+
+/// The texts that are given, or else stdin's lines.
+fn or_stdin(texts: Vec<String>) -> anyhow::Result<Vec<String>> {
+    if !texts.is_empty() {
+        return Ok(texts);
+    }
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        return Err(WrongUse("there is no text: give some after the model".to_owned()).into());
+    }
+    lines(&mut stdin.lock())
+}
+
+/// Whether a path is an encoder's: a folder with its configuration, or an ONNX file.
+fn is_encoder(path: &Path) -> bool {
+    match path.is_dir() {
+        true => path.join("config.json").is_file() || path.join("model.onnx").is_file(),
+        false => path
+            .extension()
+            .is_some_and(|extension| extension == "onnx"),
+    }
+}
+
 impl EmbedArgs {
+    /// The encoder that is asked for, if it is one, and the texts.
+    fn encoder(&self) -> Option<(PathBuf, Vec<String>)> {
+        let first = self.first.iter();
+        let (path, texts): (&String, Vec<String>) = match &self.model.model {
+            Some(path) => (path, first.chain(&self.others).cloned().collect()),
+            None => (self.first.as_ref()?, self.others.clone()),
+        };
+        let path = Path::new(path);
+        is_encoder(path).then(|| (path.to_owned(), texts))
+    }
+
     /// Which word is the model, and which are texts.
     fn sort(&self, home: &Home) -> anyhow::Result<(Source, Vec<String>)> {
         let words = || self.first.iter().chain(&self.others).cloned().collect();

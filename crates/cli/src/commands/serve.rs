@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use troika_device::Device;
 use troika_scheduler::Limits;
 use troika_server::keys::{KeyFile, Keys};
-use troika_server::{Backend, Drain, Host, HostSettings, Settings};
+use troika_server::{Backend, Drain, Host, HostSettings, Media, Settings};
 
 use crate::exit::WrongUse;
 use crate::home::Home;
@@ -75,29 +75,30 @@ async fn serve(settings: &Settings, home: &Home, console: &Console) -> anyhow::R
     check_exposure(settings, &keys)?;
     let listener = bind(settings).await?;
     let address = listener.local_addr().context("the socket has no address")?;
-    let backend = backend(settings, home, console)?;
+    let (backend, media) = models(settings, home, console)?;
     let drain = Drain::default();
     drain
         .on_signals()
         .context("cannot listen for signals to stop")?;
     welcome(address, &*backend, &keys, console).await;
-    let router = troika_server::app(backend, settings, keys, &drain)?;
+    let router = troika_server::app(backend, media, settings, keys, &drain)?;
     troika_server::serve(listener, router, drain, settings).await;
     console.note("Stopped.");
     Ok(())
 }
 
-/// The models on this machine, or on the one that it poses as.
-fn backend(
+/// The models on this machine, or on the one that it poses as; and those for always-on work.
+fn models(
     settings: &Settings,
     home: &Home,
     console: &Console,
-) -> anyhow::Result<Arc<dyn Backend>> {
+) -> anyhow::Result<(Arc<dyn Backend>, Media)> {
     let cpu: Arc<dyn Device> = Arc::new(load::cpu(settings.threads)?);
     let (devices, pools, around) = match &settings.virtual_machine {
         None => served::real(cpu, settings, home, console)?,
         Some(name) => served::posing(name, &cpu, settings, home, console)?,
     };
+    let media = Media::new(settings, around.meters.clone());
     let limits = Limits {
         running: settings.max_streams,
         ..Limits::default()
@@ -118,7 +119,8 @@ fn backend(
     };
     let library = Arc::new(Home::library_in(settings.models_dir.clone()));
     let host = Host::over(library, devices, pools, host);
-    Ok(Arc::new(host.context("cannot start the devices' threads")?))
+    let host = host.context("cannot start the devices' threads")?;
+    Ok((Arc::new(host), media))
 }
 
 /// # Errors

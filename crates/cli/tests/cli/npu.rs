@@ -65,7 +65,10 @@ fn a_model_is_compiled_once_and_its_loss_is_told() {
     let first = compile(&home, &["--json"]);
     assert_eq!(code(&first), Some(0), "{}", stderr(&first));
     let first = json(&first);
-    assert_eq!((&first["cached"], &first["stands_in"]), (&false.into(), &true.into()));
+    assert_eq!(
+        (&first["cached"], &first["stands_in"]),
+        (&false.into(), &true.into())
+    );
     assert_eq!(first["device"], "npu0");
     let loss = first["loss"]["kl_mean"].as_f64().expect("was compared");
     assert!((1e-9..0.05).contains(&loss), "{first}");
@@ -73,13 +76,20 @@ fn a_model_is_compiled_once_and_its_loss_is_told() {
 
     let again = compile(&home, &[]);
     assert_eq!(code(&again), Some(0), "{}", stderr(&again));
-    assert!(stdout(&again).contains("was compiled before"), "{}", stdout(&again));
+    assert!(
+        stdout(&again).contains("was compiled before"),
+        "{}",
+        stdout(&again)
+    );
     assert!(stdout(&again).contains("stands in"), "{}", stdout(&again));
 
     let strict = compile(&home, &["--limit", "0"]);
     assert_eq!(code(&strict), Some(1));
     let said = stderr(&strict);
-    assert!(said.contains("nats per token") && said.contains("--limit"), "{said}");
+    assert!(
+        said.contains("nats per token") && said.contains("--limit"),
+        "{said}"
+    );
 
     damage(first["directory"].as_str().expect("is text"));
     let anew = json(&compile(&home, &["--json"]));
@@ -91,7 +101,11 @@ fn a_model_is_compiled_once_and_its_loss_is_told() {
     let cleared = json(&npu(&home, &["cache", "--clear", "--json"], &[]));
     assert_eq!(cleared["removed"], 1);
     let empty = npu(&home, &["cache"], &[]);
-    assert!(stdout(&empty).starts_with("0 compiled models"), "{}", stdout(&empty));
+    assert!(
+        stdout(&empty).starts_with("0 compiled models"),
+        "{}",
+        stdout(&empty)
+    );
 }
 
 /// Changes a byte of a compiled model.
@@ -112,7 +126,14 @@ fn devices_that_are_not_there_are_named() {
     assert_eq!(code(&output), Some(2), "{}", stderr(&output));
     assert!(stderr(&output).contains("rten"), "{}", stderr(&output));
     for args in [["--weights", "int3"], ["--limit", "NaN"], ["--ctx", "0"]] {
-        assert_eq!(code(&npu(&home, &[&["compile", "stories"], args.as_slice()].concat(), &[])), Some(2));
+        assert_eq!(
+            code(&npu(
+                &home,
+                &[&["compile", "stories"], args.as_slice()].concat(),
+                &[]
+            )),
+            Some(2)
+        );
     }
 }
 
@@ -121,23 +142,41 @@ fn nothing_is_installed_without_leave() {
     let home = directory("npu-setup");
     let licence = npu(&home, &["setup", "--qnn"], &[]);
     assert_eq!(code(&licence), Some(2));
-    assert!(stderr(&licence).contains("Qualcomm_LICENSE.pdf"), "{}", stderr(&licence));
+    assert!(
+        stderr(&licence).contains("Qualcomm_LICENSE.pdf"),
+        "{}",
+        stderr(&licence)
+    );
 
     let offline = npu(&home, &["setup"], &[("TROIKA_OFFLINE", "1")]);
     assert_eq!(code(&offline), Some(1));
-    assert!(stderr(&offline).contains("--wheels"), "{}", stderr(&offline));
+    assert!(
+        stderr(&offline).contains("--wheels"),
+        "{}",
+        stderr(&offline)
+    );
 
     let python = npu(&home, &["setup", "--python", "no-such-python"], &[]);
     assert_eq!(code(&python), Some(1));
-    assert!(stderr(&python).contains("no-such-python"), "{}", stderr(&python));
+    assert!(
+        stderr(&python).contains("no-such-python"),
+        "{}",
+        stderr(&python)
+    );
 
     // Wheels of other bytes are refused by pip, and leave nothing.
     let wheels = directory("npu-wheels");
-    std::fs::write(wheels.join("openvino-2026.4.1-py3-none-any.whl"), b"no wheel").expect("is written");
+    std::fs::write(
+        wheels.join("openvino-2026.4.1-py3-none-any.whl"),
+        b"no wheel",
+    )
+    .expect("is written");
     let wheels = wheels.to_str().expect("is text");
     let forged = npu(&home, &["setup", "--openvino", "--wheels", wheels], &[]);
     assert_eq!(code(&forged), Some(1), "{}", stderr(&forged));
-    let left = std::fs::read_dir(home.join("npu")).expect("was made").count();
+    let left = std::fs::read_dir(home.join("npu"))
+        .expect("was made")
+        .count();
     assert_eq!(left, 0);
 }
 

@@ -6,7 +6,7 @@
 pub(crate) mod onnxruntime;
 mod open;
 mod openvino;
-mod rten;
+pub(crate) mod rten;
 mod tensor;
 
 pub use onnxruntime::{OnnxRuntime, Plugin, Provider, Runtime, Setup};

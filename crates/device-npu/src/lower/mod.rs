@@ -9,6 +9,10 @@
 //!
 //! Weights are written anew (`weights/`) as the chip wants them. No model is in memory whole, and no file is there before it
 //! is complete.
+//!
+//! Encoders of texts are small and one form serves all: [`bert`].
+
+pub mod bert;
 
 mod decoder;
 mod emit;

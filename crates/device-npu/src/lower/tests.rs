@@ -1,4 +1,6 @@
-//! The forms run, and compute what the model says.
+//! The forms are written whole, and compute what the model says.
+
+mod running;
 
 use std::ops::ControlFlow;
 use std::path::Path;

@@ -65,7 +65,7 @@ pub struct StaticGraph<'n> {
 }
 
 /// The file beside ONNX graphs that has their weights. Executors read no files with other endings than these.
-const ONNX_DATA: &str = "weights.onnx_data";
+pub(super) const ONNX_DATA: &str = "weights.onnx_data";
 
 /// Writes a model in its stateful form, `model.xml` and `model.bin`.
 ///

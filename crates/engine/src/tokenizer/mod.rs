@@ -20,6 +20,7 @@ mod merge;
 mod pre;
 mod prefix;
 mod spm;
+mod vocab_txt;
 mod wordpiece;
 
 mod detokenizer;
@@ -94,6 +95,14 @@ impl Tokenizer {
                 known: "llama, gpt2, gemma4, bert".to_owned(),
             }),
         }
+    }
+
+    /// Builds BERT's tokenizer from a `vocab.txt`: a piece in each line. `lowercase` takes accents away as well.
+    ///
+    /// # Errors
+    /// If the tokens that begin, part and fill up texts are not there, or the vocabulary is inconsistent.
+    pub fn from_vocab_txt(vocab: &str, lowercase: bool) -> Result<Self, TokenizerError> {
+        Self::from_metadata(&vocab_txt::metadata(vocab, lowercase)?)
     }
 
     fn spm(metadata: &Metadata) -> Result<Self, TokenizerError> {

@@ -93,10 +93,15 @@ impl Denoiser {
             self.stft.finish(&mut out, |bands| network.run(bands))?;
         }
         out.truncate(left as usize);
+        self.restart();
+        Ok(out)
+    }
+
+    /// Begins a new sound. What was not finished is forgotten.
+    pub fn restart(&mut self) {
         self.stft = Stft::new();
         self.network.caches = empty_caches();
         (self.network.windows, self.taken, self.given) = (0, 0, 0);
-        Ok(out)
     }
 }
 

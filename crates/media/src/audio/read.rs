@@ -53,7 +53,7 @@ impl Sound {
 pub fn read(mut reader: Reader, seconds_max: u64) -> Result<Sound, Error> {
     let samples_max = seconds_max.saturating_mul(reader.rate().into());
     let mut samples = Vec::new();
-    while let Some(block) = reader.next()? {
+    while let Some(block) = reader.next_block()? {
         samples.extend_from_slice(block);
         if samples.len() as u64 > samples_max {
             return Err(Error::TooLong {
@@ -202,7 +202,7 @@ impl Reader {
     ///
     /// # Errors
     /// If it cannot be read, or does not go on as it began.
-    pub fn next(&mut self) -> Result<Option<&[f32]>, Error> {
+    pub fn next_block(&mut self) -> Result<Option<&[f32]>, Error> {
         loop {
             self.interleaved.clear();
             let is_more = match &mut self.source {

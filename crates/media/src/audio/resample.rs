@@ -127,7 +127,11 @@ impl Resampler {
 fn chunk(from: u32, to: u32) -> usize {
     let divisor = greatest_common_divisor(from, to).max(1);
     let unit = (from / divisor).max(1) as usize;
-    CHUNK.next_multiple_of(if unit % 2 == 0 { unit } else { 2 * unit })
+    CHUNK.next_multiple_of(if unit.is_multiple_of(2) {
+        unit
+    } else {
+        2 * unit
+    })
 }
 
 fn greatest_common_divisor(a: u32, b: u32) -> u32 {

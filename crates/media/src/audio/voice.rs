@@ -88,11 +88,26 @@ impl VoiceActivity {
             events = self.frames()?;
         }
         self.segmenter.finish(self.taken, &mut events);
+        self.forget();
+        Ok(events)
+    }
+
+    /// Begins a new sound with other settings. What was not finished is forgotten.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] if they make no sense; then nothing has changed.
+    pub fn restart(&mut self, settings: &VoiceSettings) -> Result<(), Error> {
+        settings.check()?;
+        self.segmenter = Segmenter::new(settings, Self::RATE, FRAME);
+        self.forget();
+        Ok(())
+    }
+
+    fn forget(&mut self) {
         self.window.clear();
         self.window.resize(CONTEXT, 0.0);
         self.state.fill(0.0);
         self.taken = 0;
-        Ok(events)
     }
 
     /// Judges all whole frames.

@@ -300,7 +300,14 @@ async fn bodies_are_refused_in_words_that_arrive() {
     };
     let keys = crate::keys::Keys::open(crate::keys::KeyFile::at(&settings.keys_file)).unwrap();
     let backend: Arc<dyn crate::Backend> = crate::testing::Scripted::new([]);
-    let app = crate::app(backend, &settings, keys, &Drain::default()).unwrap();
+    let app = crate::app(
+        backend,
+        crate::Media::new(&settings, None),
+        &settings,
+        keys,
+        &Drain::default(),
+    )
+    .unwrap();
     let server = Server::start_with(settings, app).await;
     let head =
         |length: &str| format!("POST /v1/messages HTTP/1.1\r\nhost: localhost\r\n{length}\r\n\r\n");
@@ -329,7 +336,14 @@ async fn a_body_that_claims_to_be_endless_is_refused_at_once() {
     let settings = Settings::at(home.path());
     let keys = crate::keys::Keys::open(crate::keys::KeyFile::at(&settings.keys_file)).unwrap();
     let backend: Arc<dyn crate::Backend> = crate::testing::Scripted::new([]);
-    let app = crate::app(backend, &settings, keys, &Drain::default()).unwrap();
+    let app = crate::app(
+        backend,
+        crate::Media::new(&settings, None),
+        &settings,
+        keys,
+        &Drain::default(),
+    )
+    .unwrap();
     let server = Server::start_with(settings, app).await;
     let mut stream = server.connect().await;
     let head =

@@ -29,7 +29,14 @@ impl Server {
         let keys = Keys::open(KeyFile::at(&settings.keys_file)).unwrap();
         let drain = Drain::default();
         let backend: Arc<dyn Backend> = Scripted::new(scripts);
-        let router = crate::app(backend, settings, keys, &drain).unwrap();
+        let router = crate::app(
+            backend,
+            crate::Media::new(settings, None),
+            settings,
+            keys,
+            &drain,
+        )
+        .unwrap();
         Self { router, drain }
     }
 

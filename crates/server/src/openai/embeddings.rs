@@ -19,6 +19,9 @@ use crate::job::{Caller, EmbedJob, Prompt, Wishes};
 use crate::report;
 use crate::wire::parse;
 
+/// Longer than any model's vectors are.
+const DIMENSIONS_MAX: usize = 1 << 20;
+
 #[derive(Debug, Deserialize)]
 struct Fields {
     model: Option<String>,
@@ -121,9 +124,13 @@ fn encoding(name: Option<&str>) -> Result<Encoding, ApiError> {
 
 /// A vector can be cut short, not drawn out.
 async fn dimensions_of(app: &App, model: &str, wanted: Integer) -> Result<usize, ApiError> {
-    let n_embd = app.backend.show(model.to_owned()).await?.info.n_embd;
+    let n_embd = app.backend.embedding_length(model.to_owned()).await?;
     // At most 2^64, far below what `i128` holds.
-    count(wanted, 1..=n_embd as i128, "dimensions")
+    count(
+        wanted,
+        1..=n_embd.unwrap_or(DIMENSIONS_MAX) as i128,
+        "dimensions",
+    )
 }
 
 fn inputs(wire: WirePrompts) -> Result<Vec<Prompt>, ApiError> {

@@ -64,6 +64,12 @@ pub const FIELDS: &[Field] = &[
     ),
     field("models_dir", "DIR", "Models", "Where installed models are"),
     field(
+        "onnx_dir",
+        "DIR",
+        "Models",
+        "Where ONNX models for always-on work are, with their cards",
+    ),
+    field(
         "memory_budget",
         "SIZE",
         "Models",

@@ -7,11 +7,18 @@ pub(super) struct Message(Vec<u8>);
 /// How a field's value is written.
 const VARINT: u32 = 0;
 const LENGTH: u32 = 2;
+const FIXED32: u32 = 5;
 
 impl Message {
     pub(super) fn int(mut self, field: u32, value: i64) -> Self {
         self.key(field, VARINT);
         self.varint(value.cast_unsigned());
+        self
+    }
+
+    pub(super) fn float(mut self, field: u32, value: f32) -> Self {
+        self.key(field, FIXED32);
+        self.0.extend(value.to_le_bytes());
         self
     }
 
@@ -86,6 +93,8 @@ mod tests {
         assert_eq!(text.into_bytes(), b"\x12\x07testing");
         let nested = Message::default().message(3, &int);
         assert_eq!(nested.into_bytes(), [0x1a, 0x03, 0x08, 0x96, 0x01]);
+        let float = Message::default().float(4, 1.0);
+        assert_eq!(float.into_bytes(), [0x25, 0, 0, 0x80, 0x3f]);
         let negative = Message::default().int(1, -2).into_bytes();
         assert_eq!(
             negative,

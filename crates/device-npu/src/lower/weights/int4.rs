@@ -5,43 +5,43 @@ use half::f16;
 /// What a code goes up to; it goes down to -8.
 const CODE_MAX: f32 = 7.0;
 
-/// Where the search begins: the largest weight's code if the scale were exact. Beyond 7.5 it is clipped, which often
+/// Where the search begins: the largest weight's code if the scale were exact. Below -8.5 it is clipped, which often
 /// serves the many small ones.
-const DIVISORS: [f32; 8] = [6.0, 6.5, 7.0, 7.5, 8.0, 8.75, 9.5, 10.5];
+const CODES: [f32; 10] = [-6.0, -6.5, -7.0, -7.5, -8.0, -8.75, -9.5, -10.5, 7.0, 8.0];
 
-/// Writes the codes, -8 to 7, of weights that share a scale, and returns the scale: one that an f16 holds, never
-/// negative, and of those that were tried the one with the least squared error. NaN if a weight is no number or too
-/// large for an f16.
-pub(super) fn quantize(weights: &[f32], codes: &mut [i8]) -> f32 {
-    let largest = weights.iter().fold(0f32, |most, w| most.max(w.abs()));
-    // `max` passes NaN over.
+/// Writes the codes, -8 to 7, of weights that share a scale, and returns the scale: one that an f16 holds, and of those
+/// that were tried the one with the least squared error. NaN if a weight is no number or too large for an f16.
+///
+/// The scale is mostly such that the largest weight has the code for which there is room, -8, and so it may be negative.
+/// OpenVINO's and ONNX Runtime's own quantizers do the same.
+pub(in crate::lower) fn quantize(weights: &[f32], codes: &mut [i8]) -> f32 {
+    let (least, most) = weights.iter().fold((0f32, 0f32), |(least, most), w| {
+        (least.min(*w), most.max(*w))
+    });
+    // `min` and `max` pass NaN over.
     let sum: f32 = weights.iter().map(|w| w * 0.0).sum();
-    if sum != 0.0 || largest > f32::from(f16::MAX) {
+    if sum != 0.0 || most.max(-least) > f32::from(f16::MAX) {
         return f32::NAN;
     }
+    let largest = if -least >= most { least } else { most };
     let mut best = (f32::INFINITY, 0.0);
-    for divisor in DIVISORS {
-        let Some(scale) = representable(largest / divisor) else {
+    let keep = |best: (f32, f32), tried: &Attempt, scale| match tried.error < best.0 {
+        true => (tried.error, scale),
+        false => best,
+    };
+    for code in CODES {
+        let Some(scale) = representable(largest / code) else {
             continue;
         };
         let tried = attempt(weights, scale);
-        best = if tried.error < best.0 {
-            (tried.error, scale)
-        } else {
-            best
-        };
+        best = keep(best, &tried, scale);
         // The scale that suits these codes best.
         if let Some(fitted) = representable(tried.product / tried.square) {
-            let error = attempt(weights, fitted).error;
-            best = if error < best.0 {
-                (error, fitted)
-            } else {
-                best
-            };
+            best = keep(best, &attempt(weights, fitted), fitted);
         }
     }
     let scale = best.1;
-    let inverse = if scale > 0.0 { scale.recip() } else { 0.0 };
+    let inverse = if scale == 0.0 { 0.0 } else { scale.recip() };
     for (code, weight) in codes.iter_mut().zip(weights) {
         *code = nearest(weight * inverse) as i8;
     }
@@ -51,7 +51,7 @@ pub(super) fn quantize(weights: &[f32], codes: &mut [i8]) -> f32 {
 /// As an f16, if it is more than nothing there.
 fn representable(scale: f32) -> Option<f32> {
     let scale = f16::from_f32(scale).to_f32();
-    (scale.is_finite() && scale > 0.0 && scale.recip().is_finite()).then_some(scale)
+    (scale.is_finite() && scale != 0.0 && scale.recip().is_finite()).then_some(scale)
 }
 
 struct Attempt {
@@ -117,19 +117,43 @@ mod tests {
     #[test]
     fn the_scale_loses_less_than_the_largest_weights() {
         let weights = weights(4096);
-        let (mut ours, mut plain) = (0.0, 0.0);
-        for group in weights.chunks(64) {
-            let mut codes = vec![0; group.len()];
-            let scale = quantize(group, &mut codes);
-            assert_eq!(f16::from_f32(scale).to_f32(), scale);
-            assert!(codes.iter().all(|code| (-8..=7).contains(code)));
-            ours += error(group, &codes, scale);
-            let largest = group.iter().fold(0f32, |most, w| most.max(w.abs()));
-            let scale = largest / 7.0;
-            let codes: Vec<i8> = group.iter().map(|w| (w / scale).round() as i8).collect();
-            plain += error(group, &codes, scale);
+        for n in [64, 128, 512] {
+            let (mut ours, mut plain) = (0.0, [0.0; 2]);
+            for group in weights.chunks(n) {
+                let mut codes = vec![0; group.len()];
+                let scale = quantize(group, &mut codes);
+                assert_eq!(f16::from_f32(scale).to_f32(), scale);
+                assert!(codes.iter().all(|code| (-8..=7).contains(code)));
+                let have = error(group, &codes, scale);
+                let largest = group.iter().fold(0f32, |most, w| most.max(w.abs()));
+                for (plain, divisor) in plain.iter_mut().zip([7.0, 8.0]) {
+                    let scale = representable(largest / divisor).unwrap();
+                    let codes: Vec<i8> = group.iter().map(|w| nearest(w / scale) as i8).collect();
+                    let lost = error(group, &codes, scale);
+                    assert!(
+                        have <= lost * 1.00001,
+                        "{have} and {lost} of {n} by {divisor}"
+                    );
+                    *plain += lost;
+                }
+                ours += have;
+            }
+            assert!(ours < 0.9 * plain[0], "{n}: {ours} and {plain:?}");
+            assert!(ours < plain[1], "{n}: {ours} and {plain:?}");
         }
-        assert!(ours < 0.85 * plain, "{ours} and {plain}");
+    }
+
+    /// Eight steps on one side, seven on the other: the largest weight is on the longer one, whatever its sign.
+    #[test]
+    fn the_whole_range_is_used() {
+        for sign in [1.0, -1.0] {
+            let weights: Vec<f32> = (0..64).map(|i| (i % 16 - 8) as f32 * 0.3 * sign).collect();
+            let mut codes = vec![0; 64];
+            let scale = quantize(&weights, &mut codes);
+            assert_eq!(scale.signum(), sign);
+            let extremes = (codes.iter().min(), codes.iter().max());
+            assert_eq!(extremes, (Some(&-8), Some(&7)));
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use half::f16;
 
 /// Writes the codes, -127 to 127, of a row, and returns its scale: one that an f16 holds. NaN if a weight is no number
 /// or too large for an f16.
-pub(super) fn quantize(weights: &[f32], codes: &mut [i8]) -> f32 {
+pub(in crate::lower) fn quantize(weights: &[f32], codes: &mut [i8]) -> f32 {
     let largest = weights.iter().fold(0f32, |most, w| most.max(w.abs()));
     // `max` passes NaN over.
     let sum: f32 = weights.iter().map(|w| w * 0.0).sum();

@@ -2,8 +2,8 @@
 //!
 //! A matrix is read, written anew and forgotten some rows at a time; a model is never in memory whole.
 
-mod int4;
-mod int8;
+pub(super) mod int4;
+pub(super) mod int8;
 mod stored;
 
 use std::num::NonZero;

@@ -185,3 +185,27 @@ fn a_file_that_is_no_library_is_refused() {
     let torn = load(write("torn", b"ov_core_create ov_core_compile_model_props"));
     assert!(matches!(torn, Absent::Broken { .. }), "{torn}");
 }
+
+#[test]
+fn a_run_can_be_broken_off_and_its_request_used_again() {
+    let Some(core) = core() else { return };
+    let compiled = Arc::new(relu(&core).compile("CPU", &[]).expect("it compiles"));
+    let mut request = compiled.request().expect("it can run");
+    // Long enough not to be over when it is looked at first.
+    let rows = 4 << 20;
+    let x = vec![-1f32; rows * 3];
+    request.set("x", &[rows, 3], x).expect("an input is set");
+    let mut asked = 0;
+    let ended = request.run_while(Duration::ZERO, || {
+        asked += 1;
+        false
+    });
+    assert_eq!((ended.expect("it is no error"), asked), (false, 1));
+    request
+        .set("x", &[1, 3], vec![-1f32, 0.5, 2.0])
+        .expect("an input is set");
+    let ended = request.run_while(Duration::from_millis(1), || true);
+    assert!(ended.expect("it runs"));
+    let y = request.output("y").expect("there is an output");
+    assert_eq!(y.values::<f32>().expect("of floats"), [0.0, 0.5, 2.0]);
+}

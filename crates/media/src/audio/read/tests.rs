@@ -31,7 +31,7 @@ fn stream(bytes: &[u8]) -> Result<Reader, Error> {
 
 fn all(mut reader: Reader) -> Result<Vec<f32>, Error> {
     let mut samples = Vec::new();
-    while let Some(block) = reader.next()? {
+    while let Some(block) = reader.next_block()? {
         samples.extend_from_slice(block);
     }
     Ok(samples)
@@ -251,7 +251,7 @@ fn what_cannot_be_decoded_is_silence_of_its_length() {
     damaged[middle..middle + 40].fill(0x55);
     let mut reader = stream(&damaged).unwrap();
     let mut samples = Vec::new();
-    while let Some(block) = reader.next().unwrap() {
+    while let Some(block) = reader.next_block().unwrap() {
         samples.extend_from_slice(block);
     }
     assert!(reader.lost_packets() > 0 || samples.len() < CHIRP_LENGTH);
