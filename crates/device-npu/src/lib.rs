@@ -7,6 +7,7 @@
 //! always-on work. [`found`] says which NPUs and which libraries there are, or what is missing and how to get it.
 //!
 //! Nothing is linked: all makers' libraries are loaded when they are wanted.
+#![deny(unsafe_code)]
 
 mod backend;
 mod backends;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::{code, directory, stderr, stdout, troika, troika_in};
 
 /// A file of the shared data, or `None` with a message where there is none.
+#[expect(clippy::print_stdout, reason = "a test says what it skips")]
 fn shared(below: &str) -> Option<String> {
     let root = std::env::var_os("TROIKA_SHARED").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),

@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn the_model_is_given_what_it_remembered() {
-        let mut model = Fake::gtcrn();
+        let model = Fake::gtcrn();
         let seen = model.watch();
         let mut denoiser = Denoiser::new(Box::new(model)).unwrap();
         denoiser.push(&sound(1024)).unwrap();

@@ -5,8 +5,12 @@ use rubato::{Fft, FixedSync, Resampler as _};
 
 use super::Error;
 
-/// Samples that go through the filter at once, at least; what exactly, the two rates decide. 11 ms at 48 kHz.
+/// Samples that go through the filter at once, at least; what exactly, the two rates decide.
 const CHUNK: usize = 512;
+
+/// Samples that come out of it at once, at least: 20 ms at 16 kHz. A shorter filter would take away more of what lies just
+/// below half the rate, and Silero's model hears that.
+const CHUNK_OUT: usize = 320;
 
 /// Changes the rate of a stream of samples.
 pub struct Resampler {
@@ -122,16 +126,13 @@ impl Resampler {
     }
 }
 
-/// A length of which both rates make a whole number. It is even, since half of it is the filter's delay, and half a sample
-/// could not be taken off.
+/// A length of which both rates make a whole number. Both are even, since half of them is the filter's delay, and half a
+/// sample could not be taken off.
 fn chunk(from: u32, to: u32) -> usize {
     let divisor = greatest_common_divisor(from, to).max(1);
-    let unit = (from / divisor).max(1) as usize;
-    CHUNK.next_multiple_of(if unit.is_multiple_of(2) {
-        unit
-    } else {
-        2 * unit
-    })
+    let unit = |rate: u32| (rate / divisor).max(1) as usize;
+    let units = usize::max(CHUNK.div_ceil(unit(from)), CHUNK_OUT.div_ceil(unit(to)));
+    units.next_multiple_of(2) * unit(from)
 }
 
 fn greatest_common_divisor(a: u32, b: u32) -> u32 {
@@ -195,6 +196,25 @@ mod tests {
             assert_eq!(out.len(), n.div_ceil(3));
         }
         assert!(Resampler::new(0, 16_000).is_err());
+    }
+
+    #[test]
+    fn no_sample_is_held_back_for_longer_than_is_said() {
+        for (from, want_ms) in [(16_000, 0.0), (48_000, 30.0), (44_100, 30.0)] {
+            let mut resampler = Resampler::new(from, 16_000).unwrap();
+            let latency_s = resampler.latency_s();
+            assert!(
+                (latency_s * 1e3 - want_ms).abs() < 0.1,
+                "{from}: {latency_s}"
+            );
+            let (mut taken, mut given) = (0, 0);
+            while taken < from {
+                given += resampler.push(&[0.5; 10]).len();
+                taken += 10;
+                let behind = f64::from(taken) / f64::from(from) - given as f64 / 16_000.0;
+                assert!(behind <= latency_s + 1e-3, "{from}: {behind} s behind");
+            }
+        }
     }
 
     #[test]

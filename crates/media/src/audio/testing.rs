@@ -6,6 +6,9 @@ use std::sync::{Arc, Mutex};
 use troika_device_npu::exec::{Data, Executor, Port, Tensor};
 
 type Runs = Arc<Mutex<Vec<BTreeMap<String, Vec<f32>>>>>;
+type Compute = Box<dyn FnMut(&[f32]) -> Vec<f32> + Send>;
+/// A port's name and shape.
+type Ports<'a> = &'a [(&'a str, &'a [Option<usize>])];
 
 /// Has the ports of a known model. Its first output is computed from its first input; every other output is the input
 /// that it follows on, each number raised by 1.
@@ -14,7 +17,7 @@ pub(super) struct Fake {
     pub(super) outputs: Vec<Port>,
     /// Stands in the first output instead of its first number.
     pub(super) spoil: Option<f32>,
-    compute: Box<dyn FnMut(&[f32]) -> Vec<f32> + Send>,
+    compute: Compute,
     runs: Runs,
 }
 
@@ -56,14 +59,8 @@ impl Fake {
         fake
     }
 
-    fn new(
-        inputs: &[(&str, &[Option<usize>])],
-        outputs: &[(&str, &[Option<usize>])],
-        compute: Box<dyn FnMut(&[f32]) -> Vec<f32> + Send>,
-    ) -> Self {
-        let ports = |all: &[(&str, &[Option<usize>])]| {
-            all.iter().map(|(name, shape)| port(name, shape)).collect()
-        };
+    fn new(inputs: Ports<'_>, outputs: Ports<'_>, compute: Compute) -> Self {
+        let ports = |all: Ports<'_>| all.iter().map(|(name, shape)| port(name, shape)).collect();
         Self {
             inputs: ports(inputs),
             outputs: ports(outputs),
@@ -74,7 +71,7 @@ impl Fake {
     }
 
     /// What every run will have been given.
-    pub(super) fn watch(&mut self) -> Runs {
+    pub(super) fn watch(&self) -> Runs {
         Arc::clone(&self.runs)
     }
 }

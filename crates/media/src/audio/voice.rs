@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_model_is_shown_context_and_its_own_state() {
-        let mut model = Fake::silero(|_| 0.0);
+        let model = Fake::silero(|_| 0.0);
         let seen = model.watch();
         let mut voice = VoiceActivity::new(Box::new(model)).unwrap();
         let ramp: Vec<f32> = (0..1100).map(|n| n as f32 / 2000.0).collect();

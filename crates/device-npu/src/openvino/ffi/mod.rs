@@ -9,6 +9,10 @@
 //! behind them. An [`InferRequest`] is one thread's at a time, and may go to another thread between runs: hence `Send`
 //! without `Sync`. The text of an error is one for the whole process, so that two calls which fail at the same moment
 //! may be told each other's.
+#![expect(
+    unsafe_code,
+    reason = "C functions are called here, and nowhere else in this crate"
+)]
 
 mod core;
 mod library;
