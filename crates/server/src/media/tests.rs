@@ -1,10 +1,7 @@
 //! Always-on work, through all layers.
 
 mod fakes;
-mod places;
-
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+mod lanes;
 
 use serde_json::{Value, json};
 use troika_media::vision::picture;
@@ -13,7 +10,7 @@ use troika_scheduler::Policy;
 use super::*;
 use crate::keys::{KeyFile, NewKey, Scope};
 use crate::settings::FIELDS;
-use fakes::{Behaviour, Fixture, Gate, loud_second, red_half, wav};
+use fakes::{Behaviour, Fixture, loud_second, red_half, wav};
 
 const ACTIVITY: &str = "/api/troika/audio/activity";
 const DENOISE: &str = "/api/troika/audio/denoise";
@@ -514,6 +511,28 @@ async fn the_models_are_listed_with_what_would_run_them() {
         .map(|it| &it["name"])
         .collect();
     assert_eq!(names, ["broken", "red"]);
+}
+
+#[tokio::test]
+async fn the_policy_and_the_header_choose_the_device() {
+    let fixture = Fixture::new(Behaviour {
+        npu: Some(Ok(())),
+        ..Behaviour::default()
+    });
+    let ask = async |headers: &[(&str, &str)]| {
+        let told = fixture.post(VISION, headers, red_half()).await;
+        told.header("x-troika-placement").to_owned()
+    };
+    assert_eq!(ask(&[]).await, "run=npu0");
+    assert_eq!(ask(&[("x-troika-device", "cpu0")]).await, "run=cpu0");
+    *fixture.backend.policy.lock().unwrap() = Some(Policy::preferring(DeviceKind::Cpu));
+    assert_eq!(ask(&[]).await, "run=cpu0");
+    assert_eq!(ask(&[("x-troika-device", "npu0")]).await, "run=npu0");
+    // There is none: what is preferred is not required.
+    *fixture.backend.policy.lock().unwrap() = Some(Policy::preferring(DeviceKind::Gpu));
+    let told = fixture.post(VISION, &[], red_half()).await.json();
+    assert_eq!(told["troika"]["device"], "npu0");
+    assert_eq!(told["troika"]["lost"][0]["candidate"], "gpu0", "{told}");
 }
 
 #[tokio::test]

@@ -1,28 +1,12 @@
-//! Where models run and for how long they stay, and who waits for whom.
+//! Models at work: full queues, clients that leave, deadlines, devices that fail.
 
-use super::*;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-#[tokio::test]
-async fn the_policy_and_the_header_choose_the_device() {
-    let fixture = Fixture::new(Behaviour {
-        npu: Some(Ok(())),
-        ..Behaviour::default()
-    });
-    let ask = async |headers: &[(&str, &str)]| {
-        let told = fixture.post(VISION, headers, red_half()).await;
-        told.header("x-troika-placement").to_owned()
-    };
-    assert_eq!(ask(&[]).await, "run=npu0");
-    assert_eq!(ask(&[("x-troika-device", "cpu0")]).await, "run=cpu0");
-    *fixture.backend.policy.lock().unwrap() = Some(Policy::preferring(DeviceKind::Cpu));
-    assert_eq!(ask(&[]).await, "run=cpu0");
-    assert_eq!(ask(&[("x-troika-device", "npu0")]).await, "run=npu0");
-    // There is none: what is preferred is not required.
-    *fixture.backend.policy.lock().unwrap() = Some(Policy::preferring(DeviceKind::Gpu));
-    let told = fixture.post(VISION, &[], red_half()).await.json();
-    assert_eq!(told["troika"]["device"], "npu0");
-    assert_eq!(told["troika"]["lost"][0]["candidate"], "gpu0", "{told}");
-}
+use super::fakes::{Behaviour, Fixture, Gate, loud_second, red_half, wav};
+use super::{ACTIVITY, VISION, plain};
+use crate::job::KeepAlive;
 
 #[tokio::test]
 async fn a_device_that_fails_leaves_the_work_to_the_processor() {
