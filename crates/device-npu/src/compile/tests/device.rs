@@ -168,6 +168,7 @@ fn failures_leave_nothing_in_the_cache() {
             ControlFlow::Continue(())
         });
         match loaded.map(drop) {
+            Err(troika_device::Error::Unsupported { .. }) if temper == Temper::Refuse => {}
             Err(troika_device::Error::Failed { device, .. }) => assert_eq!(device, "npu0"),
             other => panic!("{temper:?}: {other:?}"),
         }
