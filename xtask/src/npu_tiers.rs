@@ -170,7 +170,7 @@ impl Tests {
         cargo
             .current_dir(root)
             .args(["test", "--package", "troika-device-npu", "--lib", "--"])
-            .args(["--nocapture", "--test-threads", "1"])
+            .arg("--nocapture")
             .args(tier.tests);
         for name in tier.but {
             cargo.args(["--skip", name]);
