@@ -5,6 +5,7 @@ mod common;
 use std::ops::ControlFlow;
 
 use common::{cpu, load, load_with, stories};
+use troika_base::DType;
 use troika_engine::{Divergence, Error, Model, divergence};
 use troika_gguf::ModelFile;
 
@@ -27,7 +28,7 @@ fn a_model_does_not_diverge_from_itself() {
 fn fewer_bits_diverge_more() {
     let mut reference = load(&stories(), &cpu(2));
     let mut last = 0.0;
-    for format in [troika_base::DType::Q5_0, troika_base::DType::Q4_0] {
+    for format in [DType::Q6_K, DType::Q4_0] {
         let bytes = common::requantize::requantize(&stories(), format);
         let file = ModelFile::from_bytes("stories", bytes).expect("opens");
         let found = compare(&mut reference, &mut load(&file, &cpu(2))).expect("both run");
@@ -35,12 +36,10 @@ fn fewer_bits_diverge_more() {
             found.kl_mean > last && found.kl_max >= found.kl_mean,
             "{format}: {found:?}"
         );
-        assert!(
-            found.agreement < 1.0 && found.agreement > 0.5,
-            "{format}: {found:?}"
-        );
+        assert!(found.agreement > 0.5, "{format}: {found:?}");
         last = found.kl_mean;
     }
+    assert!(last > 1e-3, "{last} nats of four bits");
 }
 
 #[test]
