@@ -11,6 +11,7 @@ mod batch;
 mod device;
 mod error;
 mod fingerprint;
+mod kv;
 mod ops;
 mod paced;
 
@@ -26,6 +27,7 @@ pub use device::{
 pub use error::Error;
 pub use fingerprint::Fingerprint;
 pub use half::f16;
+pub use kv::check_kv;
 pub use ops::{Ops, Rope};
 pub use paced::{Clock, Lag, Paced, StepShape, SystemClock};
 pub use troika_kernels::{KvShape, PAGE_TOKENS, RopePairs};

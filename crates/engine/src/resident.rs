@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use troika_base::{Bytes, ModelSpec};
 use troika_device::{
-    Batch, Error, Interrupt, KvShape, LoadOptions, Ops, Outputs, PAGE_TOKENS, Resident, f16,
+    Batch, Error, Interrupt, KvShape, LoadOptions, Ops, Outputs, PAGE_TOKENS, Resident, check_kv,
+    f16,
 };
 use troika_gguf::ModelFile;
 
@@ -84,28 +85,6 @@ impl<O: Ops + Send> OpsResident<O> {
         }
         Ok(())
     }
-
-    fn check_kv(
-        &self,
-        pages: &[usize],
-        tokens: &Range<usize>,
-        n_value: usize,
-    ) -> Result<(), Error> {
-        let refuse = |reason: String| Err(Error::Cache { reason });
-        let (have, need) = (pages.len(), tokens.end.div_ceil(PAGE_TOKENS));
-        if tokens.start > tokens.end || have < need {
-            return refuse(format!("tokens {tokens:?} of a sequence of {have} pages"));
-        }
-        if let Some(page) = pages.iter().find(|&&page| page >= self.n_page) {
-            return refuse(format!("page {page} of a cache of {}", self.n_page));
-        }
-        // No more tokens than the cache has, so that this is no overflow.
-        let want = tokens.len() * self.kv_shape.token_values();
-        match n_value == want {
-            true => Ok(()),
-            false => refuse(format!("{n_value} values for {want} of tokens {tokens:?}")),
-        }
-    }
 }
 
 impl<O: Ops + Send> Resident for OpsResident<O> {
@@ -141,7 +120,7 @@ impl<O: Ops + Send> Resident for OpsResident<O> {
         tokens: Range<usize>,
         out: &mut [f16],
     ) -> Result<(), Error> {
-        self.check_kv(pages, &tokens, out.len())?;
+        check_kv(self.kv_shape, self.n_page, pages, &tokens, out.len())?;
         self.ops.read_kv(&self.kv, pages, tokens, out)
     }
 
@@ -151,7 +130,7 @@ impl<O: Ops + Send> Resident for OpsResident<O> {
         tokens: Range<usize>,
         values: &[f16],
     ) -> Result<(), Error> {
-        self.check_kv(pages, &tokens, values.len())?;
+        check_kv(self.kv_shape, self.n_page, pages, &tokens, values.len())?;
         self.ops.write_kv(&mut self.kv, pages, tokens, values)
     }
 

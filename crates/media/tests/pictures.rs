@@ -1,29 +1,16 @@
 //! Real models on real pictures, and a synthetic detector whose every box is known.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod common;
 mod digits;
 
 use std::path::{Path, PathBuf};
 
+use common::shared;
 use image::{GrayImage, RgbImage};
 use troika_device_npu::exec::{Wish, open};
 use troika_media::card::Card;
 use troika_media::vision::{Error, Mask, Model, matte, picture};
-
-/// A file of the shared data, or `None` with a message where there is none.
-#[expect(clippy::print_stdout, reason = "a test says what it skips")]
-fn shared(name: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("TROIKA_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
-        PathBuf::from,
-    );
-    let path = root.join("data/vision").join(name);
-    if !path.exists() {
-        println!("skipped: {} is absent", path.display());
-        return None;
-    }
-    Some(path)
-}
 
 fn own(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -52,8 +39,8 @@ fn agreement(reference: &GrayImage, foreground: impl Fn(u32, u32) -> bool) -> f6
 #[test]
 fn the_mask_of_a_person_is_that_of_onnx_runtime() {
     let (Some(path), Some(file)) = (
-        shared("selfie_segmentation_landscape.onnx"),
-        shared("sergey.png"),
+        shared("vision/selfie_segmentation_landscape.onnx"),
+        shared("vision/sergey.png"),
     ) else {
         return;
     };
@@ -111,7 +98,9 @@ fn digits_are_read_as_onnx_runtime_reads_them() {
             ],
         ),
     ] {
-        let Some(path) = shared(name) else { continue };
+        let Some(path) = shared(&format!("vision/{name}")) else {
+            continue;
+        };
         let mut model = model(&path);
         for (digit, want) in want.into_iter().enumerate() {
             let labels = model.classify(&digits::draw(digit, 28)).unwrap();
@@ -389,7 +378,7 @@ fn pictures_are_written_as_their_names_say() {
 
 #[test]
 fn a_thin_picture_has_a_mask_too() {
-    let Some(path) = shared("selfie_segmentation_landscape.onnx") else {
+    let Some(path) = shared("vision/selfie_segmentation_landscape.onnx") else {
         return;
     };
     let mut model = model(&path);

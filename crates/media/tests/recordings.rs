@@ -4,28 +4,16 @@
 //! to say, `bench/golden/silero` has written.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::path::{Path, PathBuf};
+mod common;
 
+use std::path::Path;
+
+use common::shared;
 use serde::Deserialize;
 use troika_device_npu::exec::{self, Executor, Wish};
 use troika_media::audio::{
     Denoiser, Error, Event, Kind, Reader, Resampler, Segment, VoiceActivity, read,
 };
-
-/// A file of the shared data, or `None` with a message where there is none.
-#[expect(clippy::print_stdout, reason = "a test says what it skips")]
-fn shared(below: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("TROIKA_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
-        PathBuf::from,
-    );
-    let path = root.join("data/audio").join(below);
-    if !path.exists() {
-        println!("skipped: {} is absent", path.display());
-        return None;
-    }
-    Some(path)
-}
 
 /// The reference: plain Rust, which is always there.
 fn open(path: &Path) -> Box<dyn Executor> {
@@ -81,14 +69,14 @@ fn listen(voice: &mut VoiceActivity, samples: &[f32], piece: usize) -> (Vec<f32>
 
 #[track_caller]
 fn check_against_golden(model: &str) {
-    let Some(model) = shared(model) else {
+    let Some(model) = shared(&format!("audio/{model}")) else {
         return;
     };
     let mut voice = VoiceActivity::new(open(&model)).unwrap();
     let golden = golden();
     let mut worst: f32 = 0.0;
     for recording in &golden.recordings {
-        let Some(path) = shared(&recording.file) else {
+        let Some(path) = shared(&format!("audio/{}", recording.file)) else {
             return;
         };
         let samples = samples(&path);
@@ -122,7 +110,10 @@ fn so_does_its_model_for_16_khz_alone() {
 
 #[test]
 fn speech_is_found_at_other_rates_and_in_any_pieces() {
-    let (Some(model), Some(path)) = (shared("silero_vad_16k_op15.onnx"), shared("jfk.wav")) else {
+    let (Some(model), Some(path)) = (
+        shared("audio/silero_vad_16k_op15.onnx"),
+        shared("audio/jfk.wav"),
+    ) else {
         return;
     };
     let mut voice = VoiceActivity::new(open(&model)).unwrap();
@@ -170,9 +161,9 @@ fn correlation(a: &[f32], b: &[f32]) -> f64 {
 #[test]
 fn speech_without_noise_is_as_gtcrn_published_it() {
     let (Some(model), Some(mix), Some(published)) = (
-        shared("gtcrn_simple.onnx"),
-        shared("mix.wav"),
-        shared("enh_stream.wav"),
+        shared("audio/gtcrn_simple.onnx"),
+        shared("audio/mix.wav"),
+        shared("audio/enh_stream.wav"),
     ) else {
         return;
     };
@@ -199,7 +190,7 @@ fn kinds_are_recognised_and_others_refused() {
         ("gtcrn_simple.onnx", Some(Kind::Gtcrn)),
         ("../vision/mnist.onnx", None),
     ] {
-        let Some(path) = shared(file) else {
+        let Some(path) = shared(&format!("audio/{file}")) else {
             return;
         };
         assert_eq!(Kind::of(&*open(&path)), want, "{file}");

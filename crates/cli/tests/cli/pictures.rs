@@ -1,29 +1,14 @@
 //! `troika segment`, `classify` and `detect` on pictures that are made here, and on real models where they are.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 
-use crate::{code, directory, json, stderr, stdout, troika, troika_in};
+use crate::{code, directory, json, shared, stderr, stdout, troika, troika_in};
 
 /// A detector that sees seven boxes in whatever is bright.
 fn boxes() -> String {
     text(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../media/tests/data/boxes.onnx"))
-}
-
-/// A model of the shared data, or `None` with a message where there is none.
-#[expect(clippy::print_stdout, reason = "a skipped test says so")]
-fn shared(name: &str) -> Option<String> {
-    let root = std::env::var_os("TROIKA_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
-        PathBuf::from,
-    );
-    let path = root.join("data/vision").join(name);
-    if !path.exists() {
-        println!("skipped: {} is absent", path.display());
-        return None;
-    }
-    Some(text(&path))
 }
 
 fn text(path: &Path) -> String {
@@ -237,7 +222,7 @@ fn what_cannot_be_seen_is_refused() {
 
 #[test]
 fn a_digit_is_read() {
-    let Some(model) = shared("mnist-8.onnx") else {
+    let Some(model) = shared("vision/mnist-8.onnx") else {
         return;
     };
     let directory = directory("classify");
@@ -272,8 +257,8 @@ fn a_digit_is_read() {
 #[test]
 fn a_background_is_blurred_removed_or_replaced() {
     let (Some(model), Some(person)) = (
-        shared("selfie_segmentation_landscape.onnx"),
-        shared("sergey.png"),
+        shared("vision/selfie_segmentation_landscape.onnx"),
+        shared("vision/sergey.png"),
     ) else {
         return;
     };
@@ -339,7 +324,7 @@ fn a_background_is_blurred_removed_or_replaced() {
 
 #[test]
 fn frames_come_from_a_directory_or_a_pipe() {
-    let Some(model) = shared("selfie_segmentation_landscape.onnx") else {
+    let Some(model) = shared("vision/selfie_segmentation_landscape.onnx") else {
         return;
     };
     let directory = directory("frames");

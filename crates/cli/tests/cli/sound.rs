@@ -1,26 +1,11 @@
 //! `troika listen` and `troika denoise`. Models and recordings are shared data beside the repository; what needs them is
 //! skipped without.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
-use crate::{code, directory, stderr, stdout, troika, troika_in};
-
-/// A file of the shared data, or `None` with a message where there is none.
-#[expect(clippy::print_stdout, reason = "a test says what it skips")]
-fn shared(below: &str) -> Option<String> {
-    let root = std::env::var_os("TROIKA_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
-        PathBuf::from,
-    );
-    let path = root.join("data/audio").join(below);
-    if !path.exists() {
-        println!("skipped: {} is absent", path.display());
-        return None;
-    }
-    Some(path.to_str().expect("is text").to_owned())
-}
+use crate::{code, directory, shared, stderr, stdout, troika, troika_in};
 
 const RTEN: [&str; 4] = ["--device", "cpu0", "--library", "rten"];
 
@@ -59,7 +44,8 @@ fn body(wav: &[u8]) -> &[u8] {
 
 #[test]
 fn speech_is_told_in_lines() {
-    let (Some(model), Some(sound)) = (shared("silero_vad.onnx"), shared("jfk.wav")) else {
+    let (Some(model), Some(sound)) = (shared("audio/silero_vad.onnx"), shared("audio/jfk.wav"))
+    else {
         return;
     };
     let listen = |more: &[&str], stdin: &[u8]| {
@@ -95,7 +81,8 @@ fn speech_is_told_in_lines() {
 
 #[test]
 fn programs_read_a_line_of_json_for_each_stretch() {
-    let (Some(model), Some(sound)) = (shared("silero_vad.onnx"), shared("jfk.wav")) else {
+    let (Some(model), Some(sound)) = (shared("audio/silero_vad.onnx"), shared("audio/jfk.wav"))
+    else {
         return;
     };
     let home = directory("sound-home");
@@ -137,7 +124,8 @@ fn programs_read_a_line_of_json_for_each_stretch() {
 
 #[test]
 fn noise_is_taken_out_of_files_and_streams() {
-    let (Some(model), Some(mix)) = (shared("gtcrn_simple.onnx"), shared("mix.wav")) else {
+    let (Some(model), Some(mix)) = (shared("audio/gtcrn_simple.onnx"), shared("audio/mix.wav"))
+    else {
         return;
     };
     let directory = directory("denoise");
@@ -173,7 +161,7 @@ fn noise_is_taken_out_of_files_and_streams() {
             .map(|pair| f64::from(i16::from_le_bytes([pair[0], pair[1]])));
         samples.map(|sample| sample * sample).sum::<f64>()
     };
-    let published = shared("enh_stream.wav").expect("stands beside it");
+    let published = shared("audio/enh_stream.wav").expect("stands beside it");
     let published = loudness(body(&std::fs::read(published).expect("is there")));
     let have = loudness(body(&speech));
     assert!(
@@ -233,8 +221,10 @@ fn what_is_lacking_is_named_with_advice() {
         assert_eq!(code(&output), Some(1), "{args:?}: {said}");
         assert!(said.contains(says), "{args:?}: {said}");
     }
-    let (Some(silero), Some(gtcrn)) = (shared("silero_vad.onnx"), shared("gtcrn_simple.onnx"))
-    else {
+    let (Some(silero), Some(gtcrn)) = (
+        shared("audio/silero_vad.onnx"),
+        shared("audio/gtcrn_simple.onnx"),
+    ) else {
         return;
     };
     let directory = directory("no-sound");

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use half::f16;
 use half::vec::HalfBitsVecExt as _;
-use troika_device::{Error, KvShape, PAGE_TOKENS};
+use troika_device::{Error, KvShape, PAGE_TOKENS, check_kv};
 
 /// The memory of all pages, `[page][token][layer][key, value][kv head][head_dim]`. It counts as used once written.
 pub(super) struct Cache {
@@ -68,7 +68,7 @@ impl Cache {
         tokens: Range<usize>,
         out: &mut [f16],
     ) -> Result<(), Error> {
-        self.check(pages, &tokens, out.len())?;
+        check_kv(self.shape, self.n_page, pages, &tokens, out.len())?;
         let rows = out.chunks_exact_mut(self.shape.token_values());
         tokens
             .zip(rows)
@@ -83,28 +83,11 @@ impl Cache {
         tokens: Range<usize>,
         values: &[f16],
     ) -> Result<(), Error> {
-        self.check(pages, &tokens, values.len())?;
+        check_kv(self.shape, self.n_page, pages, &tokens, values.len())?;
         let rows = values.chunks_exact(self.shape.token_values());
         tokens
             .zip(rows)
             .for_each(|(position, row)| self.token_mut(pages, position).copy_from_slice(row));
         Ok(())
-    }
-
-    fn check(&self, pages: &[usize], tokens: &Range<usize>, n_value: usize) -> Result<(), Error> {
-        let refuse = |reason: String| Err(Error::Cache { reason });
-        let (have, need) = (pages.len(), tokens.end.div_ceil(PAGE_TOKENS));
-        if tokens.start > tokens.end || have < need {
-            return refuse(format!("tokens {tokens:?} of a sequence of {have} pages"));
-        }
-        if let Some(page) = pages.iter().find(|&&page| page >= self.n_page) {
-            return refuse(format!("page {page} of a cache of {}", self.n_page));
-        }
-        // No more tokens than the cache has, so that this is no overflow.
-        let want = tokens.len() * self.shape.token_values();
-        match n_value == want {
-            true => Ok(()),
-            false => refuse(format!("{n_value} values for {want} of tokens {tokens:?}")),
-        }
     }
 }
