@@ -132,13 +132,19 @@ def _():
     cases = [
         ("X-Troika-Class", "urgent", CLASSES),
         ("X-Troika-Device", "tpu7", ("cpu0",)),
-        ("X-Troika-Privacy", "secret", ("local-only",)),
         ("X-Troika-Deadline-Ms", "soon", ("greater than 0",)),
         ("X-Troika-Deadline-Ms", "-5", ("greater than 0",)),
     ]
     each(cases, refused)
     error = raises(openai.BadRequestError, chat, service_tier="gold")
     expect(error.param == "service_tier" and "flex" in error.message, error.body)
+
+
+@check("a label of privacy is never refused: what is not known is private")
+def _():
+    headers = {"X-Troika-Privacy": "between-us"}
+    for answer in (chat(headers), message(headers), generate(headers)):
+        expect(answer, "no answer")
 
 
 @check("a deadline that cannot be kept is refused at once with the estimate, and not tried again")

@@ -89,6 +89,22 @@ def tells_what_a_request_took(page, stage):
 
 
 @check
+def tells_what_was_spent_here_and_elsewhere(page, stage):
+    page.wait_for_selector("#spent-sides article >> nth=1")
+    here, away = page.locator("#spent-sides article").all_inner_texts()
+    assert "12.4 kWh, 3.72 EUR" in here and "since 2026-11-03" in here, here
+    for want in ["1.86 EUR, 1 of unknown cost of 20", "41 requests (1 without an end)", "far: 38 requests, 1.86 EUR"]:
+        assert want in away, away
+    assert not page.locator("#spent-table table").is_visible()
+    page.locator("#spent-last summary").focus()
+    page.keyboard.press("Enter")
+    table = page.locator("#spent-table table")
+    assert table.locator("tbody tr").count() == 2
+    for want in ["2026-11-21 09:15:02", "no end yet", "answered", "0.00231 EUR", "long prompts <b>"]:
+        assert want in table.inner_text(), want
+
+
+@check
 def switches_the_policy(page, stage):
     page.locator("input[value=balanced]").focus()
     page.keyboard.press("ArrowRight")

@@ -58,6 +58,7 @@ class Stage(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Handler)
         self.state = fixture("busy")
         self.placements = fixture("placements")
+        self.receipts = fixture("receipts")
         self.key = None
         self.policies = []
         self.policy_error = None
@@ -123,6 +124,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.events()
         elif self.path == "/api/troika/state":
             self.json(self.now())
+        elif self.path == "/api/troika/receipts" and self.server.receipts:
+            self.json(self.server.receipts)
         elif self.path.startswith("/api/troika/placements/"):
             self.json(fixture("done") if self.path.endswith("/done") else self.server.placements)
         else:

@@ -1,4 +1,5 @@
-//! The project's own chores: `cargo xtask check`, `tidy`, `record`, `seeds`, `fit`, `npu-tiers` and `synth`.
+//! The project's own chores: `cargo xtask check`, `tidy`, `record`, `seeds`, `fit`, `npu-tiers`, `gpu-tiers`, `ray`,
+//! `kubernetes` and `synth`.
 //!
 //! What a contributor or CI runs and a user never sees. No part of the product depends on this crate.
 #![forbid(unsafe_code)]
@@ -10,11 +11,15 @@
 
 mod check;
 mod fit;
+mod gpu_tiers;
+mod kubernetes;
 mod npu_tiers;
+mod ray;
 mod record;
 mod seeds;
 mod synth;
 mod tidy;
+mod tiers;
 
 use std::path::PathBuf;
 
@@ -43,6 +48,12 @@ enum Chore {
     Fit(fit::Args),
     /// Run the tests that need libraries of NPUs' makers, and install these
     NpuTiers(npu_tiers::Args),
+    /// Run the tests of GPUs on programs that play one, and fetch the newer of these
+    GpuTiers(gpu_tiers::Args),
+    /// Run the tests of the application for Ray, and install what they need
+    Ray(ray::Args),
+    /// Hold the manifests of Kubernetes against its own schemas, and fetch these
+    Kubernetes(kubernetes::Args),
     /// Write a GGUF model of a real shape with random weights
     Synth(synth::Args),
 }
@@ -55,6 +66,9 @@ fn main() -> anyhow::Result<()> {
         Chore::Seeds(args) => seeds::run(&args),
         Chore::Fit(args) => fit::run(&args),
         Chore::NpuTiers(args) => npu_tiers::run(&args),
+        Chore::GpuTiers(args) => gpu_tiers::run(&args),
+        Chore::Ray(args) => ray::run(&args),
+        Chore::Kubernetes(args) => kubernetes::run(&args),
         Chore::Synth(args) => synth::run(&args),
     }
 }

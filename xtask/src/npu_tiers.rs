@@ -6,8 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 
+use crate::tiers::Tests;
 use crate::workspace_root;
 
 /// Installs the libraries and runs the tests of every tier.
@@ -110,7 +111,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             println!("  skipped: {package} is not in {}", dir.display());
             continue;
         }
-        let tests = Tests::run(&tier, &root, &dir)?;
+        let tests = test(&tier, &root, &dir)?;
         tests.tell();
         if !tests.are_good() {
             failed.push(format!("T{}", tier.number));
@@ -153,116 +154,28 @@ fn install(args: &Args, root: &Path, dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What came of a tier's tests.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Tests {
-    passed: usize,
-    failed: usize,
-    /// What each said that did not run.
-    skipped: Vec<String>,
-    /// What the tests that failed have said.
-    output: String,
-}
-
-impl Tests {
-    fn run(tier: &Tier, root: &Path, dir: &Path) -> anyhow::Result<Self> {
-        let mut cargo = Command::new("cargo");
-        cargo
-            .current_dir(root)
-            .args(["test", "--package", "troika-device-npu", "--lib", "--"])
-            .arg("--nocapture")
-            .args(tier.tests);
-        for name in tier.but {
-            cargo.args(["--skip", name]);
-        }
-        for variable in VARIABLES {
-            match tier.needs {
-                [] => cargo.env_remove(variable),
-                _ => cargo.env(variable, dir),
-            };
-        }
-        let output = cargo.output().context("cargo does not start")?;
-        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.push_str(&String::from_utf8_lossy(&output.stderr));
-        let tests = Self::read(&text);
-        if !output.status.success() && tests.failed == 0 {
-            bail!("the tests did not get to an end:\n{text}");
-        }
-        Ok(tests)
+/// Runs a tier's tests, with the libraries or without.
+fn test(tier: &Tier, root: &Path, dir: &Path) -> anyhow::Result<Tests> {
+    let mut cargo = Command::new("cargo");
+    cargo
+        .current_dir(root)
+        .args(["test", "--package", "troika-device-npu", "--lib", "--"])
+        .args(tier.tests);
+    for name in tier.but {
+        cargo.args(["--skip", name]);
     }
-
-    /// Reads what the test program has written.
-    fn read(text: &str) -> Self {
-        let mut tests = Self::default();
-        for line in text.lines() {
-            if let Some((_, why)) = line.split_once("skipped: ") {
-                tests.skipped.push(why.to_owned());
-            }
-            let Some((_, counts)) = line.split_once("test result: ") else {
-                continue;
-            };
-            let count = |word: &str| {
-                let mut parts = counts.split([';', '.']).map(str::trim);
-                let number = parts.find_map(|part| part.strip_suffix(word));
-                number
-                    .and_then(|number| number.trim().parse().ok())
-                    .unwrap_or(0)
-            };
-            tests.passed += count("passed");
-            tests.failed += count("failed");
-        }
-        tests.skipped.sort_unstable();
-        if tests.failed > 0 {
-            text.clone_into(&mut tests.output);
-        }
-        tests
+    for variable in VARIABLES {
+        match tier.needs {
+            [] => cargo.env_remove(variable),
+            _ => cargo.env(variable, dir),
+        };
     }
-
-    fn ran(&self) -> usize {
-        self.passed.saturating_sub(self.skipped.len())
-    }
-
-    fn are_good(&self) -> bool {
-        self.failed == 0 && self.ran() > 0
-    }
-
-    fn tell(&self) {
-        if self.failed > 0 {
-            println!("{}", self.output);
-        }
-        println!(
-            "  {} ran, {} failed, {} skipped",
-            self.ran() + self.failed,
-            self.failed,
-            self.skipped.len()
-        );
-        let mut told = self.skipped.clone();
-        told.dedup();
-        for why in told {
-            println!("  skipped: {why}");
-        }
-        if self.ran() + self.failed == 0 {
-            println!("  nothing ran, which is no success");
-        }
-    }
+    Tests::run(&mut cargo)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn skipped_tests_do_not_count() {
-        let text = "running 3 tests\ntest a ... skipped: no library\nok\ntest b ... ok\n\
-                    test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out; finished in 0.1s\n";
-        let read = Tests::read(text);
-        assert_eq!((read.passed, read.ran(), read.failed), (3, 2, 0));
-        assert!(read.are_good());
-        let none = Tests::read(&text.replace("3 passed", "1 passed"));
-        assert!(!none.are_good());
-        let bad = Tests::read(&text.replace("0 failed", "1 failed"));
-        assert!(!bad.are_good() && bad.output.contains("running"));
-    }
 
     #[test]
     fn what_is_pinned_is_there() {

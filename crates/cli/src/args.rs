@@ -7,10 +7,12 @@ use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
 use troika_library::Parameters;
 
 use crate::commands::{
-    bench, calc, catalogue, classify, completions, config, denoise, detect, devices, embed, keys,
-    list, listen, man, npu, perplexity, plan, run, segment, serve, show, simulate, top,
+    bench, calc, calibrate, catalogue, classify, completions, config, denoise, detect, devices,
+    embed, keys, list, listen, man, npu, perplexity, plan, receipts, remote, rules, run, segment,
+    serve, show, simulate, top,
 };
 use crate::exit::WrongUse;
+use crate::gpu::Layers;
 use crate::output::Console;
 
 const EXAMPLES: &str = "\
@@ -59,6 +61,9 @@ pub(crate) enum Command {
     Top(top::TopArgs),
     Config(config::ConfigArgs),
     Keys(keys::KeysArgs),
+    Remote(remote::RemoteArgs),
+    Rules(rules::RulesArgs),
+    Receipts(receipts::ReceiptsArgs),
     Bench(bench::BenchArgs),
     Perplexity(perplexity::PerplexityArgs),
     Embed(embed::EmbedArgs),
@@ -74,6 +79,7 @@ pub(crate) enum Command {
     Show(show::ShowArgs),
     List(list::ListArgs),
     Calc(calc::CalcArgs),
+    Calibrate(Box<calibrate::CalibrateArgs>),
     Catalogue(catalogue::CatalogueArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -108,6 +114,29 @@ pub(crate) struct ThreadArgs {
     /// Threads [default: one for each physical core]
     #[arg(short, long, value_name = "N", value_parser = thread_count)]
     pub(crate) threads: Option<usize>,
+}
+
+/// Where a model runs.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Processor")]
+pub(crate) struct DeviceArgs {
+    /// Where the model runs: cpu0, gpu0, or several GPUs that share its layers: gpu0+gpu1 [default: a card if there is
+    /// one, else cpu0]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) device: Option<String>,
+    /// Layers on the GPU, the last ones; the others are on the CPU [default: auto, as many as fit]
+    #[arg(long, value_name = "N|auto")]
+    pub(crate) gpu_layers: Option<Layers>,
+}
+
+impl DeviceArgs {
+    /// The CPU, whatever else there is.
+    pub(crate) fn cpu() -> Self {
+        Self {
+            device: Some("cpu0".to_owned()),
+            gpu_layers: None,
+        }
+    }
 }
 
 /// How tokens are chosen.
@@ -306,6 +335,7 @@ mod tests {
             "top",
             "config",
             "keys",
+            "rules",
             "bench",
             "perplexity",
             "embed",
@@ -321,6 +351,7 @@ mod tests {
             "show",
             "list",
             "calc",
+            "calibrate",
             "catalogue",
             "completions",
             "man",

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod calc;
+pub(crate) mod calibrate;
 pub(crate) mod catalogue;
 pub(crate) mod classify;
 pub(crate) mod completions;
@@ -17,6 +18,9 @@ pub(crate) mod man;
 pub(crate) mod npu;
 pub(crate) mod perplexity;
 pub(crate) mod plan;
+pub(crate) mod receipts;
+pub(crate) mod remote;
+pub(crate) mod rules;
 pub(crate) mod run;
 pub(crate) mod segment;
 pub(crate) mod serve;
@@ -37,6 +41,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Some(Command::Serve(args)) => serve::run(&args, &console),
         Some(Command::Config(args)) => config::run(&args, &console),
         Some(Command::Keys(args)) => keys::run(&args, &console),
+        Some(Command::Remote(args)) => remote::run(&args, &console),
+        Some(Command::Rules(args)) => rules::run(&args, &console),
+        Some(Command::Receipts(args)) => receipts::run(&args, &console),
         Some(Command::Bench(args)) => bench::run(&args, &console),
         Some(Command::Perplexity(args)) => perplexity::run(&args, &console),
         Some(Command::Embed(args)) => embed::run(&args, &console),
@@ -53,6 +60,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Some(Command::Show(args)) => show::run(&args, &console),
         Some(Command::List(args)) => list::run(&args, &console),
         Some(Command::Calc(args)) => calc::run(&args, &console),
+        Some(Command::Calibrate(args)) => calibrate::run(&args, &console),
         Some(Command::Catalogue(args)) => catalogue::run(&args, &console),
         Some(Command::Completions(args)) => completions::run(&args),
         Some(Command::Man(args)) => man::run(&args),

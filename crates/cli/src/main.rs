@@ -11,6 +11,7 @@ mod always_on;
 mod seeing;
 mod sound;
 
+mod gpu;
 mod home;
 mod load;
 mod logging;

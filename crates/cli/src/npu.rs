@@ -2,7 +2,6 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use troika_base::Bytes;
@@ -10,7 +9,7 @@ use troika_device::{Cancelled, Device, LoadOptions};
 use troika_device_npu::compile::{Compare, Loss, Store, Worker};
 use troika_device_npu::found::{Environment, Libraries};
 use troika_device_npu::{Backends, CompileOptions, CompileProgress, Error, Phase, StandIn};
-use troika_engine::{CpuDevice, Model, Opened};
+use troika_engine::{CpuDevice, Opened, Text, model_spec};
 use troika_gguf::ModelFile;
 use troika_machine::Machine;
 
@@ -106,16 +105,14 @@ impl Compare for ByEngine {
             what: "the CPU".to_owned(),
             reason: error.to_string(),
         })?;
-        let opened = Arc::new(Opened::new(file).map_err(failed)?);
+        let text = text_for(file).map_err(failed)?.first(options.n_ctx);
         let load = |device: &dyn Device, n_ctx| {
-            Model::load_opened(&opened, file, device, LoadOptions { n_ctx }, &mut |_| {
+            device.load(file, LoadOptions { n_ctx }, &mut |_| {
                 ControlFlow::Continue(())
             })
         };
-        let mut other = load(compiled, options.n_ctx).map_err(failed)?;
-        let tokens = other.calibration();
-        let n_ctx = tokens.len().min(options.n_ctx);
-        let mut reference = load(&cpu, n_ctx).map_err(failed)?;
+        let mut other = load(compiled, options.n_ctx)?;
+        let mut reference = load(&cpu, text.len())?;
         let mut cancelled = false;
         let mut tell = |done: usize, total: usize| {
             let flow = progress(CompileProgress {
@@ -126,8 +123,7 @@ impl Compare for ByEngine {
             cancelled |= flow.is_break() && done < total;
             flow.map_break(|Cancelled| ())
         };
-        let found =
-            troika_engine::divergence(&mut reference, &mut other, &tokens[..n_ctx], &mut tell);
+        let found = troika_engine::divergence(&mut *reference, &mut *other, &text, &mut tell);
         let found = found.map_err(failed)?;
         match cancelled {
             true => Err(Error::Cancelled),
@@ -139,6 +135,14 @@ impl Compare for ByEngine {
             }),
         }
     }
+}
+
+/// What a model is compared on: words, if it has any. The model of the known question has none.
+fn text_for(file: &ModelFile) -> Result<Text, troika_engine::Error> {
+    if file.metadata().str("tokenizer.ggml.model").is_err() {
+        return Ok(Text::without_words(model_spec(file)?.n_vocab));
+    }
+    Ok(Text::calibration(Opened::new(file)?.tokenizer()))
 }
 
 /// What the engine says, in the NPU's words.

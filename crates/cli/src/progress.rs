@@ -18,6 +18,7 @@ pub(crate) enum Unit {
     Pictures,
     Windows,
     Runs,
+    Examples,
     Percent,
     /// Nothing: how long it has taken is all that is known.
     Time,
@@ -98,6 +99,7 @@ fn style(unit: Unit) -> ProgressStyle {
         Unit::Percent => "{msg} {bar:30} {percent} %",
         Unit::Windows => "{msg} {bar:30} {pos} of {len} windows",
         Unit::Time => "{spinner} {msg}, {elapsed}",
+        Unit::Examples => "{msg} {bar:30} {pos} of {len} examples, {eta} to go",
         Unit::Runs => "{bar:30} {pos} of {len} {msg}",
     };
     ProgressStyle::with_template(template).expect("the template is valid. This is a bug.")

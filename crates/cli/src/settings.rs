@@ -48,6 +48,66 @@ impl SettingsArgs {
     }
 }
 
+/// The configuration, for verbs that need a setting or two of the server's.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ConfigArgs {
+    /// Configuration file [default: config.toml in TROIKA_HOME, if it is there]
+    #[arg(
+        long,
+        env = "TROIKA_CONFIG",
+        hide_env_values = true,
+        value_name = "FILE",
+        global = true
+    )]
+    config: Option<PathBuf>,
+}
+
+impl ConfigArgs {
+    /// The settings of file, environment and these flags.
+    ///
+    /// # Errors
+    /// [`WrongUse`] if one of them makes no sense.
+    pub(crate) fn settings<'a>(
+        &self,
+        home: &Home,
+        flags: impl IntoIterator<Item = (&'a str, Option<String>)>,
+    ) -> Result<Settings, WrongUse> {
+        let flags = flags
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        let args = SettingsArgs {
+            config: self.config.clone(),
+            flags: flags.collect(),
+        };
+        Ok(args.resolve(home)?.settings)
+    }
+}
+
+/// The configuration, for verbs about endpoints and rules.
+#[derive(Debug, clap::Args)]
+pub(crate) struct HybridArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Where endpoints and rules are [default: as the configuration says]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) hybrid_file: Option<String>,
+}
+
+impl HybridArgs {
+    /// As [`ConfigArgs::settings`], with other flags besides.
+    ///
+    /// # Errors
+    /// [`WrongUse`] if one of them makes no sense.
+    pub(crate) fn settings<'a>(
+        &self,
+        home: &Home,
+        flags: impl IntoIterator<Item = (&'a str, Option<String>)>,
+    ) -> Result<Settings, WrongUse> {
+        let own = [("hybrid_file", self.hybrid_file.clone())];
+        self.config.settings(home, own.into_iter().chain(flags))
+    }
+}
+
 fn arg(field: &Field) -> Arg {
     let default = field.text(&Settings::at(Path::new("$TROIKA_HOME")));
     let help = match &*default {

@@ -1,13 +1,12 @@
 //! An NPU as a device: a model is taken from the cache, or compiled first.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use troika_base::{Bytes, ModelSpec};
+use troika_base::Bytes;
 use troika_device::{
-    Abilities, Batch, Cancelled, Device, Fingerprint, Interrupt, KvShape, LoadOptions,
-    LoadProgress, Outputs, Preparation, Resident, f16,
+    Around, Cancelled, Device, Fingerprint, LoadOptions, LoadProgress, Preparation, Resident,
 };
 use troika_gguf::{ModelFile, Writer};
 
@@ -155,7 +154,7 @@ impl NpuDevice {
             version: self.backend.version(),
             options,
             directory: draft.directory().to_owned(),
-            compares: self.options.loss_max.is_some() && reads_text(file),
+            compares: self.options.loss_max.is_some(),
         };
         let done = self.worker.run(&request, progress)?;
         let entry = draft.publish(Facts {
@@ -326,11 +325,6 @@ fn bucket(n_ctx: usize, own: Option<usize>) -> usize {
     own.map_or(power, |own| power.min(own.max(n_ctx)))
 }
 
-/// Whether a text can be read to a model, so that it can be compared with itself: the one of the known question has no words.
-fn reads_text(file: &ModelFile) -> bool {
-    file.metadata().str("tokenizer.ggml.model").is_ok()
-}
-
 /// The model's own length of context, if its file tells.
 fn context_length(file: &ModelFile) -> Option<usize> {
     let architecture = file.metadata().str("general.architecture").ok()?;
@@ -404,54 +398,12 @@ struct Held {
     _entry: Entry,
 }
 
-impl Resident for Held {
-    fn spec(&self) -> &ModelSpec {
-        self.resident.spec()
+impl Around for Held {
+    fn inner(&self) -> &dyn Resident {
+        &*self.resident
     }
 
-    fn n_page(&self) -> usize {
-        self.resident.n_page()
-    }
-
-    fn weights_bytes(&self) -> Bytes {
-        self.resident.weights_bytes()
-    }
-
-    fn kv_shape(&self) -> KvShape {
-        self.resident.kv_shape()
-    }
-
-    fn step(&mut self, batch: &Batch<'_>) -> Result<Outputs, troika_device::Error> {
-        self.resident.step(batch)
-    }
-
-    fn copy_page(&mut self, from: usize, to: usize) {
-        self.resident.copy_page(from, to);
-    }
-
-    fn read_kv(
-        &mut self,
-        pages: &[usize],
-        tokens: Range<usize>,
-        out: &mut [f16],
-    ) -> Result<(), troika_device::Error> {
-        self.resident.read_kv(pages, tokens, out)
-    }
-
-    fn write_kv(
-        &mut self,
-        pages: &[usize],
-        tokens: Range<usize>,
-        values: &[f16],
-    ) -> Result<(), troika_device::Error> {
-        self.resident.write_kv(pages, tokens, values)
-    }
-
-    fn abilities(&self) -> Abilities {
-        self.resident.abilities()
-    }
-
-    fn interrupt(&self) -> Option<Interrupt> {
-        self.resident.interrupt()
+    fn inner_mut(&mut self) -> &mut dyn Resident {
+        &mut *self.resident
     }
 }

@@ -13,6 +13,8 @@ mod backend;
 mod backends;
 mod device;
 mod error;
+#[cfg(test)]
+mod testing;
 
 pub mod compile;
 pub mod exec;

@@ -150,6 +150,19 @@ pub trait Resident: Send {
     /// is as it was.
     fn step(&mut self, batch: &Batch<'_>) -> Result<Outputs, Error>;
 
+    /// [`Self::step`], of a batch that goes on, as far as the caller can tell: after it, each of its sequences with the
+    /// likeliest token, and nothing else. A device that can begins with that before it is asked to, so that it need not wait
+    /// for the caller. What comes back is the same, and the next step may be any other.
+    ///
+    /// It is begun only if every sequence asks for its last logits and has a page for one token more, which may be written
+    /// to from now on until another step is taken.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    fn step_ahead(&mut self, batch: &Batch<'_>) -> Result<Outputs, Error> {
+        self.step(batch)
+    }
+
     /// Copies a page of the KV cache.
     ///
     /// # Panics

@@ -7,6 +7,7 @@
 //! in time alone. [`conformance`] is the suite that every device passes.
 #![forbid(unsafe_code)]
 
+mod around;
 mod batch;
 mod device;
 mod error;
@@ -14,11 +15,13 @@ mod fingerprint;
 mod kv;
 mod ops;
 mod paced;
+mod split;
 
 pub mod conformance;
 pub mod cpu;
 pub mod hyperparameters;
 
+pub use around::Around;
 pub use batch::{Batch, Output, Sequence};
 pub use device::{
     Abilities, Cancelled, Device, Hidden, Interrupt, LoadOptions, LoadProgress, Logits, Outputs,
@@ -28,6 +31,7 @@ pub use error::Error;
 pub use fingerprint::Fingerprint;
 pub use half::f16;
 pub use kv::check_kv;
-pub use ops::{Ops, Rope};
+pub use ops::{Ahead, Arrival, Ops, Rope};
 pub use paced::{Clock, Lag, Paced, StepShape, SystemClock};
+pub use split::{ModelBytes, Part, Split, TensorPlace};
 pub use troika_kernels::{KvShape, PAGE_TOKENS, RopePairs};

@@ -23,6 +23,9 @@ pub struct Rope {
 ///
 /// Activations are `[n_tok, width]` f32 and stay on the device; weights are in whatever layout it reads best. Shapes
 /// are checked when weights are loaded, so that a mismatch here is a bug and panics.
+///
+/// An operation between `begin` and what is brought back may only note down what is to be done: a device's failure
+/// shows where something comes back to the host, and there at the latest.
 pub trait Ops {
     /// Activations.
     type Tensor;
@@ -51,10 +54,13 @@ pub trait Ops {
     fn matrix_bytes(&self, matrix: &Self::Matrix) -> usize;
 
     /// A KV cache of `n_page` pages.
-    fn new_kv(&self, shape: KvShape, n_page: usize) -> Self::Kv;
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] if the device has no room for it.
+    fn new_kv(&self, shape: KvShape, n_page: usize) -> Result<Self::Kv, Error>;
 
     /// Copies a page of the cache.
-    fn copy_page(&self, kv: &mut Self::Kv, from: usize, to: usize);
+    fn copy_page(&mut self, kv: &mut Self::Kv, from: usize, to: usize);
 
     /// Copies some tokens of a sequence to `out`, as [`Resident::read_kv`](crate::Resident::read_kv), which has checked
     /// its arguments.
@@ -83,7 +89,10 @@ pub trait Ops {
     ) -> Result<(), Error>;
 
     /// Prepares a step.
-    fn begin(&mut self, batch: &Batch<'_>, rope: &Rope) -> Self::Step;
+    ///
+    /// # Errors
+    /// If the device has no room for what the step needs, or failed.
+    fn begin(&mut self, batch: &Batch<'_>, rope: &Rope) -> Result<Self::Step, Error>;
 
     /// Looks tokens up in the embedding table: `[n_tok, n_embd]`.
     fn embed(&mut self, table: &Self::Matrix, tokens: &[TokenId]) -> Self::Tensor;
@@ -129,8 +138,63 @@ pub trait Ops {
     fn rows(&mut self, x: &Self::Tensor, rows: &[usize]) -> Self::Tensor;
 
     /// `x · Wᵀ`, brought back to the host.
-    fn logits(&mut self, x: &Self::Tensor, output: &Self::Matrix) -> Logits;
+    ///
+    /// # Errors
+    /// If the device failed, now or in anything that led here.
+    fn logits(&mut self, x: &Self::Tensor, output: &Self::Matrix) -> Result<Logits, Error>;
 
     /// `x`, brought back to the host.
-    fn hidden(&mut self, x: &Self::Tensor) -> Hidden;
+    ///
+    /// # Errors
+    /// As [`Self::logits`].
+    fn hidden(&mut self, x: &Self::Tensor) -> Result<Hidden, Error>;
+
+    /// Takes activations from the host, which [`Self::hidden`] has brought there: from this device or from another.
+    fn upload(&mut self, x: &Hidden) -> Self::Tensor;
+
+    /// Ends a step, whether or not something was brought back: what was only noted down so far is on its way after it.
+    ///
+    /// # Errors
+    /// If the device failed.
+    fn finish(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// What notes steps down before those before them have come back, on a device that can.
+    fn ahead(&mut self) -> Option<&mut dyn Ahead> {
+        None
+    }
+}
+
+/// Steps that are noted down while the one before them still runs, so that the device need not wait for the host between
+/// tokens: it finds the likeliest ones itself.
+pub trait Ahead {
+    /// From here to [`Ops::finish`], logits are left on the device: [`Ops::logits`] returns none, and the likeliest token of
+    /// each row is found beside them. Where the step `follows`, [`Ops::embed`] takes what the step before it has found so,
+    /// row by row, in place of the tokens that it is given.
+    ///
+    /// # Panics
+    /// If it follows a step that has left none.
+    fn leave(&mut self, follows: bool);
+
+    /// Waits for the earliest step that has left its logits, and for none after it.
+    ///
+    /// # Errors
+    /// If the device failed, now or in anything that led here.
+    ///
+    /// # Panics
+    /// If none has left any.
+    fn arrive(&mut self) -> Result<Arrival, Error>;
+
+    /// Lets go of all that was left: nobody will ask for it.
+    fn forget(&mut self);
+}
+
+/// What a step has left.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Arrival {
+    /// The logits.
+    pub logits: Logits,
+    /// The likeliest token of each row: of equals, the first one.
+    pub likeliest: Vec<TokenId>,
 }

@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use half::f16;
-use troika_base::{Bytes, ModelSpec};
+use troika_base::Bytes;
 use troika_gguf::ModelFile;
 
 use crate::{
-    Batch, Cancelled, Device, Error, Interrupt, KvShape, LoadOptions, LoadProgress, Outputs,
+    Around, Batch, Cancelled, Device, Error, Interrupt, LoadOptions, LoadProgress, Outputs,
     Resident,
 };
 
@@ -325,24 +325,16 @@ struct PacedResident {
     claim: Claim,
 }
 
-impl Resident for PacedResident {
-    fn spec(&self) -> &ModelSpec {
-        self.inner.spec()
+impl Around for PacedResident {
+    fn inner(&self) -> &dyn Resident {
+        &*self.inner
     }
 
-    fn n_page(&self) -> usize {
-        self.inner.n_page()
+    fn inner_mut(&mut self) -> &mut dyn Resident {
+        &mut *self.inner
     }
 
-    fn weights_bytes(&self) -> Bytes {
-        self.inner.weights_bytes()
-    }
-
-    fn kv_shape(&self) -> KvShape {
-        self.inner.kv_shape()
-    }
-
-    fn step(&mut self, batch: &Batch<'_>) -> Result<Outputs, Error> {
+    fn take_step(&mut self, batch: &Batch<'_>) -> Result<Outputs, Error> {
         let shared = &*self.claim.shared;
         let start = shared.clock.now();
         let outputs = self.inner.step(batch)?;
@@ -367,11 +359,7 @@ impl Resident for PacedResident {
         }
     }
 
-    fn copy_page(&mut self, from: usize, to: usize) {
-        self.inner.copy_page(from, to);
-    }
-
-    fn read_kv(
+    fn give_kv(
         &mut self,
         pages: &[usize],
         tokens: Range<usize>,
@@ -384,7 +372,7 @@ impl Resident for PacedResident {
             .copy(bytes, || inner.read_kv(pages, tokens, out))
     }
 
-    fn write_kv(
+    fn take_kv(
         &mut self,
         pages: &[usize],
         tokens: Range<usize>,
@@ -395,10 +383,6 @@ impl Resident for PacedResident {
         self.claim
             .shared
             .copy(bytes, || inner.write_kv(pages, tokens, values))
-    }
-
-    fn interrupt(&self) -> Option<Interrupt> {
-        self.inner.interrupt()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use troika_base::Bytes;
 use troika_device::cpu::CpuOps;
 use troika_device::{Cancelled, Device, Error, LoadOptions, LoadProgress, Resident};
 use troika_gguf::ModelFile;
@@ -75,8 +76,15 @@ impl Device for CpuDevice {
         progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<Cancelled>,
     ) -> Result<Box<dyn Resident>, Error> {
         let ops = CpuOps::new(self.kernels, Arc::clone(&self.pool));
-        resident::load(ops, file, options, progress)
+        resident::load(ops, file, options, free_memory(), progress)
     }
+}
+
+/// This computer's memory that is free, if the system tells.
+fn free_memory() -> Option<Bytes> {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    Some(Bytes(system.available_memory())).filter(|free| free.0 > 0)
 }
 
 /// The processor's name as it gives it itself.

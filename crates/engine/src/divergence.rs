@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 
 use troika_base::TokenId;
+use troika_device::{Batch, Output, PAGE_TOKENS, Resident, Sequence};
 
-use crate::tokenizer::EncodeOptions;
-use crate::{Error, Model, Session};
+use crate::Error;
+use crate::tokenizer::{EncodeOptions, Tokenizer};
 
 /// A text to compare models on: prose, a recipe, code, sums, letters, and two other languages; a few hundred tokens, so
 /// that it is read in seconds by any processor.
@@ -13,6 +14,9 @@ pub const CALIBRATION: &str = include_str!("../assets/calibration.txt");
 
 /// Tokens of a step. Rows of logits are kept small: 64 of a large vocabulary are 32 MiB.
 const STEP: usize = 64;
+
+/// Tokens of a text without words.
+const WORDLESS: usize = 400;
 
 /// The distance of a model's predictions from those of a reference.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,57 +32,102 @@ pub struct Divergence {
     pub tokens: usize,
 }
 
-/// Lets both models read the same tokens, and compares what they expect after each. As many tokens are read as both have
-/// room for. `progress` is told how many of how many are done, and may break it off; what was compared by then is
-/// returned.
+/// What models are compared on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    tokens: Vec<TokenId>,
+    /// Tokens that mean something: the rows of logits of a padded vocabulary are longer.
+    n_vocab: usize,
+}
+
+impl Text {
+    /// The [`CALIBRATION`] text in a vocabulary's tokens.
+    pub fn calibration(tokenizer: &Tokenizer) -> Self {
+        let options = EncodeOptions {
+            add_special: true,
+            parse_special: false,
+        };
+        Self {
+            tokens: tokenizer.encode(CALIBRATION, options),
+            n_vocab: tokenizer.n_vocab(),
+        }
+    }
+
+    /// As many tokens as the calibration text has in most vocabularies, in no order: for a model that has numbers for words.
+    pub fn without_words(n_vocab: usize) -> Self {
+        // Knuth's constants of a linear congruence modulo 2⁶⁴; its upper bits are the better ones.
+        let next = |state: &u64| {
+            let product = state.wrapping_mul(6_364_136_223_846_793_005);
+            Some(product.wrapping_add(1_442_695_040_888_963_407))
+        };
+        let states = std::iter::successors(Some(1_u64), next).take(WORDLESS);
+        let token = |state: u64| TokenId(((state >> 33) % n_vocab.max(1) as u64) as u32);
+        Self {
+            tokens: states.map(token).collect(),
+            n_vocab,
+        }
+    }
+
+    /// How many tokens it has.
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// Its first `n` tokens; all of them if it has fewer.
+    #[must_use]
+    pub fn first(mut self, n: usize) -> Self {
+        self.tokens.truncate(n);
+        self
+    }
+}
+
+/// Lets a model read the same tokens on two devices, or in two forms, and compares what they expect after each. As many
+/// tokens are read as both have room for; what their caches held is overwritten. `progress` is told how many of how many are
+/// done, and may break it off; what was compared by then is returned.
 ///
 /// # Errors
-/// [`Error::EmptyPrompt`] if there is nothing to read, [`Error::NoNumbers`] if a model's scores are none, or what the
-/// models' steps say.
-///
-/// # Panics
-/// If the models have different vocabularies.
+/// [`Error::EmptyPrompt`] if there is nothing to read, [`Error::NoNumbers`] if a model's scores are none or fewer than the
+/// text's vocabulary has, or what the models' steps say.
 pub fn divergence(
-    reference: &mut Model,
-    other: &mut Model,
-    tokens: &[TokenId],
+    reference: &mut dyn Resident,
+    other: &mut dyn Resident,
+    text: &Text,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Divergence, Error> {
-    let n_vocab = reference.tokenizer().n_vocab();
-    assert_eq!(
-        n_vocab,
-        other.tokenizer().n_vocab(),
-        "models of different vocabularies cannot be compared"
-    );
-    let room = reference.n_free().min(other.n_free());
-    let tokens = &tokens[..tokens.len().min(room)];
+    let room = reference.n_page().min(other.n_page()) * PAGE_TOKENS;
+    let tokens = &text.tokens[..text.len().min(room)];
     if tokens.is_empty() {
         return Err(Error::EmptyPrompt);
     }
+    let pages: Vec<usize> = (0..tokens.len().div_ceil(PAGE_TOKENS)).collect();
     let mut sums = Sums::default();
-    let (mut reference, mut other) = (Session::new(reference), Session::new(other));
-    for chunk in tokens.chunks(STEP) {
-        let want = reference.score(chunk)?;
-        let have = other.score(chunk)?;
+    for tokens_of_step in tokens.chunks(STEP) {
+        let sequence = [Sequence {
+            tokens: tokens_of_step,
+            position: sums.tokens,
+            pages: &pages,
+            output: Output::AllLogits,
+        }];
+        let batch = Batch {
+            sequences: &sequence,
+        };
+        let want = reference.step(&batch)?.logits;
+        let have = other.step(&batch)?.logits;
         for (want, have) in want.rows().zip(have.rows()) {
-            sums.add(&want[..n_vocab], &have[..n_vocab])?;
+            let rows = want.get(..text.n_vocab).zip(have.get(..text.n_vocab));
+            let (want, have) = rows.ok_or(Error::NoNumbers)?;
+            sums.add(want, have)?;
         }
         if progress(sums.tokens, tokens.len()).is_break() {
             break;
         }
     }
     Ok(sums.divergence())
-}
-
-impl Model {
-    /// The [`CALIBRATION`] text in this model's tokens.
-    pub fn calibration(&self) -> Vec<TokenId> {
-        let options = EncodeOptions {
-            add_special: true,
-            parse_special: false,
-        };
-        self.tokenizer().encode(CALIBRATION, options)
-    }
 }
 
 #[derive(Debug, Default)]
@@ -191,6 +240,15 @@ mod tests {
         let there = of(&[(&sure, &unsure)]).expect("are numbers").kl_mean;
         let back = of(&[(&unsure, &sure)]).expect("are numbers").kl_mean;
         assert!(back > there * 2.0, "{there} {back}");
+    }
+
+    #[test]
+    fn a_text_without_words_has_all_sorts_of_tokens_and_always_the_same() {
+        let text = Text::without_words(101);
+        assert_eq!(text, Text::without_words(101));
+        let used: std::collections::BTreeSet<_> = text.tokens.iter().map(|token| token.0).collect();
+        assert!(used.len() > 90 && used.last() < Some(&101), "{used:?}");
+        assert_eq!(text.len(), WORDLESS);
     }
 
     #[test]

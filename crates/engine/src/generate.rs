@@ -198,7 +198,10 @@ impl Session<'_> {
                 }
                 return Ok(Finish::Cancelled);
             }
-            self.decode(token.token)?;
+            match writer.goes_on_as_expected() {
+                true => self.decode_ahead(token.token)?,
+                false => drop(self.decode(token.token)?),
+            }
         }
     }
 }

@@ -171,7 +171,21 @@ impl Model {
     /// # Errors
     /// If the cache is full or a step has no tokens or unknown ones. No sequence has changed then.
     pub fn step(&mut self, steps: &mut [Step<'_>]) -> Result<Outputs, Error> {
-        let result = self.run(steps);
+        self.take(steps, false)
+    }
+
+    /// [`Self::step`], after which each of these sequences goes on with its likeliest token, and no other one does: as far
+    /// as the caller can tell. A device that can begins with that already; what comes back is the same. No pages are taken
+    /// for it, so it waits to be asked where a page ends.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn step_ahead(&mut self, steps: &mut [Step<'_>]) -> Result<Outputs, Error> {
+        self.take(steps, true)
+    }
+
+    fn take(&mut self, steps: &mut [Step<'_>], ahead: bool) -> Result<Outputs, Error> {
+        let result = self.run(steps, ahead);
         for step in steps {
             match &result {
                 Ok(_) => step.sequence.written(step.tokens),
@@ -182,7 +196,7 @@ impl Model {
         result
     }
 
-    fn run(&mut self, steps: &mut [Step<'_>]) -> Result<Outputs, Error> {
+    fn run(&mut self, steps: &mut [Step<'_>], ahead: bool) -> Result<Outputs, Error> {
         let wishes = steps
             .iter_mut()
             .map(|step| (&mut *step.sequence, step.tokens.len()));
@@ -200,9 +214,13 @@ impl Model {
                 output: step.output,
             })
             .collect();
-        Ok(self.resident.step(&Batch {
+        let batch = Batch {
             sequences: &sequences,
-        })?)
+        };
+        Ok(match ahead {
+            true => self.resident.step_ahead(&batch)?,
+            false => self.resident.step(&batch)?,
+        })
     }
 }
 

@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use troika_base::{Bytes, ModelSpec};
 use troika_device::{
-    Batch, Error, Interrupt, KvShape, LoadOptions, Ops, Outputs, PAGE_TOKENS, Resident, check_kv,
-    f16,
+    Ahead, Batch, Error, Hidden, Interrupt, KvShape, LoadOptions, Ops, Outputs, PAGE_TOKENS,
+    Resident, check_kv, f16,
 };
 use troika_gguf::ModelFile;
 
+use crate::ahead::{LookAhead, Next};
 use crate::model::{self, Forward, Progress};
 
 /// A model's weights and KV cache on the device behind `O`.
@@ -21,9 +22,10 @@ struct OpsResident<O: Ops> {
     kv_shape: KvShape,
     n_page: usize,
     interrupt: Interrupt,
+    ahead: LookAhead,
 }
 
-/// Loads a model through `ops`.
+/// Loads a model through `ops`. `free` is the device's memory that is free, if it tells.
 ///
 /// # Errors
 /// As [`Device::load`](troika_device::Device::load).
@@ -31,6 +33,7 @@ pub(crate) fn load<O: Ops + Send + 'static>(
     ops: O,
     file: &ModelFile,
     options: LoadOptions,
+    free: Option<Bytes>,
     progress: &mut Progress<'_>,
 ) -> Result<Box<dyn Resident>, Error> {
     let spec = model::model_spec(file)?;
@@ -40,17 +43,20 @@ pub(crate) fn load<O: Ops + Send + 'static>(
         head_dim: spec.head_dim,
     };
     let n_page = options.n_ctx.div_ceil(PAGE_TOKENS);
-    check_memory(file, kv_shape, n_page)?;
+    if let Some(free) = free {
+        check_memory(file, kv_shape, n_page, free)?;
+    }
     let loaded = model::load(&ops, file, progress)?;
     Ok(Box::new(OpsResident {
         spec: loaded.spec,
         forward: loaded.forward,
         weights: loaded.bytes,
-        kv: ops.new_kv(kv_shape, n_page),
+        kv: ops.new_kv(kv_shape, n_page)?,
         ops,
         kv_shape,
         n_page,
         interrupt: Interrupt::default(),
+        ahead: LookAhead::default(),
     }))
 }
 
@@ -85,6 +91,82 @@ impl<O: Ops + Send> OpsResident<O> {
         }
         Ok(())
     }
+
+    /// Runs a batch that is not under way, and waits for it.
+    fn run(&mut self, batch: &Batch<'_>) -> Result<Outputs, Error> {
+        let Self { ops, kv, .. } = self;
+        let outputs = self.forward.forward(ops, kv, batch, &self.interrupt);
+        // Also after an interruption: what was noted down must not come back in the next step.
+        ops.finish()?;
+        outputs
+    }
+
+    /// Notes a batch down, and leaves its logits on the device.
+    fn leave(&mut self, batch: &Batch<'_>, follows: bool) -> Result<(), Error> {
+        ahead(&mut self.ops).leave(follows);
+        self.run(batch).map(|_| ())
+    }
+
+    /// Waits for a batch, which is under way or is noted down now, and has `next` noted down before that.
+    fn run_ahead(
+        &mut self,
+        batch: &Batch<'_>,
+        under_way: bool,
+        next: Option<Next>,
+    ) -> Result<Outputs, Error> {
+        match under_way {
+            true => self.interrupt.check()?,
+            false => self.leave(batch, false)?,
+        }
+        if let Some(next) = &next {
+            next.run(|batch| self.leave(batch, true))?;
+        }
+        let arrival = ahead(&mut self.ops).arrive()?;
+        if let Some(next) = next {
+            self.ahead.begins(next, arrival.likeliest);
+        }
+        Ok(Outputs {
+            logits: arrival.logits,
+            hidden: Hidden::default(),
+        })
+    }
+
+    /// A step; with `more`, one that goes on.
+    fn take(&mut self, batch: &Batch<'_>, more: bool) -> Result<Outputs, Error> {
+        self.check(batch)?;
+        if self.ops.ahead().is_none() {
+            return self.run(batch);
+        }
+        let was_begun = self.ahead.is_under_way();
+        let under_way = self.ahead.take(batch);
+        if was_begun && !under_way {
+            ahead(&mut self.ops).forget();
+        }
+        let may = more && self.ahead.may_begin();
+        let next = may.then(|| Next::after(batch)).flatten();
+        if !under_way && next.is_none() {
+            return self.run(batch);
+        }
+        let outputs = self.run_ahead(batch, under_way, next);
+        if outputs.is_err() {
+            ahead(&mut self.ops).forget();
+        }
+        outputs
+    }
+
+    /// Drops the step that was begun, if one was: the cache is about to be another one.
+    fn drop_begun(&mut self) {
+        if self.ahead.is_under_way() {
+            self.ahead.in_vain();
+            ahead(&mut self.ops).forget();
+        }
+    }
+}
+
+/// The ability of a device that has begun something, or has been asked whether it can.
+fn ahead<O: Ops>(ops: &mut O) -> &mut dyn Ahead {
+    ops.ahead()
+        .expect("a device that looks ahead goes on so. This is a bug.")
 }
 
 impl<O: Ops + Send> Resident for OpsResident<O> {
@@ -105,12 +187,15 @@ impl<O: Ops + Send> Resident for OpsResident<O> {
     }
 
     fn step(&mut self, batch: &Batch<'_>) -> Result<Outputs, Error> {
-        self.check(batch)?;
-        let Self { ops, kv, .. } = self;
-        self.forward.forward(ops, kv, batch, &self.interrupt)
+        self.take(batch, false)
+    }
+
+    fn step_ahead(&mut self, batch: &Batch<'_>) -> Result<Outputs, Error> {
+        self.take(batch, true)
     }
 
     fn copy_page(&mut self, from: usize, to: usize) {
+        self.drop_begun();
         self.ops.copy_page(&mut self.kv, from, to);
     }
 
@@ -131,6 +216,7 @@ impl<O: Ops + Send> Resident for OpsResident<O> {
         values: &[f16],
     ) -> Result<(), Error> {
         check_kv(self.kv_shape, self.n_page, pages, &tokens, values.len())?;
+        self.drop_begun();
         self.ops.write_kv(&mut self.kv, pages, tokens, values)
     }
 
@@ -139,21 +225,17 @@ impl<O: Ops + Send> Resident for OpsResident<O> {
     }
 }
 
-/// Refuses a model that this computer has no room for, before the system has to end the process.
-fn check_memory(file: &ModelFile, kv: KvShape, n_page: usize) -> Result<(), Error> {
+/// Refuses a model that the device has no room for, before something worse happens. `free` is what it has.
+fn check_memory(file: &ModelFile, kv: KvShape, n_page: usize, free: Bytes) -> Result<(), Error> {
     let weights: u64 = file.tensors().iter().map(|tensor| tensor.bytes).sum();
     let cache = (kv.page_bytes() as u64).saturating_mul(n_page as u64);
     let need = weights.saturating_add(cache);
-    let mut system = sysinfo::System::new();
-    system.refresh_memory();
-    let free = system.available_memory();
-    // Zero means that the system does not tell.
-    if free == 0 || need <= free {
+    if need <= free.0 {
         return Ok(());
     }
     Err(Error::OutOfMemory {
         need: Bytes(need),
-        free: Bytes(free),
+        free,
         purpose: format!(
             "{} of weights and {} of KV cache",
             Bytes(weights),

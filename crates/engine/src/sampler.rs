@@ -134,6 +134,13 @@ impl Sampler {
         self.seed
     }
 
+    /// Whether it takes the likeliest token of any logits, but for tokens that are ruled out for good.
+    pub(crate) fn takes_the_likeliest(&self) -> bool {
+        let biases = &self.params.logit_bias;
+        let rules_out = biases.iter().all(|&(_, bias)| bias == f32::NEG_INFINITY);
+        self.params.is_greedy() && !self.params.has_penalties() && rules_out
+    }
+
     /// Takes note of tokens that stand before the next one, such as the prompt: penalties count them.
     pub fn observe(&mut self, tokens: &[TokenId]) {
         if self.params.has_penalties() {

@@ -93,6 +93,17 @@ impl<'m> Session<'m> {
             .expect("asked for the last token's logits"))
     }
 
+    /// Adds one token that another one follows, probably the likeliest: see [`Model::step_ahead`].
+    pub(crate) fn decode_ahead(&mut self, token: TokenId) -> Result<(), Error> {
+        let outputs = self.model.step_ahead(&mut [Step {
+            sequence: &mut self.sequence,
+            tokens: &[token],
+            output: Output::LastLogits,
+        }])?;
+        self.logits = outputs.logits;
+        Ok(())
+    }
+
     /// Adds tokens in one step and returns the logits that follow each: how likely is a given text?
     ///
     /// # Errors

@@ -104,6 +104,13 @@ impl Writer {
         self.stopped
     }
 
+    /// Whether the token after the next is wanted too, and the next will hardly be another than the likeliest: a device may
+    /// [begin with it](crate::Model::step_ahead).
+    pub fn goes_on_as_expected(&self) -> bool {
+        let wanted = self.max_tokens.is_none_or(|most| self.n_tok + 2 <= most);
+        wanted && self.constraint.is_none() && self.sampler.takes_the_likeliest()
+    }
+
     /// Chooses the token that follows `logits`. `room`: whether the context has a place for it.
     ///
     /// # Errors

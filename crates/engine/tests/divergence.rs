@@ -4,14 +4,32 @@ mod common;
 
 use std::ops::ControlFlow;
 
-use common::{cpu, load, load_with, stories};
+use common::{cpu, stories};
 use troika_base::DType;
-use troika_engine::{Divergence, Error, Model, divergence};
+use troika_device::conformance::small_model;
+use troika_device::{Device, LoadOptions, Resident};
+use troika_engine::tokenizer::Tokenizer;
+use troika_engine::{Divergence, Error, Text, divergence};
 use troika_gguf::ModelFile;
 
-fn compare(reference: &mut Model, other: &mut Model) -> Result<Divergence, Error> {
-    let tokens = reference.calibration();
-    divergence(reference, other, &tokens, &mut |_, _| {
+fn load_with(file: &ModelFile, device: &dyn Device, n_ctx: usize) -> Box<dyn Resident> {
+    let loaded = device.load(file, LoadOptions { n_ctx }, &mut |_| {
+        ControlFlow::Continue(())
+    });
+    loaded.expect("loads")
+}
+
+fn load(file: &ModelFile, device: &dyn Device) -> Box<dyn Resident> {
+    load_with(file, device, 512)
+}
+
+fn text() -> Text {
+    let tokenizer = Tokenizer::from_metadata(stories().metadata());
+    Text::calibration(&tokenizer.expect("has words"))
+}
+
+fn compare(reference: &mut dyn Resident, other: &mut dyn Resident) -> Result<Divergence, Error> {
+    divergence(reference, other, &text(), &mut |_, _| {
         ControlFlow::Continue(())
     })
 }
@@ -19,7 +37,7 @@ fn compare(reference: &mut Model, other: &mut Model) -> Result<Divergence, Error
 #[test]
 fn a_model_does_not_diverge_from_itself() {
     let (mut one, mut other) = (load(&stories(), &cpu(1)), load(&stories(), &cpu(2)));
-    let found = compare(&mut one, &mut other).expect("both run");
+    let found = compare(&mut *one, &mut *other).expect("both run");
     assert!(found.kl_mean < 1e-9 && found.agreement == 1.0, "{found:?}");
     assert!((300..=512).contains(&found.tokens), "{found:?}");
 }
@@ -31,7 +49,7 @@ fn fewer_bits_diverge_more() {
     for format in [DType::Q6_K, DType::Q4_0] {
         let bytes = common::requantize::requantize(&stories(), format);
         let file = ModelFile::from_bytes("stories", bytes).expect("opens");
-        let found = compare(&mut reference, &mut load(&file, &cpu(2))).expect("both run");
+        let found = compare(&mut *reference, &mut *load(&file, &cpu(2))).expect("both run");
         assert!(
             found.kl_mean > last && found.kl_max >= found.kl_mean,
             "{format}: {found:?}"
@@ -46,15 +64,35 @@ fn fewer_bits_diverge_more() {
 fn a_short_context_compares_what_fits_and_it_can_be_broken_off() {
     let mut one = load_with(&stories(), &cpu(1), 128);
     let mut other = load(&stories(), &cpu(1));
-    let found = compare(&mut one, &mut other).expect("both run");
+    let found = compare(&mut *one, &mut *other).expect("both run");
     assert_eq!(found.tokens, 128);
-    let tokens = one.calibration();
-    let broken = divergence(&mut one, &mut other, &tokens, &mut |_, _| {
+    let broken = divergence(&mut *one, &mut *other, &text(), &mut |_, _| {
         ControlFlow::Break(())
     });
     assert_eq!(broken.expect("both run").tokens, 64);
-    let nothing = divergence(&mut one, &mut other, &[], &mut |_, _| {
+    let nothing = divergence(&mut *one, &mut *other, &text().first(0), &mut |_, _| {
         ControlFlow::Continue(())
     });
     assert!(matches!(nothing, Err(Error::EmptyPrompt)));
+}
+
+#[test]
+fn a_model_without_words_is_compared_on_numbers() {
+    let file = small_model();
+    let (mut one, mut other) = (load(&file, &cpu(1)), load(&file, &cpu(2)));
+    let text = Text::without_words(one.spec().n_vocab);
+    let mut told = 0;
+    let found = divergence(&mut *one, &mut *other, &text, &mut |done, _| {
+        told = done;
+        ControlFlow::Continue(())
+    });
+    let found = found.expect("both run");
+    assert!(found.kl_mean < 1e-6 && found.agreement == 1.0, "{found:?}");
+    assert_eq!((found.tokens, told), (text.len(), text.len()));
+    // More tokens than it has are no numbers of its.
+    let wider = Text::without_words(one.spec().n_vocab + 1).first(1);
+    let found = divergence(&mut *one, &mut *other, &wider, &mut |_, _| {
+        ControlFlow::Continue(())
+    });
+    assert!(found.is_err(), "{found:?}");
 }

@@ -31,7 +31,7 @@ pub(crate) mod nvml;
 mod day;
 
 pub use cover::Coverage;
-pub use day::{DayError, EnergyDay};
+pub use day::{DayError, EnergyDay, EnergyMonth};
 pub use devices::{Counters, DeviceEnergy, DeviceMeters, Metered, Work};
 pub use log::{LogGauge, WattsOf};
 pub use set::{Energy, MeterSet, Span};

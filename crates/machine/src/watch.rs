@@ -111,6 +111,13 @@ pub enum Change {
     },
 }
 
+/// How much of each pool of memory is in use at this moment: of `ram`, and of each card that has its own; or why that is
+/// not known.
+pub fn pools(machine: &Machine) -> Vec<(String, Result<PoolUse, String>)> {
+    let root = Root::real();
+    Sensors::find(&root, machine).read(&root, false).memory
+}
+
 /// A thread that looks, until this is dropped.
 #[derive(Debug)]
 pub struct Watcher {

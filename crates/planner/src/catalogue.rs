@@ -10,6 +10,7 @@ mod shape;
 mod source;
 mod support;
 mod trade;
+mod typical;
 
 mod check;
 mod files;

@@ -17,6 +17,7 @@ mod software;
 mod tests;
 
 pub use constants::FIT;
+pub use power::watts_at_work;
 pub use software::{Class, Family, Fit, Software, Spread};
 
 use crate::model::{ModelShape, WeightBytes};

@@ -8,6 +8,7 @@
 pub mod calc;
 pub mod catalogue;
 pub mod cost;
+pub mod emit;
 pub mod import;
 pub mod model;
 pub mod plan;

@@ -13,6 +13,7 @@ pub mod choose;
 pub mod field;
 pub mod fleet;
 pub mod measured;
+pub mod replicas;
 pub mod rig;
 pub mod risk;
 pub mod train;
@@ -25,6 +26,7 @@ mod judge;
 mod money;
 mod pick;
 mod rank;
+mod shapes;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -41,6 +43,7 @@ pub use self::workload::{Expenses, Form, Task, Workload, WorkloadError};
 
 use self::field::{Field, Ground};
 use self::judge::Court;
+pub(crate) use self::judge::spread;
 use self::money::Side;
 use self::workload::BEST;
 use crate::catalogue::{Catalogue, Date, Unknown};
@@ -113,6 +116,28 @@ pub enum PlanError {
     /// Training is planned elsewhere.
     #[error("`train` is planned by `troika plan train`, which knows gradients and optimizers")]
     Train,
+    /// Replicas cannot be planned for this.
+    #[error("{0}")]
+    Replicas(String),
+    /// A name that is none of a candidate, or of several.
+    #[error("{}", no_candidate(name, like))]
+    Candidate {
+        /// The name.
+        name: String,
+        /// Candidates that have it in theirs.
+        like: Vec<String>,
+    },
+}
+
+fn no_candidate(name: &str, like: &[String]) -> String {
+    let some = like[..like.len().min(8)].join("; ");
+    match like {
+        [] => format!("no candidate has {name:?} in its name; `troika plan --all` shows them"),
+        _ => format!(
+            "{} candidates have {name:?} in their name: {some}; write more of it",
+            like.len()
+        ),
+    }
 }
 
 impl From<Unknown> for PlanError {
@@ -158,29 +183,33 @@ impl Plan {
     /// # Errors
     /// The names that it may be, if there is none or several.
     pub fn find(&self, name: &str) -> Result<&Verdict, Vec<&str>> {
-        let key = name.to_lowercase();
-        if let Some(exact) = self
-            .verdicts
-            .iter()
-            .find(|verdict| verdict.name.to_lowercase() == key)
-        {
-            return Ok(exact);
+        let names = self.verdicts.iter().map(|verdict| verdict.name.as_str());
+        index_of(names, name).map(|at| &self.verdicts[at])
+    }
+}
+
+/// The place of a name among others: of the one that it is, or the only one that has it in it, or the one that all that have it
+/// have in theirs.
+///
+/// # Errors
+/// The names that it may be, if there is none or several.
+fn index_of<'n>(names: impl Iterator<Item = &'n str>, wanted: &str) -> Result<usize, Vec<&'n str>> {
+    let key = wanted.to_lowercase();
+    let mut having = Vec::new();
+    for (at, name) in names.enumerate() {
+        let lower = name.to_lowercase();
+        if lower == key {
+            return Ok(at);
         }
-        let having: Vec<_> = self
-            .verdicts
-            .iter()
-            .filter(|verdict| verdict.name.to_lowercase().contains(&key))
-            .collect();
-        // Of `RTX 3090`, `2 × RTX 3090` and `RTX 3090 Ti`, who says `3090` means the one that is in all of their names.
-        let names_all = |verdict: &&&Verdict| {
-            having
-                .iter()
-                .all(|other| other.name.contains(&verdict.name))
-        };
-        match having.iter().find(names_all) {
-            Some(meant) if !key.is_empty() => Ok(meant),
-            _ => Err(having.iter().map(|verdict| verdict.name.as_str()).collect()),
+        if lower.contains(&key) {
+            having.push((at, name));
         }
+    }
+    // Of `RTX 3090`, `2 × RTX 3090` and `RTX 3090 Ti`, who says `3090` means the one that is in all of their names.
+    let in_all = |(_, name): &&(usize, &str)| having.iter().all(|(_, other)| other.contains(name));
+    match having.iter().find(in_all) {
+        Some(&(at, _)) if !key.is_empty() => Ok(at),
+        _ => Err(having.into_iter().map(|(_, name)| name).collect()),
     }
 }
 

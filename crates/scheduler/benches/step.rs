@@ -9,9 +9,9 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use troika_base::{Bytes, DeviceKind};
 use troika_scheduler::{
-    Action, Class, DeviceFacts, DeviceId, Event, Form, Gait, JobId, JobSpec, Limits, ModelFacts,
-    ModelId, OwnerId, PoolFacts, PoolId, Schedule, Scheduler, Settings, Slice, StepReport, Time,
-    Work,
+    Action, Class, DeviceFacts, DeviceId, Elsewhere, Event, Form, Gait, JobId, JobSpec, Limits,
+    ModelFacts, ModelId, OwnerId, PoolFacts, PoolId, RemoteFacts, Schedule, Scheduler, Settings,
+    Slice, StepReport, Time, Work,
 };
 
 const DEVICES: u16 = 4;
@@ -28,6 +28,8 @@ struct Rig {
     ends: bool,
     done: usize,
     jobs: u64,
+    /// Endpoints that every job may go to.
+    elsewhere: Vec<Elsewhere>,
 }
 
 impl Rig {
@@ -38,6 +40,8 @@ impl Rig {
             kind: DeviceKind::Gpu,
             pools: vec![PoolId(id)],
             parts: Vec::new(),
+            watts_busy: None,
+            watts_assumed: None,
             watts_idle: 10.0,
             link_gbs: 16.0,
             residents_max: 8,
@@ -68,9 +72,30 @@ impl Rig {
             ends,
             done: 0,
             jobs: 0,
+            elsewhere: Vec::new(),
         };
         rig.settle();
         rig
+    }
+
+    /// Every job may go to so many endpoints from now on, none of which is worth its price.
+    fn open_endpoints(&mut self, count: u16) {
+        for device in (DEVICES..DEVICES + count).map(DeviceId) {
+            self.answers.push(Event::RemoteIs(RemoteFacts {
+                device,
+                name: format!("remote:{}", device.0),
+                concurrent: None,
+                closed: None,
+            }));
+            self.elsewhere.push(Elsewhere {
+                device,
+                ttft_s: 1.0,
+                tps: 50.0,
+                spread: 1.5,
+                money: Some(1e9),
+            });
+        }
+        self.settle();
     }
 
     /// Tells what is to be told until the scheduler waits for a step.
@@ -126,6 +151,7 @@ impl Rig {
                 work,
                 deadline: None,
                 require_device: None,
+                elsewhere: self.elsewhere.clone(),
                 keep_alive: None,
             };
             let job = JobId(self.jobs);
@@ -194,12 +220,14 @@ const ENDLESS: Work = Work::Write {
 
 fn steps(c: &mut Criterion) {
     let mut group = c.benchmark_group("step of 1000 live jobs on 4 devices");
-    for (name, running) in [
-        ("all of them running", 256),
-        ("256 running, the others wait", 64),
+    for (name, running, endpoints) in [
+        ("all of them running", 256, 0),
+        ("256 running, the others wait", 64, 0),
+        ("256 running, the others wait and may leave", 64, 3),
     ] {
         group.bench_function(name, |b| {
             let mut rig = Rig::new(running, false);
+            rig.open_endpoints(endpoints);
             rig.submit(1000, ENDLESS);
             for _ in 0..2000 {
                 rig.advance();

@@ -74,14 +74,24 @@ pub struct JobForecast {
     pub decode_s: f64,
     /// Joules beyond what its devices draw at rest; absent where nobody knows their watts.
     pub joules: Option<f64>,
+    /// Joules by which places are compared where nobody knows the watts: what devices of its kind and class draw at most, times
+    /// seconds. Absent where the joules are not, or where those are not known either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joules_assumed: Option<f64>,
+    /// What it costs in money, in the owner's currency, at an endpoint beyond this machine; absent for devices, and where
+    /// nobody knows the price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub money: Option<f64>,
     /// What the policy makes of that; less is better.
     pub score: f64,
     /// How far off the times may be, as a factor.
     pub spread: f64,
 }
 
-/// Stands in for watts that nobody knows when places are compared, and is never told.
+/// What is known to draw no more than at rest still costs so many watts when places are compared: time matters.
 const WATTS_LEAST: f64 = 0.1;
+/// What draws nobody knows how many watts, nor how many its like draw, is behind all of which that is known: no chip draws more.
+pub(crate) const WATTS_MOST: f64 = 2000.0;
 
 impl JobForecast {
     /// Seconds to the first token.
@@ -89,10 +99,13 @@ impl JobForecast {
         self.wait_s + self.load_s + self.prefill_s
     }
 
-    /// Joules as places are compared by: what nobody knows counts so little that only the time of it matters.
+    /// Joules as places are compared by: told, or else assumed, or else more than anything of which they are known.
     pub(crate) fn joules_compared(&self) -> f64 {
-        let known = self.joules.filter(|joules| *joules > 0.0);
-        known.unwrap_or(WATTS_LEAST * (self.prefill_s + self.decode_s))
+        let seconds = self.prefill_s + self.decode_s;
+        match self.joules {
+            Some(joules) => joules.max(WATTS_LEAST * seconds),
+            None => self.joules_assumed.unwrap_or(WATTS_MOST * seconds),
+        }
     }
 
     /// Seconds to the end.
@@ -128,6 +141,8 @@ pub enum Lost {
     TooSlow,
     /// The owner prefers another sort of device.
     NotPreferred,
+    /// Nobody knows what it costs, and there is somewhere else to go.
+    Unpriced,
     /// Another one is better by the policy's measure, by this factor.
     Worse {
         /// Its score over the winner's.
@@ -145,6 +160,7 @@ impl fmt::Display for Lost {
             Self::TooLate => write!(f, "would miss the deadline"),
             Self::TooSlow => write!(f, "too slow for its class"),
             Self::NotPreferred => write!(f, "the policy prefers another sort of device"),
+            Self::Unpriced => write!(f, "nobody knows what it costs; give it a price"),
             Self::Worse { factor } => write!(f, "{factor:.2} times the winner's cost"),
         }
     }

@@ -1,15 +1,17 @@
 //! What the scheduler is told, and what it wants done.
 //!
 //! A driver carries actions out and tells what came of them. It need not answer in order, but it answers each
-//! [`Action::Start`], [`Action::Step`], [`Action::Load`], [`Action::Unload`], [`Action::Move`] and [`Action::Probe`] once,
-//! with the event that is named there, or tells that the device is lost.
+//! [`Action::Start`], [`Action::Step`], [`Action::Load`], [`Action::Unload`], [`Action::Move`], [`Action::Probe`] and
+//! [`Action::Send`] once, with the event that is named there, or tells that the device is lost.
 
 use std::time::Duration;
 
 use troika_base::{Bytes, Joules};
 
 use crate::account::Account;
+use crate::away::{RemoteFacts, Returned, Worth};
 use crate::batcher::Slice;
+use crate::class::Class;
 use crate::decision::Decision;
 use crate::facts::{Form, Heat, ModelFacts, Power};
 use crate::job::{DeviceId, JobId, JobSpec, ModelId, PoolId, SeqId};
@@ -67,6 +69,27 @@ pub enum Event {
         device: DeviceId,
         /// Pages of the cache that nobody needs.
         free_pages: u32,
+    },
+    /// A device does something else beside its steps from now on: an always-on model runs, which nobody places. Its steps go
+    /// on; but it counts as busy, and what it uses is in its accounts.
+    BesideBegan {
+        /// Where.
+        device: DeviceId,
+        /// A number that no job had before.
+        run: JobId,
+        /// How urgent it is.
+        class: Class,
+        /// Whether a meter will tell what it used.
+        is_metered: bool,
+    },
+    /// What a device did beside its steps is done, or was given up.
+    BesideEnded {
+        /// Where.
+        device: DeviceId,
+        /// Its number.
+        run: JobId,
+        /// What it used, where a meter told it.
+        joules: Option<Joules>,
     },
     /// A model is loaded.
     Loaded {
@@ -129,6 +152,17 @@ pub enum Event {
         /// Why, for people.
         why: String,
     },
+    /// An endpoint is known from now on, or something has changed about it. Told before a job may go there.
+    RemoteIs(RemoteFacts),
+    /// A job is back that was sent away, as [`Action::Send`] wanted. What was cancelled meanwhile need not be told.
+    Back {
+        /// The job.
+        job: JobId,
+        /// From where.
+        from: DeviceId,
+        /// What became of it.
+        outcome: Returned,
+    },
     /// What other programs take of a pool.
     OthersUse {
         /// The pool.
@@ -147,6 +181,8 @@ pub enum Event {
     },
     /// The owner wants something else.
     PolicyIs(Policy),
+    /// What money is worth to the owner now.
+    WorthIs(Worth),
     /// A new day: the budget of energy begins anew.
     Midnight,
 }
@@ -237,12 +273,20 @@ pub enum Action {
         seq: SeqId,
     },
     /// Forget a job on a device: it was cancelled, waits again, or goes on elsewhere. Not answered; later free pages count
-    /// what it had.
+    /// what it had. Of an endpoint: call the job back, it was cancelled.
     Drop {
         /// Where.
         device: DeviceId,
         /// The job.
         job: JobId,
+    },
+    /// Send a job to an endpoint, one of those that it brought along. It has no other place until it is back: answered by
+    /// [`Event::Back`], however long that takes.
+    Send {
+        /// The job.
+        job: JobId,
+        /// Where to.
+        to: DeviceId,
     },
     /// A job will not be done.
     Refuse {
@@ -269,7 +313,7 @@ pub enum Refusal {
     #[error("{waiting} jobs of class {class} wait already; try again in {retry_after:.0?}")]
     QueueFull {
         /// Its class.
-        class: crate::Class,
+        class: Class,
         /// How many wait.
         waiting: usize,
         /// When to come again.

@@ -22,16 +22,55 @@ pub struct DeviceFacts {
     pub parts: Vec<DeviceId>,
     /// Watts at rest; 0 if nobody knows them.
     pub watts_idle: f64,
+    /// Watts at work beside its models, as estimated; absent if nobody knows its power.
+    pub watts_busy: Option<f64>,
+    /// Watts that devices of its kind and class draw at most, where its own are not known: by them its places are compared, and
+    /// nothing is accounted. Absent if those are not known either: then what is known comes first.
+    pub watts_assumed: Option<f64>,
     /// 10⁹ bytes a second at which a cache gets there from another device.
     pub link_gbs: f64,
     /// Models that it holds at a time, at most: contexts and sessions of an NPU are scarce.
     pub residents_max: usize,
     /// Sequences that one step computes together, at most: an NPU's graph may have room for one.
     pub batch_max: usize,
-    /// Whether what it has cached of a job can leave it, or come from elsewhere. If not, jobs stay where they began.
+    /// Whether what it has cached of a job can leave it, or come from elsewhere. If not, jobs that go are read again from their
+    /// tokens where they come to.
     pub moves: bool,
     /// Whether it tells what the network makes of a text, besides what comes next.
     pub embeds: bool,
+}
+
+impl DeviceFacts {
+    /// Several devices that share models by layers, in the order in which they get layers.
+    ///
+    /// # Panics
+    /// If there are none.
+    pub fn of_parts(parts: &[(DeviceId, &Self)]) -> Self {
+        let facts = || parts.iter().map(|&(_, facts)| facts);
+        let text = |each: fn(&Self) -> &str| facts().map(each).collect::<Vec<_>>().join("+");
+        let sum = |watts: fn(&Self) -> Option<f64>| facts().map(watts).sum::<Option<f64>>();
+        let any_assumed = facts().any(|facts| facts.watts_assumed.is_some());
+        let assumed = sum(|facts| facts.watts_assumed.or(facts.watts_busy));
+        let first = facts().next().expect("there is a part");
+        Self {
+            name: text(|facts| &facts.name),
+            chip: text(|facts| &facts.chip),
+            kind: first.kind,
+            pools: facts().map(|facts| facts.pools[0]).collect(),
+            parts: parts.iter().map(|&(id, _)| id).collect(),
+            // Its parts rest, and count that themselves.
+            watts_idle: 0.0,
+            watts_busy: sum(|facts| facts.watts_busy),
+            watts_assumed: assumed.filter(|_| any_assumed),
+            link_gbs: facts()
+                .map(|facts| facts.link_gbs)
+                .fold(f64::INFINITY, f64::min),
+            residents_max: usize::MAX,
+            batch_max: usize::MAX,
+            moves: true,
+            embeds: true,
+        }
+    }
 }
 
 /// A pool of memory that one or more devices use.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use troika_base::Bytes;
 
 use crate::batcher::{Batcher, Slice};
+use crate::beside::Beside;
 use crate::facts::{DeviceFacts, Heat};
 use crate::gait::{Correction, Gait, Load};
 use crate::job::{JobId, KeepAlive, ModelId};
@@ -198,6 +199,14 @@ impl Usage {
         self.at = now;
     }
 
+    /// A meter told what was used in time that was taken note of without it.
+    pub(crate) fn paid(&mut self, joules: f64) {
+        let watts = joules / MEMORY.as_secs_f64();
+        self.watts += watts;
+        self.watts_metered += watts;
+        self.joules_busy += joules;
+    }
+
     /// Until when it was taken note of.
     pub(crate) fn until(&self) -> Time {
         self.at
@@ -239,6 +248,8 @@ pub(crate) struct Device {
     pub(crate) heat: Heat,
     pub(crate) residents: BTreeMap<ModelId, Resident>,
     pub(crate) step: Option<Step>,
+    /// What it does beside its steps.
+    pub(crate) beside: Beside,
     pub(crate) usage: Usage,
     /// When it was last looked for jobs that are better off elsewhere.
     pub(crate) looked: Time,
@@ -252,6 +263,7 @@ impl Device {
             heat: Heat::default(),
             residents: BTreeMap::new(),
             step: None,
+            beside: Beside::default(),
             usage: Usage::default(),
             looked: Time::default(),
         }
@@ -276,7 +288,7 @@ impl Device {
         }
     }
 
-    /// Time until what it is at lets go of it, for a job of this class: the step under way, and prompts of its class and
+    /// Time until what it is at lets go of it, for a job of this class: the step under way, what runs beside, and prompts of its class and
     /// above that are not read yet.
     pub(crate) fn ahead_s(&self, class: Class, now: Time, chunk: u32) -> f64 {
         let step = self.step.as_ref().and_then(|step| {
@@ -295,7 +307,7 @@ impl Device {
                 tokens => resident.true_gait().prefill_s(tokens, chunk),
             }
         });
-        step.unwrap_or(0.0) + unread.sum::<f64>()
+        step.unwrap_or(0.0).max(self.beside.left_s(now)) + unread.sum::<f64>()
     }
 
     /// Seconds of a round in which every sequence of at least this class writes a token, `more` of `model` included.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Class, Time};
+use crate::{Class, Elsewhere, Time};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -18,7 +18,7 @@ id! {
     JobId(u64)
 }
 id! {
-    /// Names a device: its place in the list that the scheduler was given.
+    /// Names a device: its place in the list that the scheduler was given. Greater numbers name endpoints beyond this machine.
     DeviceId(u16)
 }
 id! {
@@ -75,8 +75,10 @@ pub struct JobSpec {
     pub work: Work,
     /// When its answers are worth nothing any more.
     pub deadline: Option<Time>,
-    /// The one device that may do it.
+    /// The one device that may do it, or endpoint if it is among those that it may go to.
     pub require_device: Option<DeviceId>,
+    /// The endpoints that it may go to. Empty for all that stays on this machine: nothing beyond it is ever looked at, then.
+    pub elsewhere: Vec<Elsewhere>,
     /// How long its model stays loaded afterwards; the scheduler's setting if absent.
     pub keep_alive: Option<KeepAlive>,
 }

@@ -10,7 +10,9 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod away;
 mod batcher;
+mod beside;
 mod class;
 mod decision;
 mod event;
@@ -31,6 +33,7 @@ mod snapshot;
 mod time;
 
 pub use account::{Account, JoulesSource, Phase, Span};
+pub use away::{Elsewhere, RemoteFacts, Returned, Worth};
 pub use batcher::{Batcher, Limits, Plan, Slice};
 pub use class::{Class, UnknownName};
 pub use decision::{Candidate, Cause, Decision, JobForecast, Lost};
@@ -39,7 +42,9 @@ pub use facts::{DeviceFacts, Form, Heat, ModelFacts, PoolFacts, Power};
 pub use gait::{Correction, Gait, Load};
 pub use job::{DeviceId, JobId, JobSpec, KeepAlive, ModelId, OwnerId, PoolId, SeqId, Work};
 pub use policy::{Goal, Policy};
-pub use scheduler::{Schedule, Scheduler};
+pub use scheduler::{Outlook, Schedule, Scheduler};
 pub use settings::Settings;
-pub use snapshot::{BudgetView, DeviceView, JobView, PoolView, QueueView, ResidentView, Snapshot};
+pub use snapshot::{
+    AwayView, BudgetView, DeviceView, JobView, PoolView, QueueView, ResidentView, Snapshot,
+};
 pub use time::Time;

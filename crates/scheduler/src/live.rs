@@ -2,7 +2,8 @@
 
 use crate::account::{Account, JoulesSource, Phase, Span};
 use crate::job::{DeviceId, JobId, JobSpec, SeqId, Work};
-use crate::{JobForecast, Time};
+use crate::queue::LaneId;
+use crate::{Elsewhere, JobForecast, Time};
 
 /// Where a job is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,22 +16,24 @@ pub(crate) enum Place {
     Running(DeviceId),
     /// On its way from one device to another.
     Moving { from: DeviceId, to: DeviceId },
+    /// At an endpoint beyond this machine.
+    Away(DeviceId),
 }
 
 impl Place {
-    /// The device that it is on, or on its way to.
+    /// The device of this machine that it is on, or on its way to.
     pub(crate) fn device(self) -> Option<DeviceId> {
         match self {
-            Self::Queued => None,
+            Self::Queued | Self::Away(_) => None,
             Self::Starting(device) | Self::Running(device) => Some(device),
             Self::Moving { to, .. } => Some(to),
         }
     }
 
-    /// The devices that have to do with it.
+    /// The devices of this machine that have to do with it.
     pub(crate) fn devices(self) -> [Option<DeviceId>; 2] {
         match self {
-            Self::Queued => [None, None],
+            Self::Queued | Self::Away(_) => [None, None],
             Self::Starting(device) | Self::Running(device) => [Some(device), None],
             Self::Moving { from, to } => [Some(from), Some(to)],
         }
@@ -70,6 +73,8 @@ pub(crate) struct Job {
     pub(crate) failed_on: Vec<DeviceId>,
     /// Why the last one did.
     pub(crate) failure: String,
+    /// Endpoints that failed it, each with why: it does not go there again.
+    pub(crate) struck: Vec<(DeviceId, String)>,
     pub(crate) first_step: Option<Time>,
     pub(crate) first_token: Option<Time>,
     pub(crate) last_token: Option<Time>,
@@ -95,12 +100,27 @@ impl Job {
             cost_s: 0.0,
             failed_on: Vec::new(),
             failure: String::new(),
+            struck: Vec::new(),
             first_step: None,
             first_token: None,
             last_token: None,
             account: Account::default(),
             joules_source: None,
             spec,
+        }
+    }
+
+    /// Where it waits: with those that may leave this machine, or with those that stay.
+    pub(crate) fn lane(&self) -> LaneId {
+        let may_leave = !self.spec.elsewhere.is_empty();
+        LaneId::new(self.spec.class, self.spec.model, may_leave)
+    }
+
+    /// The endpoints that it may go to now: none once something was written of it, since nobody else could go on from there.
+    pub(crate) fn elsewhere(&self) -> &[Elsewhere] {
+        match self.has_parted() || self.spec.work == Work::Load {
+            true => &[],
+            false => &self.spec.elsewhere,
         }
     }
 

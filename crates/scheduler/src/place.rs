@@ -1,13 +1,19 @@
 //! Which of several places is best for a job, by its class and the owner's policy.
 //!
-//! Pure arithmetic over forecasts; who makes them is `scheduler/placing.rs`.
+//! Pure arithmetic over forecasts; who makes them is `scheduler/offers.rs`.
+//!
+//! An endpoint beyond this machine costs money, which is weighed in the measure that holds by what it is [`Worth`] to the
+//! owner: where seconds count, money is the seconds of waiting that it is worth; where joules count, the joules that it
+//! buys; where watts count, these over the time that the job takes there. What an endpoint draws is nobody's concern here:
+//! it is as thrifty as the thriftiest device, so that speed and price decide. And the needs of a class are those that this
+//! machine can meet: that an endpoint is faster makes no device too slow.
 
 use troika_base::DeviceKind;
 
 use crate::decision::{Candidate, JobForecast, Lost};
 use crate::facts::Heat;
 use crate::job::DeviceId;
-use crate::{Class, Goal, Policy};
+use crate::{Class, Goal, Policy, Worth};
 
 /// A place where a job could go.
 #[derive(Clone, Debug)]
@@ -15,8 +21,8 @@ pub(crate) struct Offer {
     pub(crate) prefill: DeviceId,
     pub(crate) decode: DeviceId,
     pub(crate) forecast: JobForecast,
-    /// The kind of the device that does most of it.
-    pub(crate) kind: DeviceKind,
+    /// The kind of the device that does most of it; `None` for an endpoint beyond this machine.
+    pub(crate) kind: Option<DeviceKind>,
     pub(crate) heat: Heat,
     /// Share of the device's time that more urgent classes took lately.
     pub(crate) above: f64,
@@ -32,6 +38,18 @@ pub(crate) struct Offer {
     pub(crate) tps: f64,
     /// What has to happen first.
     pub(crate) state: Ready,
+}
+
+impl Offer {
+    /// Whether it is beyond this machine.
+    pub(crate) fn is_away(&self) -> bool {
+        self.kind.is_none()
+    }
+
+    /// Whether nobody knows what it costs.
+    fn is_unpriced(&self) -> bool {
+        self.is_away() && self.forecast.money.is_none()
+    }
 }
 
 /// What has to happen before a job can begin somewhere.
@@ -54,6 +72,8 @@ pub(crate) struct Wish {
     pub(crate) left_s: Option<f64>,
     /// Seconds that it may still wait for the place that costs least.
     pub(crate) patience_s: f64,
+    /// What money is worth.
+    pub(crate) worth: Worth,
 }
 
 /// People notice a wait of more seconds than this.
@@ -104,8 +124,8 @@ impl Wish {
         }
     }
 
-    /// What people and programs wait at a place, and have others wait.
-    fn seconds(&self, offer: &Offer) -> f64 {
+    /// What people and programs wait at a place, and have others wait; `thriftiest` are the joules of an endpoint.
+    fn seconds(&self, offer: &Offer, thriftiest: f64) -> f64 {
         let forecast = &offer.forecast;
         let seconds = match self.class {
             // What comes first is what people wait for.
@@ -117,20 +137,30 @@ impl Wish {
             (_, Class::Interactive) => THRIFT_INTERACTIVE,
             _ => THRIFT,
         };
+        let joules = match offer.is_away() {
+            true => thriftiest,
+            false => forecast.joules_compared(),
+        };
+        let seconds = seconds + self.worth.seconds(forecast.money.unwrap_or(0.0));
         // What it takes of a shared memory is taken from others.
-        seconds * (1.0 + offer.crowd).powi(2) * forecast.joules_compared().max(0.1).powf(thrift)
+        seconds * (1.0 + offer.crowd).powi(2) * joules.max(0.1).powf(thrift)
     }
 
-    /// What a place costs by a measure.
-    fn cost(&self, offer: &Offer, measure: Measure) -> f64 {
+    /// What a place costs by a measure; `thriftiest` are the joules of an endpoint.
+    fn cost(&self, offer: &Offer, measure: Measure, thriftiest: f64) -> f64 {
         let forecast = &offer.forecast;
+        let bought = || self.worth.joules(forecast.money.unwrap_or(0.0));
         let heat = match offer.heat {
             Heat::Normal => 1.0,
             Heat::Warm => WARM,
             Heat::Hot => HOT,
         };
         let cost = match (measure, self.class) {
-            (Measure::Time, _) => self.seconds(offer),
+            (Measure::Time, _) => self.seconds(offer, thriftiest),
+            (Measure::Joules, _) if offer.is_away() => bought(),
+            (Measure::Watts, _) if offer.is_away() => {
+                bought() / (forecast.prefill_s + forecast.decode_s).max(1e-3)
+            }
             // Whoever shares a device with more urgent work slows that down.
             (Measure::Joules, _) => {
                 let stalls = offer.crowd_watts * (forecast.prefill_s + forecast.decode_s);
@@ -142,58 +172,21 @@ impl Wish {
     }
 }
 
+/// The joules of the thriftiest device among the offers that are open.
+fn thriftiest<'o>(open: impl Iterator<Item = &'o Offer>) -> f64 {
+    let devices = open.filter(|offer| !offer.is_away());
+    let joules = devices.map(|offer| offer.forecast.joules_compared());
+    joules.min_by(f64::total_cmp).unwrap_or(1.0)
+}
+
 /// Takes the best of the offers, and says of the others why they lost. Scores are set. `None` if none is in time.
 pub(crate) fn choose(wish: &Wish, offers: &mut [Offer]) -> (Option<usize>, Vec<Option<Lost>>) {
-    let mut lost = vec![None; offers.len()];
-    let is_late = |offer: &Offer| {
-        let left_s = wish.left_s;
-        left_s.is_some_and(|left_s| offer.forecast.total_s() > left_s)
-    };
-    for (offer, lost) in offers.iter().zip(&mut lost) {
-        *lost = is_late(offer).then_some(Lost::TooLate);
-    }
-    let fastest_s = |of: fn(&JobForecast) -> f64| {
-        let times = offers.iter().zip(&lost).filter(|(_, lost)| lost.is_none());
-        times
-            .map(|(offer, _)| of(&offer.forecast))
-            .fold(f64::INFINITY, f64::min)
-    };
-    let fastest_s = match wish.class {
-        Class::Interactive => fastest_s(JobForecast::ttft_s),
-        _ => fastest_s(JobForecast::total_s),
-    };
-    let mut measure = wish.measure();
-    let is_met = |offer: &Offer| wish.is_met(offer, fastest_s);
-    if measure != Measure::Time || wish.policy.prefer.is_some() {
-        let any = |offers: &[Offer]| {
-            let open = offers.iter().zip(&lost).filter(|(_, lost)| lost.is_none());
-            open.filter(|(offer, _)| is_met(offer)).count() > 0
-        };
-        match any(offers) {
-            true => {
-                for (offer, lost) in offers.iter().zip(&mut lost) {
-                    if lost.is_none() && measure != Measure::Time && !is_met(offer) {
-                        *lost = Some(Lost::TooSlow);
-                    }
-                }
-            }
-            // Where nothing is good enough, what is best is good enough.
-            false => measure = Measure::Time,
-        }
-    }
-    if let Some(kind) = wish.policy.prefer {
-        let preferred = |offer: &Offer| offer.kind == kind && is_met(offer);
-        let open = offers.iter().zip(&lost).filter(|(_, lost)| lost.is_none());
-        if open.filter(|(offer, _)| preferred(offer)).count() > 0 {
-            for (offer, lost) in offers.iter().zip(&mut lost) {
-                if lost.is_none() && !preferred(offer) {
-                    *lost = Some(Lost::NotPreferred);
-                }
-            }
-        }
-    }
+    let mut lost = out_of_question(wish, offers);
+    let measure = measure(wish, offers, &mut lost);
+    let open = offers.iter().zip(&lost).filter(|(_, lost)| lost.is_none());
+    let thriftiest = thriftiest(open.map(|(offer, _)| offer));
     for offer in offers.iter_mut() {
-        offer.forecast.score = wish.cost(offer, measure);
+        offer.forecast.score = wish.cost(offer, measure, thriftiest);
     }
     let open = (0..offers.len()).filter(|&at| lost[at].is_none());
     let score = |at: usize| offers[at].forecast.score;
@@ -205,6 +198,64 @@ pub(crate) fn choose(wish: &Wish, offers: &mut [Offer]) -> (Option<usize>, Vec<O
         }
     }
     (best, lost)
+}
+
+/// Which offers come too late, or at a price that nobody knows while there is something else.
+fn out_of_question(wish: &Wish, offers: &[Offer]) -> Vec<Option<Lost>> {
+    let is_late = |offer: &Offer| {
+        let left_s = wish.left_s;
+        left_s.is_some_and(|left_s| offer.forecast.total_s() > left_s)
+    };
+    let is_sound = |offer: &Offer| !is_late(offer) && !offer.is_unpriced();
+    let is_any_sound = offers.iter().any(is_sound);
+    let lost = offers.iter().map(|offer| match is_late(offer) {
+        true => Some(Lost::TooLate),
+        false => (is_any_sound && offer.is_unpriced()).then_some(Lost::Unpriced),
+    });
+    lost.collect()
+}
+
+/// By what the open offers are measured, those left out that do not meet the needs or are of a sort that is not preferred.
+fn measure(wish: &Wish, offers: &[Offer], lost: &mut [Option<Lost>]) -> Measure {
+    let mut measure = wish.measure();
+    if measure == Measure::Time && wish.policy.prefer.is_none() {
+        return measure;
+    }
+    let open = offers.iter().zip(&*lost).filter(|(_, lost)| lost.is_none());
+    let open: Vec<&Offer> = open.map(|(offer, _)| offer).collect();
+    let here = || open.iter().filter(|offer| !offer.is_away());
+    let fastest_s = |of: fn(&JobForecast) -> f64| {
+        let times = here().map(|offer| of(&offer.forecast));
+        times.fold(f64::INFINITY, f64::min)
+    };
+    let fastest_s = match wish.class {
+        Class::Interactive => fastest_s(JobForecast::ttft_s),
+        _ => fastest_s(JobForecast::total_s),
+    };
+    let is_met = |offer: &Offer| wish.is_met(offer, fastest_s);
+    match here().any(|offer| is_met(offer)) {
+        true => {
+            for (offer, lost) in offers.iter().zip(&mut *lost) {
+                if lost.is_none() && measure != Measure::Time && !is_met(offer) {
+                    *lost = Some(Lost::TooSlow);
+                }
+            }
+        }
+        // Where nothing here is good enough, what is best is good enough, and an endpoint may be that at its price.
+        false => measure = Measure::Time,
+    }
+    if let Some(kind) = wish.policy.prefer {
+        let preferred = |offer: &Offer| offer.kind == Some(kind) && is_met(offer);
+        let mut open = offers.iter().zip(&*lost).filter(|(_, lost)| lost.is_none());
+        if open.any(|(offer, _)| preferred(offer)) {
+            for (offer, lost) in offers.iter().zip(lost) {
+                if lost.is_none() && !preferred(offer) {
+                    *lost = Some(Lost::NotPreferred);
+                }
+            }
+        }
+    }
+    measure
 }
 
 /// Offers as those who ask are told of them: the winner first, the others by what they would cost.
@@ -226,7 +277,8 @@ pub(crate) fn candidates(offers: &[Offer], lost: Vec<Option<Lost>>) -> Vec<Candi
 /// By what share `other` would cost less than `taken`; negative if it would cost more.
 pub(crate) fn gain(wish: &Wish, taken: &Offer, other: &Offer) -> f64 {
     let measure = wish.measure();
-    1.0 - wish.cost(other, measure) / wish.cost(taken, measure)
+    let thriftiest = thriftiest([taken, other].into_iter());
+    1.0 - wish.cost(other, measure, thriftiest) / wish.cost(taken, measure, thriftiest)
 }
 
 #[cfg(test)]
@@ -243,7 +295,7 @@ mod tests {
                 joules: Some(joules),
                 ..JobForecast::default()
             },
-            kind,
+            kind: Some(kind),
             heat: Heat::Normal,
             above: 0.0,
             crowd: 0.0,
@@ -270,6 +322,7 @@ mod tests {
             policy: policy.parse().expect("a policy"),
             left_s: None,
             patience_s: 30.0,
+            worth: Worth::default(),
         }
     }
 
@@ -343,5 +396,97 @@ mod tests {
         let told = candidates(&offers, lost);
         let order = told.iter().map(|candidate| candidate.prefill.0);
         assert_eq!(order.collect::<Vec<_>>(), [2, 1, 0], "the winner first");
+    }
+
+    /// An endpoint that costs so much.
+    fn away(ttft_s: f64, decode_s: f64, money: Option<f64>) -> Offer {
+        Offer {
+            kind: None,
+            watts: 0.0,
+            forecast: JobForecast {
+                prefill_s: ttft_s,
+                decode_s,
+                money,
+                ..JobForecast::default()
+            },
+            ..offer(9, DeviceKind::Gpu, ttft_s, decode_s, 0.0)
+        }
+    }
+
+    /// Which of the three is chosen beside an endpoint; 3 is that.
+    fn beside(wish: &Wish, away: Offer) -> Option<usize> {
+        let mut offers = three().to_vec();
+        offers.push(away);
+        choose(wish, &mut offers).0
+    }
+
+    #[test]
+    fn money_is_weighed_in_the_measure_that_holds() {
+        use Class::{Agent, Background, Interactive};
+        // A second is worth a tenth of a cent; a kilojoule costs 0.00008.
+        for (class, policy, ttft_s, decode_s, money, best) in [
+            // A person waits 2.6 s by the count of 0.2 s and 2.2 s, at the GPU.
+            (Interactive, "balanced", 0.1, 1.0, 0.0005, 3),
+            (Interactive, "balanced", 0.1, 1.0, 0.005, 1),
+            (Interactive, "fastest", 0.1, 1.0, 0.0005, 3),
+            (Interactive, "fastest", 0.1, 1.0, 0.005, 1),
+            // A program that waits 2.2 s for 300 J here.
+            (Agent, "balanced", 0.1, 0.5, 0.0005, 3),
+            (Agent, "balanced", 0.1, 0.5, 0.01, 1),
+            // 50 J cost 0.000004: hardly any price is worth that.
+            (Background, "balanced", 0.5, 5.0, 0.000_003, 3),
+            (Background, "balanced", 0.5, 5.0, 0.000_01, 2),
+            (Interactive, "frugal", 0.1, 1.0, 0.000_01, 2),
+            (Background, "battery", 0.5, 5.0, 0.000_01, 2),
+            // Five watts over 5.5 s, against 27.5 J's worth of them.
+            (Interactive, "cool", 0.5, 5.0, 0.000_002, 3),
+            (Interactive, "cool", 0.5, 5.0, 0.000_01, 2),
+            // What is free goes wherever it is good enough, and a preferred sort of device comes before it.
+            (Background, "balanced", 0.5, 5.0, 0.0, 3),
+            (Interactive, "frugal", 5.0, 5.0, 0.0, 2),
+            (Background, "PREFER_CPU", 0.1, 0.1, 0.0, 0),
+        ] {
+            let away = away(ttft_s, decode_s, Some(money));
+            let found = beside(&wish(class, policy), away);
+            assert_eq!(found, Some(best), "{class} {policy} {money}");
+        }
+    }
+
+    #[test]
+    fn that_an_endpoint_is_fast_makes_no_device_too_slow() {
+        let wish = wish(Class::Agent, "frugal");
+        // A hundred times as fast as the GPU, and dear.
+        assert_eq!(beside(&wish, away(0.01, 0.01, Some(1.0))), Some(1));
+    }
+
+    #[test]
+    fn when_nothing_here_will_do_time_and_price_decide() {
+        let mut full = three();
+        for offer in &mut full {
+            offer.backlog_s = 100.0;
+        }
+        let wish = wish(Class::Background, "balanced");
+        for (money, is_away) in [(0.01, true), (10.0, false)] {
+            let mut offers = full.to_vec();
+            offers.push(away(1.0, 5.0, Some(money)));
+            let best = choose(&wish, &mut offers).0.expect("one is taken");
+            assert_eq!(best == 3, is_away, "for {money}");
+        }
+    }
+
+    #[test]
+    fn a_price_that_nobody_knows_is_paid_only_where_nothing_else_is_left() {
+        let wish = wish(Class::Interactive, "balanced");
+        let mut offers = three().to_vec();
+        offers.push(away(0.001, 0.001, None));
+        let (best, lost) = choose(&wish, &mut offers);
+        assert_eq!((best, &lost[3]), (Some(1), &Some(Lost::Unpriced)));
+        let mut alone = [away(1.0, 1.0, None)];
+        assert_eq!(choose(&wish, &mut alone).0, Some(0));
+        let mut late = wish;
+        late.left_s = Some(0.1);
+        let mut offers = three().to_vec();
+        offers.push(away(0.001, 0.001, None));
+        assert_eq!(choose(&late, &mut offers).0, Some(3), "all others are late");
     }
 }

@@ -4,7 +4,11 @@
 //! queueing); an owner that comes back begins where the least served one is, so that nobody saves up. An owner's own jobs
 //! go in the order in which they came. Jobs that were cancelled are skipped when they come up, so that leaving costs
 //! nothing.
+//!
+//! Jobs that may leave the machine have a lane of their own beside that of those that stay, which they need not wait for;
+//! what an owner has had counts in both.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::Class;
@@ -19,7 +23,38 @@ struct Line {
     served: Served,
 }
 
-/// Jobs of one class for one model.
+/// Names a lane: jobs of one class for one model, which all may leave the machine or all stay. The most urgent one is first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct LaneId {
+    class: Reverse<Class>,
+    pub(crate) model: ModelId,
+    pub(crate) may_leave: bool,
+}
+
+impl LaneId {
+    pub(crate) fn new(class: Class, model: ModelId, may_leave: bool) -> Self {
+        let class = Reverse(class);
+        Self {
+            class,
+            model,
+            may_leave,
+        }
+    }
+
+    pub(crate) fn class(self) -> Class {
+        self.class.0
+    }
+
+    /// The lane of the jobs beside them.
+    fn beside(self) -> Self {
+        Self {
+            may_leave: !self.may_leave,
+            ..self
+        }
+    }
+}
+
+/// The jobs of a lane.
 #[derive(Clone, Debug, Default)]
 struct Lane {
     owners: BTreeMap<OwnerId, Line>,
@@ -60,17 +95,26 @@ impl Lane {
         None
     }
 
-    fn pop(&mut self, cost: Served) {
-        let Some((served, owner)) = self.order.pop_first() else {
-            return;
-        };
-        let Some(line) = self.owners.get_mut(&owner) else {
-            return;
-        };
+    /// Takes the head out and charges its owner, who is returned.
+    fn pop(&mut self, cost: Served) -> Option<OwnerId> {
+        let (served, owner) = self.order.pop_first()?;
+        let line = self.owners.get_mut(&owner)?;
         self.len -= usize::from(line.jobs.pop_front().is_some());
         line.served = served.saturating_add(cost);
         if !line.jobs.is_empty() {
             self.order.insert((line.served, owner));
+        }
+        Some(owner)
+    }
+
+    /// Charges an owner for what was taken from elsewhere.
+    fn charge(&mut self, owner: OwnerId, cost: Served) {
+        if let Some(line) = self.owners.get_mut(&owner) {
+            let waits = self.order.remove(&(line.served, owner));
+            line.served = line.served.saturating_add(cost);
+            if waits {
+                self.order.insert((line.served, owner));
+            }
         }
     }
 }
@@ -78,7 +122,7 @@ impl Lane {
 /// All jobs that wait.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Queues {
-    lanes: BTreeMap<(std::cmp::Reverse<Class>, ModelId), Lane>,
+    lanes: BTreeMap<LaneId, Lane>,
     waiting: [usize; 4],
     /// Seconds of work that waits, as estimated when it came; by class.
     work_s: [f64; 4],
@@ -88,54 +132,56 @@ impl Queues {
     /// Adds a job; one that has begun already goes before the owner's others.
     pub(crate) fn push(
         &mut self,
-        class: Class,
-        model: ModelId,
+        lane: LaneId,
         owner: OwnerId,
         job: JobId,
         cost_s: f64,
         has_begun: bool,
     ) {
-        let lane = self.lanes.entry((std::cmp::Reverse(class), model));
-        lane.or_default().push(owner, job, has_begun);
-        self.waiting[class.index()] += 1;
-        self.work_s[class.index()] += cost_s;
+        let found = self.lanes.entry(lane).or_default();
+        found.push(owner, job, has_begun);
+        let class = lane.class().index();
+        self.waiting[class] += 1;
+        self.work_s[class] += cost_s;
     }
 
     /// The lanes in which jobs may wait, the most urgent class first.
-    pub(crate) fn lanes(&self) -> Vec<(Class, ModelId)> {
+    pub(crate) fn lanes(&self) -> Vec<LaneId> {
         let lanes = self.lanes.iter().filter(|(_, lane)| !lane.order.is_empty());
-        lanes.map(|(&(class, model), _)| (class.0, model)).collect()
+        lanes.map(|(&id, _)| id).collect()
     }
 
     /// Whether jobs of a class may wait for a model.
     pub(crate) fn has_lane(&self, class: Class, model: ModelId) -> bool {
-        let lane = self.lanes.get(&(std::cmp::Reverse(class), model));
-        lane.is_some_and(|lane| !lane.order.is_empty())
+        let mut both = self.both(class, model);
+        both.any(|lane| !lane.order.is_empty())
     }
 
     /// Jobs of a class that wait for a model, those counted in that left without being asked for since.
-    pub(crate) fn n_in_lane(&self, class: Class, model: ModelId) -> usize {
-        let lane = self.lanes.get(&(std::cmp::Reverse(class), model));
-        lane.map_or(0, |lane| lane.len)
+    pub(crate) fn n_for(&self, class: Class, model: ModelId) -> usize {
+        self.both(class, model).map(|lane| lane.len).sum()
+    }
+
+    /// A class's two lanes for a model.
+    fn both(&self, class: Class, model: ModelId) -> impl Iterator<Item = &Lane> {
+        let lane = move |may_leave| self.lanes.get(&LaneId::new(class, model, may_leave));
+        [false, true].into_iter().filter_map(lane)
     }
 
     /// The job of a lane that goes next; `waits` tells of a job whether it still does.
-    pub(crate) fn head(
-        &mut self,
-        class: Class,
-        model: ModelId,
-        waits: impl Fn(JobId) -> bool,
-    ) -> Option<JobId> {
-        let lane = self.lanes.get_mut(&(std::cmp::Reverse(class), model))?;
-        lane.head(waits)
+    pub(crate) fn head(&mut self, lane: LaneId, waits: impl Fn(JobId) -> bool) -> Option<JobId> {
+        self.lanes.get_mut(&lane)?.head(waits)
     }
 
     /// Takes the head of a lane out, and charges its owner for it.
-    pub(crate) fn pop(&mut self, class: Class, model: ModelId, cost_s: f64) {
-        if let Some(lane) = self.lanes.get_mut(&(std::cmp::Reverse(class), model)) {
-            lane.pop((cost_s.max(0.0) * 1e6) as Served);
+    pub(crate) fn pop(&mut self, lane: LaneId, cost_s: f64) {
+        let cost = (cost_s.max(0.0) * 1e6) as Served;
+        let owner = self.lanes.get_mut(&lane).and_then(|lane| lane.pop(cost));
+        let beside = self.lanes.get_mut(&lane.beside());
+        if let (Some(owner), Some(beside)) = (owner, beside) {
+            beside.charge(owner, cost);
         }
-        self.left(class, cost_s);
+        self.left(lane.class(), cost_s);
     }
 
     /// Takes note that a job does not wait any more, wherever it stands.
@@ -176,15 +222,19 @@ impl Queues {
 mod tests {
     use super::*;
 
-    const MODEL: ModelId = ModelId(1);
+    const LANE: LaneId = LaneId {
+        class: Reverse(Class::Agent),
+        model: ModelId(1),
+        may_leave: false,
+    };
 
     fn push(queues: &mut Queues, owner: u32, job: u64) {
-        queues.push(Class::Agent, MODEL, OwnerId(owner), JobId(job), 1.0, false);
+        queues.push(LANE, OwnerId(owner), JobId(job), 1.0, false);
     }
 
     fn pop(queues: &mut Queues, cost_s: f64) -> Option<u64> {
-        let head = queues.head(Class::Agent, MODEL, |_| true)?;
-        queues.pop(Class::Agent, MODEL, cost_s);
+        let head = queues.head(LANE, |_| true)?;
+        queues.pop(LANE, cost_s);
         Some(head.0)
     }
 
@@ -210,8 +260,8 @@ mod tests {
             push(&mut queues, 2, 10 + job);
         }
         let mut order = Vec::new();
-        while let Some(head) = queues.head(Class::Agent, MODEL, |_| true) {
-            queues.pop(Class::Agent, MODEL, if head.0 < 10 { 3.0 } else { 1.0 });
+        while let Some(head) = queues.head(LANE, |_| true) {
+            queues.pop(LANE, if head.0 < 10 { 3.0 } else { 1.0 });
             order.push(head.0);
         }
         assert_eq!(order[..5], [0, 10, 11, 12, 1]);
@@ -237,11 +287,30 @@ mod tests {
         let mut queues = Queues::default();
         push(&mut queues, 1, 1);
         push(&mut queues, 1, 2);
-        queues.push(Class::Agent, MODEL, OwnerId(1), JobId(3), 1.0, true);
-        assert_eq!(queues.head(Class::Agent, MODEL, |_| true), Some(JobId(3)));
+        queues.push(LANE, OwnerId(1), JobId(3), 1.0, true);
+        assert_eq!(queues.head(LANE, |_| true), Some(JobId(3)));
         let waits = |job: JobId| job.0 == 2;
-        assert_eq!(queues.head(Class::Agent, MODEL, waits), Some(JobId(2)));
-        assert_eq!(queues.head(Class::Agent, MODEL, |_| false), None);
+        assert_eq!(queues.head(LANE, waits), Some(JobId(2)));
+        assert_eq!(queues.head(LANE, |_| false), None);
         assert!(queues.lanes().is_empty());
+    }
+
+    #[test]
+    fn who_may_leave_waits_for_nobody_who_stays_and_pays_in_both_lanes() {
+        let mut queues = Queues::default();
+        let leaving = LANE.beside();
+        for job in 0..2 {
+            push(&mut queues, 1, job);
+            push(&mut queues, 2, 10 + job);
+        }
+        queues.push(leaving, OwnerId(1), JobId(20), 1.0, false);
+        assert_eq!(queues.lanes(), [LANE, leaving]);
+        assert_eq!(queues.n_for(Class::Agent, LANE.model), 5);
+        assert_eq!(queues.head(leaving, |_| true), Some(JobId(20)));
+        queues.pop(leaving, 5.0);
+        // Owner 1 was served beside this lane, so owner 2 goes first here, twice.
+        let order: Vec<_> = std::iter::from_fn(|| pop(&mut queues, 1.0)).collect();
+        assert_eq!(order, [10, 11, 0, 1]);
+        assert!(!queues.has_lane(Class::Agent, LANE.model));
     }
 }

@@ -1,23 +1,26 @@
 //! The state machine: events in, actions out.
 //!
 //! A step takes in what has happened (`events`), looks after devices and memory (`health`, `memory`), gives waiting jobs
-//! their places (`placing`), moves those that would be better off elsewhere (`moves`), and gives every idle device its next
+//! their places (`placing`), some of them beyond this machine (`away`), moves those that would be better off elsewhere (`moves`), and gives every idle device its next
 //! step (`steps`). Nothing here looks at a clock, and all that has an order has the same one every time.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use crate::away::Remote;
 use crate::event::{Action, Event, Refusal};
 use crate::facts::{DeviceFacts, ModelFacts, PoolFacts, Power};
 use crate::fleet::Device;
 use crate::habit::Habits;
-use crate::job::{DeviceId, JobId, ModelId};
+use crate::job::{DeviceId, JobId, JobSpec, ModelId};
 use crate::ledger::Ledger;
 use crate::live::{Job, Place};
 use crate::queue::Queues;
 use crate::snapshot::Snapshot;
 use crate::{Class, Settings, Time};
 
+mod away;
+mod beside;
 mod events;
 mod health;
 mod jobs;
@@ -41,6 +44,27 @@ pub trait Schedule {
 
     /// The state of everything.
     fn snapshot(&self) -> Snapshot;
+
+    /// Where the power comes from.
+    fn power(&self) -> Power {
+        self.snapshot().power
+    }
+
+    /// What would become of a job on this machine if it came now. Unknown where nobody tells.
+    fn outlook(&self, _spec: &JobSpec) -> Outlook {
+        Outlook::default()
+    }
+}
+
+/// What would become of a job on this machine if it came now.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Outlook {
+    /// Seconds until its first token; absent if no device can do it now.
+    pub ttft_s: Option<f64>,
+    /// Seconds until its end.
+    pub total_s: Option<f64>,
+    /// Jobs that wait, of all classes.
+    pub waiting: usize,
 }
 
 /// A model that can be asked for.
@@ -66,6 +90,8 @@ pub struct Scheduler {
     settings: Settings,
     now: Time,
     devices: Vec<Device>,
+    /// Endpoints beyond this machine.
+    remotes: BTreeMap<DeviceId, Remote>,
     ties: Ties,
     ledger: Ledger,
     models: BTreeMap<ModelId, Model>,
@@ -97,6 +123,7 @@ impl Scheduler {
             settings,
             now: Time::default(),
             devices: devices.into_iter().map(Device::new).collect(),
+            remotes: BTreeMap::new(),
             ties,
             ledger: Ledger::new(pools),
             models: BTreeMap::new(),
@@ -113,6 +140,14 @@ impl Scheduler {
 
     fn device(&self, id: DeviceId) -> &Device {
         &self.devices[usize::from(id.0)]
+    }
+
+    /// The name of a device or an endpoint.
+    fn name(&self, id: DeviceId) -> &str {
+        let device = self.devices.get(usize::from(id.0));
+        let remote = || self.remotes.get(&id).map(|remote| &*remote.name);
+        let name = device.map(|device| &*device.facts.name).or_else(remote);
+        name.unwrap_or("what nobody knows")
     }
 
     fn device_mut(&mut self, id: DeviceId) -> &mut Device {
@@ -171,6 +206,10 @@ impl Schedule for Scheduler {
         std::mem::take(&mut self.actions)
     }
 
+    fn power(&self) -> Power {
+        self.power
+    }
+
     fn wake_at(&self) -> Option<Time> {
         let hung = self
             .devices
@@ -190,6 +229,10 @@ impl Schedule for Scheduler {
 
     fn snapshot(&self) -> Snapshot {
         self.view()
+    }
+
+    fn outlook(&self, spec: &JobSpec) -> Outlook {
+        self.foretell(spec)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::job::KeepAlive;
-use crate::{Class, Limits, Policy};
+use crate::{Class, Limits, Policy, Worth};
 
 /// What a scheduler may do.
 #[derive(Clone, PartialEq, Debug)]
@@ -32,6 +32,8 @@ pub struct Settings {
     pub spent_wh: f64,
     /// On how many devices a job is tried before it fails.
     pub tries: u32,
+    /// What money is worth, where jobs may go to endpoints that cost some.
+    pub worth: Worth,
 }
 
 impl Default for Settings {
@@ -50,10 +52,11 @@ impl Default for Settings {
                 seconds(1),
             ],
             patience: [seconds(1200), seconds(120), seconds(5), seconds(1)],
-            quantum: Duration::from_millis(60),
+            quantum: Duration::from_millis(45),
             budget_wh: None,
             spent_wh: 0.0,
             tries: 3,
+            worth: Worth::default(),
         }
     }
 }

@@ -23,8 +23,11 @@ pub struct Snapshot {
     pub pools: Vec<PoolView>,
     /// Jobs that wait, by class, the most urgent first.
     pub queues: Vec<QueueView>,
-    /// Jobs that are on a device, by device and age.
+    /// Jobs that are on a device or at an endpoint, by device and age.
     pub jobs: Vec<JobView>,
+    /// The endpoints beyond this machine; absent if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub away: Vec<AwayView>,
     /// The budget of energy, where one is set.
     pub budget: Option<BudgetView>,
 }
@@ -46,6 +49,9 @@ pub struct DeviceView {
     pub heat: Heat,
     /// Share of the last ten seconds in which it worked.
     pub busy: f64,
+    /// Runs of always-on models under way, which are not among its jobs; absent if there are none.
+    #[serde(skip_serializing_if = "is_none")]
+    pub beside: usize,
     /// Watts, as drawn or estimated, over the last ten seconds; of no meaning if their source is unknown.
     pub watts: f64,
     /// Whether a meter told them.
@@ -60,6 +66,20 @@ pub struct DeviceView {
     pub decode_tokens: u64,
     /// The models on it.
     pub models: Vec<ResidentView>,
+}
+
+/// An endpoint beyond this machine.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct AwayView {
+    /// Which.
+    pub device: DeviceId,
+    /// `remote:NAME`.
+    pub name: String,
+    /// Jobs that are there.
+    pub jobs: usize,
+    /// Why it takes none now; absent if it takes some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed: Option<String>,
 }
 
 /// A model on a device.
@@ -126,7 +146,7 @@ pub struct JobView {
     pub model: ModelId,
     /// Its class.
     pub class: Class,
-    /// Where it is.
+    /// Where it is; of endpoints, nobody knows what they do with it, and how far they are.
     pub device: DeviceId,
     /// What it does.
     pub phase: Phase,
@@ -145,4 +165,9 @@ pub struct BudgetView {
     pub watt_hours: f64,
     /// Watt-hours spent today.
     pub spent: f64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }

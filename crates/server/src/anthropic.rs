@@ -22,7 +22,7 @@ use serde_json::json;
 use crate::ApiError;
 use crate::app::App;
 use crate::dialect::Dialect;
-use crate::job::{Caller, Prompt};
+use crate::job::{Caller, Job, Prompt};
 use crate::narrator::narrate;
 use crate::wire::parse;
 use message::message;
@@ -62,6 +62,14 @@ async fn answer(app: &App, caller: Caller, body: Bytes) -> Result<Response, ApiE
     let model = answer.model.clone();
     let completed = answer.collect().await?;
     Ok(Json(message(&model, completed, thinking)?).into_response())
+}
+
+/// The job of a body, without doing it.
+///
+/// # Errors
+/// As the route has it.
+pub(crate) fn job(body: &Bytes) -> Result<Job, ApiError> {
+    parse::<Request>(body)?.into_job()
 }
 
 async fn count_tokens(State(app): State<App>, body: Bytes) -> Response {

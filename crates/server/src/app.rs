@@ -12,11 +12,12 @@ use crate::guard::{self, Guard};
 use crate::keys::{self, Keys};
 use crate::limits::{self, Bodies};
 use crate::metered::Metered;
+use crate::receipts;
 use crate::record::Recorder;
 use crate::settings::SettingsError;
 use crate::{
-    ApiError, Backend, Drain, ErrorKind, Media, Settings, media, metrics, observe, request_id,
-    status, troika, wishes,
+    ApiError, Backend, Drain, ErrorKind, Media, Settings, hybrid, media, metrics, observe,
+    request_id, status, troika, wishes,
 };
 
 /// What every handler is given.
@@ -61,12 +62,14 @@ pub fn app(
     let recorder = recorder.transpose()?;
     let watched = status::routes(Arc::clone(&backend), drain.clone());
     let watched = watched.merge(troika::routes(Arc::clone(&backend), drain.clone()));
+    let watched = watched.merge(receipts::routes(Arc::clone(&backend)));
     let refusing = from_fn_with_state(drain.clone(), status::refuse_when_draining);
     let always_on = media::routes(media.clone(), Arc::clone(&backend));
     // From the innermost layer to the outermost: a request meets them the other way round.
     let metered = Metered::new(backend, keys.clone(), recorder).with_media(media);
     let router = routes(Arc::new(metered))
         .merge(always_on)
+        .layer(from_fn(hybrid::layer))
         .layer(from_fn(wishes::layer))
         .layer(refusing)
         .merge(watched)

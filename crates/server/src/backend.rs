@@ -3,21 +3,20 @@
 //! [`Host`](crate::Host) is the real one; tests of the interfaces script their own.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
-use tokio::sync::mpsc;
 use troika_base::Bytes;
 use troika_library::{Library, Manifest};
-use troika_scheduler::{Account, Decision, Policy, Snapshot};
+use troika_scheduler::{Account, Class, Decision, Policy, Snapshot};
 
+use crate::hybrid::RemoteView;
 use crate::job::{
-    Caller, ChatPrompt, Choice, Completed, Delta, EmbedJob, Embedded, Event, FinishReason, Job,
-    KeepAlive, LoadedModel, ModelInfo, Part, Prompt,
+    Caller, ChatPrompt, EmbedJob, Embedded, Job, KeepAlive, LoadedModel, ModelInfo, Prompt,
 };
-use crate::{ApiError, ErrorKind};
+use crate::receipts::Beyond;
+use crate::{Answer, ApiError, Beside};
 
 /// What the interfaces ask of the models on this machine. A model's name may be written as `name` or `name:latest`.
 pub trait Backend: Send + Sync {
@@ -109,8 +108,24 @@ pub trait Backend: Send + Sync {
         None
     }
 
+    /// A run of an always-on model begins on a device, as urgent as this; `is_metered` if a meter will tell what it used. It is
+    /// counted as the device's time and energy until what is returned ends. `None` if no device of this name is scheduled.
+    fn beside(&self, _device: &str, _class: Class, _is_metered: bool) -> Option<Beside> {
+        None
+    }
+
     /// How the jobs of a request were placed, by the request's number; those of the last requests are known.
     fn placements(&self, _request_id: &str) -> Option<Vec<Placement>> {
+        None
+    }
+
+    /// The endpoints beyond this machine that some jobs may go to.
+    fn remotes(&self) -> Vec<RemoteView> {
+        Vec::new()
+    }
+
+    /// What may leave this machine is noted where, and at which prices; `None` where nothing can.
+    fn beyond(&self) -> Option<Beyond> {
         None
     }
 
@@ -195,123 +210,4 @@ pub struct ModelDetails {
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// Every tensor: name, format, shape.
     pub tensors: Vec<(String, String, Vec<u64>)>,
-}
-
-/// A job in progress. Dropping it cancels the job.
-pub struct Answer {
-    /// The model's name, as installed.
-    pub model: String,
-    /// How many answers will come.
-    pub n: usize,
-    events: mpsc::UnboundedReceiver<Result<Event, ApiError>>,
-    observer: Option<Observer>,
-    guard: Option<Box<dyn Send>>,
-}
-
-type Observer = Box<dyn FnMut(&mut Result<Event, ApiError>) + Send>;
-
-impl fmt::Debug for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer")
-            .field("model", &self.model)
-            .field("n", &self.n)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The other end of an [`Answer`].
-pub type EventSender = mpsc::UnboundedSender<Result<Event, ApiError>>;
-
-impl Answer {
-    /// A job's two ends. The channel has no limit of its own: an answer is never longer than the context.
-    pub fn channel(model: impl Into<String>, n: usize) -> (EventSender, Self) {
-        let (sender, events) = mpsc::unbounded_channel();
-        let model = model.into();
-        let answer = Self {
-            model,
-            n,
-            events,
-            observer: None,
-            guard: None,
-        };
-        (sender, answer)
-    }
-
-    /// Keeps what has to be dropped when nobody waits any more.
-    #[must_use]
-    pub(crate) fn guarded(mut self, guard: impl Send + 'static) -> Self {
-        self.guard = Some(Box::new(guard));
-        self
-    }
-
-    /// Shows everything that happens to `observer`, who may add to it, before it is handed on.
-    #[must_use]
-    pub(crate) fn observed(
-        mut self,
-        observer: impl FnMut(&mut Result<Event, ApiError>) + Send + 'static,
-    ) -> Self {
-        self.observer = Some(Box::new(observer));
-        self
-    }
-
-    /// What happens next; `None` after [`Event::Done`] or an error.
-    pub async fn next(&mut self) -> Option<Result<Event, ApiError>> {
-        let mut event = self.events.recv().await?;
-        if let Some(observer) = &mut self.observer {
-            observer(&mut event);
-        }
-        Some(event)
-    }
-
-    /// Waits for the whole of it.
-    ///
-    /// # Errors
-    /// The job's, if it failed.
-    pub async fn collect(mut self) -> Result<Completed, ApiError> {
-        let mut choices = vec![None; self.n];
-        let blank = || Choice {
-            content: String::new(),
-            reasoning: String::new(),
-            tool_calls: Vec::new(),
-            tokens: Vec::new(),
-            finish: FinishReason::Length,
-        };
-        while let Some(event) = self.next().await {
-            match event? {
-                Event::Placed(_) | Event::Started(_) => {}
-                Event::Delta(delta) => {
-                    if let Some(slot) = choices.get_mut(delta.choice) {
-                        add(slot.get_or_insert_with(blank), delta);
-                    }
-                }
-                Event::Finished { choice, finish } => {
-                    if let Some(slot) = choices.get_mut(choice) {
-                        slot.get_or_insert_with(blank).finish = finish;
-                    }
-                }
-                Event::Done(usage) => {
-                    let choices = choices.into_iter().map(|c| c.unwrap_or_else(blank));
-                    return Ok(Completed {
-                        choices: choices.collect(),
-                        usage,
-                    });
-                }
-            }
-        }
-        Err(ApiError::new(
-            ErrorKind::Internal,
-            "the job ended without an answer; the server's log says why",
-        ))
-    }
-}
-
-fn add(choice: &mut Choice, delta: Delta) {
-    for part in delta.parts {
-        match part {
-            Part::Content(text) => choice.content.push_str(&text),
-            Part::Reasoning(text) => choice.reasoning.push_str(&text),
-            Part::ToolCall(call) => choice.tool_calls.push(call),
-        }
-    }
-    choice.tokens.extend(delta.tokens);
 }

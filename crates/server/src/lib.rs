@@ -5,7 +5,6 @@
 //! writes them as its clients expect. The only crate that knows a wire format.
 #![forbid(unsafe_code)]
 
-pub mod job;
 pub mod keys;
 pub mod settings;
 
@@ -36,19 +35,30 @@ mod report;
 mod wire;
 
 mod backend;
-mod error;
+mod beside;
 mod host;
+mod hybrid;
 mod metered;
+mod parse;
+mod receipts;
 mod record;
 
 #[cfg(test)]
 mod testing;
 
 pub use app::app;
-pub use backend::{Answer, Backend, EventSender, ModelDetails, Placement, State};
-pub use error::{ApiError, ErrorKind};
-pub use host::{Around, Host, HostDevice, HostSettings, ram, ram_shared};
+pub use backend::{Backend, ModelDetails, Placement, State};
+pub use beside::Beside;
+pub use host::{
+    Around, Carried, Courier, Errand, Host, HostDevice, HostSettings, Offer, Outlook, ram,
+    ram_shared,
+};
+pub use hybrid::{Hybrid, HybridError, HybridPaths, RemoteView};
 pub use listen::{Drain, serve};
 pub use media::Media;
 pub use observe::report_panics_by_place;
+pub use parse::parse_job;
+pub use receipts::Beyond;
 pub use settings::Settings;
+pub use troika_job as job;
+pub use troika_job::{Answer, ApiError, ErrorKind, EventSender};

@@ -14,7 +14,7 @@ mod told;
 mod vision;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use axum::extract::{Extension, State};
@@ -47,6 +47,8 @@ struct Inner {
     keep_alive: KeepAlive,
     queue_length: usize,
     meters: Option<Arc<DeviceMeters>>,
+    /// Who is told of runs, so that they are in its devices' accounts.
+    books: OnceLock<Weak<dyn Backend>>,
     lanes: Mutex<HashMap<(String, Place), Arc<Lane>>>,
 }
 
@@ -62,8 +64,14 @@ impl Media {
             keep_alive: settings.keep_alive,
             queue_length: settings.queue_length,
             meters,
+            books: OnceLock::new(),
             lanes: Mutex::default(),
         }))
+    }
+
+    /// Has runs counted in the accounts of whoever schedules; the first one that is named counts them.
+    fn booked_by(&self, backend: &Arc<dyn Backend>) {
+        self.0.books.get_or_init(|| Arc::downgrade(backend));
     }
 
     /// Gives a model an errand that is one of the request's jobs.
@@ -121,6 +129,7 @@ impl Media {
             place,
             keep_alive: inner.keep_alive,
             meters: inner.meters.clone(),
+            books: inner.books.get().cloned(),
         };
         let lane = Lane::start(bench, task, inner.queue_length).map_err(|error| {
             tracing::error!(%error, "no thread for an ONNX model");
@@ -272,6 +281,7 @@ fn device(name: &str) -> Result<DeviceKind, ApiError> {
 
 /// The routes.
 pub(crate) fn routes(media: Media, backend: Arc<dyn Backend>) -> Router {
+    media.booked_by(&backend);
     Router::new()
         .route("/api/troika/onnx", get(list))
         .route("/api/troika/vision", get(list_vision).post(vision::look))

@@ -11,6 +11,7 @@ use troika_library::{Library, Manifest};
 use troika_scheduler::{Class, Phase, Policy};
 
 use crate::backend::{Placement, State};
+use crate::hybrid::RemoteView;
 use crate::job::{
     Caller, ChatPrompt, EmbedJob, Embedded, Event, Job, KeepAlive, LoadedModel, ModelInfo, Placed,
     Prompt, Usage, Wishes,
@@ -64,7 +65,8 @@ impl Metered {
     }
 
     fn check(&self, wishes: &Wishes) -> Result<(), ApiError> {
-        wishes::check_device(wishes, || self.inner.state())
+        let remotes = || self.inner.remotes().into_iter().map(|remote| remote.name);
+        wishes::check_device(wishes, || self.inner.state(), || remotes().collect())
     }
 }
 
@@ -118,7 +120,14 @@ impl Meter {
             report.class = self.class;
             let spans = report.spans();
             let places = spans.map(|(device, span)| (span.phase, device.to_owned()));
-            self.tally.place(self.index, places.collect());
+            // Whoever answered from afar did all of the answer, whatever was tried here before.
+            let places = match report.sent.last() {
+                Some(sent) => [Phase::Prefill, Phase::Decode]
+                    .map(|phase| (phase, sent.device()))
+                    .to_vec(),
+                None => places.collect(),
+            };
+            self.tally.place(self.index, places);
             if let Some(joules) = report.account.joules {
                 self.tally.spend(self.index, joules);
             }
@@ -306,6 +315,10 @@ impl Backend for Metered {
 
     fn placements(&self, request_id: &str) -> Option<Vec<Placement>> {
         self.inner.placements(request_id)
+    }
+
+    fn remotes(&self) -> Vec<RemoteView> {
+        self.inner.remotes()
     }
 
     fn set_policy(&self, policy: Policy) -> bool {

@@ -47,6 +47,8 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/push", post(no_registry))
 }
 
+pub(crate) use text::{chat_job, generate_job};
+
 /// What a handler gives: an answer, or an error that becomes this interface's.
 type Handled = Result<Response, Refused>;
 
@@ -99,5 +101,10 @@ fn about(model: &str, error: ApiError) -> ApiError {
         return error;
     }
     let name: String = model.chars().take(CHARACTERS_MAX).collect();
-    ApiError::new(error.kind, format!("model '{name}' not found"))
+    let mut message = format!("model '{name}' not found");
+    // Why nobody else was asked, for example.
+    if let Some((_, more)) = error.message.split_once("; ") {
+        message = format!("{message}; {more}");
+    }
+    ApiError::new(error.kind, message)
 }

@@ -5,6 +5,7 @@
 //! (`user`, `store`, `metadata`, ...) are passed over; fields that we know are checked, and an error names its field.
 //! The responses interface is not here: it has a room of its own.
 
+use axum::body::Bytes;
 use axum::extract::Extension;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -12,7 +13,7 @@ use axum::routing::{get, post};
 use crate::ApiError;
 use crate::app::App;
 use crate::dialect::Dialect;
-use crate::job::Caller;
+use crate::job::{Caller, Job};
 
 mod chat;
 mod completions;
@@ -35,6 +36,26 @@ pub(crate) fn routes() -> axum::Router<App> {
         .route("/v1/models", get(models::list))
         // A name may have slashes in it.
         .route("/v1/models/{*name}", get(models::retrieve))
+}
+
+/// The job of a conversation, without doing it.
+///
+/// # Errors
+/// As the route has it.
+pub(crate) fn chat_job(body: &Bytes) -> Result<Job, ApiError> {
+    chat::request(body).map(|request| request.job)
+}
+
+/// The job of one text, without doing it.
+///
+/// # Errors
+/// As the route has it, or if there are several.
+pub(crate) fn completion_job(body: &Bytes) -> Result<Job, ApiError> {
+    let mut jobs = completions::request(body)?.jobs;
+    match (jobs.pop(), jobs.is_empty()) {
+        (Some(job), true) => Ok(job),
+        _ => Err(ApiError::invalid("there are several prompts; give one").at("prompt")),
+    }
 }
 
 /// A handler's error: the status and the body that OpenAI's clients read.

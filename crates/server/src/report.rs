@@ -2,12 +2,10 @@
 //!
 //! Milliseconds, joules, and tokens per second. What nobody knows is null; without a [`Report`] there is no such object.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
-use troika_scheduler::{Account, JobForecast, Span};
+use troika_scheduler::{JobForecast, Phase, Span};
 
-use crate::job::{Report, Usage};
+use crate::job::{Report, Sent, Usage};
 
 /// The name under which the object stands.
 pub(crate) const FIELD: &str = "troika";
@@ -18,7 +16,7 @@ pub(crate) fn troika(usage: &Usage) -> Option<Value> {
     let account = &report.account;
     let spans = report.spans();
     Some(json!({
-        "placement": spans.map(|(device, span)| placement(device, span)).collect::<Vec<_>>(),
+        "placement": spans.map(|(device, span)| placement(device, span)).chain(afar(usage, report)).collect::<Vec<_>>(),
         "class": report.class,
         "load_ms": ms(usage.load.as_secs_f64()),
         "queue_ms": ms(account.queue_s),
@@ -33,6 +31,7 @@ pub(crate) fn troika(usage: &Usage) -> Option<Value> {
         "expected": account.expected.as_ref().map(|forecast| expected(forecast, account.joules.is_some())),
         "moves": account.moves,
         "replays": account.replays,
+        "remote": report.sent.iter().map(sent).collect::<Vec<_>>(),
     }))
 }
 
@@ -53,6 +52,33 @@ fn placement(device: &str, span: &Span) -> Value {
     })
 }
 
+/// What an endpoint did; how long its computers took, and how much energy, nobody tells.
+fn afar(usage: &Usage, report: &Report) -> Vec<Value> {
+    let Some(sent) = report.sent.last() else {
+        return Vec::new();
+    };
+    let read = usage.prompt_tokens.saturating_sub(usage.cached_tokens);
+    let phases = [
+        (Phase::Prefill, read),
+        (Phase::Decode, usage.completion_tokens),
+    ];
+    let told = phases.map(|(phase, tokens)| {
+        json!({"device": sent.device(), "phase": phase, "tokens": tokens, "device_ms": null, "joules": null})
+    });
+    told.to_vec()
+}
+
+/// What left the machine; nothing of what it said.
+fn sent(sent: &Sent) -> Value {
+    json!({
+        "to": sent.to,
+        "rule": sent.rule,
+        "bytes_out": sent.bytes_out,
+        "bytes_in": sent.bytes_in,
+        "cost": sent.cost.as_ref().map(|cost| json!({"amount": cost.amount, "currency": cost.currency})),
+    })
+}
+
 /// `is_known`: whether anybody knew the job's joules in the end. Without watts there is no estimate of them either.
 fn expected(forecast: &JobForecast, is_known: bool) -> Value {
     json!({
@@ -66,68 +92,6 @@ fn expected(forecast: &JobForecast, is_known: bool) -> Value {
         "joules": forecast.joules.filter(|_| is_known).map(rounded),
         "spread": rounded(forecast.spread),
     })
-}
-
-impl Report {
-    /// What the job did where, in order, with the devices' names.
-    pub(crate) fn spans(&self) -> impl Iterator<Item = (&str, &Span)> {
-        let devices = self.devices.iter().map(|name| &**name);
-        devices.zip(&self.account.spans)
-    }
-
-    /// Counts a job among those of the same request. They run side by side: tokens and joules add up, times do not.
-    pub(crate) fn add(&mut self, job: &Self) {
-        for (device, span) in job.spans() {
-            let same = |(i, own): &(usize, &String)| {
-                *own == device && self.account.spans[*i].phase == span.phase
-            };
-            let found = self.devices.iter().enumerate().find(same).map(|(i, _)| i);
-            let Some(i) = found else {
-                self.devices.push(device.to_owned());
-                self.account.spans.push(*span);
-                continue;
-            };
-            self.account.spans[i].add(span);
-        }
-        add_account(&mut self.account, &job.account);
-    }
-}
-
-/// All but the spans.
-fn add_account(total: &mut Account, job: &Account) {
-    total.joules_source = total.joules_source.and(job.joules_source);
-    total.queue_s = total.queue_s.max(job.queue_s);
-    total.ttft_s = match (total.ttft_s, job.ttft_s) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    };
-    total.prefill_tokens += job.prefill_tokens;
-    total.prefill_s = total.prefill_s.max(job.prefill_s);
-    total.decode_tokens += job.decode_tokens;
-    total.decode_s = total.decode_s.max(job.decode_s);
-    total.joules = total.joules.zip(job.joules).map(|(a, b)| a + b);
-    total.moves += job.moves;
-    total.replays += job.replays;
-    // Each was estimated without the others.
-    total.expected = None;
-}
-
-/// Counts a job among those of the same request.
-pub(crate) fn add(total: &mut Usage, job: &Usage) {
-    let longer = |a: &mut Duration, b: Duration| *a = (*a).max(b);
-    total.prompt_tokens += job.prompt_tokens;
-    total.cached_tokens += job.cached_tokens;
-    total.completion_tokens += job.completion_tokens;
-    total.reasoning_tokens += job.reasoning_tokens;
-    longer(&mut total.load, job.load);
-    longer(&mut total.queue, job.queue);
-    longer(&mut total.prefill, job.prefill);
-    longer(&mut total.decode, job.decode);
-    match (&mut total.report, &job.report) {
-        (Some(total), Some(job)) => total.add(job),
-        (None, Some(job)) => total.report = Some(job.clone()),
-        (_, None) => {}
-    }
 }
 
 fn ms(seconds: f64) -> f64 {
@@ -147,7 +111,10 @@ fn rounded(value: f64) -> f64 {
 mod tests {
     use troika_scheduler::JoulesSource;
 
+    use std::time::Duration;
+
     use super::*;
+    use crate::job::add;
     use crate::testing::report;
 
     #[test]
@@ -190,6 +157,35 @@ mod tests {
         };
         add(&mut total, &known);
         assert_eq!(troika(&total).unwrap()["joules"], Value::Null);
+    }
+
+    #[test]
+    fn who_answered_from_afar_is_told() {
+        let sent = Sent {
+            to: "far".to_owned(),
+            rule: "all".to_owned(),
+            bytes_out: 10,
+            bytes_in: 20,
+            cost: None,
+        };
+        let report = Report {
+            sent: vec![sent],
+            ..Report::default()
+        };
+        let usage = Usage {
+            prompt_tokens: 5,
+            completion_tokens: 3,
+            report: Some(Box::new(report)),
+            ..Usage::default()
+        };
+        let told = troika(&usage).unwrap();
+        let decode = &told["placement"][1];
+        assert_eq!(
+            (&decode["device"], &decode["tokens"]),
+            (&json!("remote:far"), &json!(3))
+        );
+        assert_eq!(decode["device_ms"], Value::Null);
+        assert_eq!(told["remote"][0]["rule"], "all");
     }
 
     #[test]

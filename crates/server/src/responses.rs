@@ -29,7 +29,7 @@ use crate::ApiError;
 use crate::app::App;
 use crate::dialect::Dialect;
 use crate::ids::new_id;
-use crate::job::Caller;
+use crate::job::{Caller, Job};
 use crate::narrator::narrate;
 use crate::wire::{parse, unix_seconds};
 use item::Item;
@@ -86,6 +86,7 @@ async fn answer(app: &App, caller: Caller, body: Bytes) -> Result<Response, ApiE
         store,
         summary,
     } = request.understand(&app.responses, owner.as_deref())?;
+    let local_only = job.wishes.local_only;
     let submitted = app.backend.submit(job, caller).await;
     let answer = submitted.map_err(request::renamed)?;
     let object = Object {
@@ -100,12 +101,22 @@ async fn answer(app: &App, caller: Caller, body: Bytes) -> Result<Response, ApiE
         owner,
         input,
         previous,
+        local_only,
     });
     let narrator = ResponseStream::new(object, summary, keep);
     if stream {
         return narrate(answer, narrator).await;
     }
     Ok(Json(narrator.collect(answer).await?).into_response())
+}
+
+/// The job of a body, without doing it. Nothing is stored that it could go on from.
+///
+/// # Errors
+/// As the route has it.
+pub(crate) fn job(body: &Bytes) -> Result<Job, ApiError> {
+    let asked = parse::<Request>(body)?.understand(&Store::default(), None)?;
+    Ok(asked.job)
 }
 
 async fn input_tokens(State(app): State<App>, who: Who, body: Bytes) -> Response {

@@ -48,6 +48,11 @@ pub struct Settings {
     pub prefix_files: bool,
     /// Whether models are compiled for the NPUs that there are, and run there.
     pub npu_models: bool,
+    /// Whether models run on the GPUs that there are.
+    pub gpu_models: bool,
+    /// Layers on the GPU of a model that it shares with the CPU; as many as fit if absent.
+    #[serde(with = "values::count_or_auto")]
+    pub gpu_layers: Option<usize>,
     /// Threads that compute; one for each physical core if absent.
     pub threads: Option<usize>,
     /// Answers that each model writes at the same time on a device. Those that are less urgent keep none out: it holds for
@@ -95,6 +100,10 @@ pub struct Settings {
     pub allowed_hosts: Vec<String>,
     /// Where API keys are. No such file, no keys.
     pub keys_file: PathBuf,
+    /// Where the owner says what may leave this machine, and where to. No such file, everything stays.
+    pub hybrid_file: PathBuf,
+    /// Whether everything stays, whatever that file says: it is not read.
+    pub offline: bool,
     /// Listen to the network without keys.
     pub allow_unauthenticated_network: bool,
     /// How the log is written.
@@ -146,6 +155,8 @@ impl Settings {
             keep_alive: KeepAlive::For(Duration::from_secs(300)),
             prefix_files: false,
             npu_models: true,
+            gpu_models: true,
+            gpu_layers: None,
             threads: None,
             max_streams: 64,
             queue_length: 256,
@@ -164,6 +175,8 @@ impl Settings {
             cors_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             keys_file: home.join("keys.toml"),
+            hybrid_file: home.join("hybrid.toml"),
+            offline: false,
             allow_unauthenticated_network: false,
             log_format: LogFormat::Text,
             log_level: LogLevel::Info,

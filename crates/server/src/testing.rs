@@ -14,17 +14,17 @@ use tower::ServiceExt as _;
 use troika_base::DeviceKind;
 use troika_library::{Library, Manifest};
 use troika_scheduler::{
-    Account, DeviceId, DeviceView, Heat, JobForecast, JoulesSource, Phase, Policy, Power, Snapshot,
-    Span, Time,
+    Account, Class, DeviceId, DeviceView, Heat, JobForecast, JoulesSource, Phase, Policy, Power,
+    Snapshot, Span, Time,
 };
 
-use crate::backend::{EventSender, Placement, State};
+use crate::backend::{Placement, State};
 use crate::job::{
     Caller, Capabilities, ChatPrompt, Delta, EmbedJob, Embedded, Event, FinishReason, Job,
     KeepAlive, LoadedModel, ModelInfo, Part, Placed, Prompt, Report, Started, Usage,
 };
 use crate::keys::{KeyFile, Keys};
-use crate::{Answer, ApiError, Backend, Drain, Media, ModelDetails, Settings};
+use crate::{Answer, ApiError, Backend, Beside, Drain, EventSender, Media, ModelDetails, Settings};
 
 /// One job's events, or its refusal.
 pub(crate) type Script = Result<Vec<Result<Event, ApiError>>, ApiError>;
@@ -43,6 +43,8 @@ pub(crate) struct Scripted {
     pub(crate) policy: Mutex<Option<Policy>>,
     /// How requests were placed, by their numbers.
     pub(crate) placed: Mutex<BTreeMap<String, Vec<Placement>>>,
+    /// Runs of always-on models, by device: begun, and what they used in the end.
+    pub(crate) beside: Arc<Mutex<Vec<String>>>,
     /// What was created, copied, deleted, loaded, unloaded, in words.
     pub(crate) done: Mutex<Vec<String>>,
     /// Where uploads go, if they are taken.
@@ -226,6 +228,7 @@ pub(crate) fn state(policy: Policy) -> State {
         state: "ready".to_owned(),
         heat: Heat::default(),
         busy: 0.5,
+        beside: 0,
         watts: 15.0,
         watts_source: JoulesSource::Estimated,
         joules_busy: 100.0,
@@ -245,6 +248,7 @@ pub(crate) fn state(policy: Policy) -> State {
             ],
             pools: Vec::new(),
             queues: Vec::new(),
+            away: Vec::new(),
             jobs: Vec::new(),
             budget: None,
         },
@@ -392,6 +396,15 @@ impl Backend for Scripted {
 
     fn state(&self) -> Option<State> {
         self.policy.lock().unwrap().map(state)
+    }
+
+    fn beside(&self, device: &str, class: Class, is_metered: bool) -> Option<Beside> {
+        let (log, name) = (Arc::clone(&self.beside), device.to_owned());
+        let begun = format!("{device} begins, {class}, metered: {is_metered}");
+        log.lock().unwrap().push(begun);
+        Some(Beside::new(move |joules| {
+            log.lock().unwrap().push(format!("{name} ends: {joules:?}"));
+        }))
     }
 
     fn placements(&self, request_id: &str) -> Option<Vec<Placement>> {

@@ -47,6 +47,7 @@ pub(crate) fn routes(backend: Arc<dyn Backend>, drain: Drain) -> Router {
         .route("/api/troika/events", get(events))
         // A client's number may have slashes in it.
         .route("/api/troika/placements/{*request_id}", get(placements))
+        .route("/api/troika/remotes", get(remotes))
         .route("/api/troika/policy", get(policy).put(set_policy))
         .method_not_allowed_fallback(crate::app::wrong_method)
         .with_state(View {
@@ -107,6 +108,11 @@ fn nothing_scheduled() -> ApiError {
 /// What every device and every queue is doing.
 async fn state(State(view): State<View>) -> Handled {
     Ok(Json(view.state()?).into_response())
+}
+
+/// The endpoints beyond this machine, and how they have been.
+async fn remotes(State(view): State<View>) -> Response {
+    Json(json!({"remotes": view.backend.remotes()})).into_response()
 }
 
 /// The same, told twice a second until the client leaves or the server goes down.

@@ -24,12 +24,13 @@ const PAGE: &str = include_str!("web/page.html");
 const JS: &str = "text/javascript; charset=utf-8";
 
 /// What the page is made of: path, type, contents. No key is needed for these.
-const FILES: [(&str, &str, &str); 11] = [
+const FILES: [(&str, &str, &str); 12] = [
     ("/page/main.js", JS, include_str!("web/main.js")),
     ("/page/stream.js", JS, include_str!("web/stream.js")),
     ("/page/history.js", JS, include_str!("web/history.js")),
     ("/page/lanes.js", JS, include_str!("web/lanes.js")),
     ("/page/pools.js", JS, include_str!("web/pools.js")),
+    ("/page/spent.js", JS, include_str!("web/spent.js")),
     ("/page/why.js", JS, include_str!("web/why.js")),
     ("/page/account.js", JS, include_str!("web/account.js")),
     ("/page/words.js", JS, include_str!("web/words.js")),

@@ -10,6 +10,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
+use troika_remote::rules::{self, PRIVACY_HEADER};
 use troika_scheduler::{Class, UnknownName};
 
 use crate::backend::State;
@@ -23,11 +24,7 @@ use crate::{ApiError, metrics};
 const CLASS: &str = "X-Troika-Class";
 const DEADLINE: &str = "X-Troika-Deadline-Ms";
 pub(crate) const DEVICE: &str = "X-Troika-Device";
-const PRIVACY: &str = "X-Troika-Privacy";
 const PLACEMENT: HeaderName = HeaderName::from_static("x-troika-placement");
-
-/// The one word that `X-Troika-Privacy` knows.
-const LOCAL_ONLY: &str = "local-only";
 
 /// Inputs from which on an embedding is an index being made rather than somebody's search.
 const INPUTS_MANY: usize = 8;
@@ -70,6 +67,11 @@ pub(crate) fn settled(body: Wishes, caller: &Caller, usual: Class) -> Wishes {
     }
 }
 
+/// Whether the request's label keeps it on this machine.
+pub(crate) fn is_local_only() -> bool {
+    ASKED.try_with(|asked| asked.local_only).unwrap_or(false)
+}
+
 /// How urgent an embedding is if nobody says so.
 pub(crate) fn usual_of_embedding(inputs: usize) -> Class {
     match inputs >= INPUTS_MANY {
@@ -85,6 +87,7 @@ pub(crate) fn usual_of_embedding(inputs: usize) -> Class {
 pub(crate) fn check_device(
     wishes: &Wishes,
     state: impl FnOnce() -> Option<State>,
+    remotes: impl FnOnce() -> Vec<String>,
 ) -> Result<(), ApiError> {
     let Some(name) = &wishes.device else {
         return Ok(());
@@ -94,8 +97,10 @@ pub(crate) fn check_device(
         return Err(ApiError::unsupported(message).at(DEVICE));
     };
     let devices = state.snapshot.devices.iter();
-    let known: Vec<_> = devices.map(|device| &*device.name).collect();
-    match known.contains(&&**name) {
+    let remotes = remotes().into_iter().map(|name| format!("remote:{name}"));
+    let known = devices.map(|device| device.name.clone()).chain(remotes);
+    let known: Vec<_> = known.collect();
+    match known.contains(name) {
         true => Ok(()),
         false => {
             let unknown = UnknownName::new("device", name, known.join(", "));
@@ -105,26 +110,28 @@ pub(crate) fn check_device(
 }
 
 /// # Errors
-/// If a header comes twice or says what nobody knows; the message says what is known.
+/// If a header comes twice or says what nobody knows; the message says what is known. Labels of privacy are never refused.
 fn of_headers(headers: &HeaderMap) -> Result<Wishes, ApiError> {
     let class = text(headers, CLASS)?.map(|name| {
         let class = name.parse::<Class>();
         class.map_err(|unknown| ApiError::invalid(unknown.to_string()).at(CLASS))
-    });
-    let privacy = text(headers, PRIVACY)?.map(|name| match name == LOCAL_ONLY {
-        true => Ok(true),
-        false => {
-            let unknown = UnknownName::new("privacy", name, LOCAL_ONLY);
-            Err(ApiError::invalid(unknown.to_string()).at(PRIVACY))
-        }
     });
     Ok(Wishes {
         request_id: String::new(),
         class: class.transpose()?,
         deadline: text(headers, DEADLINE)?.map(deadline).transpose()?,
         device: text(headers, DEVICE)?.map(str::to_owned),
-        local_only: privacy.transpose()?.unwrap_or(false),
+        local_only: is_private(headers),
     })
+}
+
+/// Whether a label of the request keeps it here. A wrong one is no mistake to be told but a wish to be kept: of several
+/// labels the stricter wins, and what nobody knows is private.
+fn is_private(headers: &HeaderMap) -> bool {
+    let labels = headers.get_all(PRIVACY_HEADER).iter();
+    labels
+        .map(|label| label.to_str())
+        .any(|label| label.map_or(true, rules::is_private))
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, ApiError> {

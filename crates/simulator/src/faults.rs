@@ -4,6 +4,7 @@ use rand_pcg::Pcg64Mcg;
 use troika_base::Bytes;
 use troika_scheduler::{DeviceId, Goal, Heat, ModelId, Policy, PoolId, Power, Time};
 
+use crate::beyond::VirtualRemote;
 use crate::chance::Chance as _;
 use crate::machine::VirtualMachine;
 
@@ -50,6 +51,8 @@ pub(crate) enum Fault {
     Power(Power),
     Policy(Policy),
     Cool(ModelId),
+    /// An endpoint, by its place among them, answers from now on or does not.
+    Remote(usize, bool),
 }
 
 impl Faults {
@@ -88,6 +91,7 @@ impl Faults {
         &self,
         machine: &VirtualMachine,
         models: usize,
+        remotes: &[VirtualRemote],
         rng: &mut Pcg64Mcg,
     ) -> Vec<(Time, Fault)> {
         let mut plan = Vec::new();
@@ -126,6 +130,15 @@ impl Faults {
         }
         for at in self.moments(self.cool_every_s, rng) {
             plan.push((at, Fault::Cool(ModelId(rng.below(models) as u32))));
+        }
+        for (at, remote) in remotes.iter().enumerate() {
+            let faults = &remote.faults;
+            for down in self.moments(faults.down_every_s, rng) {
+                plan.push((down, Fault::Remote(at, false)));
+                let back = Time::from_seconds(down.seconds() + faults.down_s * rng.waiting());
+                plan.push((back, Fault::Remote(at, true)));
+            }
+            plan.push((self.until, Fault::Remote(at, true)));
         }
         plan.extend(self.calm(machine));
         // The order of what happens at once is that in which it was planned.

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use troika_scheduler::{Account, Class, Phase};
 
-use crate::log::{Arrival, Log, Outcome, SpanKind, State};
+use crate::log::{Arrival, Log, Outcome, RemoteLog, SpanKind, State};
 
 /// The figures of a simulation.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -52,6 +52,9 @@ pub struct Figures {
     pub devices: Vec<DeviceFigures>,
     /// Which device did how much of each class.
     pub placement: Vec<Share>,
+    /// Each endpoint beyond the machine.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remotes: Vec<RemoteLog>,
     /// Models that were put away for others.
     pub evictions: u32,
     /// Jobs that went from one device to another.
@@ -230,6 +233,7 @@ impl Figures {
             joules_per_token: (tokens > 0).then(|| joules / tokens as f64),
             devices: devices(log),
             placement: placement(log),
+            remotes: log.remotes.clone(),
             evictions: log.evictions,
             moves: log.moves,
             replays: log.replays,
@@ -371,16 +375,20 @@ fn placement(log: &Log) -> Vec<Share> {
             } else {
                 Phase::Prefill
             },
-            device: log
-                .devices
-                .get(usize::from(device))
-                .cloned()
-                .unwrap_or_else(|| format!("device {device}")),
+            device: name(log, device),
             tokens,
             share: tokens as f64 / all(class, is_decode) as f64,
         },
     );
     shares.collect()
+}
+
+/// A device's name, or an endpoint's.
+fn name(log: &Log, device: u16) -> String {
+    let remotes = log.remotes.iter().map(|remote| &remote.name);
+    let mut names = log.devices.iter().chain(remotes);
+    let name = names.nth(usize::from(device)).cloned();
+    name.unwrap_or_else(|| format!("device {device}"))
 }
 
 fn refusals(log: &Log) -> BTreeMap<String, usize> {

@@ -12,8 +12,14 @@
 //! - An interactive job on a device waits there for one step of lower classes at most, those apart that have waited too
 //!   long.
 //! - A job begins only where it was decided that it goes, and only on the device that it requires.
+//! - No cache leaves a device that keeps its caches, or comes to one.
+//! - A job that may not leave the machine is never sent, and no endpoint is looked at for it; nor is one sent anywhere that it
+//!   may not go, nor while it is elsewhere, nor twice to the same endpoint, nor after a part of its answer was told.
+//! - An endpoint has no more jobs than it takes, and who is there is called back only when nobody waits any more.
+//! - A job is only where its context has room, under a scheduler that honours classes: others cut answers short.
 //! - Once nothing goes wrong any more, every job ends.
 
+mod away;
 mod books;
 mod hears;
 
@@ -25,6 +31,7 @@ use troika_scheduler::{
     Action, Class, DeviceId, JobId, ModelFacts, ModelId, PoolId, SeqId, Settings, Slice, Time, Work,
 };
 
+use crate::beyond::VirtualRemote;
 use crate::machine::VirtualMachine;
 use crate::world::predicted_bytes;
 use books::{Device, Job, Resident, Stage, Step, Where};
@@ -61,6 +68,7 @@ const PASSED_MAX: u32 = 1;
 #[derive(Debug)]
 pub(crate) struct Checker<'w> {
     machine: &'w VirtualMachine,
+    remotes: &'w [VirtualRemote],
     settings: &'w Settings,
     models: BTreeMap<ModelId, &'w ModelFacts>,
     jobs: BTreeMap<JobId, Job>,
@@ -76,6 +84,7 @@ impl<'w> Checker<'w> {
         machine: &'w VirtualMachine,
         models: &'w [ModelFacts],
         settings: &'w Settings,
+        remotes: &'w [VirtualRemote],
         has_classes: bool,
     ) -> Self {
         Self {
@@ -86,6 +95,7 @@ impl<'w> Checker<'w> {
             has_classes,
             now: Time(0),
             machine,
+            remotes,
             settings,
         }
     }
@@ -153,13 +163,18 @@ impl<'w> Checker<'w> {
                 ..
             } => self.begin_move(*job, *model, *from, *to)?,
             Action::Release { device, seq } => self.release(*device, *seq),
-            Action::Drop { device, job } => self.drop_job(*device, *job),
+            Action::Drop { device, job } => {
+                self.calls_back(*device, *job)?;
+                self.drop_job(*device, *job);
+            }
+            Action::Send { job, to } => self.send(*job, *to)?,
             Action::Abandon(device) => self.clear(*device),
             Action::Refuse { job, .. } => {
                 self.answers_once(*job)?;
                 self.ends(*job);
             }
             Action::Place(decision) => {
+                self.looks_only_where_it_may(decision)?;
                 if let Some(job) = self.jobs.get_mut(&decision.job) {
                     job.decided = Some((decision.prefill, decision.decode));
                 }
@@ -261,7 +276,7 @@ impl<'w> Checker<'w> {
             let is_there = match job.place {
                 Where::Starting(at) | Where::On(at) => at == id,
                 Where::Moving { from, to } => from == id || to == id,
-                Where::Waiting => false,
+                Where::Waiting | Where::Away(_) => false,
             };
             is_there && !job.is_over && job.spec.model == model
         });
@@ -290,6 +305,9 @@ impl<'w> Checker<'w> {
         self.ensure(!found.is_over, job, || {
             "it is started after its end".to_owned()
         })?;
+        self.ensure(!found.is_back, job, || {
+            "it is started after it was answered elsewhere".to_owned()
+        })?;
         self.ensure(place == Where::Waiting, job, || {
             format!("it is started on {}, and is {place:?}", self.name(id))
         })?;
@@ -312,7 +330,19 @@ impl<'w> Checker<'w> {
     }
 
     fn is_allowed(&self, job: JobId, device: DeviceId) -> Result<(), Violation> {
-        let required = self.jobs[&job].spec.require_device;
+        let spec = &self.jobs[&job].spec;
+        let max_tokens = match spec.work {
+            Work::Write { max_tokens, .. } => max_tokens,
+            Work::Embed | Work::Load => 0,
+        };
+        let context = spec.prompt_tokens.saturating_add(max_tokens);
+        let form = self.models[&spec.model].forms.get(&device);
+        let room = form.map_or(0, |form| form.n_ctx);
+        self.ensure(!self.has_classes || context <= room, job, || {
+            let name = self.name(device);
+            format!("it comes to {context} tokens, and is on {name}, which has room for {room}")
+        })?;
+        let required = spec.require_device;
         self.ensure(required.is_none_or(|only| only == device), job, || {
             format!(
                 "it is on {}, and requires another device",
@@ -331,6 +361,15 @@ impl<'w> Checker<'w> {
         self.is_offered(to, "a move")?;
         self.is_ready(to, model, job)?;
         self.is_allowed(job, to)?;
+        for end in [from, to] {
+            let moves = self.machine.devices[usize::from(end.0)].moves;
+            self.ensure(moves, job, || {
+                format!(
+                    "its cache is moved, and {} keeps its caches",
+                    self.name(end)
+                )
+            })?;
+        }
         let found = &self.jobs[&job];
         let (place, decided) = (found.place, found.decided);
         self.ensure(place == Where::On(from) && !found.is_over, job, || {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod baseline;
+mod beyond;
 mod faults;
 mod figures;
 mod invariants;
@@ -19,13 +20,14 @@ mod world;
 mod chance;
 
 pub use baseline::SchedulerKind;
+pub use beyond::{Beyond, RemoteError, RemoteFaults, VirtualRemote};
 pub use faults::Faults;
 pub use figures::{
     Against, ClassFigures, DeviceFigures, Ends, Figures, Foretold, Percentiles, Share,
 };
 pub use invariants::Violation;
 pub use load::{Load, LoadError, Shape};
-pub use log::{Arrival, Log, Outcome, Span, SpanKind, State};
+pub use log::{Arrival, Log, Outcome, RemoteLog, Span, SpanKind, State};
 pub use machine::{Hardware, MachineError, QUANTIZATION, VirtualMachine};
 pub use storm::{Storm, storm};
 pub use trace::{

@@ -106,6 +106,19 @@ pub enum SpanKind {
     Lost,
 }
 
+/// What an endpoint beyond the machine did.
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+pub struct RemoteLog {
+    /// `remote:NAME`.
+    pub name: String,
+    /// Jobs that were sent there.
+    pub jobs: usize,
+    /// Those of them that came back undone.
+    pub undone: usize,
+    /// What it cost.
+    pub money: f64,
+}
+
 /// What happened in a simulation.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct Log {
@@ -115,6 +128,9 @@ pub struct Log {
     pub scheduler: String,
     /// The devices' names by number.
     pub devices: Vec<String>,
+    /// The endpoints, whose numbers follow those of the devices.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remotes: Vec<RemoteLog>,
     /// What became of each job, in the order of arrival.
     pub outcomes: Vec<Outcome>,
     /// What each device did, in order; neighbours of one kind are one span.

@@ -8,7 +8,7 @@ mod name;
 
 use troika_base::{Bytes, DeviceKind, DeviceProfile, MemoryPool};
 use troika_planner::catalogue::{self, Catalogue};
-use troika_planner::cost::{FIT, Setup, Slot, Software};
+use troika_planner::cost::{FIT, Setup, Slot, Software, watts_at_work};
 use troika_scheduler::{DeviceFacts, DeviceId, PoolFacts, PoolId};
 
 pub use model::QUANTIZATION;
@@ -208,6 +208,11 @@ impl VirtualMachine {
             .or_else(|| idle_watts(profile))
             .unwrap_or(0.0);
         let is_npu = profile.kind == DeviceKind::Npu;
+        let busy = watts_at_work(profile);
+        let assumed = match busy {
+            Some(_) => None,
+            None => Catalogue::builtin().typical_watts(profile.kind, profile.class.as_deref()),
+        };
         self.devices.push(DeviceFacts {
             name,
             chip: profile.name.clone(),
@@ -219,6 +224,8 @@ impl VirtualMachine {
                 Some(_) => idle / shared as f64,
                 None => idle,
             },
+            watts_busy: busy.map(|watts| watts.value),
+            watts_assumed: assumed.map(|watts| watts.high),
             link_gbs,
             residents_max: if is_npu { NPU_RESIDENTS } else { RESIDENTS },
             batch_max: if is_npu { 1 } else { usize::MAX },
@@ -271,27 +278,10 @@ impl VirtualMachine {
 
     fn join(&mut self, parts: &[DeviceId]) {
         let of = |id: &DeviceId| usize::from(id.0);
-        let facts: Vec<&DeviceFacts> = parts.iter().map(|id| &self.devices[of(id)]).collect();
-        let text = |each: fn(&DeviceFacts) -> &str| {
-            let all: Vec<_> = facts.iter().map(|facts| each(facts)).collect();
-            all.join("+")
-        };
+        let facts = parts.iter().map(|id| (*id, &self.devices[of(id)]));
         let composite = DeviceFacts {
-            name: text(|facts| &facts.name),
-            chip: text(|facts| &facts.chip),
-            kind: facts[0].kind,
-            pools: facts.iter().map(|facts| facts.pools[0]).collect(),
-            parts: parts.to_vec(),
-            // Its parts rest, and count that themselves.
-            watts_idle: 0.0,
-            link_gbs: facts
-                .iter()
-                .map(|facts| facts.link_gbs)
-                .fold(f64::INFINITY, f64::min),
             residents_max: RESIDENTS,
-            batch_max: usize::MAX,
-            moves: true,
-            embeds: true,
+            ..DeviceFacts::of_parts(&facts.collect::<Vec<_>>())
         };
         let profiles = parts
             .iter()

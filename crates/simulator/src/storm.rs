@@ -7,12 +7,14 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use rand_pcg::Pcg64Mcg;
+use troika_base::DeviceKind;
 use troika_planner::catalogue::Catalogue;
 use troika_scheduler::{
     Class, KeepAlive, Limits, ModelFacts, ModelId, Policy, Settings, Time, Work,
 };
 
 use crate::baseline::SchedulerKind;
+use crate::beyond::Beyond;
 use crate::chance::{Chance as _, chance};
 use crate::faults::Faults;
 use crate::log::{Arrival, Log};
@@ -73,19 +75,23 @@ impl Storm {
     /// What follows from a seed.
     pub fn new(seed: u64) -> Self {
         let mut rng = chance(seed, 0);
-        let (machine, models) = rng.pick(&MACHINES).clone();
-        let mut models = models;
+        let (mut machine, mut models) = rng.pick(&MACHINES).clone();
         models.truncate(2 + rng.below(models.len() - 1));
         let seconds = 10.0 + 110.0 * rng.unit();
-        let arrivals = arrivals(&machine, &models, seconds, &mut rng);
+        let mut arrivals = arrivals(&machine, &models, seconds, &mut rng);
         tighten(&mut models, &mut rng);
+        bind(&mut machine, &mut rng);
         let faults = match rng.happens(0.8) {
             true => Faults::storm(&mut rng, Time::from_seconds(seconds * 1.2)),
             false => Faults::default(),
         };
+        // From a source of its own: what was hard without endpoints is so still.
+        let beyond = Beyond::storm(&arrivals, &mut chance(seed, 3));
+        require_endpoints(&mut arrivals, &beyond, &mut chance(seed, 5));
         Self {
             settings: settings(&mut rng),
             options: Options {
+                beyond,
                 seed,
                 noise: 0.05,
                 hidden: 1.0 + rng.unit(),
@@ -131,6 +137,21 @@ pub fn storm(seed: u64, kind: SchedulerKind) -> Result<Log, SimulationError> {
     Storm::new(seed).play(kind, &mut |_, _| ())
 }
 
+/// Some jobs require an endpoint, most of them one that they may go to.
+fn require_endpoints(arrivals: &mut [Arrival], beyond: &Beyond, rng: &mut Pcg64Mcg) {
+    for (at, arrival) in arrivals.iter_mut().enumerate() {
+        if beyond.remotes.is_empty() || !rng.happens(0.03) {
+            continue;
+        }
+        let may_go = beyond.may_go.get(&at).filter(|_| rng.happens(0.8));
+        let to = match may_go {
+            Some(places) => *rng.pick(places),
+            None => rng.below(beyond.remotes.len()),
+        };
+        arrival.device = Some(beyond.remotes[to].device_name());
+    }
+}
+
 /// Caches that are short sometimes.
 fn tighten(models: &mut [ModelFacts], rng: &mut Pcg64Mcg) {
     if !rng.happens(0.5) {
@@ -140,6 +161,21 @@ fn tighten(models: &mut [ModelFacts], rng: &mut Pcg64Mcg) {
         let tokens = 2048.0 * 8f64.powf(rng.unit());
         form.kv_tokens = form.kv_tokens.min(tokens as u32);
         form.n_ctx = form.n_ctx.min(form.kv_tokens);
+    }
+}
+
+/// Devices that keep what they have cached, so that jobs which leave are read again elsewhere: NPUs as often as not, others
+/// seldom. And NPUs with room for some sequences rather than one.
+fn bind(machine: &mut VirtualMachine, rng: &mut Pcg64Mcg) {
+    for device in &mut machine.devices {
+        let share = match device.kind {
+            DeviceKind::Npu => 0.5,
+            _ => 0.15,
+        };
+        device.moves = !rng.happens(share);
+        if device.kind == DeviceKind::Npu {
+            device.batch_max = *rng.pick(&[1, 1, 2, 4]);
+        }
     }
 }
 

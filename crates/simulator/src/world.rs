@@ -10,6 +10,7 @@
 
 mod act;
 mod agenda;
+mod away;
 mod device;
 mod happen;
 mod lineage;
@@ -27,6 +28,7 @@ use troika_scheduler::{
 };
 
 use crate::baseline::SchedulerKind;
+use crate::beyond::Beyond;
 use crate::chance::chance;
 use crate::faults::Faults;
 use crate::invariants::{Checker, Violation};
@@ -50,6 +52,8 @@ pub struct Options {
     pub hidden: f64,
     /// What goes wrong.
     pub faults: Faults,
+    /// What is beyond the machine, and who may go there.
+    pub beyond: Beyond,
     /// Whether all that the scheduler does is checked.
     pub checks: bool,
     /// It ends so long after the last job came and the last fault, whether all jobs are done or not.
@@ -70,6 +74,7 @@ impl Default for Options {
             noise: 0.05,
             hidden: 1.25,
             faults: Faults::default(),
+            beyond: Beyond::default(),
             checks: false,
             patience: 7 * DAY,
             day: DAY,
@@ -156,15 +161,25 @@ pub fn watch(
     options: &Options,
     witness: &mut dyn FnMut(Time, Seen<'_>),
 ) -> Result<Log, SimulationError> {
-    let specs = specs(machine, models, arrivals)?;
+    let specs = specs(machine, models, arrivals, &options.beyond)?;
     let scheduler = kind.build(machine, settings, options.slots);
     let has_classes = kind == SchedulerKind::Troika;
-    let checker = options
-        .checks
-        .then(|| Checker::new(machine, models, settings, has_classes));
+    let checker = options.checks.then(|| {
+        Checker::new(
+            machine,
+            models,
+            settings,
+            &options.beyond.remotes,
+            has_classes,
+        )
+    });
     let mut world = World::new(
         machine, models, settings, arrivals, specs, options, scheduler,
     );
+    for at in 0..options.beyond.remotes.len() {
+        let facts = world.remote_facts(at, None);
+        world.inbox.push(Event::RemoteIs(facts));
+    }
     world.checker = checker;
     let played = world.play(witness);
     played.map_err(|violation| SimulationError::Violation {
@@ -179,6 +194,7 @@ fn specs(
     machine: &VirtualMachine,
     models: &[ModelFacts],
     arrivals: &[Arrival],
+    beyond: &Beyond,
 ) -> Result<Vec<JobSpec>, SimulationError> {
     let ids: BTreeMap<&str, ModelId> = models.iter().map(|m| (m.name.as_str(), m.id)).collect();
     let mut owners: BTreeMap<&str, OwnerId> = BTreeMap::new();
@@ -188,8 +204,11 @@ fn specs(
             job,
             model: arrival.model.clone(),
         })?;
+        let remote_id = |at: usize| DeviceId((machine.devices.len() + at) as u16);
         let device = |name: &String| {
-            let found = machine.device(name);
+            let mut remotes = beyond.remotes.iter();
+            let remote = remotes.position(|remote| remote.device_name() == *name);
+            let found = machine.device(name).or_else(|| remote.map(remote_id));
             found.ok_or_else(|| SimulationError::UnknownDevice {
                 job,
                 device: name.clone(),
@@ -210,6 +229,12 @@ fn specs(
             },
             deadline: arrival.deadline.map(|left| arrival.at + left),
             require_device: arrival.device.as_ref().map(device).transpose()?,
+            elsewhere: {
+                let places = beyond.may_go.get(&job).into_iter().flatten();
+                places
+                    .map(|&at| beyond.remotes[at].place(remote_id(at), arrival))
+                    .collect()
+            },
             keep_alive: None,
         })
     };
@@ -256,6 +281,7 @@ struct World<'w> {
     jobs: Vec<Job>,
     n_open: usize,
     others: Vec<Bytes>,
+    remotes: away::Remotes,
     /// Models that an NPU has compiled before.
     compiled: BTreeSet<(DeviceId, ModelId)>,
     rng: Pcg64Mcg,
@@ -287,7 +313,11 @@ impl<'w> World<'w> {
         agenda.plan(Time(0) + options.day, Happening::Midnight);
         let mut planner = chance(options.seed, 2);
         if options.faults.until > Time(0) {
-            for (at, fault) in options.faults.plan(machine, models.len(), &mut planner) {
+            for (at, fault) in
+                options
+                    .faults
+                    .plan(machine, models.len(), &options.beyond.remotes, &mut planner)
+            {
                 agenda.plan(at, Happening::Fault(fault));
             }
         }
@@ -304,6 +334,7 @@ impl<'w> World<'w> {
             jobs: arrivals.iter().map(Job::new).collect(),
             n_open: arrivals.len(),
             others: vec![Bytes(0); machine.pools.len()],
+            remotes: away::Remotes::new(&options.beyond.remotes),
             compiled: BTreeSet::new(),
             rng,
             spans: Spans::new(machine.devices.len()),
@@ -408,6 +439,7 @@ impl<'w> World<'w> {
             outcomes: outcomes
                 .map(|(job, arrival)| job.outcome(arrival, end))
                 .collect(),
+            remotes: self.remotes.log,
             spans: std::mem::take(&mut self.spans).finish(),
             end,
             ..self.log

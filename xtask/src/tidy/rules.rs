@@ -36,6 +36,10 @@ const UNSAFE_CRATES: &[(&str, &str)] = &[
         "crates/device-npu",
         "calls OpenVINO's C library, in one folder that allows it",
     ),
+    (
+        "crates/device-gpu",
+        "runs kernels without checks of indices, and asks Vulkan for its budget",
+    ),
 ];
 
 fn excepted(list: &[(&str, &str)], path: &str) -> bool {

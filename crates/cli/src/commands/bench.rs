@@ -7,16 +7,15 @@ mod roofline;
 
 use std::time::{Duration, Instant};
 
-use troika_device::Device as _;
 use troika_engine::CpuDevice;
 use troika_gguf::ModelFile;
 use troika_library::Formats;
 
-use crate::args::{ModelArgs, bounded, thread_count, token_count};
+use crate::args::{DeviceArgs, ModelArgs, bounded, thread_count, token_count};
 use crate::exit::WrongUse;
 use crate::home::Home;
 use crate::interrupt::Interrupt;
-use crate::load;
+use crate::load::{self, Processor};
 use crate::model::{self, Source};
 use crate::output::{self, Console};
 use crate::weights::TokenCost;
@@ -62,6 +61,8 @@ pub(crate) struct BenchArgs {
     /// Answer in CSV
     #[arg(long, conflicts_with = "json")]
     csv: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 fn batch_size(text: &str) -> Result<usize, String> {
@@ -94,6 +95,7 @@ pub(crate) fn run(args: &BenchArgs, console: &Console) -> anyhow::Result<()> {
         source: &source,
         tests: &tests,
         rounds: args.rounds,
+        device: &args.device,
         console: *console,
         interrupt,
     };
@@ -136,6 +138,7 @@ pub(crate) fn usual(
         source,
         tests: &matrix.tests(),
         rounds,
+        device: &DeviceArgs::cpu(),
         console: *console,
         interrupt: interrupt.clone(),
     };
@@ -161,6 +164,7 @@ struct Job<'a> {
     source: &'a Source,
     tests: &'a [Test],
     rounds: usize,
+    device: &'a DeviceArgs,
     console: Console,
     interrupt: Interrupt,
 }
@@ -190,12 +194,18 @@ impl Job<'_> {
     }
 
     fn measure_tests(&self, threads: usize, report: &mut Report) -> anyhow::Result<()> {
-        let device = load::cpu(Some(threads))?;
+        let device = Processor::choose(self.device, Some(threads), &self.console)?;
         let n_ctx = self.tests.iter().map(Test::n_ctx).max();
         let n_ctx = n_ctx.expect("there are tests. This is a bug.");
         let started = Instant::now();
         let file = self.source.open()?;
-        let (mut model, _) = load::model(&file, &device, n_ctx, &self.console, &self.interrupt)?;
+        let (mut model, _) = load::model(
+            &file,
+            device.device(),
+            n_ctx,
+            &self.console,
+            &self.interrupt,
+        )?;
         let load = started.elapsed();
         let mut bench = Bench::new(&mut model, self.console, self.interrupt.clone());
         bench.first_token()?;
@@ -211,7 +221,7 @@ impl Job<'_> {
 }
 
 fn setting(
-    device: &CpuDevice,
+    device: &Processor,
     file: &ModelFile,
     bench: &Bench<'_>,
     load: Duration,
@@ -223,9 +233,9 @@ fn setting(
         model_bytes: file.bytes(),
         parameters: formats.parameters(),
         quantization: formats.main().map_or("", |dtype| dtype.name()),
-        device: device.name().to_owned(),
+        device: device.name(),
         processor: device.description(),
-        kernels: device.kernels().name,
+        kernels: device.kernels(),
         threads: device.threads(),
         load_ms: load.as_secs_f64() * 1e3,
         first_token_ms: first_token.as_secs_f64() * 1e3,

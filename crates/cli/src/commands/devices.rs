@@ -1,5 +1,6 @@
 //! `troika devices`: what this computer can compute with.
 
+mod gpu;
 mod measure;
 mod show;
 
@@ -10,6 +11,7 @@ use troika_machine::probe::{self, Root};
 use troika_planner::catalogue::{self, Block, Catalogue};
 
 use super::npu::status::Seen;
+use crate::gpu::Gpus;
 use crate::home::Home;
 use crate::output::{self, Console};
 
@@ -18,11 +20,15 @@ use measure::MeasureArgs;
 /// Where a home keeps what is known of its machine.
 const FILE: &str = "machine.json";
 
+const NOTES: &str = "\
+TROIKA_GPU=software offers GPUs that are programs on the CPU (llvmpipe), for tests; TROIKA_GPU=off asks no GPU's driver.";
+
 /// Show the processors of this computer, its memory, power and meters
 ///
-/// What the system knows of them is read, and the catalogue's data sheets are laid beside it. What cannot be known is listed
-/// with the reason. Nothing is asked of the devices, but by --measure.
+/// What the system knows of them is read, and the catalogue's data sheets are laid beside it; of GPUs, drivers tell how they
+/// are reached. What cannot be known is listed with the reason. No device is made to work, but by --measure.
 #[derive(Debug, clap::Args)]
+#[command(after_help = NOTES)]
 pub(crate) struct DevicesArgs {
     #[command(flatten)]
     measure: MeasureArgs,
@@ -37,33 +43,42 @@ struct Shown<'m> {
     energy: Vec<Coverage>,
     /// NPUs, and the libraries that drive them.
     npu: Seen,
+    /// GPUs, and how they are reached.
+    gpu: Gpus,
 }
 
 pub(crate) fn run(args: &DevicesArgs, console: &Console) -> anyhow::Result<()> {
     let home = Home::from_env()?;
     if args.measure.is_asked() {
-        return measure::run(
-            &args.measure,
-            &mut described(&home, console),
-            &home,
-            console,
-        );
+        let mut machine = described(&home, console);
+        let gpus = Gpus::find(&mut machine)?;
+        return measure::run(&args.measure, &mut machine, &gpus, &home, console);
     }
-    let machine = known(&home, console);
+    let mut machine = described(&home, console);
+    let gpu = Gpus::find(&mut machine)?;
+    keep(&mut machine, &home, console);
     let npu = Seen::of(&machine, &home);
     if console.json {
         return output::json(&Shown {
             energy: machine.energy_coverage(),
             machine: &machine,
             npu,
+            gpu,
         });
     }
-    output::answer(show::page(&machine, &npu.lacking()))
+    let lacking = [npu.lacking(), gpu.lacking.clone()].concat();
+    output::answer(show::page(&machine, &gpu::rows(&gpu), &lacking))
 }
 
 /// This machine, with the catalogue's data sheets of its devices and what was once measured of them.
 pub(crate) fn known(home: &Home, console: &Console) -> Machine {
     let mut machine = described(home, console);
+    keep(&mut machine, home, console);
+    machine
+}
+
+/// Adds what was once measured.
+fn keep(machine: &mut Machine, home: &Home, console: &Console) {
     match Machine::load(&home.path().join(FILE)) {
         Ok(Some(earlier)) => machine.keep_measurements(&earlier),
         Ok(None) => {}
@@ -73,7 +88,6 @@ pub(crate) fn known(home: &Home, console: &Console) -> Machine {
             anyhow::Error::new(error)
         )),
     }
-    machine
 }
 
 /// This machine, with the catalogue's data sheets of its devices.

@@ -1,7 +1,5 @@
 //! `troika keys`: who may use the server.
 
-use std::path::PathBuf;
-
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 use troika_scheduler::Class;
@@ -10,7 +8,7 @@ use troika_server::keys::{Key, KeyFile, NewKey, Scope};
 use crate::exit::WrongUse;
 use crate::home::Home;
 use crate::output::{self, Align, Console};
-use crate::settings::SettingsArgs;
+use crate::settings::ConfigArgs;
 
 /// Manage the API keys of `troika serve`
 ///
@@ -19,15 +17,8 @@ use crate::settings::SettingsArgs;
 pub(crate) struct KeysArgs {
     #[command(subcommand)]
     command: KeysCommand,
-    /// Configuration file [default: config.toml in TROIKA_HOME, if it is there]
-    #[arg(
-        long,
-        env = "TROIKA_CONFIG",
-        hide_env_values = true,
-        value_name = "FILE",
-        global = true
-    )]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
     /// Where API keys are [default: as the configuration says]
     #[arg(long, value_name = "FILE", global = true)]
     keys_file: Option<String>,
@@ -77,15 +68,8 @@ fn share() -> clap::builder::RangedI64ValueParser<u32> {
 }
 
 pub(crate) fn run(args: &KeysArgs, console: &Console) -> anyhow::Result<()> {
-    let flag = args.keys_file.clone();
-    let settings = SettingsArgs {
-        config: args.config.clone(),
-        flags: flag
-            .map(|file| ("keys_file".to_owned(), file))
-            .into_iter()
-            .collect(),
-    };
-    let settings = settings.resolve(&Home::from_env()?)?.settings;
+    let flags = [("keys_file", args.keys_file.clone())];
+    let settings = args.config.settings(&Home::from_env()?, flags)?;
     let file = KeyFile::at(settings.keys_file);
     match &args.command {
         KeysCommand::Add {

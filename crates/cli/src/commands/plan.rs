@@ -4,6 +4,7 @@ mod ask;
 mod build;
 mod check;
 mod described;
+mod emit;
 mod flags;
 mod fleet;
 mod here;
@@ -45,6 +46,7 @@ Examples:
   troika plan --budget 2500 --explain \"rtx 3090\"           every number of one candidate
   troika plan --workload office.toml --html plan.html      a page to pass on
   troika plan --device-name X1 --bandwidth 640 --memory-gb 16  a device that the catalogue lacks
+  troika plan -m llama-3.1-8b --users 500 --emit kubernetes  replicas for a cluster, as manifests
   troika plan build --budget 2500                          parts lists
   troika plan train --model llama-3.1-8b --tokens 10000000 fine-tuning: memory, hours, joules, money
   troika plan fleet --devices 200 --budget 800             many machines alike
@@ -60,6 +62,8 @@ pub(crate) struct PlanArgs {
     asked: AskedArgs,
     #[command(flatten)]
     answer: AnswerArgs,
+    #[command(flatten)]
+    cluster: emit::EmitArgs,
 }
 
 /// What a plan is made for and from; the same flags for every verb that makes one.
@@ -138,6 +142,10 @@ pub(crate) fn run(args: &PlanArgs, console: &Console) -> anyhow::Result<()> {
         };
     }
     let desk = Desk::new(&args.asked, console)?;
+    if args.cluster.are_given() {
+        args.only_a_manifest()?;
+        return emit::run(&args.cluster, &desk, console);
+    }
     match &args.answer.predict {
         Some(file) => predict::run(file, args.answer.calibrate.as_deref(), &desk, console),
         None => plan_it(args, &desk, console),
@@ -145,6 +153,17 @@ pub(crate) fn run(args: &PlanArgs, console: &Console) -> anyhow::Result<()> {
 }
 
 impl PlanArgs {
+    /// What else might be answered would be passed over in silence.
+    fn only_a_manifest(&self) -> Result<(), WrongUse> {
+        match self.answer == AnswerArgs::default() {
+            true => Ok(()),
+            false => Err(WrongUse(
+                "--emit answers with a file of its own; leave out --all, --explain, --html, --print-workload and --predict"
+                    .to_owned(),
+            )),
+        }
+    }
+
     /// A flag before a verb would be passed over in silence.
     fn only_a_verb(&self) -> Result<(), WrongUse> {
         let asked = &self.asked;
@@ -152,7 +171,8 @@ impl PlanArgs {
             == Form::default()
             && asked.input == InputArgs::default()
             && asked.device == described::DeviceArgs::default()
-            && self.answer == AnswerArgs::default();
+            && self.answer == AnswerArgs::default()
+            && self.cluster == emit::EmitArgs::default();
         match is_plain {
             true => Ok(()),
             false => Err(WrongUse(

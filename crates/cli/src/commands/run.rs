@@ -13,15 +13,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use troika_base::ModelSpec;
-use troika_device::Device as _;
-use troika_engine::{CpuDevice, GenerateOptions, Model};
+use troika_engine::{GenerateOptions, Model};
 use troika_library::Parameters;
 
-use crate::args::{ModelArgs, SamplingArgs, ThreadArgs, context_length, token_count};
+use crate::args::{DeviceArgs, ModelArgs, SamplingArgs, ThreadArgs, context_length, token_count};
 use crate::exit::WrongUse;
 use crate::home::Home;
 use crate::interrupt::Interrupt;
-use crate::load;
+use crate::load::{self, Processor};
 use crate::output::Console;
 
 use request::{Request, Task};
@@ -67,6 +66,8 @@ pub(crate) struct RunArgs {
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
     threads: ThreadArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 /// The context when nothing is said: enough for a long conversation, and never gigabytes by surprise.
@@ -74,7 +75,7 @@ const CONTEXT_DEFAULT: usize = 8192;
 
 /// What an answer's report tells of where it came from.
 struct Origin {
-    device: CpuDevice,
+    device: Processor,
     load: Duration,
 }
 
@@ -101,11 +102,11 @@ pub(crate) fn run(args: &RunArgs, console: &Console) -> anyhow::Result<()> {
 
     let settings = request.source.manifest().cloned().unwrap_or_default();
     let interrupt = Interrupt::install()?;
-    let device = load::cpu(args.threads.threads)?;
+    let device = Processor::choose(&args.device, args.threads.threads, console)?;
     let file = request.source.open()?;
     let spec = troika_engine::model_spec(&file).context("cannot load the model")?;
     let n_ctx = n_ctx(args.ctx.or(settings.parameters.n_ctx), &spec, console);
-    let (mut model, load) = load::model(&file, &device, n_ctx, console, &interrupt)?;
+    let (mut model, load) = load::model(&file, device.device(), n_ctx, console, &interrupt)?;
     drop(file);
     console.detail(about(&model, load));
 

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use troika_device::Device;
 use troika_scheduler::Limits;
 use troika_server::keys::{KeyFile, Keys};
-use troika_server::{Backend, Drain, Host, HostSettings, Media, Settings};
+use troika_server::{Backend, Drain, Host, HostSettings, Hybrid, HybridPaths, Media, Settings};
 
 use crate::exit::WrongUse;
 use crate::home::Home;
@@ -88,15 +88,18 @@ async fn serve(settings: &Settings, home: &Home, console: &Console) -> anyhow::R
 }
 
 /// The models on this machine, or on the one that it poses as; and those for always-on work.
-fn models(
+pub(crate) fn models(
     settings: &Settings,
     home: &Home,
     console: &Console,
 ) -> anyhow::Result<(Arc<dyn Backend>, Media)> {
-    let cpu: Arc<dyn Device> = Arc::new(load::cpu(settings.threads)?);
+    let cpu = Arc::new(load::cpu(settings.threads)?);
     let (devices, pools, around) = match &settings.virtual_machine {
         None => served::real(cpu, settings, home, console)?,
-        Some(name) => served::posing(name, &cpu, settings, home, console)?,
+        Some(name) => {
+            let cpu: Arc<dyn Device> = cpu;
+            served::posing(name, &cpu, settings, home, console)?
+        }
     };
     let media = Media::new(settings, around.meters.clone());
     let limits = Limits {
@@ -120,7 +123,19 @@ fn models(
     let library = Arc::new(Home::library_in(settings.models_dir.clone()));
     let host = Host::over(library, devices, pools, host);
     let host = host.context("cannot start the devices' threads")?;
-    Ok((Arc::new(host), media))
+    Ok((beyond(host, settings, home)?, media))
+}
+
+/// The same, and the endpoints that the owner lets some jobs go to. Offline there are none, whatever the owner's file says.
+fn beyond(host: Host, settings: &Settings, home: &Home) -> anyhow::Result<Arc<dyn Backend>> {
+    if settings.offline {
+        return Ok(Arc::new(host));
+    }
+    let paths = HybridPaths {
+        rules: settings.hybrid_file.clone(),
+        state: home.path().to_owned(),
+    };
+    Ok(Arc::new(Hybrid::new(host, &paths)?))
 }
 
 /// # Errors

@@ -13,9 +13,9 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use troika_planner::catalogue::Catalogue;
-use troika_scheduler::{Policy, Settings, Time, UnknownName};
+use troika_scheduler::{Class, Policy, Settings, Time, UnknownName, Worth};
 use troika_simulator::load::JOBS_MAX;
-use troika_simulator::{Faults, Options, SchedulerKind, write_trace};
+use troika_simulator::{Beyond, Faults, Options, SchedulerKind, VirtualRemote, write_trace};
 
 use crate::exit::WrongUse;
 use crate::home::Home;
@@ -33,7 +33,8 @@ Examples:
   troika simulate --machine dual-3090 --load office-day:busy=1 --policy frugal
   troika simulate --machine core-ultra-258v,dual-3090 --load office-day --load coding-agent
   troika simulate --machine here --load trace.jsonl --models mine=llama-3.1-8b:Q8_0
-  troika simulate --machine dual-3090 --load 'poisson:rate=2,prompt=800;poisson:rate=1,class=batch'";
+  troika simulate --machine dual-3090 --load 'poisson:rate=2,prompt=800;poisson:rate=1,class=batch'
+  troika simulate --machine core-ultra-258v --load office-day --remote far:ttft=0.4,tps=80,input=0.5,output=1.5";
 
 /// Replay a load in virtual time on machines that nobody has to own, against what other schedulers make of it
 #[derive(Debug, clap::Args)]
@@ -54,6 +55,24 @@ pub(crate) struct SimulateArgs {
     /// What a trace's model is: NAME=CATALOGUE-NAME, with :QUANTIZATION if it is not Q4_K_M
     #[arg(long = "models", value_name = "NAME=MODEL", value_delimiter = ',', value_parser = sources::renamed)]
     renamed: Vec<Renamed>,
+    /// An endpoint beyond the machine: NAME:ttft=0.4,tps=80,input=0.5,output=1.5 (prices of a million tokens), and share=0.5,
+    /// concurrent=8 if wanted
+    #[arg(long = "remote", value_name = "ENDPOINT")]
+    remotes: Vec<VirtualRemote>,
+    /// Classes whose jobs may leave the machine [default: background,batch]
+    #[arg(
+        long,
+        value_name = "CLASS",
+        value_delimiter = ',',
+        requires = "remotes"
+    )]
+    may_leave: Vec<Class>,
+    /// What a second of waiting is worth, in the money of the prices [default: 0.001]
+    #[arg(long, value_name = "MONEY", value_parser = money, requires = "remotes")]
+    second_worth: Option<f64>,
+    /// What a kilowatt-hour costs, in the money of the prices [default: 0.3]
+    #[arg(long, value_name = "MONEY", value_parser = money, requires = "remotes")]
+    kwh_price: Option<f64>,
     /// Same seed, same load, same simulation
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -98,6 +117,12 @@ fn hours(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|hours| *hours > 0.0 && *hours <= 168.0);
     hours.ok_or_else(|| "expected a number above 0, at most 168".to_owned())
+}
+
+fn money(text: &str) -> Result<f64, String> {
+    let money = text.parse().ok();
+    let money = money.filter(|money: &f64| money.is_finite() && *money >= 0.0);
+    money.ok_or_else(|| "expected an amount of money, 0 or more".to_owned())
 }
 
 pub(crate) fn run(args: &SimulateArgs, console: &Console) -> anyhow::Result<()> {
@@ -148,6 +173,7 @@ fn cells(
         policy: args.policy.unwrap_or_default(),
         // A client that is sent away comes again, and a trace's does not: here it waits in the queue instead.
         queue: JOBS_MAX,
+        worth: worth(args),
         ..Settings::default()
     };
     let options = Options {
@@ -159,6 +185,7 @@ fn cells(
         for load in &loads {
             let load = sources.jobs(load, Some(machine))?;
             let mut options = options.clone();
+            options.beyond = beyond(args, &load);
             if args.faults {
                 options.faults = faults(&load);
             }
@@ -166,6 +193,24 @@ fn cells(
         }
     }
     Ok(cells)
+}
+
+/// What money is worth.
+fn worth(args: &SimulateArgs) -> Worth {
+    let usual = Worth::default();
+    Worth {
+        second: args.second_worth.unwrap_or(usual.second),
+        kwh: args.kwh_price.unwrap_or(usual.kwh),
+    }
+}
+
+/// The endpoints, and the jobs that may go there.
+fn beyond(args: &SimulateArgs, load: &sources::Jobs) -> Beyond {
+    let classes = match &args.may_leave[..] {
+        [] => &[Class::Background, Class::Batch],
+        asked => asked,
+    };
+    Beyond::of_classes(args.remotes.clone(), &load.arrivals, classes, args.seed)
 }
 
 /// A bad day: some device is lost every five minutes and comes back, and one in twenty of what can fail does.
@@ -217,6 +262,9 @@ fn simulate(
                 kind.name()
             ));
             cell.play(kind)?;
+            if kind == SchedulerKind::Troika && !args.remotes.is_empty() {
+                cell.play_here()?;
+            }
             done += 1;
         }
     }

@@ -39,3 +39,41 @@ fn a_damaged_memory_of_the_machine_is_set_aside() {
     );
     assert!(file.is_file(), "a later program's file is left alone");
 }
+
+/// `troika devices` with a choice of GPUs.
+fn devices_with(gpu: &str, args: &[&str]) -> std::process::Output {
+    std::process::Command::new(env!("CARGO_BIN_EXE_troika"))
+        .arg("devices")
+        .args(args)
+        .env("TROIKA_HOME", "no-such-home")
+        .env("TROIKA_GPU", gpu)
+        .output()
+        .expect("the program runs")
+}
+
+#[test]
+fn programs_that_play_a_gpu_are_offered_to_who_asks_for_them() {
+    let output = devices_with("fast", &[]);
+    assert_eq!(code(&output), Some(2));
+    assert!(
+        stderr(&output).contains("TROIKA_GPU"),
+        "{}",
+        stderr(&output)
+    );
+
+    let off = json(&devices_with("off", &["--json"]));
+    assert_eq!(off["gpu"]["reached"].as_array().map(Vec::len), Some(0));
+    let usual = json(&devices_with("", &["--json"]));
+    let asked = json(&devices_with("software", &["--json"]));
+    let hidden = usual["gpu"]["not_offered"].as_array().map_or(0, Vec::len);
+    let programs = |shown: &serde_json::Value| {
+        let reached = shown["gpu"]["reached"].as_array().expect("a list");
+        reached.iter().filter(|gpu| gpu["software"] == true).count()
+    };
+    assert_eq!((programs(&usual), programs(&asked)), (0, hidden));
+    // Whatever is reached is a device like all others.
+    for gpu in asked["gpu"]["reached"].as_array().expect("a list") {
+        let processors = asked["processors"].as_array().expect("a list");
+        assert!(processors.iter().any(|found| found["id"] == gpu["id"]));
+    }
+}

@@ -1,8 +1,11 @@
 //! The program from outside: what goes in, what comes out, and how it ends.
 
+mod calibrate;
 mod devices;
 mod embed;
+mod gpu;
 mod interrupt;
+mod kubernetes;
 mod measure;
 mod models;
 mod money;
@@ -11,6 +14,8 @@ mod perplexity;
 mod pictures;
 mod plan;
 mod program;
+mod receipts;
+mod rules;
 mod run;
 mod serve;
 mod simulate;
@@ -34,6 +39,7 @@ pub(crate) fn troika_in(home: &Path, args: &[&str], stdin: &[u8]) -> Output {
         .args(args)
         .env("TROIKA_HOME", home)
         .env_remove("TROIKA_ISA")
+        .env("TROIKA_GPU", "off")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

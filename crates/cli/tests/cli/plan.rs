@@ -421,3 +421,137 @@ fn a_computer_around_a_card_holds_its_model_on_the_card() {
         assert!(!name.ends_with("+ processor"), "{name}");
     }
 }
+
+/// Replicas that do not depend on the machine of the tests.
+fn emitting(more: &[&str]) -> std::process::Output {
+    elsewhere(&[&["--users", "500", "--emit"], more].concat())
+}
+
+#[test]
+fn replicas_are_written_for_whom_they_are_asked() {
+    for (target, part, file) in [
+        ("kubernetes", "kind: StatefulSet", "troika.yaml"),
+        ("ray", "import_path: troika_ray.app:build", "serve.yaml"),
+    ] {
+        let output = emitting(&[target]);
+        assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+        assert!(stdout(&output).contains(part), "{}", stdout(&output));
+        assert!(stderr(&output).contains("500 users"), "{}", stderr(&output));
+        let folder = directory(&format!("plan-emit-{target}"));
+        let there = emitting(&[target, "--out", folder.to_str().expect("is text")]);
+        assert_eq!(code(&there), Some(0), "{}", stderr(&there));
+        assert_eq!(stdout(&there), "");
+        let written = std::fs::read_to_string(folder.join(file)).expect("is written");
+        assert_eq!(written, stdout(&output));
+        let told = json(&emitting(&[target, "--json"]));
+        assert_eq!(told["manifest"], written);
+        assert_eq!(told["target"], target);
+        assert!(
+            told["crew"]["replicas"]["high"].as_u64() > Some(1),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn the_simulation_that_is_named_runs_and_keeps_what_is_wanted() {
+    let told = json(&emitting(&[
+        "kubernetes",
+        "--on",
+        "NVIDIA GeForce RTX 4090",
+        "--json",
+    ]));
+    let command = told["simulation"].as_str().expect("is known");
+    let words: Vec<String> = command
+        .split('\'')
+        .enumerate()
+        .flat_map(|(at, part)| match at % 2 {
+            0 => part.split_whitespace().map(str::to_owned).collect(),
+            _ => vec![part.to_owned()],
+        })
+        .skip(1)
+        .collect();
+    let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
+    words.push("--json");
+    let output = troika(&words);
+    assert_eq!(code(&output), Some(0), "{command}: {}", stderr(&output));
+    let figures = &json(&output)["cells"][0]["runs"][0]["figures"];
+    let wait = figures["classes"][0]["ttft_s"]["p95"].as_f64();
+    let want = told["workload"]["ttft_s"].as_f64();
+    assert!(
+        wait.is_some() && wait <= want,
+        "{wait:?} of {want:?}: {command}"
+    );
+    assert_eq!(figures["jobs"]["refused"], 0);
+    // Seconds between two tokens, against tokens a second.
+    let slowest = figures["classes"][0]["itl_s"]["p95"]
+        .as_f64()
+        .expect("is told");
+    let want = told["workload"]["tps"].as_f64().expect("is wanted");
+    assert!(
+        1.0 / slowest >= want,
+        "{slowest} s between tokens: {command}"
+    );
+}
+
+#[test]
+fn where_nobody_serves_it_fails_and_says_what_would_help() {
+    let output = emitting(&["kubernetes", "--tps", "5000"]);
+    assert_eq!(code(&output), Some(1));
+    let said = stderr(&output);
+    for part in ["5000 wanted", "what would help", "--tps"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    for (more, part) in [
+        (&["nomad"][..], "kubernetes, ray"),
+        (&["ray", "--all"], "--all"),
+        (&["ray", "--on", "no such machine"], "no such machine"),
+    ] {
+        let output = emitting(more);
+        assert_eq!(code(&output), Some(2), "{more:?}");
+        assert!(
+            stderr(&output).contains(part),
+            "{part}: {}",
+            stderr(&output)
+        );
+    }
+    let unnamed = troika(&[
+        "plan",
+        "--elsewhere",
+        "--budget",
+        "900",
+        "--users",
+        "9",
+        "--emit",
+        "ray",
+    ]);
+    assert_eq!(code(&unnamed), Some(2));
+    assert!(stderr(&unnamed).contains("--model"), "{}", stderr(&unnamed));
+}
+
+#[test]
+fn what_ray_is_told_are_settings_and_flags_that_there_are() {
+    let text = stdout(&emitting(&["ray"]));
+    let file: Value = serde_saphyr::from_str(&text).expect("is YAML");
+    let args = file["applications"][0]["args"]
+        .as_object()
+        .expect("has names");
+    let help = stdout(&troika(&["help", "serve"]));
+    let flags = args["serve_args"].as_array().expect("is a list").iter();
+    for flag in flags
+        .filter_map(Value::as_str)
+        .filter(|arg| arg.starts_with("--"))
+    {
+        let name = flag.split('=').next().expect("has a first part");
+        assert!(help.contains(name), "`troika serve` has no {name}");
+    }
+    let settings =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/ray/troika_ray/settings.py");
+    let settings = std::fs::read_to_string(settings).expect("the application is there");
+    for name in args.keys() {
+        assert!(
+            settings.contains(&format!("\n    {name}: ")),
+            "the application has no {name}"
+        );
+    }
+}

@@ -84,64 +84,60 @@ pub(super) enum Failure {
     },
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Absent(absent) => Self::Absent(absent),
-            Error::Unsupported { model, reason } => Self::Unsupported { model, reason },
-            Error::Invalid { what, reason } => Self::Invalid { what, reason },
-            Error::Library {
-                library,
-                doing,
-                message,
-            } => Self::Library {
-                library,
-                doing,
-                message,
-            },
-            Error::Io { path, source } => Self::Io {
-                path,
-                number: source.raw_os_error(),
-                message: source.to_string(),
-            },
-            Error::Cancelled | Error::Device(troika_device::Error::Cancelled) => Self::Cancelled,
-            other => Self::Other {
-                message: other.to_string(),
-            },
+/// Both ways at once: these variants are the same in both, and the rest of each is a match of its own.
+macro_rules! both_ways {
+    (
+        same: $($variant:ident $fields:tt),*;
+        there: { $($there:pat => $failure:expr),* $(,)? }
+        back: { $($back:pat => $error:expr),* $(,)? }
+    ) => {
+        impl From<Error> for Failure {
+            fn from(error: Error) -> Self {
+                match error {
+                    $(Error::$variant $fields => Self::$variant $fields,)*
+                    $($there => $failure,)*
+                }
+            }
         }
-    }
+
+        impl From<Failure> for Error {
+            fn from(failure: Failure) -> Self {
+                match failure {
+                    $(Failure::$variant $fields => Self::$variant $fields,)*
+                    $($back => $error,)*
+                }
+            }
+        }
+    };
 }
 
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Absent(absent) => Self::Absent(absent),
-            Failure::Unsupported { model, reason } => Self::Unsupported { model, reason },
-            Failure::Invalid { what, reason } => Self::Invalid { what, reason },
-            Failure::Library {
-                library,
-                doing,
-                message,
-            } => Self::Library {
-                library,
-                doing,
-                message,
-            },
-            Failure::Io {
-                path,
-                number,
-                message,
-            } => Self::Io {
-                path,
-                source: number
-                    .map_or_else(|| io::Error::other(message), io::Error::from_raw_os_error),
-            },
-            Failure::Cancelled => Self::Cancelled,
-            Failure::Other { message } => Self::Device(troika_device::Error::Failed {
-                device: "the compiler's process".to_owned(),
-                reason: message,
-            }),
-        }
+both_ways! {
+    same:
+        Absent(absent),
+        Unsupported { model, reason },
+        Invalid { what, reason },
+        Library { library, doing, message };
+    there: {
+        Error::Io { path, source } => Self::Io {
+            path,
+            number: source.raw_os_error(),
+            message: source.to_string(),
+        },
+        Error::Cancelled | Error::Device(troika_device::Error::Cancelled) => Self::Cancelled,
+        other => Self::Other {
+            message: other.to_string(),
+        },
+    }
+    back: {
+        Failure::Io { path, number, message } => Self::Io {
+            path,
+            source: number.map_or_else(|| io::Error::other(message), io::Error::from_raw_os_error),
+        },
+        Failure::Cancelled => Self::Cancelled,
+        Failure::Other { message } => Self::Device(troika_device::Error::Failed {
+            device: "the compiler's process".to_owned(),
+            reason: message,
+        }),
     }
 }
 

@@ -73,6 +73,25 @@ pub trait Executor: Send {
     fn library(&self) -> &str;
 }
 
+/// The inputs of a run, checked, each as a library takes it: what is lent stays the caller's, what is given need not be copied.
+///
+/// # Errors
+/// As [`check_inputs`], or what the two say.
+pub(crate) fn taken<'n, 't, T>(
+    ports: &[Port],
+    lent: &[(&'n str, &'t Tensor)],
+    given: Vec<(&'n str, Tensor)>,
+    lend: impl Fn(&'n str, &'t Tensor) -> Result<T, Error>,
+    give: impl Fn(&'n str, Tensor) -> Result<T, Error>,
+) -> Result<Vec<T>, Error> {
+    let all = lent.iter().copied();
+    let all = all.chain(given.iter().map(|(name, tensor)| (*name, tensor)));
+    check_inputs(ports, all)?;
+    let lent = lent.iter().map(|&(name, tensor)| lend(name, tensor));
+    let given = given.into_iter().map(|(name, tensor)| give(name, tensor));
+    lent.chain(given).collect()
+}
+
 /// Checks that a run has every input once, each of a shape that the model takes.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use rten::{
 };
 
 use crate::Error;
-use crate::exec::{Data, Executor, Port, Tensor, check_inputs, invalid};
+use crate::exec::{Data, Executor, Port, Tensor, invalid, taken};
 
 /// The release that Cargo.toml asks for.
 const LIBRARY: &str = "rten 0.27";
@@ -110,17 +110,13 @@ impl Executor for Rten {
         lent: &[(&str, &Tensor)],
         given: Vec<(&str, Tensor)>,
     ) -> Result<Vec<Tensor>, Error> {
-        let all = lent.iter().copied();
-        let all = all.chain(given.iter().map(|(name, tensor)| (*name, tensor)));
-        check_inputs(&self.inputs, all)?;
-
-        let mut inputs = Vec::with_capacity(lent.len() + given.len());
-        for (name, tensor) in lent {
-            inputs.push((self.node(name)?, lend(name, tensor)?));
-        }
-        for (name, tensor) in given {
-            inputs.push((self.node(name)?, ValueOrView::Value(value(name, tensor)?)));
-        }
+        let inputs = taken(
+            &self.inputs,
+            lent,
+            given,
+            |name, tensor| Ok((self.node(name)?, lend(name, tensor)?)),
+            |name, tensor| Ok((self.node(name)?, ValueOrView::Value(value(name, tensor)?))),
+        )?;
         let options = RunOptions::default().with_thread_pool(self.threads.clone());
         let failed = |message| Error::Library {
             library: LIBRARY.to_owned(),

@@ -10,18 +10,17 @@ use std::ops::ControlFlow;
 use std::sync::Mutex;
 
 use tempfile::TempDir;
-use troika_base::{DType, TokenId};
+use troika_base::DType;
 use troika_device::conformance::{Tolerance, agree, check};
 use troika_device::{
-    Batch, Cancelled, Device, Error, LoadOptions, LoadProgress, Output, Outputs, PAGE_TOKENS,
-    Resident, Sequence,
+    Cancelled, Device, Error, LoadOptions, LoadProgress, Output, PAGE_TOKENS, Resident,
 };
-use troika_engine::CpuDevice;
 use troika_gguf::ModelFile;
 
 use super::Onnx;
 use crate::exec::onnxruntime;
 use crate::lower::tests::{SMALL, Shape};
+use crate::testing::{self, cosine, cpu, load, step, text};
 use crate::{Backend, CompileOptions, WeightFormat};
 
 /// A back end as a device that compiles whatever it loads.
@@ -94,86 +93,13 @@ impl Device for Direct {
     }
 }
 
-fn cpu() -> CpuDevice {
-    CpuDevice::new(2).expect("the CPU has the kernels that it was asked for")
-}
-
-fn load(device: &dyn Device, file: &ModelFile, n_ctx: usize) -> Box<dyn Resident> {
-    let loaded = device.load(file, LoadOptions { n_ctx }, &mut |_| {
-        ControlFlow::Continue(())
-    });
-    loaded.unwrap_or_else(|error| panic!("{}: {error}", device.description()))
-}
-
 fn small(shape: Shape, dtype: DType) -> ModelFile {
     ModelFile::from_bytes("small", shape.bytes(dtype, |_| ())).expect("it is sound")
 }
 
-fn text(seed: usize, n_tok: usize, n_vocab: usize) -> Vec<TokenId> {
-    let token = |i: usize| ((seed * 31 + i * (i + 7)) % n_vocab) as u32;
-    (0..n_tok).map(|i| TokenId(token(i))).collect()
-}
-
-fn step(
-    resident: &mut dyn Resident,
-    tokens: &[TokenId],
-    position: usize,
-    output: Output,
-) -> Outputs {
-    let n_page = (position + tokens.len()).div_ceil(PAGE_TOKENS);
-    let pages: Vec<usize> = (0..n_page).collect();
-    let sequences = [Sequence {
-        tokens,
-        position,
-        pages: &pages,
-        output,
-    }];
-    let batch = Batch {
-        sequences: &sequences,
-    };
-    resident
-        .step(&batch)
-        .unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |a: &[f32], b: &[f32]| -> f64 {
-        let products = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b));
-        products.sum()
-    };
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
-}
-
-/// A prompt in chunks and then token by token, `n_tok` in all: the least cosine of any step's logits with the CPU's.
-fn least_cosine(device: &dyn Device, shape: Shape, n_prompt: usize, n_tok: usize) -> f64 {
-    let file = small(shape, DType::F32);
-    let n_ctx = n_tok.next_multiple_of(PAGE_TOKENS);
-    let tokens = text(1, n_tok, shape.n_vocab);
-    let want = step(
-        &mut *load(&cpu(), &file, n_ctx),
-        &tokens,
-        0,
-        Output::AllLogits,
-    );
-    let mut resident = load(device, &file, n_ctx);
-    let mut least = f64::INFINITY;
-    let mut compare = |at: usize, have: &Outputs| {
-        let want = want.logits.rows().nth(at).expect("a row for each token");
-        least = least.min(cosine(want, have.logits.last().expect("it was asked for")));
-    };
-    let prompt = step(&mut *resident, &tokens[..n_prompt], 0, Output::LastLogits);
-    compare(n_prompt - 1, &prompt);
-    for at in n_prompt..n_tok {
-        let have = step(&mut *resident, &tokens[at..=at], at, Output::LastLogits);
-        compare(at, &have);
-    }
-    println!(
-        "ran {n_tok} tokens of {} layers of {} on {}: cosine at least {least:.6}",
-        shape.n_layer,
-        shape.architecture,
-        device.description()
-    );
-    least
+/// 64 tokens of a small model: the least cosine of any step's logits with the CPU's.
+fn least_cosine(device: &dyn Device, shape: Shape) -> f64 {
+    testing::least_cosine(device, &small(shape, DType::F32), 64, (37, 64))
 }
 
 /// The graph's past is rounded to f16 and its present is not, so where a prompt is cut matters a little.
@@ -181,7 +107,7 @@ const CUTS: Tolerance = Tolerance(|_| 5e-3);
 
 #[test]
 fn t0_rten_passes_the_suite_of_all_devices() {
-    let device = Direct::new(Onnx::rten(), WeightFormat::F16, 32);
+    let device = Direct::new(Onnx::rten().with_slots(2), WeightFormat::F16, 32);
     check(&device, CUTS).unwrap_or_else(|failure| panic!("{failure}"));
 }
 
@@ -197,6 +123,28 @@ fn t0_rten_agrees_with_the_cpu() {
     agree(&device, &cpu(), tolerance).unwrap_or_else(|failure| panic!("{failure}"));
 }
 
+/// As many sequences as there are slots, and one more: what is staged of one gives way to another.
+fn several_at_once(backend: impl Fn() -> Onnx) {
+    for (slots, n_sequence) in [(2, 2), (3, 3), (2, 3), (1, 2)] {
+        let device = Direct::new(backend().with_slots(slots), WeightFormat::F16, 16);
+        let least = testing::crowd(&device, &small(SMALL, DType::F32), 128, n_sequence);
+        assert!(least > 0.9999, "{n_sequence} in {slots} slots: {least}");
+    }
+}
+
+#[test]
+fn t0_rten_computes_several_sequences_at_once() {
+    several_at_once(Onnx::rten);
+}
+
+#[test]
+fn t1_onnxruntime_computes_several_sequences_at_once() {
+    let Some(runtime) = onnxruntime::tests::runtime() else {
+        return;
+    };
+    several_at_once(|| Onnx::cpu(runtime.clone()));
+}
+
 #[test]
 fn t0_rten_computes_six_layers_as_the_cpu_does() {
     for architecture in ["llama", "qwen2", "qwen3"] {
@@ -205,7 +153,7 @@ fn t0_rten_computes_six_layers_as_the_cpu_does() {
             ..SMALL
         };
         let device = Direct::new(Onnx::rten(), WeightFormat::F16, 16);
-        assert!(least_cosine(&device, shape, 37, 64) > 0.9999);
+        assert!(least_cosine(&device, shape) > 0.9999);
     }
 }
 
@@ -230,7 +178,7 @@ fn t1_onnxruntime_computes_six_layers_as_the_cpu_does() {
             ..SMALL
         };
         let device = Direct::new(Onnx::cpu(runtime.clone()), WeightFormat::F16, 16);
-        assert!(least_cosine(&device, shape, 37, 64) >= 0.999);
+        assert!(least_cosine(&device, shape) >= 0.999);
     }
 }
 

@@ -163,8 +163,13 @@ impl Backend for OpenVino {
         }
     }
 
+    /// One on an NPU. Its plugin (2026.4) counts the tokens that were read in the compiled model rather than in the request, so
+    /// that two conversations write over each other; and it does not import a model a second time while the first one lives.
     fn slots(&self) -> usize {
-        self.settings.slots
+        match self.target {
+            Target::Npu => 1,
+            Target::Gpu | Target::Cpu => self.settings.slots,
+        }
     }
 
     fn abilities(&self) -> Abilities {
@@ -213,7 +218,7 @@ impl Backend for OpenVino {
         let decoder = Decoder::new(compiled, manner, spec.n_vocab);
         let device = format!("{} ({})", self.name(), self.core.library().name());
         let weights = weights_bytes(directory)?;
-        let slots = self.settings.slots;
+        let slots = self.slots();
         Ok(Box::new(GraphResident::new(
             device, spec, weights, decoder, slots,
         )))

@@ -58,7 +58,7 @@ pub struct Settings {
     pub kv_precision: Option<Precision>,
     /// Threads, on the CPU.
     pub threads: Option<usize>,
-    /// Conversations that are held at the same time.
+    /// Conversations that are held at the same time; an NPU holds one whatever stands here.
     pub slots: usize,
     /// Devices that the NPU's plugin may give parts of a graph to, in the order in which they are tried. The NPU alone,
     /// unless a slower one is better than none.

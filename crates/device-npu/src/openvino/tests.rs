@@ -7,17 +7,14 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
-use troika_base::{DType, TokenId};
+use troika_base::DType;
 use troika_device::conformance::{self, Tolerance};
-use troika_device::{
-    Abilities, Batch, Cancelled, Device, LoadOptions, LoadProgress, Output, PAGE_TOKENS, Resident,
-    Sequence, f16,
-};
-use troika_engine::CpuDevice;
+use troika_device::{Abilities, Cancelled, Device, LoadOptions, LoadProgress, Resident, f16};
 use troika_gguf::{ModelFile, TensorInfo, Writer};
 use troika_kernels::quant;
 
 use super::*;
+use crate::testing::{crowd, least_cosine};
 use crate::{Backend, CompileOptions, Error, Group, WeightFormat};
 
 /// A backend as a device that compiles when it loads, and keeps what it has compiled as long as it lives.
@@ -149,62 +146,6 @@ fn on_plugin() -> Settings {
     }
 }
 
-/// Logits of every token: prefill of the first, then one at a time.
-fn logits(resident: &mut dyn Resident, tokens: &[TokenId], first: usize) -> Vec<Vec<f32>> {
-    let pages: Vec<usize> = (0..tokens.len().div_ceil(PAGE_TOKENS)).collect();
-    let mut rows = Vec::new();
-    for end in first..=tokens.len() {
-        let start = if end == first { 0 } else { end - 1 };
-        let sequence = Sequence {
-            tokens: &tokens[start..end],
-            position: start,
-            pages: &pages,
-            output: Output::LastLogits,
-        };
-        let outputs = resident.step(&Batch {
-            sequences: &[sequence],
-        });
-        let outputs = outputs.expect("the step runs");
-        rows.push(outputs.logits.values);
-    }
-    rows
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let sum = |a: &[f32], b: &[f32]| -> f64 {
-        a.iter()
-            .zip(b)
-            .map(|(a, b)| f64::from(*a) * f64::from(*b))
-            .sum()
-    };
-    sum(a, b) / (sum(a, a) * sum(b, b)).sqrt()
-}
-
-fn text(n_tok: usize) -> Vec<TokenId> {
-    (0..n_tok)
-        .map(|i| TokenId(((i * i * 7 + i * 3 + 5) % 101) as u32))
-        .collect()
-}
-
-/// The least cosine of a step's logits with those of Troika's CPU device.
-fn least_cosine(device: &Whole, file: &ModelFile) -> f64 {
-    let tokens = text(12 + 64);
-    let load = |device: &dyn Device| {
-        let loaded = device.load(file, LoadOptions { n_ctx: 256 }, &mut |_| {
-            ControlFlow::Continue(())
-        });
-        loaded.expect("the model loads")
-    };
-    let cpu = CpuDevice::new(2).expect("the CPU is there");
-    let want = logits(&mut *load(&cpu), &tokens, 12);
-    let have = logits(&mut *load(device), &tokens, 12);
-    let cosines = want
-        .iter()
-        .zip(&have)
-        .map(|(want, have)| cosine(want, have));
-    cosines.fold(1.0, f64::min)
-}
-
 /// The model in floats: Troika's CPU device then computes in floats too, and is what the others are measured against. Its
 /// weights are such as the format holds exactly, so that nothing is lost where they are lowered.
 fn in_floats(file: &ModelFile, weights: WeightFormat) -> ModelFile {
@@ -243,7 +184,7 @@ fn agrees(what: &str, backend: Option<OpenVino>, weights: WeightFormat, least: f
     let Some(backend) = backend else { return };
     let start = std::time::Instant::now();
     let file = in_floats(&conformance::deep_model(6), weights);
-    let found = least_cosine(&Whole::new(backend, weights), &file);
+    let found = least_cosine(&Whole::new(backend, weights), &file, 256, (12, 12 + 64));
     let took_s = start.elapsed().as_secs_f32();
     eprintln!("{what}, {weights}: cosine {found:.6} at least; {took_s:.1} s");
     assert!(found >= least, "{what}, {weights}: {found}");
@@ -279,6 +220,27 @@ fn steps_through_the_npu_plugin_agree_with_troikas() {
         );
         let as_it_likes = backend(Target::Npu, Settings::npu_plugin_on_cpu());
         agrees("NPU plugin as it likes", as_it_likes, weights, LIKED);
+    }
+}
+
+/// As many sequences as there are conversations, and one more: then one is read anew from its beginning. The NPU's plugin has
+/// one conversation, however many are asked for.
+#[test]
+fn several_sequences_go_on_at_once() {
+    let file = in_floats(&conformance::deep_model(6), WeightFormat::F16);
+    for (target, base, slots, n_sequence) in [
+        (Target::Cpu, exact(), 3, 3),
+        (Target::Cpu, exact(), 2, 3),
+        (Target::Npu, on_plugin(), 2, 2),
+    ] {
+        let Some(backend) = backend(target, Settings { slots, ..base }) else {
+            return;
+        };
+        let held = if target == Target::Npu { 1 } else { slots };
+        assert_eq!(backend.slots(), held);
+        let device = Whole::new(backend, WeightFormat::F16);
+        let least = crowd(&device, &file, 128, n_sequence);
+        assert!(least > 0.9999, "{n_sequence} in {slots} slots: {least}");
     }
 }
 

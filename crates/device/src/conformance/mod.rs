@@ -9,6 +9,7 @@
 //! cannot know: that is for models with published results. What a resident [says](crate::Abilities) that it cannot do, it
 //! must refuse as the contract says. What drives devices is tested with [`Stepped`] ones.
 
+mod ahead;
 mod loading;
 mod models;
 mod moves;
@@ -80,6 +81,7 @@ const OF_STEPS: &[(&str, OfSteps)] = properties![
     pages::any_page_does_for_any_part,
     pages::sequences_share_the_pages_of_a_prefix,
     pages::a_copied_page_goes_its_own_way,
+    ahead::what_is_begun_is_what_would_have_come,
     refusals::bad_batches_change_nothing,
     moves::bad_moves_change_nothing,
     moves::a_step_that_was_broken_off_can_be_run_again,

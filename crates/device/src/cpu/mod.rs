@@ -131,11 +131,11 @@ impl Ops for CpuOps {
         matrix.bytes()
     }
 
-    fn new_kv(&self, shape: KvShape, n_page: usize) -> KvPages {
-        KvPages::new(shape, n_page)
+    fn new_kv(&self, shape: KvShape, n_page: usize) -> Result<KvPages, Error> {
+        Ok(KvPages::new(shape, n_page))
     }
 
-    fn copy_page(&self, kv: &mut KvPages, from: usize, to: usize) {
+    fn copy_page(&mut self, kv: &mut KvPages, from: usize, to: usize) {
         kv.copy_page(from, to);
     }
 
@@ -171,7 +171,7 @@ impl Ops for CpuOps {
         Ok(())
     }
 
-    fn begin(&mut self, batch: &Batch<'_>, rope: &Rope) -> CpuStep {
+    fn begin(&mut self, batch: &Batch<'_>, rope: &Rope) -> Result<CpuStep, Error> {
         let mut row = 0;
         let mut slots = Vec::with_capacity(batch.n_tok());
         let sequences = batch
@@ -195,12 +195,12 @@ impl Ops for CpuOps {
             })
             .collect();
         let table = RopeTable::new(&batch.positions(), &rope.frequencies, rope.magnitude);
-        CpuStep {
+        Ok(CpuStep {
             rope: table,
             pairs: rope.pairs,
             slots,
             sequences,
-        }
+        })
     }
 
     fn embed(&mut self, table: &PackedMatrix, tokens: &[TokenId]) -> Tensor {
@@ -308,7 +308,7 @@ impl Ops for CpuOps {
         y
     }
 
-    fn logits(&mut self, x: &Tensor, output: &PackedMatrix) -> Logits {
+    fn logits(&mut self, x: &Tensor, output: &PackedMatrix) -> Result<Logits, Error> {
         let mut values = vec![0.0; x.n_tok() * output.n_out()];
         self.multiply(
             x,
@@ -317,17 +317,23 @@ impl Ops for CpuOps {
                 y: &mut values,
             }],
         );
-        Logits {
+        Ok(Logits {
             n_vocab: output.n_out(),
             values,
-        }
+        })
     }
 
-    fn hidden(&mut self, x: &Tensor) -> Hidden {
-        Hidden {
+    fn hidden(&mut self, x: &Tensor) -> Result<Hidden, Error> {
+        Ok(Hidden {
             n_embd: x.width(),
             values: x.to_vec(),
-        }
+        })
+    }
+
+    fn upload(&mut self, x: &Hidden) -> Tensor {
+        let mut y = self.tensors.take(x.rows().len(), x.n_embd);
+        y.copy_from_slice(&x.values);
+        y
     }
 }
 

@@ -1,8 +1,10 @@
 //! On a clock that nobody waits for, around a device that computes nothing and takes its time.
 
+use troika_base::ModelSpec;
+
 use super::*;
 use crate::conformance::small_model;
-use crate::{Logits, Output, Sequence};
+use crate::{Abilities, KvShape, Logits, Output, Sequence};
 
 /// Passes when somebody sleeps, and when it is told to.
 #[derive(Default)]
@@ -136,10 +138,20 @@ impl Resident for SlowResident {
         Ok(())
     }
 
+    fn abilities(&self) -> Abilities {
+        LIMITED
+    }
+
     fn interrupt(&self) -> Option<Interrupt> {
         Some(self.interrupt.clone())
     }
 }
+
+/// What the slow resident can do.
+const LIMITED: Abilities = Abilities {
+    kv: true,
+    hidden: false,
+};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -199,6 +211,12 @@ fn steps_take_as_long_as_they_would() {
         ..Lag::default()
     };
     assert_eq!(device.lag(), want);
+}
+
+#[test]
+fn it_can_do_no_more_than_what_computes_its_answers() {
+    let (_, device) = paced(|_| MS);
+    assert_eq!(load(&device).unwrap().abilities(), LIMITED);
 }
 
 #[test]

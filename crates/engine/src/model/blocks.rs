@@ -39,26 +39,26 @@ impl<O: Ops> Ends<O> {
         x: &O::Tensor,
         eps: f32,
         rows: &OutputRows,
-    ) -> Outputs {
+    ) -> Result<Outputs, Error> {
         let h = ops.rms_norm(x, &self.output_norm, eps); // [rows, n_embd]
         let output = self.output.as_ref().unwrap_or(&self.token_embd);
         if rows.hidden.is_empty() {
-            return Outputs {
-                logits: ops.logits(&h, output),
+            return Ok(Outputs {
+                logits: ops.logits(&h, output)?,
                 hidden: Hidden::default(),
-            };
+            });
         }
         if rows.logits.is_empty() {
-            return Outputs {
+            return Ok(Outputs {
                 logits: Logits::default(),
-                hidden: ops.hidden(&h),
-            };
+                hidden: ops.hidden(&h)?,
+            });
         }
         let (scored, read) = (ops.rows(&h, &rows.logits), ops.rows(&h, &rows.hidden));
-        Outputs {
-            logits: ops.logits(&scored, output),
-            hidden: ops.hidden(&read),
-        }
+        Ok(Outputs {
+            logits: ops.logits(&scored, output)?,
+            hidden: ops.hidden(&read)?,
+        })
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) trait Forward<O: Ops>: Send {
     /// Runs the batch: writes keys and values to `kv`, returns what the batch asks for.
     ///
     /// # Errors
-    /// If it was interrupted, which is asked once a layer.
+    /// If it was interrupted, which is asked once a layer, or the device failed.
     fn forward(
         &self,
         ops: &mut O,

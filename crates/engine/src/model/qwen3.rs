@@ -53,7 +53,7 @@ impl<O: Ops> Forward<O> for Qwen3<O> {
         interrupt: &Interrupt,
     ) -> Result<Outputs, Error> {
         let eps = self.spec.norm_eps;
-        let step = ops.begin(batch, &self.rope);
+        let step = ops.begin(batch, &self.rope)?;
         let outputs = OutputRows::new(batch, self.spec.n_layer);
         let mut x = self.ends.embed(ops, batch);
         for (i, layer) in self.layers.iter().enumerate() {
@@ -72,6 +72,6 @@ impl<O: Ops> Forward<O> for Qwen3<O> {
             layer.attention.add(ops, &mut x, attended);
             layer.feed_forward.add(ops, &mut x, eps);
         }
-        Ok(self.ends.outputs(ops, &x, eps, &outputs))
+        self.ends.outputs(ops, &x, eps, &outputs)
     }
 }

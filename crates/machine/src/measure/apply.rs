@@ -117,6 +117,12 @@ fn rate_of(measured: &Measurement) -> Option<(NumberFormat, Unit)> {
         (_, "BF16") => NumberFormat::Bf16,
         // A processor's matrix unit takes these as bf16.
         (Unit::Vector, "Q8_0") => NumberFormat::Int8,
+        // Dot products of four bytes.
+        (Unit::Vector, "I8") => NumberFormat::Int8,
+        // Cooperative matrices with sums in f32, of whatever shape.
+        (Unit::Matrix, of) if of.starts_with("F16 ") && !of.ends_with(" in F16") => {
+            NumberFormat::Fp16
+        }
         _ => return None,
     };
     Some((format, unit))

@@ -18,10 +18,22 @@ pub enum Quantity {
     ReadGbs,
     /// 10⁹ bytes a second read from a cache.
     CacheGbs,
+    /// 10⁹ bytes a second of a copy within a device's memory, read and written together.
+    CopyGbs,
+    /// 10⁹ bytes a second where 64 bytes are read here and there.
+    GatherGbs,
+    /// 10⁹ bytes a second from the machine's memory to a device's.
+    UploadGbs,
+    /// 10⁹ bytes a second from a device's memory to the machine's.
+    DownloadGbs,
     /// 10¹² operations a second in the kernels' inner loops, on operands in the cache; a multiply-add counts as two.
     MatrixTops,
     /// Microseconds that an empty step takes right after another.
     LaunchUs,
+    /// Microseconds from one dispatch on a device to the next, which waits for it.
+    DispatchUs,
+    /// Microseconds that the processor needs to record a dispatch and hand it over.
+    RecordUs,
     /// Microseconds that an empty step takes after a rest.
     WakeUs,
     /// Watts at rest.
@@ -40,7 +52,8 @@ impl Quantity {
     fn headline(self, min: f64, median: f64, max: f64) -> f64 {
         match self {
             Self::ClockMhz | Self::ReadGbs | Self::CacheGbs | Self::MatrixTops => max,
-            Self::LaunchUs => min,
+            Self::CopyGbs | Self::GatherGbs | Self::UploadGbs | Self::DownloadGbs => max,
+            Self::LaunchUs | Self::DispatchUs | Self::RecordUs => min,
             Self::WakeUs | Self::IdleW | Self::BusyW | Self::PrefillTps | Self::DecodeTps => median,
         }
     }

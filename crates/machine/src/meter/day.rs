@@ -1,4 +1,4 @@
-//! What was spent today, kept from one run to the next.
+//! What was spent today and this month, kept from one run to the next.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read as _};
@@ -22,7 +22,7 @@ const PERIOD: Duration = Duration::from_secs(60);
 /// More than any machine uses in a day.
 const WATT_HOURS_MAX: f64 = 1e7;
 
-/// Watt-hours spent since the last midnight.
+/// Watt-hours spent since the last midnight, and in the month of it.
 #[derive(Debug)]
 pub struct EnergyDay {
     path: PathBuf,
@@ -35,6 +35,33 @@ pub struct EnergyDay {
 struct Day {
     date: Date,
     watt_hours: f64,
+    month: EnergyMonth,
+}
+
+/// What was spent in a month.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct EnergyMonth {
+    /// The day of it on which counting began.
+    pub since: Date,
+    /// Watt-hours since then, those of the last day among them.
+    pub watt_hours: f64,
+}
+
+impl Day {
+    /// A day on which nothing was spent yet, after `before`.
+    fn after(before: Option<Self>, date: Date) -> Self {
+        let month = before.map(|day| day.month);
+        let month = month.filter(|it| it.since.first_of_month() == date.first_of_month());
+        let none = EnergyMonth {
+            since: date,
+            watt_hours: 0.0,
+        };
+        Self {
+            date,
+            watt_hours: 0.0,
+            month: month.unwrap_or(none),
+        }
+    }
 }
 
 /// The file's form.
@@ -44,6 +71,11 @@ struct Written {
     /// `2026-03-02`.
     date: String,
     watt_hours: f64,
+    /// The day on which counting began in its month; the same day in a file that knows no months.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    month_since: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    month_watt_hours: Option<f64>,
 }
 
 /// Why the day's energy is not kept.
@@ -62,20 +94,16 @@ impl EnergyDay {
     /// was damaged or could not be read, and the day begins at 0.
     pub fn open(home: &Path, today: Date) -> (Self, Option<String>) {
         let path = home.join(FILE);
-        let fresh = Day {
-            date: today,
-            watt_hours: 0.0,
-        };
         let (day, note) = match read(&path) {
             Ok(Some(day)) if day.date == today => (day, None),
             // Yesterday's, or there is none.
-            Ok(_) => (fresh, None),
+            Ok(before) => (Day::after(before, today), None),
             Err(why) => {
                 let note = format!(
                     "{} {why}: what was spent today is counted from 0 again",
                     path.display()
                 );
-                (fresh, Some(note))
+                (Day::after(None, today), Some(note))
             }
         };
         let day = Self {
@@ -94,14 +122,12 @@ impl EnergyDay {
     /// Adds what was used. On another day than before, counting begins at 0. What is no energy is passed over.
     pub fn spend(&mut self, joules: Joules, today: Date) {
         if today != self.day.date {
-            self.day = Day {
-                date: today,
-                watt_hours: 0.0,
-            };
+            self.day = Day::after(Some(self.day), today);
         }
         let watt_hours = joules.0 / 3600.0;
         if (0.0..=WATT_HOURS_MAX).contains(&watt_hours) {
             self.day.watt_hours += watt_hours;
+            self.day.month.watt_hours += watt_hours;
         }
         self.unsaved.get_or_insert_with(Instant::now);
     }
@@ -112,6 +138,14 @@ impl EnergyDay {
             true => self.day.watt_hours,
             false => 0.0,
         }
+    }
+
+    /// What another process, or another part of this one, has kept of the month in which `today` is, a minute ago at most.
+    /// `None` where nothing is known of it.
+    pub fn month_at(home: &Path, today: Date) -> Option<EnergyMonth> {
+        let day = read(&home.join(FILE)).ok()??;
+        let is_now = day.month.since.first_of_month() == today.first_of_month();
+        is_now.then_some(day.month)
     }
 
     /// Writes the file if something was spent a minute ago or longer. Waits for the disk, so it is not for the thread that
@@ -137,6 +171,8 @@ impl EnergyDay {
         let form = Written {
             date: self.day.date.to_string(),
             watt_hours: self.day.watt_hours,
+            month_since: Some(self.day.month.since.to_string()),
+            month_watt_hours: Some(self.day.month.watt_hours),
         };
         let written = crate::store::write(&self.path, &form);
         self.unsaved = written.is_err().then(Instant::now);
@@ -172,13 +208,25 @@ fn read(path: &Path) -> Result<Option<Day>, String> {
         .map_err(unreadable)?;
     let form: Written =
         serde_json::from_slice(&bytes).map_err(|error| format!("is damaged ({error})"))?;
-    let date = form.date.parse();
-    let date = date.map_err(|_| format!("is damaged ({:?} is no day)", form.date))?;
-    let watt_hours = form.watt_hours;
-    match (0.0..=WATT_HOURS_MAX).contains(&watt_hours) {
-        true => Ok(Some(Day { date, watt_hours })),
-        false => Err(format!("is damaged ({watt_hours} Wh in a day)")),
-    }
+    let day_of = |text: &str| {
+        let day: Result<Date, _> = text.parse();
+        day.map_err(|_| format!("is damaged ({text:?} is no day)"))
+    };
+    let energy_of = |watt_hours: f64| match (0.0..=WATT_HOURS_MAX).contains(&watt_hours) {
+        true => Ok(watt_hours),
+        false => Err(format!("is damaged ({watt_hours} Wh in a day or a month)")),
+    };
+    let date = day_of(&form.date)?;
+    let watt_hours = energy_of(form.watt_hours)?;
+    let month = EnergyMonth {
+        since: form.month_since.as_deref().map_or(Ok(date), day_of)?,
+        watt_hours: energy_of(form.month_watt_hours.unwrap_or(watt_hours))?,
+    };
+    Ok(Some(Day {
+        date,
+        watt_hours,
+        month,
+    }))
 }
 
 #[cfg(test)]
@@ -211,6 +259,44 @@ mod tests {
         day.save().expect("is written");
         let (day, _) = EnergyDay::open(home.path(), date(2026, 3, 4));
         assert_eq!(day.spent_wh(date(2026, 3, 4)), 0.0);
+    }
+
+    #[test]
+    fn days_add_up_to_months() {
+        let home = tempfile::tempdir().expect("a place for files");
+        let (first, second, next) = (date(2026, 3, 30), date(2026, 3, 31), date(2026, 4, 1));
+        let month = |today| EnergyDay::month_at(home.path(), today);
+        assert_eq!(month(first), None);
+        let (mut day, _) = EnergyDay::open(home.path(), first);
+        day.spend(WH, first);
+        day.spend(WH, second);
+        day.save().expect("is written");
+        let march = EnergyMonth {
+            since: first,
+            watt_hours: 2.0,
+        };
+        assert_eq!((month(second), month(next)), (Some(march), None));
+        let (mut day, _) = EnergyDay::open(home.path(), next);
+        assert_eq!(day.spent_wh(next), 0.0);
+        day.spend(WH, next);
+        drop(day);
+        let april = EnergyMonth {
+            since: next,
+            watt_hours: 1.0,
+        };
+        assert_eq!(month(next), Some(april));
+        // As it was written before there were months.
+        let text = r#"{"date": "2026-04-02", "watt_hours": 3}"#;
+        fs::write(home.path().join(FILE), text).expect("writes");
+        let (mut day, note) = EnergyDay::open(home.path(), date(2026, 4, 3));
+        assert_eq!(note, None);
+        day.spend(WH, date(2026, 4, 3));
+        day.save().expect("is written");
+        let april = EnergyMonth {
+            since: date(2026, 4, 2),
+            watt_hours: 4.0,
+        };
+        assert_eq!(month(date(2026, 4, 3)), Some(april));
     }
 
     #[test]

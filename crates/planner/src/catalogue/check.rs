@@ -176,6 +176,12 @@ fn support(catalogue: &Catalogue, report: &mut Report) {
         let name = format!("{} on {}", row.runtime, row.families.join(", "));
         let mut of = report.of(file, &name);
         of.source(&row.source);
+        of.range(
+            "context_max",
+            row.context_max.map(f64::from),
+            128.0,
+            f64::from(1 << 24),
+        );
         of.expect(!row.families.is_empty(), || "it names no family".to_owned());
         of.expect(RUNTIMES.contains(&row.runtime.as_str()), || {
             format!(

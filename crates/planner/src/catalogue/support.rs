@@ -17,6 +17,10 @@ pub struct Support {
     /// Whether it lets an NPU of these families read the prompt for the GPU beside it, which then writes.
     #[serde(default)]
     pub phases: bool,
+    /// Tokens of the longest context that it compiles for an NPU of these families, where its shapes are fixed and somebody says
+    /// for how many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_max: Option<u32>,
     /// What one has to know of it.
     pub note: Option<String>,
     /// Where this is from.

@@ -46,12 +46,7 @@ pub(super) fn watts(setup: &Setup<'_>, layers: &[u32]) -> Watts {
             |kind| if kind { DECODE_PACKAGE } else { DECODE_CARD },
         )
     });
-    let prefill = sum(&|device| {
-        phase(
-            device,
-            |kind| if kind { PREFILL_PACKAGE } else { PREFILL_CARD },
-        )
-    });
+    let prefill = sum(&watts_at_work);
     Watts {
         prefill,
         decode,
@@ -80,6 +75,14 @@ pub(super) fn terms(setup: &Setup<'_>, layers: &[u32]) -> Vec<Term> {
             })
         })
         .collect()
+}
+
+/// Watts of a device at its hardest work: while it reads a prompt. `None` if nobody knows its power.
+pub fn watts_at_work(device: &DeviceProfile) -> Option<Estimate> {
+    phase(
+        device,
+        |kind| if kind { PREFILL_PACKAGE } else { PREFILL_CARD },
+    )
 }
 
 fn idle(device: &DeviceProfile) -> Option<Estimate> {

@@ -6,9 +6,9 @@ use super::candidate::{Candidate, Place};
 use super::money::{self, Side};
 use super::pick::Pick;
 use super::rig::{Rig, Sharing};
-use super::risk;
 use super::verdict::{Lost, Requirement, Verdict};
 use super::workload::{Acquire, Privacy, Supply, Workload};
+use super::{risk, shapes};
 use crate::catalogue::{self, Catalogue, Country, Date};
 use crate::cost::{Forecast, Refusal};
 use crate::model::ModelShape;
@@ -83,7 +83,7 @@ pub(super) fn judge(
         training_usd: workload.expenses.training_usd,
         bill,
         break_even: Vec::new(),
-        risks: risk::risks(candidate, forecast, workload, court.catalogue, court.today),
+        risks: risk::risks(candidate, rig, forecast, court),
         rank: pick.model * court.quantizations.len() + pick.quantization,
     };
     verdict.lost = allowed(candidate, workload)
@@ -92,6 +92,7 @@ pub(super) fn judge(
             Sharing::Phases => risk::phases(candidate, court.catalogue),
             _ => Ok(()),
         })
+        .and_then(|()| shapes::hold(candidate, rig, workload, court.catalogue))
         .and_then(|()| pick.outcome.as_ref().map_err(refused))
         .and_then(|forecast| npu_holds(rig, forecast, model).map(|()| forecast))
         .and_then(|forecast| {
@@ -166,7 +167,8 @@ fn allowed(candidate: &Candidate<'_>, workload: &Workload) -> Result<(), Lost> {
     }
 }
 
-fn refused(refusal: &Refusal) -> Lost {
+/// A refusal of the cost model as a reason.
+pub(super) fn refused(refusal: &Refusal) -> Lost {
     let requirement = match refusal {
         Refusal::DoesNotFit { .. } => Requirement::Memory,
         Refusal::Unknown { .. } => Requirement::Facts,
@@ -322,7 +324,7 @@ pub(super) fn affordable(verdict: &Verdict, workload: &Workload) -> Result<(), L
 }
 
 /// `12.3 (9.8 to 15.1)`.
-pub(super) fn spread(estimate: Estimate) -> String {
+pub(crate) fn spread(estimate: Estimate) -> String {
     let number = |value: f64| match value {
         value if value >= 100.0 => format!("{value:.0}"),
         value if value >= 10.0 => format!("{value:.1}"),

@@ -3,6 +3,9 @@
 use troika_base::Estimate;
 
 use super::candidate::Candidate;
+use super::judge::Court;
+use super::rig::Rig;
+use super::shapes::{self, Room};
 use super::verdict::{Lost, Requirement, Risk};
 use super::workload::{Task, Workload};
 use crate::catalogue::{Block, Catalogue, Chip, Date, Kind, State, Support, Unit};
@@ -49,7 +52,7 @@ fn families(chip: &Chip, block: Block) -> Vec<&str> {
 }
 
 /// Rows of the support matrix for a block.
-fn rows<'c>(catalogue: &'c Catalogue, chip: &Chip, block: Block) -> Vec<&'c Support> {
+pub(super) fn rows<'c>(catalogue: &'c Catalogue, chip: &Chip, block: Block) -> Vec<&'c Support> {
     let families = families(chip, block);
     let is_of = |row: &&Support| {
         row.families
@@ -125,17 +128,18 @@ pub(super) fn phases(candidate: &Candidate<'_>, catalogue: &Catalogue) -> Result
 /// All that a buyer should know of a candidate.
 pub(super) fn risks(
     candidate: &Candidate<'_>,
+    rig: &Rig,
     forecast: Option<&Forecast>,
-    workload: &Workload,
-    catalogue: &Catalogue,
-    today: Date,
+    court: &Court<'_>,
 ) -> Vec<Risk> {
+    let (workload, catalogue, today) = (court.workload, court.catalogue, court.today);
     let mut risks = Vec::new();
     for &(chip, block) in &candidate.blocks {
         of_software(&mut risks, chip, block, workload, catalogue);
         of_rates(&mut risks, chip, block);
         if block == Block::Npu {
-            of_npu(&mut risks, chip, forecast);
+            let room = shapes::room(candidate, rig, workload, catalogue);
+            of_npu(&mut risks, chip, room, forecast);
         }
         if chip.released.is_none() || chip.released > Some(today) {
             let announced = chip
@@ -229,11 +233,21 @@ fn of_rates(risks: &mut Vec<Risk>, chip: &Chip, block: Block) {
     }
 }
 
-fn of_npu(risks: &mut Vec<Risk>, chip: &Chip, forecast: Option<&Forecast>) {
+fn of_npu(risks: &mut Vec<Risk>, chip: &Chip, room: Option<Room<'_>>, forecast: Option<&Forecast>) {
+    let contexts = room.map_or_else(
+        || "long contexts may not be had".to_owned(),
+        |room| {
+            format!(
+                "contexts have {} tokens at most ({})",
+                room.tokens, room.row.runtime
+            )
+        },
+    );
     add(
         risks,
-        "an NPU runs graphs compiled for fixed shapes: a model takes minutes to compile, and long contexts may not be had"
-            .to_owned(),
+        format!(
+            "an NPU runs graphs compiled for fixed shapes: a model takes minutes to compile, and {contexts}"
+        ),
         chip,
     );
     let limits = chip.limits.unwrap_or_default();

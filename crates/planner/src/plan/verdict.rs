@@ -20,6 +20,8 @@ pub enum Requirement {
     Usable,
     /// Software that does this job on it.
     Software,
+    /// Tokens of context that compiled shapes have room for.
+    Context,
     /// Memory.
     Memory,
     /// What the cost model has to know.

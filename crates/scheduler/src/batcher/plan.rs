@@ -9,7 +9,7 @@ use crate::{Class, Settings, Time};
 const PREFILL_TOKENS_MIN: u32 = 8;
 
 /// Such a step is at least so many times as long as one of a single token.
-const QUANTUM_STEPS: f64 = 2.5;
+const QUANTUM_STEPS: f64 = 2.0;
 
 /// What one sequence does in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -148,7 +148,7 @@ fn background_reads_in_steps_that_somebody_can_wait_for() {
         GAIT,
     );
     start(&mut batcher, 1, Background, 5000);
-    assert_eq!(step(&mut batcher), [(1, 60, false)], "60 ms");
+    assert_eq!(step(&mut batcher), [(1, 45, false)], "45 ms");
     start(&mut batcher, 2, Interactive, 5000);
     assert_eq!(step(&mut batcher), [(2, 3000, false)]);
 }

@@ -39,6 +39,17 @@ impl Scheduler {
             } => self.started(device, job, held, free_pages),
             Event::StepDone { device, report } => self.step_done(device, report),
             Event::OutOfPages { device, free_pages } => self.out_of_pages(device, free_pages),
+            Event::BesideBegan {
+                device,
+                run,
+                class,
+                is_metered,
+            } => self.beside_began(device, run, class, is_metered),
+            Event::BesideEnded {
+                device,
+                run,
+                joules,
+            } => self.beside_ended(device, run, joules),
             Event::Loaded {
                 device,
                 model,
@@ -61,6 +72,8 @@ impl Scheduler {
             Event::MoveFailed { job, why } => self.move_failed(job, &why),
             Event::Probed { device, outcome } => self.probed(device, outcome),
             Event::Lost { device, why } => self.lose(device, why),
+            Event::RemoteIs(facts) => self.remote_is(facts),
+            Event::Back { job, from, outcome } => self.back(job, from, outcome),
             Event::OthersUse { pool, bytes } => self.ledger.others_use(pool, bytes),
             Event::PowerIs(power) => self.power = power,
             Event::HeatIs { device, heat } => {
@@ -69,6 +82,7 @@ impl Scheduler {
                 }
             }
             Event::PolicyIs(policy) => self.settings.policy = policy,
+            Event::WorthIs(worth) => self.settings.worth = worth,
             Event::Midnight => self.spent = 0.0,
         }
     }
@@ -135,6 +149,9 @@ impl Scheduler {
         job.cost_s = self.rough_cost_s(&job);
         let is_full = waiting >= self.settings.queue;
         if is_full && !self.make_way_in_queue(class) {
+            if self.send_past_queue(id, &job) {
+                return;
+            }
             let work_s = self.queues.work_from(class) / waiting.max(1) as f64;
             return self.refuse(
                 id,
@@ -153,7 +170,7 @@ impl Scheduler {
         if let Some(deadline) = job.spec.deadline {
             self.deadlines.insert((deadline, id));
         }
-        self.queues.push(class, model, owner, id, job.cost_s, false);
+        self.queues.push(job.lane(), owner, id, job.cost_s, false);
         self.jobs.insert(id, job);
     }
 

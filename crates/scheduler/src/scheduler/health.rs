@@ -36,7 +36,7 @@ impl Scheduler {
         for id in self.ids() {
             let rests = self.device(id).facts.parts.is_empty() && !self.works(id);
             if rests && now - self.device(id).usage.until() >= REST {
-                self.idle_until(id, now);
+                self.rest_until(id, now);
             }
             let device = self.device_mut(id);
             let is_late = device.step.as_ref().is_some_and(|step| step.hangs <= now);

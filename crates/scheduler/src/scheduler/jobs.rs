@@ -18,6 +18,10 @@ impl Scheduler {
         if place == Place::Queued {
             self.queues.left(class, cost_s);
         }
+        self.leave_remote(place);
+        if let Place::Away(device) = place {
+            self.actions.push(Action::Drop { device, job: id });
+        }
         for device in place.devices().into_iter().flatten() {
             self.forget_on(id, device);
             self.actions.push(Action::Drop { device, job: id });
@@ -61,9 +65,8 @@ impl Scheduler {
             answer.is_parked = false;
             answer.held = 0;
         }
-        let spec = &job.spec;
-        self.queues
-            .push(spec.class, spec.model, spec.owner, id, job.cost_s, true);
+        let (lane, owner, cost_s) = (job.lane(), job.spec.owner, job.cost_s);
+        self.queues.push(lane, owner, id, cost_s, true);
     }
 
     /// A job gives up its place on a device to others.
@@ -91,11 +94,14 @@ impl Scheduler {
         if job.place == Place::Queued {
             self.queues.left(job.spec.class, job.cost_s);
         }
+        self.leave_remote(job.place);
         if let Some(deadline) = job.spec.deadline {
             self.deadlines.remove(&(deadline, id));
         }
-        if let (Work::Write { .. }, Some(model)) =
-            (job.spec.work, self.models.get_mut(&job.spec.model))
+        // What an endpoint writes is written by another model, maybe, and counted by another tokenizer.
+        let is_ours = !matches!(job.place, Place::Away(_));
+        if let (true, Work::Write { .. }, Some(model)) =
+            (is_ours, job.spec.work, self.models.get_mut(&job.spec.model))
         {
             let (typical, n) = &mut model.typical[job.spec.class.index()];
             *n = n.saturating_add(1);

@@ -1,7 +1,8 @@
 //! Running jobs go where they are better off.
 //!
-//! A job moves between steps only, with its cache, to a device where its model is ready; and only if that is better by a
-//! margin, after it has been where it is for a while, so that nothing flaps.
+//! A job moves between steps only, to a device where its model is ready; and only if that is better by a margin, after it has
+//! been where it is for a while, so that nothing flaps. It takes its cache along. Where a cache cannot leave its device, or
+//! come to another, the job lets go of it and is read again there from its tokens, which is part of what the way costs.
 
 use std::time::Duration;
 
@@ -124,6 +125,11 @@ impl Scheduler {
         held.sum::<Option<u32>>()
     }
 
+    /// Whether a cache can go from one device to the other.
+    fn carries(&self, from: DeviceId, to: DeviceId) -> bool {
+        self.device(from).facts.moves && self.device(to).facts.moves
+    }
+
     /// Where a job is, as a place for the rest of it.
     fn this_place(&self, job: &Job, id: JobId, at: DeviceId) -> Option<Offer> {
         let resident = self.device(at).residents.get(&job.spec.model)?;
@@ -149,10 +155,7 @@ impl Scheduler {
     fn other_place(&self, job: &Job, id: JobId, from: DeviceId, to: DeviceId) -> Option<Offer> {
         let device = self.device(to);
         let resident = device.residents.get(&job.spec.model)?;
-        let moves = |id| self.device(id).facts.moves;
-        let is_open = device.is_ready()
-            && moves(from)
-            && moves(to)
+        let is_open = self.check(to, job).is_ok()
             && resident.stage == Stage::Ready
             && !job.failed_on.contains(&to)
             && self.admits(to, job, resident)
@@ -165,6 +168,7 @@ impl Scheduler {
             return None;
         }
         let held = self.held(job, id, from)?;
+        let held = if self.carries(from, to) { held } else { 0 };
         let gait = resident.true_gait();
         let mut forecast = self.forecast(to, job, gait, held);
         let bytes = self.models[&job.spec.model].facts.kv_bytes_per_token * u64::from(held);
@@ -184,12 +188,12 @@ impl Scheduler {
         Offer {
             prefill: id,
             decode: id,
-            kind: device.facts.kind,
+            kind: Some(device.facts.kind),
             heat: device.heat,
             above: self.above(id, job.spec.class),
             crowd: self.crowd(id),
             crowd_watts: self.crowd_watts(id),
-            watts: gait.watts_decode,
+            watts: self.watts_compared(id, gait.watts_decode),
             backlog_s: 0.0,
             tps: self.expected_left(job) / forecast.decode_s.max(1e-9),
             forecast,
@@ -206,6 +210,7 @@ impl Scheduler {
         candidates: Vec<Candidate>,
     ) {
         let now = self.now;
+        let carries = self.carries(from, to);
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
@@ -222,7 +227,10 @@ impl Scheduler {
             }
         }
         let (class, known) = (job.spec.class, job.known());
-        job.place = Place::Moving { from, to };
+        job.place = match carries {
+            true => Place::Moving { from, to },
+            false => Place::Starting(to),
+        };
         job.decode_on = job.decode_on.filter(|&device| device != to);
         job.placed = now;
         job.account.moves += 1;
@@ -241,12 +249,37 @@ impl Scheduler {
             candidates,
         };
         self.actions.push(Action::Place(Box::new(decision)));
-        self.actions.push(Action::Move {
+        match carries {
+            true => self.actions.push(Action::Move {
+                job: id,
+                model,
+                from,
+                to,
+                tokens,
+            }),
+            false => self.start_over(id, from, to),
+        }
+    }
+
+    /// A job leaves its cache behind, and begins at another device with what that has of its tokens.
+    fn start_over(&mut self, id: JobId, from: DeviceId, to: DeviceId) {
+        self.actions.push(Action::Drop {
+            device: from,
             job: id,
+        });
+        self.leave(id, from);
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        job.account.replays += 1;
+        for answer in &mut job.answers {
+            answer.held = 0;
+        }
+        let model = job.spec.model;
+        self.actions.push(Action::Start {
+            device: to,
             model,
-            from,
-            to,
-            tokens,
+            job: id,
         });
     }
 

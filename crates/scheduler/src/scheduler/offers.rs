@@ -2,7 +2,7 @@
 
 use super::memory::{NoRoom, Room, left_s};
 use super::{Scheduler, TYPICAL_TOKENS};
-use crate::decision::{JobForecast, Lost};
+use crate::decision::{JobForecast, Lost, WATTS_MOST};
 use crate::fleet::{Device, Health, Resident, Stage};
 use crate::gait::{Gait, Load};
 use crate::job::{DeviceId, JobId, Work};
@@ -40,10 +40,7 @@ pub(super) struct Survey {
 impl Scheduler {
     /// All places for a job.
     pub(super) fn survey(&self, job: &Job, class: Class) -> Survey {
-        let behind = self
-            .queues
-            .n_in_lane(class, job.spec.model)
-            .saturating_sub(1);
+        let behind = self.queues.n_for(class, job.spec.model).saturating_sub(1);
         let mut offers = Vec::with_capacity(self.devices.len());
         let mut hurdles = Vec::new();
         let singles = self
@@ -70,7 +67,9 @@ impl Scheduler {
             }
         }
         self.add_splits(job, &mut offers);
-        Survey { offers, hurdles }
+        let mut survey = Survey { offers, hurdles };
+        self.add_away(job, &mut survey);
+        survey
     }
 
     /// A device as a place for a job that has yet to begin there; `behind` jobs wait behind it.
@@ -125,12 +124,12 @@ impl Scheduler {
         Ok(Offer {
             prefill: id,
             decode: id,
-            kind: device.facts.kind,
+            kind: Some(device.facts.kind),
             heat: device.heat,
             above: self.above(id, spec.class),
             crowd: self.crowd(id),
             crowd_watts: self.crowd_watts(id),
-            watts: (gait.watts_decode).max(gait.watts_prefill),
+            watts: self.watts_compared(id, gait.watts_decode.max(gait.watts_prefill)),
             backlog_s: behind as f64 * (forecast.prefill_s + each),
             tps: self.expected_left(job) / forecast.decode_s.max(1e-9),
             forecast,
@@ -175,7 +174,7 @@ impl Scheduler {
     }
 
     /// What speaks against a device before anything is reckoned.
-    fn check(&self, id: DeviceId, job: &Job) -> Result<(), Hurdle> {
+    pub(super) fn check(&self, id: DeviceId, job: &Job) -> Result<(), Hurdle> {
         let device = self.device(id);
         let never = |lost| Hurdle {
             lost,
@@ -306,13 +305,26 @@ impl Scheduler {
             false => Some(0.0),
         };
         let reading = joules(prefill_s, gait.watts_prefill);
-        let writing = joules(left * shared * share, gait.watts_decode);
+        let writing_s = left * shared * share;
+        let writing = joules(writing_s, gait.watts_decode);
+        let joules = reading.zip(writing).map(|(a, b)| a + b);
+        let assumed = device.facts.watts_assumed.filter(|_| joules.is_none());
         JobForecast {
             prefill_s,
             decode_s,
-            joules: reading.zip(writing).map(|(a, b)| a + b),
+            joules,
+            joules_assumed: assumed.map(|watts| watts * (prefill_s + writing_s)),
             spread: gait.spread,
             ..JobForecast::default()
+        }
+    }
+
+    /// Watts of a device as places are compared by: known, or else assumed, or else more than anything draws.
+    pub(super) fn watts_compared(&self, id: DeviceId, watts: f64) -> f64 {
+        let assumed = self.device(id).facts.watts_assumed;
+        match watts > 0.0 {
+            true => watts,
+            false => assumed.unwrap_or(WATTS_MOST),
         }
     }
 
@@ -358,7 +370,10 @@ impl Scheduler {
                     forecast.prefill_s / all.max(1e-9)
                 };
                 let joules = reader.forecast.joules.zip(writer.forecast.joules);
-                let joules = joules.map(|(r, w)| r * share(reader) + w * (1.0 - share(writer)));
+                let parts = |(r, w): (f64, f64)| r * share(reader) + w * (1.0 - share(writer));
+                let compared = |offer: &Offer| offer.forecast.joules_compared();
+                let assumed = (compared(reader), compared(writer));
+                let joules = joules.map(parts);
                 offers.push(Offer {
                     prefill: reader.prefill,
                     decode: writer.decode,
@@ -366,6 +381,7 @@ impl Scheduler {
                         copy_s: bytes as f64 / (link * 1e9),
                         decode_s: writer.forecast.decode_s,
                         joules,
+                        joules_assumed: joules.is_none().then(|| parts(assumed)),
                         spread: reader.forecast.spread.max(writer.forecast.spread),
                         ..reader.forecast
                     },

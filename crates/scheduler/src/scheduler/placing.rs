@@ -9,15 +9,16 @@ use std::collections::BTreeSet;
 
 use super::Scheduler;
 use super::memory::left_s;
-use super::offers::{Hurdle, Passes, context};
+use super::offers::{Hurdle, Passes, Survey, context};
 use crate::decision::{Candidate, Cause, Decision, JobForecast, Lost};
 use crate::event::{Action, Refusal};
 use crate::fleet::Stage;
 use crate::gait::Load;
-use crate::job::{DeviceId, JobId, ModelId, PoolId, Work};
+use crate::job::{DeviceId, JobId, JobSpec, ModelId, PoolId, Work};
 use crate::live::{Job, Place};
 use crate::place::{self, Offer, Ready, Wish};
-use crate::{Class, Goal, Policy, Power};
+use crate::queue::LaneId;
+use crate::{Class, Goal, Outlook, Policy, Power};
 
 /// Two devices have to be better than one by this factor.
 const SPLIT_GAIN: f64 = 1.15;
@@ -25,6 +26,7 @@ const SPLIT_GAIN: f64 = 1.15;
 /// What becomes of the head of a lane.
 enum Verdict {
     Start(Box<Offer>),
+    Send(Box<Offer>),
     Load(DeviceId),
     Wait,
     /// Wait, and have what is in use on this device leave.
@@ -36,26 +38,31 @@ impl Scheduler {
     /// Gives the heads of all lanes their places: the most urgent class first, and within it whoever has waited longest.
     pub(super) fn place_all(&mut self) {
         let mut lanes = Vec::new();
-        for (class, model) in self.queues.lanes() {
+        for lane in self.queues.lanes() {
             let jobs = &self.jobs;
-            let head = self.queues.head(class, model, |id| Self::waits(jobs, id));
-            if let Some(head) = head.filter(|_| !self.is_held(class)) {
-                lanes.push((Reverse(class), self.jobs[&head].queued, model));
+            let head = self.queues.head(lane, |id| Self::waits(jobs, id));
+            // What is held back may still leave, if it may leave at all.
+            if let Some(head) = head.filter(|_| lane.may_leave || !self.is_held(lane.class())) {
+                lanes.push((Reverse(lane.class()), self.jobs[&head].queued, lane));
             }
         }
         lanes.sort();
         // Pools in which memory is cleared for a lane: those after it would only take it away again.
         let mut claims = BTreeSet::new();
-        for (class, _, model) in lanes {
-            self.place_lane(class.0, model, &mut claims);
+        for (class, _, lane) in lanes {
+            match self.is_held(class.0) {
+                true => self.send_held(lane),
+                false => self.place_lane(lane, &mut claims),
+            }
         }
     }
 
-    fn place_lane(&mut self, class: Class, model: ModelId, claims: &mut BTreeSet<PoolId>) {
+    /// Places the heads of a lane until one has to wait.
+    fn place_lane(&mut self, lane: LaneId, claims: &mut BTreeSet<PoolId>) {
+        let (class, model) = (lane.class(), lane.model);
         loop {
             let jobs = &self.jobs;
-            let head = self.queues.head(class, model, |id| Self::waits(jobs, id));
-            let Some(id) = head else {
+            let Some(id) = self.queues.head(lane, |id| Self::waits(jobs, id)) else {
                 return;
             };
             let survey = self.survey(&self.jobs[&id], class);
@@ -67,6 +74,13 @@ impl Scheduler {
                     let cause = self.cause(id, best, &offers);
                     let decision = self.decision(id, cause, &offer, &offers, lost, survey.hurdles);
                     self.bind(id, &offer, decision);
+                    self.learn_regret(model, &wish, &offer, &offers);
+                }
+                Verdict::Send(offer) => {
+                    let cause = self.cause(id, best, &offers);
+                    let decision = self.decision(id, cause, &offer, &offers, lost, survey.hurdles);
+                    self.queues.pop(lane, self.jobs[&id].cost_s);
+                    self.send(id, &offer, decision);
                     self.learn_regret(model, &wish, &offer, &offers);
                 }
                 Verdict::Load(device) => {
@@ -122,6 +136,7 @@ impl Scheduler {
         };
         let offer = &offers[best];
         match offer.state {
+            Ready::Now if offer.is_away() => Verdict::Send(Box::new(offer.clone())),
             Ready::Now => Verdict::Start(Box::new(offer.clone())),
             Ready::Later => Verdict::Wait,
             // It is on its way to somewhere, and soon there.
@@ -149,6 +164,32 @@ impl Scheduler {
             let form = self.models.get(&model).and_then(|m| m.facts.forms.get(&id));
             form.is_some_and(|form| left_s(since, self.now, form.load_s) <= seconds)
         })
+    }
+
+    /// Sends the heads of a lane whose class is held back on this machine, as far as they have waited long enough for that.
+    fn send_held(&mut self, lane: LaneId) {
+        loop {
+            let jobs = &self.jobs;
+            let Some(id) = self.queues.head(lane, |id| Self::waits(jobs, id)) else {
+                return;
+            };
+            let job = &self.jobs[&id];
+            let Survey {
+                mut offers,
+                hurdles,
+            } = self.survey_away(job);
+            offers.retain(|offer| offer.state == Ready::Now);
+            let wish = self.wish(job);
+            let (best, lost) = place::choose(&wish, &mut offers);
+            let best = best.map(|best| offers[best].clone());
+            let Some(offer) = best.filter(|offer| self.is_worth_leaving(job, &wish, offer)) else {
+                return;
+            };
+            let cost_s = job.cost_s;
+            let decision = self.decision(id, Cause::Spill, &offer, &offers, lost, hurdles);
+            self.queues.pop(lane, cost_s);
+            self.send(id, &offer, decision);
+        }
     }
 
     /// The best of the offers, and why the others lost. Two devices have to be better than one by a margin.
@@ -190,6 +231,7 @@ impl Scheduler {
             },
             left_s: job.spec.deadline.map(|at| (at - self.now).as_secs_f64()),
             patience_s: patience - waited,
+            worth: self.settings.worth,
         }
     }
 
@@ -200,7 +242,7 @@ impl Scheduler {
             return;
         };
         let (class, model, known) = (job.spec.class, job.spec.model, job.known());
-        self.queues.pop(class, model, job.cost_s);
+        self.queues.pop(job.lane(), job.cost_s);
         job.place = Place::Starting(at);
         job.placed = now;
         job.decode_on = (offer.decode != at).then_some(offer.decode);
@@ -273,7 +315,7 @@ impl Scheduler {
 
     fn cause(&self, id: JobId, best: Option<usize>, offers: &[Offer]) -> Cause {
         let job = &self.jobs[&id];
-        if !job.failed_on.is_empty() {
+        if !job.failed_on.is_empty() || !job.struck.is_empty() {
             return Cause::Replay;
         }
         let cheapest = (0..offers.len()).min_by(|&a, &b| {
@@ -287,7 +329,7 @@ impl Scheduler {
         }
     }
 
-    fn decision(
+    pub(super) fn decision(
         &self,
         id: JobId,
         cause: Cause,
@@ -337,15 +379,13 @@ impl Scheduler {
     pub(super) fn misses_deadline(&self, job: &Job) -> Option<Refusal> {
         let left_s = (job.spec.deadline? - self.now).as_secs_f64();
         let survey = self.survey(job, job.spec.class);
-        let ready = self
-            .devices
-            .iter()
-            .filter(|device| device.is_ready())
-            .count();
-        let queued_s = self.queues.work_from(job.spec.class) / ready.max(1) as f64;
-        let best = survey.offers.iter().map(|offer| offer.forecast);
-        let best = best.min_by(|a, b| a.total_s().total_cmp(&b.total_s()))?;
-        let expected_s = best.total_s() + queued_s;
+        let queued_s = self.queued_s(job.spec.class);
+        let expected = survey.offers.iter().map(|offer| {
+            // Whoever leaves waits for nobody on this machine.
+            let queued_s = if offer.is_away() { 0.0 } else { queued_s };
+            (offer.forecast.total_s() + queued_s, offer.forecast)
+        });
+        let (expected_s, best) = expected.min_by(|a, b| a.0.total_cmp(&b.0))?;
         (expected_s > left_s).then_some(Refusal::Deadline {
             expected_s,
             low_s: expected_s / best.spread,
@@ -354,19 +394,56 @@ impl Scheduler {
         })
     }
 
+    /// Seconds of work of at least a class that waits, for each device that works.
+    fn queued_s(&self, class: Class) -> f64 {
+        let ready = self.devices.iter().filter(|device| device.is_ready());
+        self.queues.work_from(class) / ready.count().max(1) as f64
+    }
+
+    /// What would become of a job on this machine if it came now.
+    pub(super) fn foretell(&self, spec: &JobSpec) -> Outlook {
+        let waiting = self.queues.n_all();
+        let spec = JobSpec {
+            elsewhere: Vec::new(),
+            ..spec.clone()
+        };
+        let job = Job::new(spec, self.now);
+        if !self.models.contains_key(&job.spec.model) {
+            return Outlook {
+                waiting,
+                ..Outlook::default()
+            };
+        }
+        let mut offers = self.survey(&job, job.spec.class).offers;
+        let wish = Wish {
+            left_s: None,
+            ..self.wish(&job)
+        };
+        let best = self.best(&wish, &mut offers).0.map(|best| &offers[best]);
+        let queued_s = self.queued_s(job.spec.class);
+        Outlook {
+            ttft_s: best.map(|best| best.forecast.ttft_s() + queued_s),
+            total_s: best.map(|best| best.forecast.total_s() + queued_s),
+            waiting,
+        }
+    }
+
     fn no_device(&self, job: &Job, hurdles: &[(DeviceId, Hurdle)]) -> Refusal {
         if let Some(required) = job.spec.require_device {
             let found = hurdles.iter().find(|(id, _)| *id == required);
+            let is_here = usize::from(required.0) < self.devices.len();
             return Refusal::RequiredDevice {
-                device: self.device(required).facts.name.clone(),
-                why: found.map_or("there is no such device".to_owned(), |(_, h)| {
-                    h.lost.to_string()
-                }),
+                device: self.name(required).to_owned(),
+                why: match found {
+                    Some((_, hurdle)) => hurdle.lost.to_string(),
+                    None if is_here => "there is no such device".to_owned(),
+                    None => "the job may not leave this machine for it".to_owned(),
+                },
             };
         }
         let told = hurdles
             .iter()
-            .map(|(id, hurdle)| format!("{}: {}", self.device(*id).facts.name, hurdle.lost));
+            .map(|(id, hurdle)| format!("{}: {}", self.name(*id), hurdle.lost));
         Refusal::NoDevice {
             model: self.models[&job.spec.model].facts.name.clone(),
             why: told.collect::<Vec<_>>().join("; "),

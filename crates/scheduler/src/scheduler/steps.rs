@@ -220,7 +220,7 @@ impl Scheduler {
         let n_workers = self.workers(id).len();
         for at in 0..n_workers {
             let worker = self.workers(id)[at];
-            self.idle_until(worker, step.since);
+            self.rest_until(worker, step.since);
             let usage = &mut self.devices[usize::from(worker.0)].usage;
             let (until, share) = (step.since + report.took, joules / n_workers as f64);
             usage.spent(until, report.took, Some(step.class), share, source);
@@ -232,18 +232,6 @@ impl Scheduler {
     /// The devices that work when this one does: its parts, or itself.
     pub(super) fn workers(&self, id: DeviceId) -> &[DeviceId] {
         &self.ties.workers[usize::from(id.0)]
-    }
-
-    /// Takes note of the time in which a device rested.
-    pub(super) fn idle_until(&mut self, id: DeviceId, until: Time) {
-        let device = &mut self.devices[usize::from(id.0)];
-        let rest = until - device.usage.until();
-        let watts = device.facts.watts_idle;
-        let joules = watts * rest.as_secs_f64();
-        device
-            .usage
-            .spent(until, rest, None, joules, estimated(watts));
-        self.spent += joules;
     }
 
     /// Shares a step's time and energy out to its jobs.
@@ -384,7 +372,7 @@ fn source(report: &StepReport, watts: f64) -> JoulesSource {
 }
 
 /// What can be said of energy without a meter.
-fn estimated(watts: f64) -> JoulesSource {
+pub(super) fn estimated(watts: f64) -> JoulesSource {
     match watts > 0.0 {
         true => JoulesSource::Estimated,
         false => JoulesSource::Unknown,

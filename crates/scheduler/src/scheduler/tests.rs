@@ -2,16 +2,17 @@
 //!
 //! Thousands of seeds with every fault are played by `troika-simulator`; here stands what a reader wants to see said.
 
+mod away;
 mod bench;
 
 use std::time::Duration;
 
-use troika_base::Bytes;
+use troika_base::{Bytes, Joules};
 
 use crate::event::Action;
 use crate::{
-    Cause, Class, DeviceId, Event, Goal, JobId, KeepAlive, Lost, ModelId, Phase, Policy, Power,
-    Refusal, Settings, Work,
+    Cause, Class, DeviceId, Event, Goal, JobId, JobSpec, KeepAlive, Lost, ModelId, Phase, Policy,
+    Power, Refusal, Settings, Work,
 };
 use bench::{Bench, CPU, GPU, NPU, form, job};
 
@@ -228,11 +229,74 @@ fn background_goes_home_when_there_is_room() {
     assert_eq!(bench.finished[&index].decode_tokens, 4000);
 }
 
+/// Plays a job of so many tokens, read and written, that begins on the NPU under `frugal` and goes on under `fastest`.
+fn left_by_its_policy(mut bench: Bench, read: u32, write: u32) -> (Bench, JobId) {
+    let there = JobSpec {
+        require_device: Some(GPU),
+        ..job(Class::Background, 10, 2000)
+    };
+    // So the model is on the GPU too, and answers are known to be long.
+    bench.submit(there);
+    bench.run();
+    let id = bench.submit(job(Class::Background, read, write));
+    bench.run_for(Duration::from_secs(20));
+    assert_eq!(bench.running_on(id), Some(NPU));
+    bench.tell(Event::PolicyIs(Policy::of(Goal::Fastest)));
+    bench.run();
+    (bench, id)
+}
+
+#[test]
+fn a_job_whose_cache_stays_behind_is_read_again_where_that_pays() {
+    let frugal = || Settings {
+        policy: Policy::of(Goal::Frugal),
+        ..Settings::default()
+    };
+    let bench = || Bench::whose_npu_keeps_caches(frugal());
+    let (long, id) = left_by_its_policy(bench(), 1000, 2000);
+    let account = &long.finished[&id];
+    assert_eq!(long.devices_of(id), [NPU, GPU]);
+    assert_eq!((account.moves, account.replays), (1, 1));
+    assert_eq!(account.decode_tokens, 2000, "no token is written twice");
+    let moved = |action: &Action| matches!(action, Action::Move { job, .. } if *job == id);
+    assert!(!long.log.iter().any(moved), "nothing of it can be carried");
+    let decision = long.decision(id);
+    assert_eq!(decision.cause, Cause::Gain);
+    let there = decision.candidates[0].forecast.expect("was forecast");
+    // What it had read and written by then is read again.
+    assert!(there.prefill_s > 0.5 && there.copy_s == 0.0, "{there:?}");
+
+    // Of a long prompt with a short rest, the cache is worth the way, and reading it again is not.
+    let (short, id) = left_by_its_policy(bench(), 6000, 200);
+    assert_eq!(short.devices_of(id), [NPU]);
+    let (carried, id) = left_by_its_policy(Bench::new(frugal()), 6000, 200);
+    assert_eq!(carried.devices_of(id), [NPU, GPU]);
+    assert_eq!(carried.finished[&id].replays, 0);
+}
+
+#[test]
+fn no_job_moves_to_where_its_context_has_no_room() {
+    let mut bench = Bench::new(Settings::default());
+    let there = JobSpec {
+        require_device: Some(NPU),
+        ..job(Class::Background, 10, 2)
+    };
+    bench.submit(there);
+    let id = bench.submit(job(Class::Interactive, 3000, 1200));
+    bench.run_for(Duration::from_secs(4));
+    assert_eq!(bench.running_on(id), Some(GPU));
+    bench.shorten(NPU, 4096);
+    bench.tell(Event::PolicyIs(Policy::of(Goal::Cool)));
+    bench.run();
+    assert_eq!(bench.devices_of(id), [GPU]);
+}
+
 #[test]
 fn joules_that_nobody_knows_are_not_told() {
     let mut bench = Bench::new(Settings::default());
     bench.run_for(Duration::from_secs(1));
     bench.forget_watts(GPU);
+    bench.set_watts(GPU, None, Some(250.0));
     let id = bench.submit(job(Class::Interactive, 100, 20));
     bench.run();
     let candidates = &bench.decision(id).candidates;
@@ -243,6 +307,108 @@ fn joules_that_nobody_knows_are_not_told() {
         assert!(forecast.score > 0.0);
     }
     assert_eq!(bench.finished[&id].expected.expect("is told").joules, None);
+}
+
+#[test]
+fn watts_that_nobody_knows_are_not_taken_for_none() {
+    let placed = |assumed: [Option<f64>; 2], unknown: &[DeviceId]| {
+        let mut bench = Bench::new(Settings {
+            policy: Policy::of(Goal::Frugal),
+            ..Settings::default()
+        });
+        bench.run_for(Duration::from_secs(1));
+        bench.set_watts(GPU, None, assumed[0]);
+        bench.set_watts(NPU, None, assumed[1]);
+        for &device in unknown {
+            bench.forget_watts(device);
+        }
+        let id = bench.submit(job(Class::Background, 100, 20));
+        bench.run();
+        let candidates = bench.decision(id).candidates.clone();
+        for candidate in candidates {
+            let forecast = candidate.forecast.expect("each of them could do it");
+            let is_unknown = unknown.contains(&candidate.decode);
+            assert_eq!(forecast.joules.is_none(), is_unknown);
+            let assumed = assumed[usize::from(candidate.decode == NPU)];
+            assert_eq!(
+                forecast.joules_assumed.is_some(),
+                is_unknown && assumed.is_some()
+            );
+        }
+        bench.devices_of(id)
+    };
+    assert_eq!(
+        placed([None, None], &[GPU]),
+        [NPU],
+        "what is known comes first"
+    );
+    assert_eq!(placed([Some(400.0), Some(15.0)], &[GPU, NPU]), [NPU]);
+    // What its like draw at most is still less than what the GPU is known to draw.
+    assert_eq!(placed([None, Some(15.0)], &[NPU]), [NPU]);
+    assert_eq!(placed([None, None], &[NPU]), [GPU]);
+    assert_eq!(placed([None, Some(150.0)], &[NPU]), [GPU]);
+}
+
+#[test]
+fn what_runs_beside_is_in_the_accounts_and_in_the_way() {
+    let mut bench = Bench::new(Settings {
+        policy: Policy::of(Goal::Frugal),
+        ..Settings::default()
+    });
+    bench.run_for(Duration::from_secs(1));
+    bench.set_watts(NPU, Some(6.0), None);
+    let account = |bench: &Bench| {
+        let npu = bench.snapshot().devices.swap_remove(usize::from(NPU.0));
+        (npu.joules_busy, npu.joules_idle, npu.busy, npu.beside)
+    };
+    let begin = |run, is_metered| Event::BesideBegan {
+        device: NPU,
+        run: JobId(run),
+        class: Class::Interactive,
+        is_metered,
+    };
+    let end = |run, joules: Option<f64>| Event::BesideEnded {
+        device: NPU,
+        run: JobId(run),
+        joules: joules.map(Joules),
+    };
+    // A job takes some of the ten seconds, at the same watts: each second counts once.
+    let load = JobSpec {
+        require_device: Some(NPU),
+        ..job(Class::Background, 100, 20)
+    };
+    let before = account(&bench);
+    bench.tell(begin(1000, false));
+    bench.submit(load.clone());
+    bench.run_for(Duration::from_secs(10));
+    assert_eq!(account(&bench).3, 1);
+    bench.tell(end(1000, None));
+    let after = account(&bench);
+    assert!(
+        (after.0 - before.0 - 60.0).abs() < 0.1,
+        "{before:?} {after:?}"
+    );
+    assert!(
+        after.1 - before.1 < 0.1 && after.2 > 0.6 && after.3 == 0,
+        "{after:?}"
+    );
+    // A meter's joules are booked as they are, in the middle of a step as well.
+    bench.tell(begin(1001, true));
+    bench.submit(load);
+    bench.tell(end(1001, Some(5.0)));
+    assert!((account(&bench).0 - after.0 - 5.0).abs() < 1e-6);
+    bench.run();
+    // Such runs take seconds: who waits for an answer goes elsewhere while one is under way.
+    let chat = || job(Class::Interactive, 100, 20);
+    bench.run_for(Duration::from_secs(60));
+    let alone = bench.submit(chat());
+    bench.run();
+    assert_eq!(bench.devices_of(alone), [NPU]);
+    bench.tell(begin(1002, false));
+    let beside = bench.submit(chat());
+    bench.run();
+    assert_ne!(bench.devices_of(beside), [NPU]);
+    bench.tell(end(1002, None));
 }
 
 #[test]

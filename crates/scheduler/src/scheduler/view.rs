@@ -8,7 +8,7 @@ use crate::fleet::{Device, Health, Resident, Stage};
 use crate::job::{DeviceId, JobId, ModelId};
 use crate::live::{Job, Place};
 use crate::snapshot::{
-    BudgetView, DeviceView, JobView, PoolView, QueueView, ResidentView, Snapshot,
+    AwayView, BudgetView, DeviceView, JobView, PoolView, QueueView, ResidentView, Snapshot,
 };
 use crate::{Class, Phase};
 
@@ -23,6 +23,7 @@ impl Scheduler {
             pools: self.pool_views(),
             queues: self.queue_views(),
             jobs: self.job_views(),
+            away: self.away_views(),
             budget: self.settings.budget_wh.map(|watt_hours| BudgetView {
                 watt_hours,
                 spent: self.spent / 3600.0,
@@ -42,6 +43,7 @@ impl Scheduler {
             state: state(device),
             heat: device.heat,
             busy: usage.busy(),
+            beside: device.beside.len(),
             watts: usage.watts(),
             watts_source: usage.watts_source(),
             joules_busy: usage.joules_busy,
@@ -81,6 +83,17 @@ impl Scheduler {
         }
     }
 
+    fn away_views(&self) -> Vec<AwayView> {
+        let remotes = self.remotes.iter();
+        let views = remotes.map(|(&device, remote)| AwayView {
+            device,
+            name: remote.name.clone(),
+            jobs: remote.jobs,
+            closed: remote.closed(self.now).map(str::to_owned),
+        });
+        views.collect()
+    }
+
     fn pool_views(&self) -> Vec<PoolView> {
         let view =
             |(id, facts, [others, models, loading]): (_, &crate::PoolFacts, [Bytes; 3])| PoolView {
@@ -117,6 +130,7 @@ impl Scheduler {
                     let waited = (self.now - job.queued).as_secs_f64();
                     view.oldest_s = view.oldest_s.max(waited);
                 }
+                Place::Away(_) => {}
                 _ => view.running += 1,
             }
         }
@@ -133,9 +147,13 @@ impl Scheduler {
     }
 
     fn job_view(&self, id: JobId, job: &Job) -> Option<JobView> {
-        let device = job.place.device()?;
+        let device = match job.place {
+            Place::Away(device) => device,
+            place => place.device()?,
+        };
         let phase = job.phase();
-        let resident = self.device(device).residents.get(&job.spec.model);
+        let here = self.devices.get(usize::from(device.0));
+        let resident = here.and_then(|device| device.residents.get(&job.spec.model));
         let held = resident
             .and_then(|resident| resident.batcher.progress(crate::live::seq(id, 0)))
             .map_or(0, |(_, held)| held);
@@ -161,10 +179,16 @@ impl Scheduler {
         if !job.failed_on.is_empty() {
             return format!("moved on from a failed device: {}", job.failure);
         }
+        if let Some((remote, why)) = job.struck.last() {
+            return format!("moved on from {}: {why}", self.name(*remote));
+        }
         match job.account.expected {
             Some(expected) => {
                 let joules = expected.joules.map(|joules| format!(" and {joules:.0} J"));
-                let joules = joules.unwrap_or_default();
+                let money = expected
+                    .money
+                    .map(|money| format!(" and {money:.4} of money"));
+                let joules = joules.or(money).unwrap_or_default();
                 let (seconds, policy) = (expected.total_s(), self.settings.policy);
                 format!("expected {seconds:.1} s{joules} under {policy}")
             }

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use troika_base::{Bytes, DeviceKind, DeviceProfile};
+use troika_base::{Bytes, DeviceKind, DeviceProfile, MemoryPool};
 use troika_device::{Device, Paced, StepShape};
-use troika_scheduler::{DeviceFacts, Gait, Load, PoolFacts, PoolId};
+use troika_planner::catalogue::Catalogue;
+use troika_planner::cost::watts_at_work;
+use troika_scheduler::{DeviceFacts, DeviceId, Gait, Load, PoolFacts, PoolId};
 
 /// 10⁹ bytes a second at which a cache is copied where nobody knows it: less than any memory of the last ten years does.
 const COPY_GBS: f64 = 10.0;
@@ -32,6 +34,11 @@ impl HostDevice {
         let bandwidth = profile
             .bandwidth_measured_gbs
             .or(profile.bandwidth_peak_gbs);
+        let busy = watts_at_work(&profile);
+        let assumed = match busy {
+            Some(_) => None,
+            None => Catalogue::builtin().typical_watts(profile.kind, profile.class.as_deref()),
+        };
         let facts = DeviceFacts {
             name: device.name().to_owned(),
             chip: profile.name.clone(),
@@ -39,6 +46,8 @@ impl HostDevice {
             pools: vec![pool],
             parts: Vec::new(),
             watts_idle: profile.watts_idle.unwrap_or(0.0),
+            watts_busy: busy.map(|watts| watts.value),
+            watts_assumed: assumed.map(|watts| watts.high),
             link_gbs: bandwidth.unwrap_or(COPY_GBS),
             residents_max: usize::MAX,
             batch_max: usize::MAX,
@@ -88,9 +97,27 @@ impl HostDevice {
         }))
     }
 
+    /// Several devices that share a model by layers, `whole` being what loads models on them: in the order in which they
+    /// get layers, `parts` with their numbers.
+    pub fn of_parts(whole: Arc<dyn Device>, parts: &[(DeviceId, &Self)]) -> Self {
+        let facts: Vec<_> = parts.iter().map(|&(id, part)| (id, &part.facts)).collect();
+        let profiles = parts.iter().flat_map(|(_, part)| part.profiles.clone());
+        Self {
+            device: whole,
+            profiles: profiles.collect(),
+            facts: DeviceFacts::of_parts(&facts),
+            n_ctx_max: None,
+            is_virtual: false,
+        }
+    }
+
     /// Whether its memory is the machine's, which other programs use too.
     pub(super) fn is_in_ram(&self) -> bool {
-        matches!(self.facts.kind, DeviceKind::Cpu | DeviceKind::Npu) && !self.is_virtual
+        let is_shared = |profile: &DeviceProfile| profile.memory_pool == MemoryPool::Shared;
+        let is_alone = self.facts.parts.is_empty();
+        let in_ram = matches!(self.facts.kind, DeviceKind::Cpu | DeviceKind::Npu)
+            || is_alone && self.profiles.iter().all(is_shared);
+        in_ram && !self.is_virtual
     }
 }
 

@@ -4,6 +4,7 @@
 //! messages to the devices' threads and to the clients. A device's thread tells what came of a step itself, and finds its
 //! next order in its queue when it returns; so between two steps there is no third thread.
 
+mod away;
 mod books;
 mod senses;
 
@@ -92,6 +93,8 @@ impl Driver {
                 models: BTreeMap::new(),
                 owners: BTreeMap::new(),
                 records: Records::default(),
+                remotes: Vec::new(),
+                news: Vec::new(),
                 others: BTreeMap::new(),
                 is_ram_watched: false,
                 looks: 0,
@@ -121,6 +124,15 @@ impl Driver {
         found
             .and_then(|index| u16::try_from(index).ok())
             .map(DeviceId)
+    }
+
+    /// A device's or an endpoint's name.
+    fn name_of(&self, books: &Books, device: DeviceId) -> String {
+        let beyond = usize::from(device.0).checked_sub(self.devices.len());
+        let remote = beyond.and_then(|at| books.remotes.get(at));
+        remote
+            .map_or_else(|| self.name(device), |remote| &remote.name)
+            .to_owned()
     }
 
     /// A device's name.
@@ -169,6 +181,10 @@ impl Driver {
         let actions = books.schedule.step(now, events);
         for action in actions {
             self.carry_out(books, action, now);
+        }
+        let news = std::mem::take(&mut books.news);
+        if !news.is_empty() {
+            return self.step(books, news);
         }
         let wake_at = books.schedule.wake_at();
         self.alarm.set(wake_at.map(|at| self.clock.when(at)));
@@ -303,8 +319,11 @@ impl Driver {
 
     /// How the jobs of a request were placed.
     pub(super) fn placements(&self, request_id: &str) -> Option<Vec<Placement>> {
-        let devices: Vec<_> = self.devices.iter().map(|d| d.facts.name.clone()).collect();
-        lock(&self.books).records.of_request(request_id, &devices)
+        let books = lock(&self.books);
+        let devices = self.devices.iter().map(|device| &device.facts.name);
+        let remotes = books.remotes.iter().map(|remote| &remote.name);
+        let names: Vec<_> = devices.chain(remotes).cloned().collect();
+        books.records.of_request(request_id, &names)
     }
 
     /// The scheduler's time has come, though nothing has happened.
@@ -439,6 +458,7 @@ impl Driver {
             }
             Action::Release { device, seq } => self.order(books, device, Order::Release(seq)),
             Action::Drop { device, job } => self.order(books, device, Order::Drop(job)),
+            Action::Send { job, to } => self.send(books, job, to),
             Action::Refuse { job, refusal } => {
                 if let Some(request) = self.take(books, job, now) {
                     request.refuse(refusal::told(&refusal));
@@ -448,16 +468,19 @@ impl Driver {
                 let Some(request) = books.jobs.get(&decision.job).cloned() else {
                     return;
                 };
-                request.placed(Placed {
-                    prefill: self.name(decision.prefill).to_owned(),
-                    decode: self.name(decision.decode).to_owned(),
-                });
+                // Of what goes to an endpoint, the courier tells.
+                if usize::from(decision.prefill.0) < self.devices.len() {
+                    request.placed(Placed {
+                        prefill: self.name(decision.prefill).to_owned(),
+                        decode: self.name(decision.decode).to_owned(),
+                    });
+                }
                 books.records.placed(&request, *decision);
             }
             Action::Finish { job, account } => {
                 if let Some(request) = self.take(books, job, now) {
                     books.records.finished(&request, &account);
-                    request.finish(self.report(*account));
+                    request.finish(self.report(books, *account));
                 }
             }
             // The list of actions may grow; what nobody knows here, nobody here can do.
@@ -468,7 +491,8 @@ impl Driver {
     /// Takes a job out of the books: it is done, or nobody waits for it.
     fn take(&self, books: &mut Books, job: JobId, now: Time) -> Option<Arc<Request>> {
         let request = books.jobs.remove(&job)?;
-        if let Some(standing) = books.models.get_mut(&request.handle.id) {
+        let standing = books.models.get_mut(&request.handle.id);
+        if let Some(standing) = standing.filter(|_| !request.is_away()) {
             match request.has_begun() {
                 true => standing.running = standing.running.saturating_sub(1),
                 false => standing.waiting = standing.waiting.saturating_sub(1),
@@ -493,11 +517,9 @@ impl Driver {
         }
     }
 
-    fn report(&self, account: Account) -> Report {
-        let devices = account
-            .spans
-            .iter()
-            .map(|span| self.name(span.device).to_owned());
+    fn report(&self, books: &Books, account: Account) -> Report {
+        let spans = account.spans.iter();
+        let devices = spans.map(|span| self.name_of(books, span.device));
         Report {
             devices: devices.collect(),
             account,

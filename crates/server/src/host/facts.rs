@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use troika_base::{Bytes, ModelSpec};
+use troika_base::{Bytes, DeviceKind, ModelSpec};
 use troika_device::PAGE_TOKENS;
 use troika_gguf::ModelFile;
 use troika_planner::cost::{self, MemoryNeed, Setup, Slot, Work};
@@ -61,9 +61,9 @@ pub(super) fn of_file(
     let mut impossible = BTreeMap::new();
     for (index, device) in (0..).zip(devices) {
         let parts = device.facts.parts.iter();
-        let mut parts =
-            parts.filter_map(|id| Some((devices.get(usize::from(id.0))?, forms.get(id)?)));
-        // A part that holds all of it needs no other.
+        let parts = parts.filter_map(|id| Some((devices.get(usize::from(id.0))?, forms.get(id)?)));
+        // A part that holds all of it needs no other, but that a CPU is glad of any help.
+        let mut parts = parts.filter(|(part, _)| part.facts.kind != DeviceKind::Cpu);
         let alone = parts.find(|(part, form)| model.fits(form, &free(part, pools)));
         let form = match alone {
             Some((part, _)) => Err(format!("it fits {} alone", part.facts.name)),

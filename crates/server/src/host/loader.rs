@@ -100,7 +100,9 @@ impl Loader {
             let is_passing = matches!(
                 error,
                 Error::Device(
-                    troika_device::Error::OutOfMemory { .. } | troika_device::Error::Cancelled
+                    troika_device::Error::OutOfMemory { .. }
+                        | troika_device::Error::Cancelled
+                        | troika_device::Error::Failed { .. }
                 )
             );
             (does_not_load(name, &error).message, !is_passing)

@@ -1,10 +1,11 @@
 //! The models on this machine, behind the door that the interfaces know.
 //!
-//! A job's way: [`Host::submit`] finds the model ([`models`] opens it if need be), [`prompt`] renders, encodes and fits the
+//! A job's way ([`submit`]): [`Host::submit`] finds the model ([`models`] opens it if need be), [`prompt`] renders, encodes and fits the
 //! prompt, and [`driver`] tells the scheduler of it. From then on the scheduler says which device does what and when, and
 //! the devices' threads ([`lane`]) do it and tell the client of each token.
 
 mod around;
+mod away;
 mod clock;
 mod devices;
 mod driver;
@@ -22,12 +23,17 @@ mod request;
 mod resident;
 mod spills;
 mod style;
+mod submit;
 mod voice;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+#[cfg(test)]
+mod tests_of_ahead;
 #[cfg(test)]
 mod tests_of_around;
+#[cfg(test)]
+mod tests_of_away;
 #[cfg(test)]
 mod tests_of_compiling;
 #[cfg(test)]
@@ -45,13 +51,13 @@ use troika_device::{Device, PAGE_TOKENS};
 use troika_library::{Entry, Library, Manifest};
 use troika_machine::probe::Root;
 use troika_machine::watch::Watcher;
-use troika_scheduler::{Class, DeviceId, Event, Policy, PoolFacts, PoolId, Scheduler, UnknownName};
+use troika_scheduler::{Class, DeviceId, Event, Policy, PoolFacts, PoolId, Power, Scheduler};
 
 use crate::backend::{Placement, State};
 use crate::job::{
     Caller, ChatPrompt, EmbedJob, Embedded, Job, KeepAlive, LoadedModel, ModelInfo, Prompt, Wishes,
 };
-use crate::{Answer, ApiError, Backend, ModelDetails, report, wishes};
+use crate::{Answer, ApiError, Backend, Beside, ModelDetails, wishes};
 use around::Surroundings;
 use clock::Alarm;
 use driver::{Driver, Lane, Machine};
@@ -60,10 +66,11 @@ use info::{details, from_library, info};
 use lane::{AtWork, Worker};
 use loader::Loader;
 use models::{Handle, Models};
-use order::{Ordered, queue, room};
+use order::queue;
 use request::{Asked, Client, Embedding};
 
 pub use around::Around;
+pub use away::{Carried, Courier, Errand, Offer, Outlook};
 pub use devices::{HostDevice, ram, ram_shared};
 
 /// What a [`Host`] may do.
@@ -169,6 +176,11 @@ impl Host {
         self.driver.post(events);
     }
 
+    /// Where the machine's power comes from, as the scheduler was told.
+    pub(crate) fn power(&self) -> Power {
+        self.driver.power()
+    }
+
     /// Runs what reads files, renders or encodes on a thread where it may take its time.
     async fn aside<T: Send + 'static>(
         &self,
@@ -193,78 +205,11 @@ impl Host {
         .await
     }
 
-    async fn start(&self, job: Job, caller: Caller) -> Result<Answer, ApiError> {
-        let arrived = Instant::now();
-        let handle = self.open(job.model.clone()).await?;
-        let order = self.order(&job.wishes, &caller, Class::Interactive, arrived)?;
-        let (events, answer) = Answer::channel(handle.info.name.clone(), job.n);
-        let driver = Arc::clone(&self.driver);
-        let queue = move |_: &Library| {
-            let most = handle.n_ctx_on(order.device);
-            let n_ctx = job.n_ctx.map_or(most, |n_ctx| n_ctx.min(most));
-            let max_tokens = job.max_tokens.or(handle.manifest.parameters.max_tokens);
-            let encoded = prompt::encode(&handle, &job.prompt, job.overflow, n_ctx, max_tokens)?;
-            let style = style::style(&handle, &job, &encoded, max_tokens)?;
-            // What is out of range is refused before it is queued.
-            style::check_sampling(&style.options.sampling, handle.tokenizer.n_vocab())?;
-            let asked = Asked {
-                tokens: encoded.tokens,
-                answers: Some(u32::try_from(job.n).unwrap_or(u32::MAX)),
-                n_ctx,
-                namespace: namespace(&caller),
-                request_id: job.wishes.request_id,
-                arrived,
-                keep_alive: job.keep_alive.map(Into::into),
-            };
-            let client = Client::Stream {
-                style: Box::new(style),
-                events,
-            };
-            let work = troika_scheduler::Work::Write {
-                n: asked.answers.unwrap_or(1),
-                max_tokens: room(max_tokens, n_ctx, asked.tokens.len()),
-            };
-            queue(&driver, (handle, asked, client), &order, work)
-        };
-        let queued = self.aside(queue).await?;
-        let answer = answer.guarded(queued.guard);
-        if !queued.is_loaded {
-            // Whoever asks for a model that does not load is told so rather than given a stream.
-            let _ = queued.settled.await;
-        }
-        Ok(answer)
-    }
-
-    /// What a job's wishes and its caller come to.
-    fn order(
-        &self,
-        wishes: &Wishes,
-        caller: &Caller,
-        usual: Class,
-        arrived: Instant,
-    ) -> Result<Ordered, ApiError> {
-        let device = wishes.device.as_deref().map(|name| {
-            self.driver.device(name).ok_or_else(|| {
-                let known = self.driver.devices().iter();
-                let known: Vec<_> = known.map(|device| &*device.facts.name).collect();
-                ApiError::invalid(UnknownName::new("device", name, known.join(", ")).to_string())
-            })
-        });
-        Ok(Ordered {
-            class: wishes.class.or(caller.class).unwrap_or(usual),
-            device: device.transpose()?,
-            deadline: wishes
-                .deadline
-                .map(|after| self.driver.time(arrived) + after),
-            owner: self.driver.owner(&namespace(caller)),
-        })
-    }
-
     async fn embed_all(&self, job: EmbedJob, caller: Caller) -> Result<Embedded, ApiError> {
         let arrived = Instant::now();
         let handle = self.open(job.model.clone()).await?;
         let usual = wishes::usual_of_embedding(job.inputs.len());
-        let order = self.order(&job.wishes, &caller, usual, arrived)?;
+        let order = self.order(&job.wishes, &caller, usual, arrived, &[])?;
         if let Some(dimensions) = job.dimensions
             && !(1..=handle.info.n_embd).contains(&dimensions)
         {
@@ -290,6 +235,7 @@ impl Host {
                     request_id: request_id.clone(),
                     arrived,
                     keep_alive: keep_alive.map(Into::into),
+                    leaves: None,
                 };
                 let work = troika_scheduler::Work::Embed;
                 let job = (Arc::clone(&handle), asked, Client::Vector(vector));
@@ -306,7 +252,7 @@ impl Host {
                 vector = troika_engine::shorten(vector, dimensions);
             }
             embedded.vectors.push(vector);
-            report::add(&mut embedded.usage, &usage);
+            crate::job::add(&mut embedded.usage, &usage);
         }
         embedded.usage.prefill = arrived.elapsed().saturating_sub(embedded.usage.load);
         Ok(embedded)
@@ -319,6 +265,7 @@ impl Host {
             &Caller::default(),
             Class::Interactive,
             Instant::now(),
+            &[],
         )?;
         let (loaded, done) = oneshot::channel();
         let asked = Asked {
@@ -330,6 +277,7 @@ impl Host {
             request_id: String::new(),
             arrived: Instant::now(),
             keep_alive: keep_alive.map(Into::into),
+            leaves: None,
         };
         let work = troika_scheduler::Work::Load;
         let job = (handle, asked, Client::Load(loaded));
@@ -370,7 +318,7 @@ fn lane(id: DeviceId, device: &HostDevice, driver: &Arc<Driver>) -> std::io::Res
 
 impl Backend for Host {
     fn submit(&self, job: Job, caller: Caller) -> BoxFuture<'_, Result<Answer, ApiError>> {
-        self.start(job, caller).boxed()
+        self.submit_with(job, caller, None, None).boxed()
     }
 
     fn embed(&self, job: EmbedJob, caller: Caller) -> BoxFuture<'_, Result<Embedded, ApiError>> {
@@ -494,6 +442,10 @@ impl Backend for Host {
             compiling,
             ..self.driver.state()
         })
+    }
+
+    fn beside(&self, device: &str, class: Class, is_metered: bool) -> Option<Beside> {
+        self.driver.beside(device, class, is_metered)
     }
 
     fn placements(&self, request_id: &str) -> Option<Vec<Placement>> {

@@ -3,22 +3,12 @@
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use troika_scheduler::{Class, DeviceId, JobId, JobSpec, KeepAlive as Keep, OwnerId, Time, Work};
+use troika_scheduler::{Class, DeviceId, JobId, JobSpec, ModelId, OwnerId, Time, Work};
 
 use super::driver::Driver;
 use super::models::Handle;
 use super::request::{Asked, Client, Request};
 use crate::ApiError;
-use crate::job::KeepAlive;
-
-impl From<KeepAlive> for Keep {
-    fn from(keep_alive: KeepAlive) -> Self {
-        match keep_alive {
-            KeepAlive::For(time) => Self::For(time),
-            KeepAlive::Forever => Self::Forever,
-        }
-    }
-}
 
 /// What the scheduler is told of a job beside its size.
 #[derive(Clone, Copy)]
@@ -27,6 +17,23 @@ pub(super) struct Ordered {
     pub(super) device: Option<DeviceId>,
     pub(super) deadline: Option<Time>,
     pub(super) owner: OwnerId,
+}
+
+impl Ordered {
+    /// What the scheduler is told of a job that stays on this machine.
+    pub(super) fn spec(&self, model: ModelId, n_prompt: usize, work: Work) -> JobSpec {
+        JobSpec {
+            model,
+            owner: self.owner,
+            class: self.class,
+            prompt_tokens: u32::try_from(n_prompt).unwrap_or(u32::MAX),
+            work,
+            deadline: self.deadline,
+            require_device: self.device,
+            elsewhere: Vec::new(),
+            keep_alive: None,
+        }
+    }
 }
 
 /// A job in the queue.
@@ -61,15 +68,11 @@ pub(super) fn queue(
     work: Work,
 ) -> Result<Queued, ApiError> {
     let job = driver.new_job();
+    let leaves = asked.leaves.as_ref();
     let spec = JobSpec {
-        model: handle.id,
-        owner: order.owner,
-        class: order.class,
-        prompt_tokens: u32::try_from(asked.tokens.len()).unwrap_or(u32::MAX),
-        work,
-        deadline: order.deadline,
-        require_device: order.device,
+        elsewhere: leaves.map_or_else(Vec::new, |leaves| leaves.places.clone()),
         keep_alive: asked.keep_alive,
+        ..order.spec(handle.id, asked.tokens.len(), work)
     };
     let (request, settled) = Request::new(job, handle, asked, client);
     let is_loaded = driver.submit(&Arc::new(request), spec)?;

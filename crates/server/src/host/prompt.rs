@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use troika_base::TokenId;
 use troika_engine::chat::{ChatInput, ChatMessage};
 use troika_engine::tokenizer::EncodeOptions;
+use troika_scheduler::ModelId;
 
 use super::models::Handle;
 use crate::job::{ChatPrompt, Overflow, Prompt, ToolChoice};
@@ -15,6 +16,13 @@ pub(super) struct Encoded {
     pub(super) tokens: Vec<TokenId>,
     /// The end of the rendered text, which tells whether the model is thinking already.
     pub(super) tail: String,
+}
+
+/// A prompt that was encoded before its job was queued.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) model: ModelId,
+    pub(super) whole: Encoded,
 }
 
 /// How much of a rendered conversation's end is looked at for an open thought.
@@ -34,7 +42,28 @@ pub(super) fn encode(
     n_ctx: usize,
     n_answer: Option<usize>,
 ) -> Result<Encoded, ApiError> {
-    let whole = encode_whole(handle, prompt)?;
+    fit(
+        handle,
+        prompt,
+        encode_whole(handle, prompt)?,
+        overflow,
+        n_ctx,
+        n_answer,
+    )
+}
+
+/// A prompt that is encoded already, so that an answer of `n_answer` tokens fits behind it.
+///
+/// # Errors
+/// As [`encode`].
+pub(super) fn fit(
+    handle: &Handle,
+    prompt: &Prompt,
+    whole: Encoded,
+    overflow: Overflow,
+    n_ctx: usize,
+    n_answer: Option<usize>,
+) -> Result<Encoded, ApiError> {
     if whole.tokens.is_empty() {
         return Err(ApiError::invalid(
             "the prompt is empty, and this model has no token that begins a text; give it some words",

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use troika_base::TokenId;
 use troika_engine::Error;
-use troika_scheduler::{JobId, KeepAlive};
+use troika_scheduler::{DeviceId, JobId, KeepAlive};
 
+use super::away::{CallBack, Leaves};
 use super::models::{Handle, lock};
 use super::voice::{Style, Voice};
 use crate::job::{Event, FinishReason, Placed, Report, Started, Usage};
@@ -35,6 +36,8 @@ pub(super) struct Request {
     pub(super) arrived: Instant,
     /// How long the model stays loaded afterwards; its usual time if absent.
     pub(super) keep_alive: Option<KeepAlive>,
+    /// How it may leave this machine, if it may.
+    leaves: Option<Leaves>,
     progress: Mutex<Progress>,
 }
 
@@ -75,6 +78,10 @@ struct Progress {
     usage: Usage,
     begun: Option<Instant>,
     first_token: Option<Instant>,
+    /// While it is away: when it left, and what calls it back.
+    away: Option<(Instant, CallBack)>,
+    /// What it came back with.
+    carried: Option<Usage>,
 }
 
 /// An answer in progress.
@@ -94,6 +101,8 @@ pub(super) struct Asked {
     pub(super) request_id: String,
     pub(super) arrived: Instant,
     pub(super) keep_alive: Option<KeepAlive>,
+    /// How it may leave this machine, if it may.
+    pub(super) leaves: Option<Leaves>,
 }
 
 impl Request {
@@ -120,6 +129,8 @@ impl Request {
             usage,
             begun: None,
             first_token: None,
+            away: None,
+            carried: None,
         });
         let request = Self {
             id,
@@ -131,6 +142,7 @@ impl Request {
             request_id: asked.request_id,
             arrived: asked.arrived,
             keep_alive: asked.keep_alive,
+            leaves: asked.leaves,
             progress,
         };
         (request, when_settled)
@@ -221,6 +233,41 @@ impl Request {
         progress.usage.queue = waited.saturating_sub(progress.usage.load);
         metrics::queue_wait(&self.handle.info.name, progress.usage.queue);
         true
+    }
+
+    /// It leaves this machine. `false` if it may not go there, or somebody has heard the beginning of an answer: a device may
+    /// have said more than the scheduler knows of.
+    pub(super) fn send(&self, to: DeviceId, now: Instant) -> bool {
+        let mut progress = lock(&self.progress);
+        let progress = &mut *progress;
+        let (Some(leaves), Some(Client::Stream { events, .. }), true) =
+            (&self.leaves, &progress.client, progress.writing.is_empty())
+        else {
+            return false;
+        };
+        let Some(call_back) = leaves.send(self.id, to, events.clone()) else {
+            return false;
+        };
+        // Whatever device had it, has it no more.
+        progress.turn += 1;
+        progress.away = Some((now, call_back));
+        progress.settle();
+        true
+    }
+
+    /// Whether it is away.
+    pub(super) fn is_away(&self) -> bool {
+        lock(&self.progress).away.is_some()
+    }
+
+    /// It is back undone, and waits again.
+    pub(super) fn came_back(&self) {
+        lock(&self.progress).away = None;
+    }
+
+    /// It is back, done.
+    pub(super) fn was_done_away(&self, usage: Usage) {
+        lock(&self.progress).carried = Some(usage);
     }
 
     /// So many tokens of its prompt were in the cache where it began. Where it begins again, it may find what it has read
@@ -331,6 +378,13 @@ impl Request {
         Ok(false)
     }
 
+    /// Whether an answer will hardly go on with another token than the likeliest, and with more than that.
+    pub(super) fn goes_on_as_expected(&self, choice: u32) -> bool {
+        let progress = lock(&self.progress);
+        let answer = progress.writing.get(choice as usize);
+        answer.is_some_and(|answer| !answer.ended && answer.voice.goes_on_as_expected())
+    }
+
     /// An answer ends for want of memory, as if its context were full.
     pub(super) fn cut_off(&self, choice: u32) {
         lock(&self.progress).end(choice, FinishReason::Length);
@@ -341,9 +395,26 @@ impl Request {
         lock(&self.progress).vector = Some(vector);
     }
 
+    /// It was done elsewhere: tells the client.
+    fn finish_away(&self, progress: &mut Progress, mut usage: Usage, mut report: Report) {
+        let left = progress.away.take().map(|(left, _)| left);
+        usage.queue = left.map_or(usage.queue, |left| left - self.arrived);
+        if let Some(carried) = usage.report.take() {
+            report.class = carried.class;
+            report.sent = carried.sent;
+        }
+        usage.report = Some(Box::new(report));
+        if let Some(Client::Stream { events, .. }) = progress.client.take() {
+            drop(events.send(Ok(Event::Done(usage))));
+        }
+    }
+
     /// It is done: tells the client.
     pub(super) fn finish(&self, report: Report) {
         let mut progress = lock(&self.progress);
+        if let Some(usage) = progress.carried.take() {
+            return self.finish_away(&mut progress, usage, report);
+        }
         let first = progress.first_token;
         let mut usage = std::mem::take(&mut progress.usage);
         usage.decode = first.map_or(Duration::ZERO, |first| first.elapsed());
@@ -374,6 +445,7 @@ impl Request {
     /// Nothing comes of it: tells the client, if it was not told before.
     pub(super) fn fail(&self, error: ApiError) {
         let mut progress = lock(&self.progress);
+        progress.away = None;
         match progress.client.take() {
             Some(Client::Stream { events, .. }) => drop(events.send(Err(error))),
             Some(Client::Vector(waits)) => drop(waits.send(Err(error))),
@@ -409,6 +481,7 @@ impl Request {
     pub(super) fn abandon(&self) {
         let mut progress = lock(&self.progress);
         progress.client = None;
+        progress.away = None;
         progress.settle();
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct Resident {
     paced: Option<Arc<Paced>>,
     /// Late steps that the log is told of next.
     told_late: u64,
+    /// The sequences of the last step, if it was one more token for each of them.
+    written: Vec<SeqId>,
     /// The jobs that have begun here, and not ended or left.
     pub(super) seats: BTreeMap<JobId, Seat>,
 }
@@ -60,6 +62,7 @@ impl Resident {
             prefixes: PrefixCache::default(),
             paced,
             told_late: LATE_MIN,
+            written: Vec::new(),
             seats: BTreeMap::new(),
         }
     }
@@ -216,6 +219,7 @@ impl Resident {
         for slice in slices {
             drawn.push(self.draw(slice)?);
         }
+        let goes_on = self.goes_on_as_expected(slices);
         let mut held: Vec<_> = slices.iter().map(|slice| self.take(slice)).collect();
         let growth = held.iter().zip(slices);
         let growth = growth.map(|(held, slice)| (held, slice.n_tok as usize));
@@ -231,7 +235,10 @@ impl Resident {
                 output: *output,
             });
         let mut steps: Vec<_> = steps.collect();
-        let result = self.model.step(&mut steps);
+        let result = match goes_on {
+            true => self.model.step_ahead(&mut steps),
+            false => self.model.step(&mut steps),
+        };
         for (slice, sequence) in slices.iter().zip(held) {
             self.put(slice, sequence);
         }
@@ -239,6 +246,23 @@ impl Resident {
             Error::CacheFull { .. } => StepError::OutOfPages,
             error => StepError::Failed(error.to_string()),
         })
+    }
+
+    /// Whether the step after this one will probably be one more token for the same sequences, the likeliest for each: if it
+    /// was the same ones in the step before.
+    fn goes_on_as_expected(&mut self, slices: &[Slice]) -> bool {
+        let writes = |slice: &Slice| slice.complete && slice.n_tok == 1;
+        let writing = match slices.iter().all(writes) {
+            true => slices.iter().map(|slice| slice.seq).collect(),
+            false => Vec::new(),
+        };
+        let again = !writing.is_empty() && writing == self.written;
+        self.written = writing;
+        let seat = |seq: &SeqId| self.seats.get(&seq.job);
+        let expected = |seq: &SeqId| {
+            seat(seq).is_some_and(|seat| seat.request.goes_on_as_expected(seq.choice))
+        };
+        again && self.written.iter().all(expected)
     }
 
     /// The tokens of a slice, and what is asked of them.

@@ -14,15 +14,15 @@ use crate::job::{Completed, Event, FinishReason, Format, Overflow, Sampling, Too
 pub(super) const STORIES: &[u8] = include_bytes!("../../../cli/assets/stories.gguf");
 
 /// A library in a directory of its own, which goes with it.
-pub(super) struct Home(pub(super) PathBuf);
+pub(crate) struct Home(pub(crate) PathBuf);
 
 impl Home {
-    pub(super) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let directory = format!("troika-host-{name}-{}", std::process::id());
         Self(std::env::temp_dir().join(directory))
     }
 
-    fn host(&self, settings: HostSettings) -> Host {
+    pub(crate) fn host(&self, settings: HostSettings) -> Host {
         let library = Library::open(self.0.clone(), &[("stories", STORIES)]);
         let device = CpuDevice::new(2).expect("no other set is asked for");
         Host::new(Arc::new(library), Arc::new(device), settings).expect("threads")
@@ -35,7 +35,7 @@ impl Drop for Home {
     }
 }
 
-pub(super) fn job(prompt: &str, max_tokens: usize) -> Job {
+pub(crate) fn job(prompt: &str, max_tokens: usize) -> Job {
     Job {
         model: "stories".to_owned(),
         prompt: Prompt::Text(prompt.to_owned()),

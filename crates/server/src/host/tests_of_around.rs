@@ -172,3 +172,30 @@ async fn devices_that_are_not_there_hold_no_more_than_they_would() {
     assert_eq!(error.kind, ErrorKind::RequiredDevice, "{error}");
     answer(&small, on("cpu0")).await.expect("an answer");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn always_on_runs_are_in_the_devices_account() {
+    let home = Home::new("beside");
+    let host = host(&home, HostSettings::default());
+    let device = || {
+        host.state()
+            .expect("is scheduled")
+            .snapshot
+            .devices
+            .swap_remove(0)
+    };
+    assert!(host.beside("npu7", Class::Interactive, false).is_none());
+    let run = host.beside("cpu0", Class::Interactive, true);
+    let run = run.expect("is there");
+    assert_eq!(device().beside, 1);
+    let before = device().joules_busy;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    run.ended(Some(Joules(2.5)));
+    let after = device();
+    assert_eq!(after.beside, 0);
+    assert!((after.joules_busy - before - 2.5).abs() < 1e-6, "{after:?}");
+    assert!(after.busy > 0.0);
+    // One that nobody ends is ended when it is let go of.
+    drop(host.beside("cpu0", Class::Batch, false));
+    assert_eq!(device().beside, 0);
+}

@@ -26,6 +26,8 @@ enum Trouble {
     Panic,
     /// It does not end, unless it is broken off.
     Hang,
+    /// It fails, and the device does nothing more.
+    Gone,
 }
 
 /// What all devices of a test share.
@@ -40,6 +42,8 @@ struct Play {
     log: Mutex<Vec<Vec<(usize, Output)>>>,
     /// The device that hangs.
     hung: Mutex<Option<&'static str>>,
+    /// The device that is gone.
+    gone: Mutex<Option<&'static str>>,
 }
 
 impl Play {
@@ -50,6 +54,7 @@ impl Play {
             delay,
             log: Mutex::default(),
             hung: Mutex::default(),
+            gone: Mutex::default(),
         })
     }
 
@@ -80,6 +85,7 @@ impl Play {
                     return Err(Error::Batch { reason });
                 }
                 Trouble::Panic => panic!("a bug of a driver"),
+                Trouble::Gone => *lock(&self.gone) = Some(name),
                 Trouble::Hang => {
                     *lock(&self.hung) = Some(name);
                     let interrupt = inner.interrupt().expect("a processor hears");
@@ -90,7 +96,19 @@ impl Play {
                 }
             }
         }
+        self.check(name)?;
         inner.step(batch)
+    }
+
+    /// What a device says that is gone.
+    fn check(&self, name: &'static str) -> Result<(), Error> {
+        match *lock(&self.gone) {
+            Some(gone) if gone == name => Err(Error::Failed {
+                device: name.to_owned(),
+                reason: "the device was lost".to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -116,6 +134,7 @@ impl Device for Actor {
         options: LoadOptions,
         progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<Cancelled>,
     ) -> Result<Box<dyn Resident>, Error> {
+        self.play.check(self.name)?;
         let inner = self.inner.load(file, options, progress)?;
         let play = Arc::clone(&self.play);
         let name = self.name;
@@ -362,6 +381,34 @@ async fn a_device_fails(trouble: Trouble, n: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_device_failed_at_is_done_by_another_with_the_same_words() {
     a_device_fails(Trouble::Error, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_gone_is_asked_for_nothing_more() {
+    let home = Home::new("gone");
+    let play = Play::new(Trouble::Gone, Duration::ZERO);
+    let host = two(&home, &play);
+    let question = job("Once upon a time there was a little", 40);
+    let whole = answer(&host, question.clone()).await.expect("an answer");
+    play.left.store(10, Ordering::SeqCst);
+    for replays in [1, 0, 0] {
+        let again = answer(&host, question.clone()).await;
+        let again = again.expect("the other device does it");
+        assert_eq!(again.choices, whole.choices);
+        let report = again.usage.report.expect("a report");
+        assert_eq!(report.account.replays, replays, "{report:?}");
+        let gone = lock(&play.gone).expect("it failed");
+        assert!(report.devices.last().is_some_and(|name| name != gone));
+        // Long enough that it was asked the known question again.
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let state = host.state().expect("a state");
+        let mut devices = state.snapshot.devices.iter();
+        let device = devices.find(|device| device.name == gone);
+        assert_ne!(device.expect("is still listed").state, "ready");
+    }
+    // Its cable is plugged in again.
+    *lock(&play.gone) = None;
+    all_ready(&host).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -75,6 +75,11 @@ impl Voice {
         })
     }
 
+    /// As [`Writer::goes_on_as_expected`].
+    pub(super) fn goes_on_as_expected(&self) -> bool {
+        self.constraint.is_none() && self.writer.goes_on_as_expected()
+    }
+
     /// Chooses the token that follows `logits`; `room` as in [`Writer::advance`].
     ///
     /// # Errors

@@ -305,7 +305,7 @@ fn needed(method: &Method, path: &str) -> Option<Scope> {
         "" | "/health" | "/ready" => None,
         // What asks for a key must come without one.
         path if path.starts_with("/page/") => None,
-        "/metrics" | "/api/troika/status" => Some(Scope::Admin),
+        "/metrics" | "/api/troika/status" | "/api/troika/receipts" => Some(Scope::Admin),
         "/api/create" | "/api/copy" | "/api/delete" | "/api/pull" | "/api/push" => {
             Some(Scope::Models)
         }

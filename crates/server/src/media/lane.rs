@@ -4,7 +4,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use troika_base::DeviceKind;
@@ -14,9 +14,8 @@ use troika_scheduler::Class;
 use super::locked;
 use super::outlet::{Begun, Failed, Lost, Work};
 use super::shelf::{Facts, Item, Open, Place, Shelf, Stamp, device_name};
-use crate::ApiError;
-use crate::ErrorKind;
 use crate::job::KeepAlive;
+use crate::{ApiError, Backend, Beside, ErrorKind};
 
 /// Something to do, on its way to the model.
 pub(super) struct Task {
@@ -40,6 +39,22 @@ pub(super) struct Bench {
     pub(super) place: Place,
     pub(super) keep_alive: KeepAlive,
     pub(super) meters: Option<Arc<DeviceMeters>>,
+    pub(super) books: Option<Weak<dyn Backend>>,
+}
+
+impl Bench {
+    /// Whether a meter tells what a device uses.
+    fn is_metered(&self, device: &str) -> bool {
+        let meters = self.meters.iter();
+        let mut coverage = meters.flat_map(|meters| meters.coverage());
+        coverage.any(|coverage| coverage.device == device && coverage.basis.is_some())
+    }
+
+    /// Has a run counted in the device's accounts, if somebody keeps them.
+    fn book(&self, device: &str, class: Class) -> Option<Beside> {
+        let books = self.books.as_ref()?.upgrade()?;
+        books.beside(device, class, self.is_metered(device))
+    }
 }
 
 /// The queue of a model's thread.
@@ -189,7 +204,7 @@ impl Seat<'_> {
     fn serve(&mut self, mut task: Task) {
         let queue = task.came.elapsed();
         let done = match task.work.check() {
-            Ok(()) => self.run(&mut *task.work, queue),
+            Ok(()) => self.run(&mut *task.work, task.class, queue),
             Err(failed) => Err(failed),
         };
         match done {
@@ -207,7 +222,12 @@ impl Seat<'_> {
     }
 
     /// Does it, on another device if the first one fails. Returns the joules, if they are known.
-    fn run(&mut self, work: &mut dyn Work, queue: Duration) -> Result<Option<f64>, Failed> {
+    fn run(
+        &mut self,
+        work: &mut dyn Work,
+        class: Class,
+        queue: Duration,
+    ) -> Result<Option<f64>, Failed> {
         let mut load = self.opened()?;
         loop {
             let facts = self.facts()?;
@@ -220,14 +240,17 @@ impl Seat<'_> {
             };
             let meters = self.bench.meters.as_ref();
             let metered = meters.map(|meters| meters.work(&[&facts.device]));
+            let booked = self.bench.book(&facts.device, class);
             let Some((_, open)) = &mut self.open else {
                 return Err(ApiError::internal().into());
             };
-            let failure = match work.run(&mut open.model, begun) {
-                Ok(()) => {
-                    let joules = metered.and_then(|metered| metered.finish().joules());
-                    return Ok(joules.map(|joules| joules.0));
-                }
+            let done = work.run(&mut open.model, begun);
+            let joules = metered.and_then(|metered| metered.finish().joules());
+            if let Some(booked) = booked {
+                booked.ended(joules);
+            }
+            let failure = match done {
+                Ok(()) => return Ok(joules.map(|joules| joules.0)),
                 Err(Failed::Model(why)) => why,
                 Err(other) => return Err(other),
             };

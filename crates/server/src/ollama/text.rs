@@ -136,22 +136,44 @@ pub(super) async fn chat(
     if messages.is_empty() {
         return load(&app, Kind::Chat, &model, request.keep_alive()).await;
     }
-    let messages = messages.into_iter().enumerate();
-    let messages = messages
-        .map(|(i, message)| message.into_turn(i))
-        .collect::<Result<Vec<_>, _>>()?;
-    let tools = request.tools.take().unwrap_or_default();
-    let tools = tools.into_iter().enumerate();
-    let tools = tools
-        .map(|(i, tool)| tool.into_value(i))
-        .collect::<Result<Vec<_>, _>>()?;
-    let prompt = request.conversation(messages, tools);
+    let prompt = request.prompt_of_turns(messages)?;
     let asked = Asked {
         kind: Kind::Chat,
         model,
         started,
     };
     submit(&app, caller(extension), asked, request, prompt).await
+}
+
+/// The job of one text after one prompt, without doing it.
+///
+/// # Errors
+/// As the route has it, and if there is no prompt: then it is about the model itself.
+pub(crate) fn generate_job(body: &Bytes) -> Result<Job, ApiError> {
+    let mut request: TextRequest = parse(body)?;
+    let model = required(request.model.take())?;
+    request.refuse_what_is_not_here()?;
+    let text = request.prompt.take().filter(|text| !text.is_empty());
+    let prompt = request.prompt_of(text.ok_or_else(|| nothing_asked("prompt"))?);
+    request.into_job(model, prompt)
+}
+
+/// The job of the next turn of a conversation, without doing it.
+///
+/// # Errors
+/// As the route has it, and if there are no turns: then it is about the model itself.
+pub(crate) fn chat_job(body: &Bytes) -> Result<Job, ApiError> {
+    let mut request: TextRequest = parse(body)?;
+    let model = required(request.model.take())?;
+    let turns = request.messages.take().filter(|turns| !turns.is_empty());
+    let prompt = request.prompt_of_turns(turns.ok_or_else(|| nothing_asked("messages"))?)?;
+    request.into_job(model, prompt)
+}
+
+fn nothing_asked(param: &str) -> ApiError {
+    let message =
+        format!("without `{param}` it loads or unloads the model, and asks nothing of it");
+    ApiError::invalid(message).at(param)
 }
 
 /// What an answer repeats of its request.
@@ -243,6 +265,20 @@ impl TextRequest {
         let system = system.map(|system| ChatMessage::new("system", &**system));
         let turns = system.chain([ChatMessage::new("user", text)]);
         self.conversation(turns.collect(), Vec::new())
+    }
+
+    /// What the answer to `chat` follows.
+    fn prompt_of_turns(&mut self, turns: Vec<Message>) -> Result<Prompt, ApiError> {
+        let turns = turns.into_iter().enumerate();
+        let turns = turns
+            .map(|(i, turn)| turn.into_turn(i))
+            .collect::<Result<Vec<_>, _>>()?;
+        let tools = self.tools.take().unwrap_or_default();
+        let tools = tools.into_iter().enumerate();
+        let tools = tools
+            .map(|(i, tool)| tool.into_value(i))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(self.conversation(turns, tools))
     }
 
     fn conversation(&self, messages: Vec<ChatMessage>, tools: Vec<Value>) -> Prompt {

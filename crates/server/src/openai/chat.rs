@@ -45,8 +45,8 @@ struct ChatFields {
 }
 
 /// A request, ready to be done.
-struct Request {
-    job: Job,
+pub(super) struct Request {
+    pub(super) job: Job,
     stream: bool,
     include_usage: bool,
     service_tier: Option<String>,
@@ -84,7 +84,7 @@ pub(super) async fn complete(
 
 /// # Errors
 /// If the body is not a request, or a field of it makes no sense.
-fn request(body: &Bytes) -> Result<Request, ApiError> {
+pub(super) fn request(body: &Bytes) -> Result<Request, ApiError> {
     let options: Options = parse(body)?;
     let fields: ChatFields = parse(body)?;
     let tools = parse::<ToolFields>(body)?.into_tools()?;

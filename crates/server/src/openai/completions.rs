@@ -17,7 +17,6 @@ use crate::app::App;
 use crate::fields::{Integer, count, required};
 use crate::job::{Caller, Completed, Job, Prompt, Usage};
 use crate::narrator::narrate;
-use crate::report;
 use crate::wire::parse;
 use crate::{Answer, ApiError};
 
@@ -46,9 +45,9 @@ struct CompletionFields {
 }
 
 /// A request, ready to be done.
-struct Request {
+pub(super) struct Request {
     /// One for each prompt.
-    jobs: Vec<Job>,
+    pub(super) jobs: Vec<Job>,
     /// What stands before each answer: its prompt, or nothing.
     echoes: Vec<String>,
     stream: bool,
@@ -91,14 +90,14 @@ async fn collect(answers: Vec<Answer>) -> Result<Completed, ApiError> {
     };
     for job in jobs {
         all.choices.extend(job.choices);
-        report::add(&mut all.usage, &job.usage);
+        crate::job::add(&mut all.usage, &job.usage);
     }
     Ok(all)
 }
 
 /// # Errors
 /// If the body is not a request, or a field of it makes no sense.
-fn request(body: &Bytes) -> Result<Request, ApiError> {
+pub(super) fn request(body: &Bytes) -> Result<Request, ApiError> {
     let options: Options = parse(body)?;
     let fields: CompletionFields = parse(body)?;
     let (stream, include_usage) = (options.stream == Some(true), options.include_usage());

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::dialect::Dialect;
 use crate::job::{Event, Usage};
 use crate::narrator::{Narrator, Source};
-use crate::{Answer, ApiError, report, wire};
+use crate::{Answer, ApiError, wire};
 
 /// Writes the events of a request as the interface's chunks.
 pub(super) trait Chunks: Send + 'static {
@@ -70,7 +70,7 @@ impl Source for Merged {
                 Ok(Event::Done(usage)) => usage,
                 event => return event,
             };
-            report::add(&mut self.total, &usage);
+            crate::job::add(&mut self.total, &usage);
             self.open -= 1;
             if self.open == 0 {
                 return Ok(Event::Done(self.total.clone()));

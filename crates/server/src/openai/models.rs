@@ -1,5 +1,7 @@
 //! `GET /v1/models` and `GET /v1/models/{name}`.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -8,14 +10,33 @@ use serde_json::{Value, json};
 use super::Refusal;
 use crate::ApiError;
 use crate::app::App;
+use crate::hybrid::RemoteView;
 use crate::job::ModelInfo;
 use crate::wire::unix_seconds;
 
 /// All installed models, by name.
 pub(super) async fn list(State(app): State<App>) -> Result<Json<Value>, Refusal> {
     let models = app.backend.models().await?;
-    let models: Vec<_> = models.iter().map(body).collect();
+    let beyond = beyond(&models, app.backend.remotes());
+    let models: Vec<_> = models.iter().map(body).chain(beyond).collect();
     Ok(Json(json!({"object": "list", "data": models})))
+}
+
+/// The models that only endpoints have. Clients let people choose from this list; whether a request goes there, the owner's
+/// rules say.
+fn beyond(here: &[ModelInfo], remotes: Vec<RemoteView>) -> impl Iterator<Item = Value> {
+    let mut owners = BTreeMap::new();
+    for remote in remotes {
+        for model in remote.models {
+            if !here.iter().any(|own| is_called(own, &model)) {
+                owners
+                    .entry(model)
+                    .or_insert_with(|| format!("remote:{}", remote.name));
+            }
+        }
+    }
+    let models = owners.into_iter();
+    models.map(|(id, owner)| json!({"id": id, "object": "model", "created": 0, "owned_by": owner}))
 }
 
 /// One of them.
@@ -84,6 +105,32 @@ mod tests {
             assert_eq!(status, 200, "{path}");
             assert!(body.contains(r#""id":"tiny""#), "{path}: {body}");
         }
+    }
+
+    #[test]
+    fn what_only_endpoints_have_is_listed_once() {
+        use super::{RemoteView, beyond};
+        let remote = |name: &str, models: &[&str]| RemoteView {
+            name: name.to_owned(),
+            api: troika_remote::config::Api::Openai,
+            models: models.iter().map(|&it| it.to_owned()).collect(),
+            region: None,
+            data: None,
+            profile: troika_remote::Profile::default(),
+        };
+        let here = [crate::testing::tiny()];
+        let remotes = vec![
+            remote("far", &["tiny", "cloud"]),
+            remote("near", &["cloud"]),
+        ];
+        let listed: Vec<_> = beyond(&here, remotes).collect();
+        let [cloud] = &*listed else {
+            panic!("one: {listed:?}")
+        };
+        assert_eq!(
+            (&cloud["id"], &cloud["owned_by"]),
+            (&"cloud".into(), &"remote:far".into())
+        );
     }
 
     #[tokio::test]

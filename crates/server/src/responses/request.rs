@@ -13,7 +13,7 @@ use super::item::{Item, Kind, conversation};
 use super::store::{Store, Turn};
 use crate::fields::{Integer, TextOr, positive, required, tier_told, urgency, within};
 use crate::job::{ChatPrompt, Format, Job, Overflow, Prompt, Sampling, Wishes};
-use crate::{ApiError, ErrorKind};
+use crate::{ApiError, ErrorKind, wishes};
 use input::WireItem;
 use tools::Tool;
 
@@ -142,10 +142,13 @@ impl Request {
         check_metadata(&metadata)?;
 
         let previous = previous(self.previous_response_id.as_deref(), store, owner)?;
-        let input = match self.input {
+        let (input, refers_to_local) = match self.input {
             Some(input) => input::items(input, store, owner)?,
-            None => Vec::new(),
+            None => (Vec::new(), false),
         };
+        // A label holds for what is said later of what it was put on.
+        let follows_local = previous.as_ref().is_some_and(|turn| turn.local_only());
+        job.wishes.local_only = wishes::is_local_only() || refers_to_local || follows_local;
         let mut items = previous
             .as_ref()
             .map(|turn| turn.items())

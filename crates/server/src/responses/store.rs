@@ -64,6 +64,8 @@ pub(super) struct Turn {
     input: Vec<Arc<Item>>,
     /// What the model answered.
     output: Vec<Arc<Item>>,
+    /// Whether this turn, or one before it, must not leave this machine: what goes on from it must not either.
+    local_only: bool,
     _charge: Charge,
 }
 
@@ -96,6 +98,7 @@ impl Store {
         object: Object,
         input: Vec<Arc<Item>>,
         previous: Option<Arc<Turn>>,
+        local_only: bool,
     ) {
         let output = object.output.clone();
         let items_bytes = input.iter().chain(&output).map(|item| item.bytes()).sum();
@@ -103,6 +106,7 @@ impl Store {
             previous,
             input,
             output,
+            local_only,
             _charge: self.charge(items_bytes),
         });
         let stored = Arc::new(Stored {
@@ -136,20 +140,22 @@ impl Store {
         known && entries.forget(id)
     }
 
-    /// Items of this caller's responses, by their ids.
+    /// Items of this caller's responses, by their ids, and whether each must not leave this machine.
     pub(super) fn items(
         &self,
         owner: Option<&str>,
         wanted: &BTreeSet<&str>,
-    ) -> BTreeMap<String, Arc<Item>> {
+    ) -> BTreeMap<String, (Arc<Item>, bool)> {
         let entries = self.lock();
         let own = entries
             .by_id
             .values()
             .filter(|e| e.owner.as_deref() == owner);
-        own.flat_map(|entry| entry.stored.turn.own())
-            .filter(|item| wanted.contains(&*item.id))
-            .map(|item| (item.id.clone(), Arc::clone(item)))
+        let turns = own.map(|entry| &entry.stored.turn);
+        turns
+            .flat_map(|turn| turn.own().map(|item| (item, turn.local_only)))
+            .filter(|(item, _)| wanted.contains(&*item.id))
+            .map(|(item, local_only)| (item.id.clone(), (Arc::clone(item), local_only)))
             .collect()
     }
 
@@ -207,6 +213,11 @@ impl Entries {
 }
 
 impl Turn {
+    /// Whether what goes on from it must not leave this machine.
+    pub(super) fn local_only(&self) -> bool {
+        self.local_only
+    }
+
     /// All items of the conversation up to here, this turn's answer included, oldest first.
     pub(super) fn items(&self) -> Vec<Arc<Item>> {
         let mut items = self.input_items();
@@ -286,6 +297,7 @@ mod tests {
             object,
             vec![item(&format!("m{id}"), text)],
             after,
+            false,
         );
         Arc::clone(&store.get(owner.as_deref(), id).expect("kept").turn)
     }
@@ -359,7 +371,7 @@ mod tests {
                 id: format!("r{i}"),
                 ..Object::default()
             };
-            store.put(None, object, vec![item("m", &text)], last.take());
+            store.put(None, object, vec![item("m", &text)], last.take(), false);
             last = store
                 .get(None, &format!("r{i}"))
                 .map(|s| Arc::clone(&s.turn));
@@ -378,6 +390,7 @@ mod tests {
                 previous: last,
                 input: Vec::new(),
                 output: Vec::new(),
+                local_only: false,
                 _charge: store.charge(1),
             }));
         }

@@ -38,6 +38,7 @@ pub(super) struct Keep {
     pub(super) owner: Option<String>,
     pub(super) input: Vec<Arc<Item>>,
     pub(super) previous: Option<Arc<Turn>>,
+    pub(super) local_only: bool,
 }
 
 impl ResponseStream {
@@ -307,8 +308,13 @@ impl ResponseStream {
         self.say_response(kind);
         if let Some(keep) = self.keep.take() {
             let object = self.object.clone();
-            keep.store
-                .put(keep.owner, object, keep.input, keep.previous);
+            keep.store.put(
+                keep.owner,
+                object,
+                keep.input,
+                keep.previous,
+                keep.local_only,
+            );
         }
     }
 }

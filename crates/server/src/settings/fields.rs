@@ -106,6 +106,18 @@ pub const FIELDS: &[Field] = &[
         "Compile models for the NPUs that there are, in the background, and run them there",
     ),
     field(
+        "gpu_models",
+        "BOOL",
+        "Models",
+        "Run models on the GPUs that there are",
+    ),
+    field(
+        "gpu_layers",
+        "N|auto",
+        "Models",
+        "Layers on the GPU of a model that the GPU and the CPU share because it does not fit the GPU; as many as fit",
+    ),
+    field(
         "threads",
         "N",
         "Models",
@@ -218,6 +230,18 @@ pub const FIELDS: &[Field] = &[
         "BOOL",
         "Access",
         "Listen on other addresses than this machine's own without keys",
+    ),
+    field(
+        "hybrid_file",
+        "FILE",
+        "Beyond this machine",
+        "Which remote endpoints there are, and by which rules what goes there; without the file nothing leaves",
+    ),
+    field(
+        "offline",
+        "BOOL",
+        "Beyond this machine",
+        "Let nothing leave, whatever that file says: it is not read",
     ),
     field("log_format", "FORMAT", "Log", "`text` or `json`"),
     field(

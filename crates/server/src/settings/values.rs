@@ -61,6 +61,34 @@ pub(super) mod duration {
     }
 }
 
+/// A number, or `auto`, which is none.
+pub(super) mod count_or_auto {
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(
+        count: &Option<usize>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match count {
+            Some(count) => count.serialize(to),
+            None => "auto".serialize(to),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<usize>, D::Error> {
+        let count = match Scalar::deserialize(from)? {
+            Scalar::Text(text) if text == "auto" => return Ok(None),
+            Scalar::Integer(count) => usize::try_from(count).ok(),
+            Scalar::Text(text) => text.parse().ok(),
+            Scalar::Float(_) => None,
+        };
+        let refuse = || D::Error::custom("expected a number, or `auto`");
+        count.map(Some).ok_or_else(refuse)
+    }
+}
+
 /// Times, or `forever`, which may also be written as a negative number.
 pub(super) mod keep_alive {
     use super::*;

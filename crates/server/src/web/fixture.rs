@@ -29,6 +29,7 @@ fn device(id: u16, name: &str, chip: &str, kind: DeviceKind) -> DeviceView {
         state: "ready".to_owned(),
         heat: Heat::Normal,
         busy: 0.0,
+        beside: 0,
         watts: 0.0,
         watts_source: JoulesSource::Estimated,
         joules_busy: 0.0,
@@ -134,6 +135,7 @@ pub(super) fn busy() -> State {
                 loading: gib(3.0),
             }],
             queues: queues([(0, 2, 0.0), (1, 1, 0.4), (5, 2, 12.8), (140, 0, 96.0)]),
+            away: Vec::new(),
             jobs: busy_jobs(),
             budget: Some(BudgetView {
                 watt_hours: 150.0,
@@ -231,6 +233,7 @@ pub(super) fn empty() -> State {
                 loading: Bytes(0),
             }],
             queues: queues([(0, 0, 0.0); 4]),
+            away: Vec::new(),
             jobs: Vec::new(),
             budget: None,
         },
@@ -284,6 +287,7 @@ pub(super) fn odd() -> State {
                 loading: Bytes(0),
             }],
             queues: queues([(0, 1, 0.0), (0, 0, 0.0), (0, 0, 0.0), (99_999, 0, 90_000.0)]),
+            away: Vec::new(),
             jobs: vec![
                 JobView {
                     tokens: [0, 0],

@@ -57,7 +57,8 @@ function heading(lane, device) {
 }
 
 function gauges(lane, device) {
-  say(part(lane, "busy"), percent(device.busy));
+  const beside = device.beside ? ` · ${device.beside} always-on` : "";
+  say(part(lane, "busy"), `${percent(device.busy)}${beside}`);
   const drawing = part(lane, "spark");
   const { line, area } = spark(device.id, 120, 24);
   mark(drawing.querySelector(".line"), "d", line);

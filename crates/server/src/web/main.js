@@ -4,6 +4,7 @@ import { at, follow as keyed, made, mark, say } from "./dom.js";
 import { remember } from "./history.js";
 import { lanes, queues } from "./lanes.js";
 import { pools } from "./pools.js";
+import { spent, spentAgain } from "./spent.js";
 import { ask, follow, keep, key } from "./stream.js";
 import { lookUp } from "./why.js";
 import { POLICIES, SOURCES, number, percent, plain, state as split } from "./words.js";
@@ -43,6 +44,7 @@ function show(state) {
   queues(state);
   lanes(state);
   pools(state);
+  spent();
   for (const device of state.devices) {
     const { word, reason } = split(device.state);
     news(`device ${device.id}`, `${plain(device.name)} is ${word}${reason ? `: ${reason}` : ""}`);
@@ -56,6 +58,11 @@ function facts(state) {
     ["watts", watts(state.devices)],
     ["jobs", `${state.jobs.length} at work`],
   ];
+  // Only those to which a job was offered are known here.
+  for (const remote of state.away ?? []) {
+    const jobs = remote.jobs === 1 ? "1 job" : `${remote.jobs} jobs`;
+    list.push([plain(remote.name), `${plain(remote.name)}: ${remote.closed ? plain(remote.closed) : `${jobs} there`}`]);
+  }
   if (state.machine_watts != null) list.push(["machine", `${number(state.machine_watts)} W of the whole machine`]);
   if (state.virtual) list.push(["virtual", `virtual devices: poses as ${plain(state.virtual)}`]);
   if (state.budget) {
@@ -127,6 +134,7 @@ at("key").addEventListener("submit", (event) => {
   keep(at("key-input").value.trim());
   at("key-input").value = "";
   link("connecting", "Connecting …");
+  spentAgain();
   stream.again();
 });
 

@@ -20,7 +20,8 @@ dialog.addEventListener("click", (event) => {
 
 /** Opens the dialog about a job of a state. */
 export function explain(job, state) {
-  const device = state.devices.find((one) => one.id === job.device);
+  const places = [...state.devices, ...(state.away ?? []).map(({ device: id, name }) => ({ id, name }))];
+  const device = places.find((one) => one.id === job.device);
   const title = `Why job ${job.job} is on ${plain(device?.name ?? `device ${job.device}`)}`;
   const request = state.requests?.[job.job];
   return open(title, plain(job.why), async () => {
@@ -74,16 +75,21 @@ function told(decision, devices) {
   const heading = made("h3", place(decision));
   const cause = CAUSES[decision.cause] ?? plain(decision.cause);
   const how = made("p", `${cause} Class ${plain(decision.class)}, policy ${plain(decision.policy)}.`, "hint");
-  // Of a job that moves, the server names the place first that it leaves.
-  const candidates = decision.candidates.toSorted((a, b) => Boolean(a.lost) - Boolean(b.lost));
-  const rows = candidates.map((candidate) => {
+  const rows = decision.candidates.map((candidate) => {
     const it = candidate.forecast;
-    const figures = it ? [...TIMES.map((field) => span(it[field])), number(it.joules), number(it.score)] : Array(7).fill("–");
+    const figures = it ? [...TIMES.map((field) => span(it[field])), joules(it), number(it.score)] : Array(7).fill("–");
     const verdict = made("td", lost(candidate.lost), candidate.lost ? "" : "won");
     return [place(candidate), ...figures, verdict];
   });
   const parts = [heading, how, table("All candidates, the one that was taken first", COLUMNS, rows)];
   const spread = decision.candidates.find((candidate) => !candidate.lost)?.forecast?.spread;
+  const isAssumed = decision.candidates.some(({ forecast }) => forecast?.joules_assumed);
+  if (isAssumed) parts.push(made("p", "Joules after ≲ are what devices of that kind draw at most: of this one nobody knows.", "hint"));
   if (spread > 1) parts.push(made("p", `Times are estimates, meant to hold within a factor of ${number(spread)}. A lower score is better.`, "hint"));
   return parts;
+}
+
+/** What a place is expected to use, or is taken to use where nobody knows. */
+function joules(it) {
+  return it.joules === null && it.joules_assumed ? `≲ ${number(it.joules_assumed)}` : number(it.joules);
 }

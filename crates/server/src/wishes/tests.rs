@@ -103,7 +103,6 @@ async fn a_wrong_header_is_refused_in_the_interfaces_words() {
         ("X-Troika-Deadline-Ms", "nan", "greater than 0"),
         ("X-Troika-Deadline-Ms", "1e400", "greater than 0"),
         ("X-Troika-Device", "tpu0", "known are cpu0, gpu0"),
-        ("X-Troika-Privacy", "secret", "local-only"),
     ];
     for door in doors() {
         for (name, value, part) in cases {
@@ -132,6 +131,71 @@ async fn a_wrong_header_is_refused_in_the_interfaces_words() {
         assert_eq!(status, 400, "{}", door.path);
         assert!(body.contains("twice"), "{body}");
     }
+}
+
+#[tokio::test]
+async fn labels_of_privacy_are_kept_and_never_refused() {
+    let name = "x-troika-privacy";
+    let cases: [(&[&str], bool); 9] = [
+        (&[], false),
+        (&["public"], false),
+        (&["public", "public"], false),
+        (&["local-only"], true),
+        (&["secret"], true),
+        (&[""], true),
+        (&["Public"], true),
+        (&["public, local-only"], true),
+        (&["public", "local-only"], true),
+    ];
+    for door in doors() {
+        for (labels, want) in cases {
+            let backend = backend();
+            let headers: Vec<_> = labels.iter().map(|label| (name, *label)).collect();
+            let (status, ..) = send(&backend.app(), "POST", door.path, &headers, &door.body).await;
+            assert_eq!(status, 200, "{} {labels:?}", door.path);
+            assert_eq!(
+                wished(&backend, &door).local_only,
+                want,
+                "{} {labels:?}",
+                door.path
+            );
+        }
+    }
+    let mut headers = HeaderMap::new();
+    headers.insert(name, HeaderValue::from_bytes(b"public\xff").unwrap());
+    assert!(of_headers(&headers).unwrap().local_only, "it is no text");
+}
+
+/// A conversation that is kept keeps its label: what comes later, and goes back to it, has the same words in it.
+#[tokio::test]
+async fn a_label_holds_for_what_follows() {
+    let part = || Part::Content("Hi".to_owned());
+    let script = || says_on("gpu0", &[part()], FinishReason::EndOfText);
+    let backend = Scripted::new(std::iter::repeat_with(script).take(6));
+    let app = backend.app();
+    let label = [("x-troika-privacy", "local-only")];
+    let ask = async |headers: &[(&str, &str)], body: Value| {
+        let (status, _, body) = send(&app, "POST", "/v1/responses", headers, &body).await;
+        assert_eq!(status, 200, "{body}");
+        let body: Value = serde_json::from_str(&body).unwrap();
+        (body, backend.last_job().wishes.local_only)
+    };
+    let (free, stays) = ask(&[], json!({"model": "tiny", "input": "a"})).await;
+    assert!(!stays);
+    let then =
+        |body: &Value| json!({"model": "tiny", "input": "b", "previous_response_id": body["id"]});
+    let (kept, stays) = ask(&label, then(&free)).await;
+    assert!(stays);
+    let (later, stays) = ask(&[("x-troika-privacy", "public")], then(&kept)).await;
+    assert!(stays, "it goes on from what was private");
+    assert!(ask(&[], then(&later)).await.1);
+    let reference = json!({"type": "item_reference", "id": kept["output"][0]["id"]});
+    let input = json!([reference, {"role": "user", "content": "c"}]);
+    assert!(
+        ask(&[], json!({"model": "tiny", "input": input})).await.1,
+        "it quotes what was private"
+    );
+    assert!(!ask(&[], then(&free)).await.1, "and this does not");
 }
 
 #[tokio::test]
@@ -268,6 +332,7 @@ async fn answers_tell_where_they_were_made_and_what_that_took() {
             },
             "moves": 1,
             "replays": 0,
+            "remote": [],
         });
         assert_eq!(troika, Some(&want), "{}", door.path);
     }

@@ -352,7 +352,14 @@ impl Fixed {
             return never;
         };
         if let Some(only) = only.filter(|only| *only != device) {
-            let name = |id: DeviceId| self.facts[usize::from(id.0)].name.clone();
+            // An endpoint has no name here: this scheduler sends nothing.
+            let name = |id: DeviceId| {
+                let found = self.facts.get(usize::from(id.0));
+                found.map_or_else(
+                    || format!("endpoint {}", id.0),
+                    |device| device.name.clone(),
+                )
+            };
             let refusal = Refusal::RequiredDevice {
                 device: name(only),
                 why: format!("its model is on {}", name(device)),
@@ -532,6 +539,7 @@ impl Schedule for Fixed {
             devices: Vec::new(),
             pools: Vec::new(),
             queues: Vec::new(),
+            away: Vec::new(),
             jobs: Vec::new(),
             budget: None,
         }

@@ -85,6 +85,7 @@ fn log() -> (Log, Vec<Arrival>) {
         machine: "box".to_owned(),
         scheduler: "troika".to_owned(),
         devices: vec!["cpu0".to_owned(), "gpu0".to_owned()],
+        remotes: Vec::new(),
         outcomes: vec![
             outcome(Class::Interactive, State::Done, 1, 1.0, 3),
             outcome(Class::Interactive, State::Done, 1, 2.0, 3),

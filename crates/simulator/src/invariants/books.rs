@@ -12,6 +12,7 @@ pub(super) enum Where {
     Starting(DeviceId),
     On(DeviceId),
     Moving { from: DeviceId, to: DeviceId },
+    Away(DeviceId),
 }
 
 /// An answer of a job.
@@ -39,6 +40,10 @@ pub(super) struct Job {
     pub(super) decided: Option<(DeviceId, DeviceId)>,
     /// Steps of lower classes that were begun where it is since it was computed last.
     pub(super) passed: u32,
+    /// The endpoints that it was sent to.
+    pub(super) sent_to: Vec<DeviceId>,
+    /// It came back done, or with a part of its answer told.
+    pub(super) is_back: bool,
 }
 
 impl Job {
@@ -59,6 +64,8 @@ impl Job {
             has_failed: false,
             decided: None,
             passed: 0,
+            sent_to: Vec::new(),
+            is_back: false,
         }
     }
 

@@ -49,6 +49,7 @@ impl Checker<'_> {
                     job.place = Where::On(from);
                 }
             }
+            Event::Back { job, from, outcome } => self.back(*job, *from, outcome),
             Event::Probed { device, outcome } => match outcome {
                 Ok(()) => self.device_mut(*device).is_offered = true,
                 Err(_) => self.lose(*device),

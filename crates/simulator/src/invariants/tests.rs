@@ -21,6 +21,7 @@ fn job(class: Class) -> JobSpec {
         },
         deadline: None,
         require_device: None,
+        elsewhere: Vec::new(),
         keep_alive: None,
     }
 }
@@ -83,14 +84,24 @@ fn finish(id: u64) -> Action {
     }
 }
 
-/// Plays what a scheduler is told and wants; jobs 0 and 1 came, the latter as batch, and the model is ready on the GPU.
+/// Plays what a scheduler is told and wants; jobs 0 and 1 came, the latter as batch.
 fn check(wants: &[Action], says: &str) {
+    check_where(wants, says, |_, _| ());
+}
+
+/// The same where the machine and its model are a little different.
+fn check_where(
+    wants: &[Action],
+    says: &str,
+    change: impl FnOnce(&mut VirtualMachine, &mut ModelFacts),
+) {
     let catalogue = Catalogue::builtin();
-    let machine = VirtualMachine::named("core-ultra-258v:16gb", catalogue).expect("is known");
+    let mut machine = VirtualMachine::named("core-ultra-258v:16gb", catalogue).expect("is known");
     let facts = machine.model_facts(MODEL, "qwen3-8b", catalogue);
-    let models = [facts.expect("is known")];
+    let mut models = [facts.expect("is known")];
+    change(&mut machine, &mut models[0]);
     let settings = Settings::default();
-    let mut checker = Checker::new(&machine, &models, &settings, true);
+    let mut checker = Checker::new(&machine, &models, &settings, &[], true);
     let now = Time(1);
     let offered = Event::Probed {
         device: GPU,
@@ -98,6 +109,19 @@ fn check(wants: &[Action], says: &str) {
     };
     let first = submitted(0, job(Class::Interactive));
     checker.told(now, &[first, submitted(1, job(Class::Batch)), offered]);
+    if wants
+        .iter()
+        .any(|action| matches!(action, Action::Move { .. }))
+    {
+        let outcome = Ok(());
+        checker.told(
+            now,
+            &[Event::Probed {
+                device: CPU,
+                outcome,
+            }],
+        );
+    }
     let mut last = Ok(());
     for action in wants {
         assert_eq!(last, Ok(()), "all but the last are right");
@@ -193,4 +217,157 @@ fn what_no_scheduler_may_do_is_caught() {
     let both = and(ready(), vec![place(1, GPU), start(1, GPU)]);
     let passed = vec![step(1, 5, false), step(1, 3, false)];
     check(&and(both, passed), "2 steps of lower classes");
+}
+
+#[test]
+fn a_cache_that_stays_is_not_moved_and_a_job_is_where_its_context_has_room() {
+    let ready = [load(4096), place(0, GPU), start(0, GPU)];
+    check_where(&ready, "which has room for 500", |_, model| {
+        model.forms.get_mut(&GPU).expect("runs there").n_ctx = 500;
+    });
+    // On a machine that has two of them: the GPU's cache is to go to the CPU.
+    let moves = Action::Move {
+        job: JobId(0),
+        model: MODEL,
+        from: GPU,
+        to: CPU,
+        tokens: 10,
+    };
+    let both = |keeps: DeviceId| {
+        move |machine: &mut VirtualMachine, _: &mut ModelFacts| {
+            machine.devices[usize::from(keeps.0)].moves = false;
+        }
+    };
+    let on_both = [
+        Action::Load {
+            device: CPU,
+            model: MODEL,
+            kv_tokens: 1024,
+        },
+        load(1024),
+        place(0, GPU),
+        start(0, GPU),
+        place(0, CPU),
+        moves,
+    ];
+    check_where(&on_both, "cpu0 keeps its caches", both(CPU));
+    check_where(&on_both, "gpu0 keeps its caches", both(GPU));
+}
+
+/// Plays what is wanted of two jobs that may go to an endpoint with room for one, and of job 2, which stays. Jobs that are
+/// sent come back undone where `is_back`.
+fn check_away(wants: impl Fn(DeviceId) -> Vec<Action>, is_back: bool, says: &str) {
+    let catalogue = Catalogue::builtin();
+    let machine = VirtualMachine::named("core-ultra-258v:16gb", catalogue).expect("is known");
+    let facts = machine.model_facts(MODEL, "qwen3-8b", catalogue);
+    let models = [facts.expect("is known")];
+    let settings = Settings::default();
+    let far = DeviceId(machine.devices.len() as u16);
+    let remote: VirtualRemote = "far:ttft=1,tps=10,input=0,output=0,concurrent=1"
+        .parse()
+        .expect("it is one");
+    let remotes = [remote];
+    let mut checker = Checker::new(&machine, &models, &settings, &remotes, true);
+    let place = troika_scheduler::Elsewhere {
+        device: far,
+        ttft_s: 1.0,
+        tps: 10.0,
+        spread: 1.0,
+        money: None,
+    };
+    let public = JobSpec {
+        elsewhere: vec![place],
+        ..job(Class::Batch)
+    };
+    let came = [
+        submitted(0, public.clone()),
+        submitted(1, public),
+        submitted(2, job(Class::Batch)),
+        Event::Probed {
+            device: GPU,
+            outcome: Ok(()),
+        },
+    ];
+    checker.told(Time(1), &came);
+    let mut last = Ok(());
+    for action in wants(far) {
+        assert_eq!(last, Ok(()), "all but the last are right");
+        last = checker.wants(Time(1), &action);
+        if let Action::Load { device, model, .. } = action {
+            let (bytes, took) = (vec![Bytes(1)], std::time::Duration::ZERO);
+            let loaded = Event::Loaded {
+                device,
+                model,
+                bytes,
+                pages: 100,
+                took,
+            };
+            checker.told(Time(1), &[loaded]);
+        }
+        if let (Action::Send { job, to }, true) = (action, is_back) {
+            let outcome = troika_scheduler::Returned::Failed {
+                why: "503".to_owned(),
+                said: false,
+                is_down: false,
+            };
+            checker.told(
+                Time(2),
+                &[Event::Back {
+                    job,
+                    from: to,
+                    outcome,
+                }],
+            );
+        }
+    }
+    let message = match last {
+        Ok(()) => checker.end(Time(3)).expect_err("jobs are open").to_string(),
+        Err(violation) => violation.to_string(),
+    };
+    assert!(message.contains(says), "{message}, not {says}");
+}
+
+#[test]
+fn what_may_not_leave_and_what_leaves_twice_is_caught() {
+    let send = |job: u64, to| Action::Send {
+        job: JobId(job),
+        to,
+    };
+    let looked_at = |far| {
+        let Action::Place(mut decision) = place(2, GPU) else {
+            unreachable!("it is one")
+        };
+        decision.candidates.push(troika_scheduler::Candidate {
+            prefill: far,
+            decode: far,
+            forecast: None,
+            lost: None,
+        });
+        vec![Action::Place(decision)]
+    };
+    check_away(looked_at, false, "is looked at, and it may not go there");
+    let stays = |far| vec![send(2, far)];
+    check_away(stays, false, "job 2: it is sent to endpoint");
+    let undecided = |far| vec![send(0, far)];
+    check_away(undecided, false, "was decided to None");
+    let both = |far| vec![place(0, far), send(0, far), place(1, far), send(1, far)];
+    check_away(both, false, "and that takes no more");
+    check_away(both, true, "it never ends");
+    let twice = |far| vec![place(0, far), send(0, far), send(0, far)];
+    check_away(twice, false, "and is Away");
+    check_away(twice, true, "sent again to where it came back from");
+    let started = |far| {
+        let here = vec![load(4096), place(0, far), send(0, far), place(0, GPU)];
+        let start = vec![start(0, GPU)];
+        [here, start].concat()
+    };
+    check_away(started, false, "it is started on gpu0, and is Away");
+    let called_back = |far| {
+        let drop = Action::Drop {
+            device: far,
+            job: JobId(0),
+        };
+        vec![place(0, far), send(0, far), drop]
+    };
+    check_away(called_back, false, "somebody waits for it");
 }

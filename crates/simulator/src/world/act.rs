@@ -54,6 +54,8 @@ impl World<'_> {
                 tokens,
             } => self.begin_move(job, model, from, to, tokens),
             Action::Release { device, seq } => self.release(device, seq),
+            Action::Send { job, to } => self.send(job, to),
+            Action::Drop { device, job } if self.is_remote(device) => self.call_back(job),
             Action::Drop { device, job } => self.drop_job(device, job),
             Action::Abandon(device) => self.devices[usize::from(device.0)].reset(),
             Action::Refuse { job, refusal } => self.close(job, State::Refused(refusal.to_string())),
@@ -83,7 +85,7 @@ impl World<'_> {
     }
 
     /// A span of time, a little longer or shorter than it should be.
-    fn noisy(&mut self, seconds: f64) -> Duration {
+    pub(super) fn noisy(&mut self, seconds: f64) -> Duration {
         let noise = 1.0 + self.options.noise * (2.0 * self.rng.unit() - 1.0);
         Duration::from_secs_f64((seconds * noise).max(1e-6))
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use troika_scheduler::{DeviceId, JobId, ModelId, Slice, Time};
 
+use super::away::Return;
 use crate::faults::Fault;
 
 /// Something that is going to happen.
@@ -33,6 +34,8 @@ pub(super) enum Happening {
         to: (DeviceId, u32),
         began: Time,
     },
+    /// A job comes back from an endpoint.
+    Back(Return),
     /// Nobody believes any more that a step ends.
     GivenUp { device: DeviceId, epoch: u32 },
 }

@@ -38,6 +38,7 @@ impl World<'_> {
                 to,
                 began,
             } => self.moved(job, model, from, to, began),
+            Happening::Back(back) => self.back(&back),
             Happening::GivenUp { device, epoch } => {
                 if self.device(device).epoch == epoch {
                     self.lose(device, "it hangs");
@@ -92,6 +93,7 @@ impl World<'_> {
             Fault::Power(power) => self.inbox.push(Event::PowerIs(power)),
             Fault::Policy(policy) => self.inbox.push(Event::PolicyIs(policy)),
             Fault::Cool(model) => self.inbox.push(Event::Cool(model)),
+            Fault::Remote(at, is_up) => self.remote_is(at, is_up),
         }
     }
 

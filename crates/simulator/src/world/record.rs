@@ -93,6 +93,29 @@ impl Job {
         answer.has_ended
     }
 
+    /// Tokens of its longest answer.
+    pub(super) fn goal_longest(&self) -> u32 {
+        if self.is_vector { 0 } else { self.goal }
+    }
+
+    /// It was answered elsewhere, so much of it, evenly from its first token to now. Returns the tokens of it.
+    pub(super) fn written_away(&mut self, first: Time, now: Time, share: f64) -> u32 {
+        self.part(first);
+        if self.is_vector {
+            self.answers[0].has_ended = true;
+            return 0;
+        }
+        let span_s = (now - first).as_secs_f64();
+        for answer in &mut self.answers {
+            answer.written = ((f64::from(answer.goal) * share) as u32).max(1);
+            answer.has_ended = true;
+            let gaps = answer.written - 1;
+            let gap_s = (span_s / f64::from(answer.written)) as f32;
+            self.gaps_s.extend((0..gaps).map(|_| gap_s));
+        }
+        self.answers.iter().map(|answer| answer.written).sum()
+    }
+
     pub(super) fn outcome(self, arrival: &Arrival, now: Time) -> Outcome {
         let (state, end) = self.end.unwrap_or((State::Open, now));
         Outcome {

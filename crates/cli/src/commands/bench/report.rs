@@ -29,7 +29,7 @@ pub(crate) struct Setting {
     pub(crate) quantization: &'static str,
     pub(crate) device: String,
     pub(crate) processor: String,
-    pub(crate) kernels: &'static str,
+    pub(crate) kernels: String,
     pub(crate) threads: usize,
     /// From opening the file to the model being ready.
     pub(crate) load_ms: f64,
@@ -229,7 +229,7 @@ mod tests {
             quantization: "Q4_0",
             device: "cpu0".to_owned(),
             processor: "a processor, 2 threads".to_owned(),
-            kernels: "scalar",
+            kernels: "scalar".to_owned(),
             threads: 2,
             load_ms: 1500.0,
             first_token_ms: 1600.0,

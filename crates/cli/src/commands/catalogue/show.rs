@@ -325,10 +325,18 @@ fn support_text(support: &[&Support]) -> String {
             words(jobs.asr),
             words(jobs.vision),
             words(jobs.train),
-            row.note.clone().unwrap_or_default(),
+            remarks(row),
         ]);
     }
     format!("\n{}", output::table([Align::Left; 7], &rows))
+}
+
+fn remarks(row: &Support) -> String {
+    let contexts = row
+        .context_max
+        .map(|tokens| format!("contexts of {tokens} tokens at most"));
+    let all = contexts.into_iter().chain(row.note.clone());
+    all.collect::<Vec<_>>().join("; ")
 }
 
 fn model_text(model: &Model, computed: Option<f64>) -> String {

@@ -5,13 +5,16 @@ use std::path::Path;
 use troika_engine::CpuDevice;
 use troika_kernels::Kernels;
 use troika_machine::measure::{
-    self, CpuTest, Findings, Measurement, ModelRun, QUICK, Quantity, Stopped, THOROUGH,
+    self, CpuTest, Findings, Measurable, Measurement, ModelRun, QUICK, Quantity, Stopped, THOROUGH,
 };
 use troika_machine::meter::MeterSet;
 use troika_machine::{Machine, StoreError, Unknown};
 
+use super::gpu::GpuTest;
 use crate::commands::bench;
+
 use crate::exit::{Interrupted, WrongUse};
+use crate::gpu::Gpus;
 use crate::home::Home;
 use crate::interrupt::Interrupt;
 use crate::model;
@@ -51,6 +54,7 @@ impl MeasureArgs {
 pub(super) fn run(
     args: &MeasureArgs,
     machine: &mut Machine,
+    gpus: &Gpus,
     home: &Home,
     console: &Console,
 ) -> anyhow::Result<()> {
@@ -68,7 +72,7 @@ pub(super) fn run(
         Err(error) => return Err(error.into()),
     }
     let interrupt = Interrupt::install()?;
-    measure_all(args, machine, console, &interrupt)?;
+    measure_all(args, machine, gpus, console, &interrupt)?;
     let mut kept = machine.save(&path);
     if let Some(source) = source {
         let rounds = if args.quick { ROUNDS_QUICK } else { ROUNDS };
@@ -96,6 +100,7 @@ pub(super) fn run(
 fn measure_all(
     args: &MeasureArgs,
     machine: &mut Machine,
+    gpus: &Gpus,
     console: &Console,
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
@@ -115,7 +120,11 @@ fn measure_all(
         }
         interrupt.flow(Stopped)
     };
-    let ended = measure::measure(machine, &[&cpu], &meters, time, &mut watch);
+    // GPUs may be done sooner than their part of the time; the processor can use what they leave.
+    let gpus: Vec<_> = gpus.reached.iter().map(GpuTest).collect();
+    let mut devices: Vec<&dyn Measurable> = gpus.iter().map(|gpu| gpu as _).collect();
+    devices.push(&cpu);
+    let ended = measure::measure(machine, &devices, &meters, time, &mut watch);
     bar.clear();
     ended.map_err(|Stopped| Interrupted.into())
 }
@@ -241,8 +250,14 @@ fn words(quantity: Quantity) -> (&'static str, &'static str) {
         Quantity::ClockMhz => ("clock", "MHz"),
         Quantity::ReadGbs => ("reading memory", "GB/s"),
         Quantity::CacheGbs => ("reading cache", "GB/s"),
+        Quantity::CopyGbs => ("copying in its memory", "GB/s"),
+        Quantity::GatherGbs => ("reading 64 bytes here and there", "GB/s"),
+        Quantity::UploadGbs => ("bytes to it", "GB/s"),
+        Quantity::DownloadGbs => ("bytes from it", "GB/s"),
         Quantity::MatrixTops => ("matrix rate", "TOPS"),
         Quantity::LaunchUs => ("launch", "µs"),
+        Quantity::DispatchUs => ("dispatch after dispatch", "µs"),
+        Quantity::RecordUs => ("recording a dispatch", "µs"),
         Quantity::WakeUs => ("launch after a rest", "µs"),
         Quantity::IdleW => ("power at rest", "W"),
         Quantity::BusyW => ("power at work", "W"),

@@ -14,12 +14,16 @@ const NAME_WIDTH: usize = 44;
 
 /// Everything, in the order in which it is asked for.
 ///
-/// `lacking` is what NPUs need beside their drivers.
-pub(super) fn page(machine: &Machine, lacking: &[[String; 2]]) -> String {
+/// `gpus` is how GPUs are reached, `lacking` what GPUs and NPUs need beside the kernel's drivers.
+pub(super) fn page(machine: &Machine, gpus: &[[String; 3]], lacking: &[[String; 2]]) -> String {
     let mut page = format!("{}\n", title(machine));
     page.push_str(&indented(&overview(machine)));
     page.push('\n');
     page.push_str(&devices(&machine.processors));
+    if !gpus.is_empty() {
+        page.push_str("\ngpus\n");
+        page.push_str(&indented(gpus));
+    }
     let mut blocked = blocked(machine);
     blocked.extend_from_slice(lacking);
     if !blocked.is_empty() {
@@ -357,7 +361,7 @@ mod tests {
             "rk3588",
             "vm",
         ] {
-            insta::assert_snapshot!(name, page(&recorded(name), &[]));
+            insta::assert_snapshot!(name, page(&recorded(name), &[], &[]));
         }
     }
 
@@ -417,7 +421,7 @@ mod tests {
         let mut machine = recorded("vm");
         machine.product = Some("\u{1b}[2J".to_owned());
         machine.processors[0].profile.name = "a\nb".to_owned();
-        assert!(!page(&machine, &[]).contains('\u{1b}'));
-        assert!(page(&machine, &[]).contains("a⏎b"));
+        assert!(!page(&machine, &[], &[]).contains('\u{1b}'));
+        assert!(page(&machine, &[], &[]).contains("a⏎b"));
     }
 }

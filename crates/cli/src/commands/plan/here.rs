@@ -45,3 +45,22 @@ fn of(machine: &Machine) -> Here {
         has_battery: !machine.batteries.is_empty(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use troika_device_npu::NpuOptions;
+    use troika_planner::catalogue::Catalogue;
+
+    #[test]
+    fn the_catalogue_knows_for_which_contexts_models_are_compiled_here() {
+        let rows = Catalogue::builtin().support().iter();
+        let own = rows.filter(|row| row.runtime == "troika");
+        let limits: Vec<u32> = own.filter_map(|row| row.context_max).collect();
+        assert!(!limits.is_empty());
+        let compiled = NpuOptions::default().n_ctx;
+        assert!(
+            limits.iter().all(|&limit| limit as usize == compiled),
+            "{limits:?}"
+        );
+    }
+}

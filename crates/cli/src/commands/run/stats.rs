@@ -1,7 +1,6 @@
 //! An answer's numbers, for people and for programs.
 
 use serde::Serialize;
-use troika_device::Device as _;
 use troika_engine::{Finish, Model, Summary};
 
 use super::Origin;
@@ -60,8 +59,8 @@ fn rate(tps: Option<f64>) -> String {
 #[derive(Serialize)]
 pub(super) struct Report<'a> {
     model: &'a str,
-    device: &'a str,
-    kernels: &'static str,
+    device: String,
+    kernels: String,
     threads: usize,
     n_ctx: usize,
     prompt_tokens: usize,
@@ -82,7 +81,7 @@ impl<'a> Report<'a> {
         Self {
             model: model.name(),
             device: origin.device.name(),
-            kernels: origin.device.kernels().name,
+            kernels: origin.device.kernels(),
             threads: origin.device.threads(),
             n_ctx: model.n_ctx(),
             prompt_tokens: summary.prompt_tokens,

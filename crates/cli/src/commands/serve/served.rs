@@ -2,19 +2,22 @@
 
 use std::sync::Arc;
 
-use troika_base::{Bytes, DeviceKind, DeviceProfile};
+use troika_base::{Bytes, DeviceKind, DeviceProfile, MemoryPool};
 use troika_device::Device;
+use troika_device_gpu::Offered;
 use troika_device_npu::{NpuDevice, NpuOptions, Offer};
+use troika_engine::CpuDevice;
 use troika_machine::Machine;
 use troika_machine::meter::{DeviceMeters, LogGauge};
 use troika_planner::catalogue::Catalogue;
 use troika_planner::import::MeterRows;
-use troika_scheduler::{PoolFacts, PoolId};
+use troika_scheduler::{DeviceId, PoolFacts, PoolId};
 use troika_server::{Around, HostDevice, Settings, ram_shared};
 use troika_simulator::VirtualMachine;
 
 use crate::commands::devices;
 use crate::exit::WrongUse;
+use crate::gpu::{self, GpuDevice, Layers};
 use crate::home::Home;
 use crate::machine::memory;
 use crate::npu;
@@ -26,21 +29,36 @@ const PREFIX_SHARE: u64 = 16;
 /// Devices, their memory, and what is around them.
 pub(super) type Served = (Vec<HostDevice>, Vec<PoolFacts>, Around);
 
-/// The processor and the NPUs, in the machine's memory.
+/// The processor and the NPUs, in the machine's memory, and GPUs in theirs.
 ///
 /// # Errors
-/// [`WrongUse`] if a variable about NPUs has a word that means nothing.
+/// [`WrongUse`] if a variable about NPUs or GPUs has a word that means nothing.
 pub(super) fn real(
-    cpu: Arc<dyn Device>,
+    cpu: Arc<CpuDevice>,
     settings: &Settings,
     home: &Home,
     console: &Console,
 ) -> anyhow::Result<Served> {
-    let machine = devices::known(home, console);
+    let mut machine = devices::known(home, console);
     let profile = profile(&machine, cpu.name(), DeviceKind::Cpu, || cpu.description());
     let (budget, reserve) = (settings.memory_budget, settings.reserve);
     let (pool, spare) = ram_shared(budget.map(Bytes), reserve.map(Bytes));
-    let mut served = vec![HostDevice::new(cpu, profile, PoolId(0))];
+    let mut pools = vec![pool];
+    let mut served = vec![HostDevice::new(
+        Arc::clone(&cpu) as Arc<dyn Device>,
+        profile,
+        PoolId(0),
+    )];
+    if settings.gpu_models {
+        gpus(
+            &mut served,
+            &mut pools,
+            &cpu,
+            &mut machine,
+            (settings, home),
+            console,
+        )?;
+    }
     if settings.npu_models {
         served.extend(npus(&machine, home, console)?);
     }
@@ -51,7 +69,7 @@ pub(super) fn real(
         spare,
         ..around(settings, home)
     };
-    Ok((served, vec![pool], around))
+    Ok((served, pools, around))
 }
 
 /// What is known of a processor of the machine.
@@ -66,6 +84,71 @@ fn profile(
         || DeviceProfile::unknown(description(), kind),
         |found| found.profile.clone(),
     )
+}
+
+/// Of a card's memory, one part in so many is for its driver and what is on the screen.
+const CARD_RESERVE: u64 = 16;
+
+/// The GPUs that have a driver, each with its memory; and one device of all cards and the processor, for models that
+/// no card has room for.
+fn gpus(
+    served: &mut Vec<HostDevice>,
+    pools: &mut Vec<PoolFacts>,
+    cpu: &Arc<CpuDevice>,
+    machine: &mut Machine,
+    (settings, home): (&Settings, &Home),
+    console: &Console,
+) -> anyhow::Result<()> {
+    let mut cards = Vec::new();
+    for offered in gpu::offered(machine)? {
+        let mut profile = profile(machine, offered.name(), DeviceKind::Gpu, || {
+            offered.found().name.clone()
+        });
+        let is_card = !offered.found().caps.unified;
+        profile.memory_pool = match is_card {
+            true => MemoryPool::Own,
+            false => MemoryPool::Shared,
+        };
+        let told = offered.memory().map(|memory| memory.total);
+        profile.memory = profile.memory.or(told);
+        let pool = match is_card {
+            true => {
+                pools.push(memory_of(&offered, &profile));
+                PoolId(pools.len() as u16 - 1)
+            }
+            false => PoolId(0),
+        };
+        console.note(format_args!(
+            "{}: {}",
+            offered.name(),
+            offered.description()
+        ));
+        let device = GpuDevice::alone(Arc::clone(&offered)).at_home(home);
+        served.push(HostDevice::new(Arc::new(device), profile, pool));
+        if is_card {
+            cards.push((DeviceId(served.len() as u16 - 1), offered));
+        }
+    }
+    if !cards.is_empty() {
+        let layers = settings.gpu_layers.map_or(Layers::Auto, Layers::Count);
+        let gpus = cards.iter().map(|(_, gpu)| Arc::clone(gpu)).collect();
+        let whole = GpuDevice::with_cpu(gpus, Arc::clone(cpu), layers).at_home(home);
+        let ids = cards.iter().map(|&(id, _)| id).chain([DeviceId(0)]);
+        let parts = ids.map(|id| (id, &served[usize::from(id.0)]));
+        let together = HostDevice::of_parts(Arc::new(whole), &parts.collect::<Vec<_>>());
+        served.push(together);
+    }
+    Ok(())
+}
+
+/// A card's memory. Where neither driver nor data sheet tells it, whatever is loaded there finds out.
+fn memory_of(gpu: &Offered, profile: &DeviceProfile) -> PoolFacts {
+    let capacity = profile.memory.unwrap_or(Bytes(u64::MAX));
+    PoolFacts {
+        name: gpu.name().to_owned(),
+        capacity,
+        reserve: Bytes(capacity.0 / CARD_RESERVE),
+    }
 }
 
 /// The NPUs that models can be compiled for; why another one is not among them is said.

@@ -3,10 +3,15 @@
 use std::collections::BTreeSet;
 
 use troika_scheduler::{ModelFacts, Settings};
-use troika_simulator::{Against, Figures, Log, Options, SchedulerKind, VirtualMachine, simulate};
+use troika_simulator::{
+    Against, Beyond, Figures, Log, Options, SchedulerKind, VirtualMachine, simulate,
+};
 
 use super::sources::{Jobs, Sources};
 use crate::output;
+
+/// Troika's scheduler, where it has endpoints and all jobs stay all the same.
+const ALL_LOCAL: &str = "all-local";
 
 /// A machine with a load.
 pub(super) struct Cell {
@@ -62,17 +67,39 @@ impl Cell {
 
     /// Plays it with a scheduler.
     pub(super) fn play(&mut self, kind: SchedulerKind) -> anyhow::Result<()> {
+        let log = self.log(kind, &self.options)?;
+        self.add(log);
+        Ok(())
+    }
+
+    /// Plays it with Troika's scheduler where all jobs stay on the machine.
+    pub(super) fn play_here(&mut self) -> anyhow::Result<()> {
+        let options = Options {
+            beyond: Beyond::default(),
+            ..self.options.clone()
+        };
+        let mut log = self.log(SchedulerKind::Troika, &options)?;
+        log.scheduler = ALL_LOCAL.to_owned();
+        self.add(log);
+        Ok(())
+    }
+
+    fn log(&self, kind: SchedulerKind, options: &Options) -> anyhow::Result<Log> {
+        let arrivals = &self.load.arrivals;
         let log = simulate(
             &self.machine,
             &self.models,
             kind,
             &self.settings,
-            &self.load.arrivals,
-            &self.options,
+            arrivals,
+            options,
         )?;
+        Ok(log)
+    }
+
+    fn add(&mut self, log: Log) {
         let figures = Figures::of(&log, &self.load.arrivals);
         self.runs.push(Run { figures, log });
-        Ok(())
     }
 
     /// How Troika stands to each of the others.
@@ -223,6 +250,7 @@ pub(super) mod example {
             joules_busy: vec![0.0, 1600.0 * slower, 4800.0],
             joules_idle: vec![300.0, 400.0, 100.0],
             watts_rest: 3.0,
+            remotes: Vec::new(),
             evictions: 1,
             moves: 4,
             replays: 0,

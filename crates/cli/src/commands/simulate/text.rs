@@ -198,6 +198,17 @@ fn details(run: &Run, is_verbose: bool) -> String {
             device.loads
         );
     }
+    for remote in &figures.remotes {
+        let share = 100.0 * remote.jobs as f64 / figures.jobs.count.max(1) as f64;
+        let _ = writeln!(
+            out,
+            "{:<12} {} jobs sent ({share:.0} %), {} of them undone, for {} of money",
+            remote.name,
+            remote.jobs,
+            remote.undone,
+            number(remote.money)
+        );
+    }
     let _ = writeln!(
         out,
         "{:<12} {} kJ at {} W, assumed, in no other figure",

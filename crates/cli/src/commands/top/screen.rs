@@ -89,6 +89,16 @@ fn head(app: &App, theme: Theme, width: usize) -> Vec<Line<'static>> {
         plain(watts(&state.devices)),
         plain(format!("{} at work", state.jobs.len())),
     ];
+    facts.extend(state.away.iter().map(|remote| {
+        let name = clean(&remote.name);
+        match &remote.closed {
+            Some(why) => vec![Span::styled(
+                format!("{name}: {}", clean(why)),
+                theme.warning(),
+            )],
+            None => plain(format!("{name}: {} there", remote.jobs)),
+        }
+    }));
     if let Some(watts) = state.machine_watts {
         facts.push(plain(format!("{} W of the whole machine", short(watts))));
     }
@@ -231,9 +241,13 @@ fn gauges(app: &App, device: &Device) -> Vec<Piece> {
         None => format!("{verb} - tok/s"),
     };
     let plain = |text: String| vec![Span::raw(text)];
+    let beside = match device.beside {
+        0 => String::new(),
+        n => format!(", {n} always-on"),
+    };
     vec![
         plain(format!(
-            "busy {} {:>5}",
+            "busy {} {:>5}{beside}",
             bar(device.busy, 20),
             percent(device.busy)
         )),

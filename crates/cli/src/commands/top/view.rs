@@ -30,12 +30,27 @@ pub(super) struct State {
     /// Of the whole machine, where a plug or its battery tells.
     #[serde(default)]
     pub(super) machine_watts: Option<f64>,
+    /// The endpoints to which jobs were offered.
+    #[serde(default)]
+    pub(super) away: Vec<Away>,
     /// Models on their way to a device that runs compiled models alone.
     #[serde(default)]
     pub(super) compiling: Vec<Compiling>,
     /// The requests that jobs belong to.
     #[serde(default)]
     pub(super) requests: BTreeMap<u64, String>,
+}
+
+/// An endpoint beyond the machine.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Away {
+    /// `remote:NAME`.
+    pub(super) name: String,
+    /// Jobs that are there.
+    pub(super) jobs: usize,
+    /// Why it takes none now.
+    #[serde(default)]
+    pub(super) closed: Option<String>,
 }
 
 /// A device.
@@ -49,6 +64,9 @@ pub(super) struct Device {
     pub(super) state: String,
     pub(super) heat: Heat,
     pub(super) busy: f64,
+    /// Runs of always-on models.
+    #[serde(default)]
+    pub(super) beside: usize,
     pub(super) watts: f64,
     #[serde(default)]
     pub(super) watts_source: Option<JoulesSource>,

@@ -15,7 +15,7 @@ use ort::value::{
 pub use runtime::{Plugin, Provider, Runtime, Setup};
 
 use crate::Error;
-use crate::exec::{Data, Executor, Port, Tensor, check_inputs, invalid};
+use crate::exec::{Data, Executor, Port, Tensor, invalid, taken};
 
 /// An ONNX model that ONNX Runtime runs.
 pub struct OnnxRuntime {
@@ -88,19 +88,14 @@ impl Executor for OnnxRuntime {
         lent: &[(&str, &Tensor)],
         given: Vec<(&str, Tensor)>,
     ) -> Result<Vec<Tensor>, Error> {
-        let all = lent.iter().copied();
-        let all = all.chain(given.iter().map(|(name, tensor)| (*name, tensor)));
-        check_inputs(&self.inputs, all)?;
-
-        let mut inputs: Vec<(&str, SessionInputValue<'_>)> =
-            Vec::with_capacity(lent.len() + given.len());
         let failed = |error| self.runtime.failed("taking an input", &error);
-        for (name, tensor) in lent {
-            inputs.push((name, lend(tensor).map_err(failed)?));
-        }
-        for (name, tensor) in given {
-            inputs.push((name, give(tensor).map_err(failed)?));
-        }
+        let inputs = taken(
+            &self.inputs,
+            lent,
+            given,
+            |name, tensor| Ok((name, lend(tensor).map_err(failed)?)),
+            |name, tensor| Ok((name, give(tensor).map_err(failed)?)),
+        )?;
         let ran = self.session.run(inputs);
         let values = ran.map_err(|error| self.runtime.failed("running", &error))?;
         tensors(&self.outputs, &values)

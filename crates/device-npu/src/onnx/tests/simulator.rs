@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use troika_device::Outputs;
+
 use super::*;
 use crate::Group;
 use crate::exec::onnxruntime::tests::found;

@@ -8,8 +8,8 @@ use troika_base::{Bytes, DeviceKind};
 use crate::event::Action;
 use crate::{
     Account, Class, Decision, DeviceFacts, DeviceId, Event, Form, Gait, JobId, JobSpec, Load,
-    ModelFacts, ModelId, OwnerId, PoolFacts, PoolId, Refusal, Schedule, Scheduler, Settings,
-    Snapshot, StepReport, Time, Work,
+    ModelFacts, ModelId, Outlook, OwnerId, PoolFacts, PoolId, Refusal, Returned, Schedule,
+    Scheduler, Settings, Snapshot, StepReport, Time, Work,
 };
 
 pub(super) const CPU: DeviceId = DeviceId(0);
@@ -30,6 +30,7 @@ pub(super) fn job(class: Class, prompt_tokens: u32, max_tokens: u32) -> JobSpec 
         work: Work::Write { n: 1, max_tokens },
         deadline: None,
         require_device: None,
+        elsewhere: Vec::new(),
         keep_alive: None,
     }
 }
@@ -94,6 +95,8 @@ pub(super) struct Bench {
     pages: BTreeMap<(DeviceId, ModelId), u32>,
     gone: BTreeSet<DeviceId>,
     pub(super) lies: BTreeSet<DeviceId>,
+    /// Endpoints that fail whatever comes, each with whether they say something first.
+    pub(super) fails: BTreeMap<DeviceId, bool>,
     pub(super) log: Vec<Action>,
     pub(super) finished: BTreeMap<JobId, Account>,
     pub(super) refused: BTreeMap<JobId, Refusal>,
@@ -117,6 +120,12 @@ impl Bench {
         Self::of(Settings::default(), &[CPU, GPU, NPU], limit)
     }
 
+    /// A machine whose NPU keeps what it has cached.
+    pub(super) fn whose_npu_keeps_caches(settings: Settings) -> Self {
+        let limit = |facts: &mut DeviceFacts| facts.moves = facts.kind != DeviceKind::Npu;
+        Self::of(settings, &[CPU, GPU, NPU], limit)
+    }
+
     fn with(settings: Settings, devices: &[DeviceId]) -> Self {
         Self::of(settings, devices, |_| ())
     }
@@ -129,6 +138,8 @@ impl Bench {
             pools: vec![PoolId(pool)],
             parts: Vec::new(),
             watts_idle,
+            watts_busy: None,
+            watts_assumed: None,
             link_gbs: 10.0,
             residents_max: 4,
             batch_max,
@@ -159,6 +170,7 @@ impl Bench {
             pages: BTreeMap::new(),
             gone: BTreeSet::new(),
             lies: BTreeSet::new(),
+            fails: BTreeMap::new(),
             log: Vec::new(),
             finished: BTreeMap::new(),
             refused: BTreeMap::new(),
@@ -219,14 +231,33 @@ impl Bench {
     /// Nobody knows any more what models draw on a device.
     pub(super) fn forget_watts(&mut self, device: DeviceId) {
         for model in self.scheduler.models.values_mut() {
-            let form = model.facts.forms.get_mut(&device);
-            let gait = &mut form.expect("it has a form").gait;
-            (gait.watts_prefill, gait.watts_decode) = (0.0, 0.0);
+            if let Some(form) = model.facts.forms.get_mut(&device) {
+                (form.gait.watts_prefill, form.gait.watts_decode) = (0.0, 0.0);
+            }
+        }
+    }
+
+    /// Watts of a device at work beside its models, and those that its like draw at most.
+    pub(super) fn set_watts(&mut self, device: DeviceId, busy: Option<f64>, assumed: Option<f64>) {
+        let facts = &mut self.scheduler.device_mut(device).facts;
+        (facts.watts_busy, facts.watts_assumed) = (busy, assumed);
+    }
+
+    /// A device is good for so many tokens of a sequence and no more.
+    pub(super) fn shorten(&mut self, device: DeviceId, n_ctx: u32) {
+        for model in self.scheduler.models.values_mut() {
+            if let Some(form) = model.facts.forms.get_mut(&device) {
+                form.n_ctx = n_ctx;
+            }
         }
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
         self.scheduler.snapshot()
+    }
+
+    pub(super) fn outlook(&self, spec: &JobSpec) -> Outlook {
+        self.scheduler.outlook(spec)
     }
 
     pub(super) fn decision(&self, job: JobId) -> &Decision {
@@ -303,7 +334,7 @@ impl Bench {
                 let tokens = slices.iter().map(|slice| u64::from(slice.n_tok)).sum();
                 gait_on(*device).step_s(Load { tokens, past: 0 })
             }
-            Action::Load { .. } => 1.0,
+            Action::Load { .. } | Action::Send { .. } => 1.0,
             Action::Move { .. } => 0.1,
             Action::Finish { job, account } => {
                 assert!(self.finished.insert(*job, (**account).clone()).is_none());
@@ -330,6 +361,28 @@ impl Bench {
         self.due.push(Due(when, at as u64, at));
     }
 
+    /// What becomes of a job at an endpoint: it takes a second, of which half is the first token's.
+    fn returned(&self, job: JobId, at: DeviceId) -> Returned {
+        if let Some(&said) = self.fails.get(&at) {
+            return Returned::Failed {
+                why: "503: busy".to_owned(),
+                said,
+                is_down: true,
+            };
+        }
+        let spec = &self.jobs[&job];
+        let written = match spec.work {
+            Work::Write { n, max_tokens } => u64::from(n * max_tokens),
+            Work::Embed | Work::Load => 0,
+        };
+        Returned::Done {
+            read: u64::from(spec.prompt_tokens),
+            written,
+            ttft: Some(Duration::from_millis(500)),
+            took: Duration::from_secs(1),
+        }
+    }
+
     fn done(&mut self, action: &Action) {
         let free_pages = 16384 / PAGE;
         let event = match action {
@@ -344,6 +397,11 @@ impl Bench {
                     outcome,
                 }
             }
+            Action::Send { job, to } => Event::Back {
+                job: *job,
+                from: *to,
+                outcome: self.returned(*job, *to),
+            },
             Action::Load { device, model, .. } => {
                 self.pages.insert((*device, *model), free_pages);
                 Event::Loaded {

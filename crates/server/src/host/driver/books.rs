@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use troika_base::Bytes;
-use troika_scheduler::{DeviceId, JobId, KeepAlive, ModelId, OwnerId, PoolId, Schedule, Time};
+use troika_scheduler::{
+    DeviceId, Event, JobId, KeepAlive, ModelId, OwnerId, PoolId, RemoteFacts, Schedule, Time,
+};
 
 use super::Lane;
 use crate::host::devices::HostDevice;
@@ -23,6 +25,10 @@ pub(super) struct Books {
     pub(super) models: BTreeMap<ModelId, Standing>,
     pub(super) owners: BTreeMap<String, OwnerId>,
     pub(super) records: Records,
+    /// The endpoints that jobs may go to, as the scheduler was told last. Their numbers follow those of the devices.
+    pub(super) remotes: Vec<RemoteFacts>,
+    /// What the scheduler is to hear of what it wanted last.
+    pub(super) news: Vec<Event>,
     /// What other programs take of each pool, as the scheduler was told.
     pub(super) others: BTreeMap<PoolId, u64>,
     /// Whether somebody else watches the machine's memory.

@@ -1,10 +1,13 @@
 //! What changes around the devices, on its way to the scheduler.
 
+use std::sync::Arc;
+
 use troika_base::Bytes;
 use troika_machine::watch::{Change, PoolUse};
-use troika_scheduler::{DeviceId, Event, PoolId};
+use troika_scheduler::{Class, DeviceId, Event, PoolId};
 
 use super::{Books, Driver};
+use crate::Beside;
 use crate::host::around;
 use crate::host::devices::memory;
 use crate::host::models::lock;
@@ -27,6 +30,8 @@ impl Driver {
         let memory = if is_watched { None } else { memory() };
         let mut books = lock(&self.books);
         books.looks += 1;
+        // Somebody may have begun to watch it in the meantime, who knows better.
+        let memory = memory.filter(|_| !books.is_ram_watched);
         let event = memory.and_then(|memory| self.others_by_far(&mut books, memory.available));
         let is_time_to_spend = books.looks.is_multiple_of(SPEND_EVERY);
         if event.is_some() || is_time_to_spend {
@@ -112,6 +117,37 @@ impl Driver {
 }
 
 impl Driver {
+    /// An always-on model begins to run on a device of this name; `None` if there is none, or if it is not there.
+    pub(in crate::host) fn beside(
+        self: &Arc<Self>,
+        name: &str,
+        class: Class,
+        is_metered: bool,
+    ) -> Option<Beside> {
+        let device = self.device(name)?;
+        if self.devices.get(usize::from(device.0))?.is_virtual {
+            return None;
+        }
+        let run = self.new_job();
+        self.post(vec![Event::BesideBegan {
+            device,
+            run,
+            class,
+            is_metered,
+        }]);
+        let driver = Arc::downgrade(self);
+        Some(Beside::new(move |joules| {
+            if let Some(driver) = driver.upgrade() {
+                let ended = Event::BesideEnded {
+                    device,
+                    run,
+                    joules,
+                };
+                driver.post(vec![ended]);
+            }
+        }))
+    }
+
     /// The names of the devices that work when this one does: itself, or its parts.
     pub(in crate::host) fn workers(&self, device: DeviceId) -> Vec<&str> {
         let facts = self.devices.get(usize::from(device.0));

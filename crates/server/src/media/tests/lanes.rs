@@ -37,6 +37,30 @@ async fn a_device_that_fails_leaves_the_work_to_the_processor() {
 }
 
 #[tokio::test]
+async fn runs_are_in_the_accounts_of_the_device_that_does_them() {
+    let fixture = plain();
+    let urgent = [("x-troika-class", "background")];
+    let told = fixture.post(VISION, &urgent, red_half()).await;
+    assert_eq!(told.status, 200, "{}", told.message());
+    let accounts = |fixture: &Fixture| fixture.backend.beside.lock().unwrap().clone();
+    let once = ["cpu0 begins, background, metered: false", "cpu0 ends: None"];
+    assert_eq!(accounts(&fixture), once);
+    // One that fails is ended too, before another device takes it over.
+    let fixture = Fixture::new(Behaviour {
+        npu: Some(Err("it hangs".to_owned())),
+        ..Behaviour::default()
+    });
+    assert_eq!(fixture.post(VISION, &[], red_half()).await.status, 200);
+    let twice = [
+        "npu0 begins, interactive, metered: false",
+        "npu0 ends: None",
+        "cpu0 begins, interactive, metered: false",
+        "cpu0 ends: None",
+    ];
+    assert_eq!(accounts(&fixture), twice);
+}
+
+#[tokio::test]
 async fn a_model_stays_open_until_nobody_wants_it_or_its_file_changes() {
     let fixture = plain();
     let path = format!("{VISION}?model=red");

@@ -36,7 +36,7 @@ struct WirePart {
     refusal: Option<String>,
 }
 
-/// The items that a client sent; those that it only refers to are fetched.
+/// The items that a client sent; those that it only refers to are fetched. Whether one of these must not leave this machine.
 ///
 /// # Errors
 /// If one is not to be understood, or one that is referred to is not stored.
@@ -44,15 +44,13 @@ pub(super) fn items(
     input: TextOr<Vec<WireItem>>,
     store: &Store,
     owner: Option<&str>,
-) -> Result<Vec<Arc<Item>>, ApiError> {
+) -> Result<(Vec<Arc<Item>>, bool), ApiError> {
     let wire = match input {
         TextOr::Text(text) => {
             let role = "user".to_owned();
             let parts = vec![part(text)];
-            return Ok(vec![Arc::new(new_item(
-                None,
-                Kind::Message { role, parts },
-            ))]);
+            let item = new_item(None, Kind::Message { role, parts });
+            return Ok((vec![Arc::new(item)], false));
         }
         TextOr::Other(wire) => wire,
     };
@@ -62,17 +60,21 @@ pub(super) fn items(
         false => store.items(owner, &wanted),
     };
     let mut items = Vec::with_capacity(wire.len());
+    let local_only = stored.values().any(|(_, local_only)| *local_only);
     for (i, wire) in wire.into_iter().enumerate() {
         let path = format!("input[{i}]");
         items.push(match wire.refers_to() {
-            Some(id) => stored.get(id).map(Arc::clone).ok_or_else(|| {
-                let message = format!("{path}: there is no stored item `{id}`; send it whole");
-                ApiError::invalid(message).at(format!("{path}.id"))
-            })?,
+            Some(id) => stored
+                .get(id)
+                .map(|(item, _)| Arc::clone(item))
+                .ok_or_else(|| {
+                    let message = format!("{path}: there is no stored item `{id}`; send it whole");
+                    ApiError::invalid(message).at(format!("{path}.id"))
+                })?,
             None => Arc::new(item(wire, &path)?),
         });
     }
-    Ok(items)
+    Ok((items, local_only))
 }
 
 impl WireItem {

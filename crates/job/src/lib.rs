@@ -1,13 +1,22 @@
 //! A request for text, whatever interface it came by, and what comes back.
 //!
-//! Every interface converts its own wire types to a [`Job`], and what a [`Backend`](crate::Backend) answers, a stream of
-//! [`Event`]s, to its own bodies. Nothing here knows a wire format.
+//! Every interface of the server converts its own wire types to a [`Job`], and what is answered, a stream of [`Event`]s, to
+//! its own bodies; a remote endpoint's client does the same the other way round. Nothing here knows a wire format.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod error;
+mod report;
+
+pub use answer::{Answer, EventSender};
+pub use error::{ApiError, ErrorKind, Failed};
+pub use report::{Cost, Report, Sent, Usage, add};
 
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 use troika_engine::chat::{ChatMessage, ToolCall};
-use troika_scheduler::{Account, Class};
+use troika_scheduler::Class;
 
 /// A request for text.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -256,40 +265,6 @@ pub enum FinishReason {
     ToolCalls,
 }
 
-/// A job's numbers, over all answers.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Usage {
-    /// The tokens of the prompt.
-    pub prompt_tokens: usize,
-    /// Of these, tokens that were in the prefix cache.
-    pub cached_tokens: usize,
-    /// Tokens written.
-    pub completion_tokens: usize,
-    /// Of these, tokens of reasoning.
-    pub reasoning_tokens: usize,
-    /// Time until the model was loaded.
-    pub load: Duration,
-    /// Time in the queue.
-    pub queue: Duration,
-    /// Time to read the prompt.
-    pub prefill: Duration,
-    /// Time to write the answers.
-    pub decode: Duration,
-    /// Who did it, and what that took.
-    pub report: Option<Box<Report>>,
-}
-
-/// Who did a job, and what that took.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Report {
-    /// How urgent it was; whoever settled its wishes says so.
-    pub class: Class,
-    /// What it took.
-    pub account: Account,
-    /// The names of the devices in `account.spans`, in their order.
-    pub devices: Vec<String>,
-}
-
 /// An answer as a whole.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Choice {
@@ -347,6 +322,15 @@ pub struct Caller {
     pub key: Option<String>,
     /// The class of its jobs, where they name none.
     pub class: Option<Class>,
+}
+
+impl From<KeepAlive> for troika_scheduler::KeepAlive {
+    fn from(keep_alive: KeepAlive) -> Self {
+        match keep_alive {
+            KeepAlive::For(time) => Self::For(time),
+            KeepAlive::Forever => Self::Forever,
+        }
+    }
 }
 
 /// A model that is installed.

@@ -87,6 +87,22 @@ impl ErrorKind {
         }
     }
 
+    /// Whether a job that fails so in one place may go well in another: nothing is wrong with the request itself, nor does
+    /// it ask for this place.
+    pub fn may_do_better_elsewhere(self) -> bool {
+        matches!(
+            self,
+            Self::ContextOverflow
+                | Self::Unsupported
+                | Self::ModelNotFound
+                | Self::Conflict
+                | Self::Deadline
+                | Self::Overloaded { .. }
+                | Self::Internal
+                | Self::Unavailable { .. }
+        )
+    }
+
     /// When to try again, for the header `Retry-After`.
     pub fn retry_after(self) -> Option<Duration> {
         match self {
@@ -94,6 +110,31 @@ impl ErrorKind {
             | Self::Overloaded { retry_after }
             | Self::Unavailable { retry_after } => Some(retry_after),
             _ => None,
+        }
+    }
+}
+
+/// A place gave no whole answer to a job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failed {
+    /// The client was told a part of the answer, so that no other place can begin again.
+    pub said: bool,
+    /// What went wrong.
+    pub error: ApiError,
+}
+
+impl Failed {
+    /// Nothing was told of an answer yet.
+    pub fn unsaid(error: ApiError) -> Self {
+        Self { said: false, error }
+    }
+
+    /// Another place was tried after it and failed, too. Once that has begun to speak, its error is the one that counts.
+    #[must_use]
+    pub fn and_then(self, place: &str, other: Self) -> Self {
+        match other.said {
+            true => other,
+            false => Self::unsaid(self.error.and_then(place, &other.error)),
         }
     }
 }
@@ -140,6 +181,13 @@ impl ApiError {
         )
     }
 
+    /// What came of trying another place is told with it.
+    #[must_use]
+    pub fn and_then(mut self, place: &str, other: &Self) -> Self {
+        self.message = format!("{}; {place}: {}", self.message, other.message);
+        self
+    }
+
     /// Names the field at fault.
     #[must_use]
     pub fn at(mut self, param: impl Into<String>) -> Self {
@@ -147,9 +195,9 @@ impl ApiError {
         self
     }
 
-    /// Names the field at fault as an interface has it, where it was named as a [`Job`](crate::job::Job) has it.
+    /// Names the field at fault as an interface has it, where it was named as a [`Job`](crate::Job) has it.
     #[must_use]
-    pub(crate) fn renamed(self, field: &str, param: &str) -> Self {
+    pub fn renamed(self, field: &str, param: &str) -> Self {
         match self.param.as_deref() {
             Some(named) if named == field => self.at(param),
             _ => self,

@@ -1,0 +1,10 @@
+// Codes of five bits; a factor and a minimum each 32, both of half precision.
+@group(0) @binding(1) var<storage, read> scales: array<u32>;
+
+const HALVES: bool = false;
+const ADDS: bool = true;
+
+fn scale(group: u32) -> vec3<f32> {
+    let s = unpack2x16float(scales[group]);
+    return vec3<f32>(s.x, s.x, s.y);
+}
