@@ -16,7 +16,7 @@ use crate::receipts;
 use crate::record::Recorder;
 use crate::settings::SettingsError;
 use crate::{
-    ApiError, Backend, Drain, ErrorKind, Media, Settings, hybrid, media, metrics, observe,
+    ApiError, Backend, Chats, Drain, ErrorKind, Media, Pulls, Settings, hybrid, media, metrics, observe,
     request_id, status, troika, wishes,
 };
 
@@ -27,6 +27,26 @@ pub(crate) struct App {
     pub(crate) backend: Arc<dyn Backend>,
     /// Responses that later requests can go on from.
     pub(crate) responses: crate::responses::Store,
+}
+
+/// What the server offers beside the models that it asks.
+pub struct Services {
+    /// Always-on work.
+    pub media: Media,
+    /// Models are pulled from elsewhere; absent where they may not be.
+    pub pulls: Option<Pulls>,
+    /// Conversations are kept.
+    pub chats: Option<Chats>,
+}
+
+impl From<Media> for Services {
+    fn from(media: Media) -> Self {
+        Self {
+            media,
+            pulls: None,
+            chats: None,
+        }
+    }
 }
 
 /// All routes, without the layers that guard them.
@@ -51,12 +71,13 @@ pub(crate) fn routes(backend: Arc<dyn Backend>) -> Router {
 /// If jobs are to be recorded and the file cannot be written.
 pub fn app(
     backend: Arc<dyn Backend>,
-    media: Media,
+    services: impl Into<Services>,
     settings: &Settings,
     keys: Keys,
     drain: &Drain,
 ) -> Result<Router, SettingsError> {
     metrics::start();
+    let Services { media, .. } = services.into();
     let guard = Arc::new(Guard::new(settings, sysinfo::System::host_name()));
     let recorder = settings.record.as_deref().map(Recorder::create);
     let recorder = recorder.transpose()?;

@@ -36,19 +36,22 @@ mod wire;
 
 mod backend;
 mod beside;
+mod chats;
 mod host;
 mod hybrid;
 mod metered;
 mod parse;
+mod pulls;
 mod receipts;
 mod record;
 
 #[cfg(test)]
 mod testing;
 
-pub use app::app;
+pub use app::{Services, app};
 pub use backend::{Backend, ModelDetails, Placement, State};
 pub use beside::Beside;
+pub use chats::Chats;
 pub use host::{
     Around, Carried, Courier, Errand, Host, HostDevice, HostSettings, Offer, Outlook, ram,
     ram_shared,
@@ -58,6 +61,7 @@ pub use listen::{Drain, serve};
 pub use media::Media;
 pub use observe::report_panics_by_place;
 pub use parse::parse_job;
+pub use pulls::Pulls;
 pub use receipts::Beyond;
 pub use settings::Settings;
 pub use troika_job as job;

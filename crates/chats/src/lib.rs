@@ -1,0 +1,2 @@
+//! Conversations that are kept: stored, searched, shown.
+#![forbid(unsafe_code)]

@@ -1,0 +1,5 @@
+//! Conversations that are kept: `/api/troika/chats`.
+
+/// Conversations that are kept: `/api/troika/chats`.
+#[derive(Clone, Debug, Default)]
+pub struct Chats;
