@@ -34,7 +34,7 @@ const FROM_CPU: Tolerance = Tolerance(|dtype| match dtype {
 #[test]
 fn layers_on_the_cpu_and_layers_on_the_gpu_are_one_model() {
     let Some(gpu) = common::gpu() else { return };
-    let cpu = Arc::new(CpuDevice::new(2).expect("no other set is asked for"));
+    let cpu = Arc::new(CpuDevice::batch_invariant(2));
     let on_cpu = {
         let cpu = Arc::clone(&cpu);
         move |layers| {

@@ -8,7 +8,7 @@ use troika_engine::CpuDevice;
 use troika_gguf::ModelFile;
 
 pub(crate) fn cpu() -> CpuDevice {
-    CpuDevice::new(2).expect("the CPU has the kernels that it was asked for")
+    CpuDevice::batch_invariant(2)
 }
 
 pub(crate) fn load(device: &dyn Device, file: &ModelFile, n_ctx: usize) -> Box<dyn Resident> {

@@ -30,6 +30,11 @@ impl CpuDevice {
         })
     }
 
+    /// The CPU with the fastest kernel set whose results are the same to the bit in batches of any size, for comparisons.
+    pub fn batch_invariant(threads: usize) -> Self {
+        Self::with(Kernels::batch_invariant(), Arc::new(Pool::new(threads)))
+    }
+
     /// A kernel set on some threads.
     pub fn with(kernels: &'static Kernels, pool: Arc<Pool>) -> Self {
         Self { kernels, pool }

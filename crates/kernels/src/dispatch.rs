@@ -23,6 +23,9 @@ type IntProduct = unsafe fn(DType, &[u8], usize, usize, QuantizedTile<'_>, &mut 
 /// `(format, panels, their number, n_in, x, n_tok, out)`
 type FloatProduct = unsafe fn(DType, &[u8], usize, usize, &[f32], usize, &mut [f32]);
 
+/// Every set that this CPU can run.
+static SETS: LazyLock<Vec<Kernels>> = LazyLock::new(Kernels::all);
+
 /// The kernels of one instruction set.
 pub struct Kernels {
     /// `scalar`, `avx2`, `avxvnni`, `avx512vnni`, `amx`: what `TROIKA_ISA` takes and reports print.
@@ -148,7 +151,6 @@ impl Kernels {
     ///
     /// A name that this CPU cannot run is answered with the list of those that it can.
     pub fn from_env() -> Result<&'static Self, UnknownSet> {
-        static SETS: LazyLock<Vec<Kernels>> = LazyLock::new(Kernels::all);
         match std::env::var("TROIKA_ISA") {
             Ok(name) if !name.is_empty() => {
                 SETS.iter()
@@ -160,6 +162,13 @@ impl Kernels {
             }
             _ => Ok(SETS.last().expect("the scalar set is always there")),
         }
+    }
+
+    /// The fastest set that computes a token the same to the bit in a batch of any size: one without a matrix unit.
+    pub fn batch_invariant() -> &'static Self {
+        let mut sets = SETS.iter().rev();
+        sets.find(|set| set.tiled.is_none())
+            .expect("the scalar set is always there")
     }
 
     /// `count` packed panels (`dtype`, `n_in` columns) times one token: `out` `[count, 16]`, overwritten.

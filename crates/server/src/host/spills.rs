@@ -204,7 +204,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a place for files");
         let library = Library::open(directory.path().to_owned(), &[("stories", STORIES)]);
         let file = library.find("stories").and_then(|entry| entry.open());
-        let device = CpuDevice::new(1).expect("no other set is asked for");
+        let device = CpuDevice::batch_invariant(1);
         let options = LoadOptions { n_ctx: 512 };
         let mut progress = |_| std::ops::ControlFlow::Continue(());
         let model = Model::load(&file.expect("is there"), &device, options, &mut progress);

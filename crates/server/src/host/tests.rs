@@ -24,7 +24,7 @@ impl Home {
 
     pub(crate) fn host(&self, settings: HostSettings) -> Host {
         let library = Library::open(self.0.clone(), &[("stories", STORIES)]);
-        let device = CpuDevice::new(2).expect("no other set is asked for");
+        let device = CpuDevice::batch_invariant(2);
         Host::new(Arc::new(library), Arc::new(device), settings).expect("threads")
     }
 }

@@ -83,7 +83,7 @@ async fn steps_of(name: &str, jobs: Vec<Job>) -> Vec<Taken> {
     let home = Home::new(name);
     let log = Log::default();
     let library = Library::open(home.0.clone(), &[("stories", STORIES)]);
-    let cpu = CpuDevice::new(2).expect("no other set is asked for");
+    let cpu = CpuDevice::batch_invariant(2);
     let device = Listening(cpu, Arc::clone(&log));
     let host =
         Host::new(Arc::new(library), Arc::new(device), HostSettings::default()).expect("threads");

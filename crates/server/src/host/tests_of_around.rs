@@ -17,7 +17,7 @@ use crate::ErrorKind;
 
 fn host(home: &Home, settings: HostSettings) -> Host {
     let library = Library::open(home.0.clone(), &[("stories", STORIES)]);
-    let device = CpuDevice::new(2).expect("no other set is asked for");
+    let device = CpuDevice::batch_invariant(2);
     Host::new(Arc::new(library), Arc::new(device), settings).expect("threads")
 }
 
@@ -116,7 +116,7 @@ async fn what_changes_around_is_told() {
 fn posing(home: &Home, free: Option<[u64; 2]>) -> Host {
     let machine = VirtualMachine::named("ryzen-ai-370+4090", Catalogue::builtin());
     let machine = machine.expect("is known");
-    let cpu: Arc<dyn Device> = Arc::new(CpuDevice::new(2).expect("no other set is asked for"));
+    let cpu: Arc<dyn Device> = Arc::new(CpuDevice::batch_invariant(2));
     let devices = machine.devices.into_iter().zip(machine.hardware);
     let devices = devices
         .map(|(facts, hardware)| HostDevice::posing(Arc::clone(&cpu), hardware.profiles, facts));

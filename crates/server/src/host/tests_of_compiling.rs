@@ -90,7 +90,7 @@ impl Device for Compiler {
 }
 
 fn host(home: &Home) -> (Host, Arc<Compiler>) {
-    let cpu = || CpuDevice::new(1).expect("no other set is asked for");
+    let cpu = || CpuDevice::batch_invariant(1);
     let compiler = Arc::new(Compiler {
         inner: cpu(),
         outcome: Mutex::default(),

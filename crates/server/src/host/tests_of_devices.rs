@@ -160,7 +160,7 @@ fn parts(home: &Home, play: &Arc<Play>) -> Parts {
     let devices = devices.map(|(name, kind)| {
         let actor = Actor {
             name,
-            inner: CpuDevice::new(1).expect("no other set is asked for"),
+            inner: CpuDevice::batch_invariant(1),
             play: Arc::clone(play),
         };
         let profile = DeviceProfile::unknown(format!("the chip of {name}"), kind);

@@ -172,7 +172,7 @@ fn tokens(n_vocab: usize) -> Vec<TokenId> {
 
 /// Logits behind every token, of the CPU.
 fn truth(file: &ModelFile, tokens: &[TokenId]) -> Vec<Vec<f32>> {
-    let cpu = CpuDevice::new(1).unwrap();
+    let cpu = CpuDevice::batch_invariant(1);
     let mut resident = cpu
         .load(file, LoadOptions { n_ctx: N_TOK }, &mut |_| {
             ControlFlow::Continue(())
