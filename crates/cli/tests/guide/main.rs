@@ -158,7 +158,7 @@ fn play(scene: &mut Scene, block: &Block, step: &Step) -> Option<Outcome> {
         |text: &str| !block.has_output() || compare::agrees(&step.expected, text, block.varies());
     let outcome = scene.run(&step.command, &agrees);
     // A page may show an error; it may not hide one.
-    let may_fail = step.expected.contains("error: ");
+    let may_fail = step.expected.contains("error: ") || block.marks.contains(&Mark::MayFail);
     let is_as_told = agrees(&outcome.text) && (outcome.succeeded || may_fail);
     (!is_as_told).then_some(outcome)
 }
@@ -168,7 +168,7 @@ fn why_not(block: &Block, scene: &Scene) -> Option<String> {
     block.marks.iter().find_map(|mark| match mark {
         Mark::NotRun(why) => Some(why.clone()),
         Mark::OnceThereIs(verb) if !scene.knows(verb) => Some(format!("there is no `{verb}`")),
-        Mark::OnceThereIs(_) | Mark::Varies(_) | Mark::File(_) => None,
+        Mark::OnceThereIs(_) | Mark::MayFail | Mark::Varies(_) | Mark::File(_) => None,
     })
 }
 

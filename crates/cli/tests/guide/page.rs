@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `<!-- not run: REASON -->` | the test passes over the block |
 //! | `<!-- run once there is: troika VERB -->` | it does so while the program has no such verb |
+//! | `<!-- may fail: REASON -->` | a command may end with another code than 0 |
 //! | `<!-- varies: numbers, "a text" -->` | numbers and their units, and these texts, may be others |
 //! | `<!-- file: NAME -->` | the reader is told to save the block under this name, and so does the test |
 //!
@@ -21,6 +22,8 @@ pub(crate) enum Mark {
     NotRun(String),
     /// To be run where the program has this verb.
     OnceThereIs(String),
+    /// That a command may fail where the test runs.
+    MayFail,
     /// What may be different each time: `None` for numbers, or a text.
     Varies(Vec<Option<String>>),
     /// What is to be saved, and under which name.
@@ -172,12 +175,18 @@ impl Block {
     /// What there is to type in it, in order.
     ///
     /// # Panics
-    /// If a console does not begin with a command.
+    /// If a console does not begin with a command, or nobody knows whether there is something to type.
     pub(crate) fn steps(&self) -> Vec<Step> {
         match &self.language[..] {
             "console" => self.session(),
             "sh" | "bash" | "shell" => self.script(),
-            _ => Vec::new(),
+            "json" | "toml" | "text" if !self.body.iter().any(|line| line.starts_with("$ ")) => {
+                Vec::new()
+            }
+            other => panic!(
+                "a block of {other:?} at line {}: is it to be run?",
+                self.line
+            ),
         }
     }
 
@@ -240,6 +249,7 @@ fn mark(comment: &str, line: usize) -> Mark {
     match key {
         "not run" if !value.is_empty() => Mark::NotRun(value),
         "run once there is" if value.starts_with("troika ") => Mark::OnceThereIs(value),
+        "may fail" if !value.is_empty() => Mark::MayFail,
         "file" if !value.is_empty() => Mark::File(value),
         "varies" if !value.is_empty() => Mark::Varies(varying(&value)),
         _ => panic!("nobody knows what {comment} means, above line {line}"),

@@ -164,6 +164,7 @@ impl Scene {
             .env("PATH", format!("{}:{path}", folder.display()))
             .env("HOME", &self.home)
             .env("LC_ALL", "C")
+            .envs(std::env::var_os("TROIKA_ISA").map(|set| ("TROIKA_ISA", set)))
             .env("TROIKA_HOME", self.home.join(".local/share/troika"))
             // Drivers of programs that play a GPU talk on stderr.
             .env("TROIKA_GPU", "off")
