@@ -64,7 +64,6 @@ fn the_contents_name_the_pages_in_order() {
 
 /// Whatever a page has somebody type, the program understands.
 #[test]
-#[expect(clippy::print_stdout, reason = "says how much was looked at")]
 fn verbs_and_flags_of_all_pages_are_known() {
     let mut files: Vec<_> = names(&guide())
         .iter()
