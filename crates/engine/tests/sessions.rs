@@ -8,13 +8,15 @@ use common::{cpu, encode, generate, greedy, load, load_with, stories};
 use troika_base::TokenId;
 use troika_device::{Output, PAGE_TOKENS};
 use troika_engine::sampler::SamplingParams;
-use troika_engine::{Error, Event, Finish, GenerateOptions, Model, Sequence, Session, Step};
+use troika_engine::{
+    CpuDevice, Error, Event, Finish, GenerateOptions, Model, Sequence, Session, Step,
+};
 
 const PROMPT: &str = "Once upon a time, there was a little girl named Lily. She had a";
 
 /// The story model with room for `n_ctx` tokens.
 fn story_model(n_ctx: usize) -> Model {
-    load_with(&stories(), &cpu(2), n_ctx)
+    load_with(&stories(), &CpuDevice::batch_invariant(2), n_ctx)
 }
 
 fn step<'s>(sequence: &'s mut Sequence, tokens: &'s [TokenId]) -> Step<'s> {
