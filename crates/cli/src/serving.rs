@@ -66,10 +66,10 @@ pub(crate) fn who(address: SocketAddr, patience: Duration) -> Listener {
 fn ask(mut stream: TcpStream, address: SocketAddr, patience: Duration) -> io::Result<String> {
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    write!(
-        stream,
-        "GET / HTTP/1.1\r\nhost: {address}\r\naccept: */*\r\nconnection: close\r\n\r\n"
-    )?;
+    // In one piece: who has answered and closed before the end came would be taken for one that breaks off.
+    let question =
+        format!("GET / HTTP/1.1\r\nhost: {address}\r\naccept: */*\r\nconnection: close\r\n\r\n");
+    stream.write_all(question.as_bytes())?;
     let mut answer = Vec::new();
     let read = stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer);
     if answer.is_empty() {

@@ -16,7 +16,11 @@ pub(super) struct NoTool(String);
 
 impl fmt::Display for NoTool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cargo-deb {TOOL_VERSION} cannot be installed: {}", self.0)
+        write!(
+            f,
+            "cargo-deb {TOOL_VERSION} cannot be installed: {}",
+            self.0
+        )
     }
 }
 
@@ -33,7 +37,10 @@ pub(super) fn build(root: &Path, directory: &Path) -> anyhow::Result<PathBuf> {
             .args(["--package", "troika-cli", "--output"])
             .arg(directory),
     )?;
-    let path = made.lines().last().context("cargo-deb does not say what it made")?;
+    let path = made
+        .lines()
+        .last()
+        .context("cargo-deb does not say what it made")?;
     Ok(PathBuf::from(path))
 }
 
@@ -45,7 +52,10 @@ fn install(root: &Path) -> Result<PathBuf, NoTool> {
     if version.is_ok_and(|version| version.trim() == TOOL_VERSION) {
         return Ok(tool);
     }
-    println!("installing cargo-deb {TOOL_VERSION} into {}", tools.display());
+    println!(
+        "installing cargo-deb {TOOL_VERSION} into {}",
+        tools.display()
+    );
     let installed = output(
         Command::new("cargo")
             .current_dir(root)

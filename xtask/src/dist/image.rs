@@ -64,12 +64,19 @@ fn base(program: &Path) -> anyhow::Result<Packed> {
     let groups = format!("root:x:0:\ntroika:x:{USER}:\n");
     layer.file("etc/group", groups.as_bytes(), Owner::FILE)?;
     layer.file("etc/nsswitch.conf", b"hosts: files dns\n", Owner::FILE)?;
-    let anyone = Owner { id: 0, mode: 0o1777 };
+    let anyone = Owner {
+        id: 0,
+        mode: 0o1777,
+    };
     layer.directory("tmp", anyone)?;
     for package in PACKAGES {
         let copyright = format!("/usr/share/doc/{package}/copyright");
         if Path::new(&copyright).exists() {
-            layer.copy(Path::new(&copyright), copyright.trim_start_matches('/'), Owner::FILE)?;
+            layer.copy(
+                Path::new(&copyright),
+                copyright.trim_start_matches('/'),
+                Owner::FILE,
+            )?;
         }
     }
     layer.finish()
@@ -85,7 +92,10 @@ fn top(root: &Path, program: &Path) -> anyhow::Result<Packed> {
         layer.copy(&root.join(licence), &path, Owner::FILE)?;
     }
     // A volume takes owner and mode over from what it is put on.
-    let own = Owner { id: USER, mode: 0o700 };
+    let own = Owner {
+        id: USER,
+        mode: 0o700,
+    };
     layer.directory(HOME, own)?;
     layer.finish()
 }
@@ -149,7 +159,10 @@ fn descriptor(kind: &str, bytes: &[u8]) -> Value {
 /// Writes the layout: each thing under its digest, and an index that says where to begin.
 pub(super) fn archive(layers: &[Packed], path: &Path) -> anyhow::Result<()> {
     let config = serde_json::to_vec(&config(layers))?;
-    let described: Vec<_> = layers.iter().map(|layer| descriptor(LAYER, &layer.bytes)).collect();
+    let described: Vec<_> = layers
+        .iter()
+        .map(|layer| descriptor(LAYER, &layer.bytes))
+        .collect();
     let manifest = serde_json::to_vec(&json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST,

@@ -63,7 +63,8 @@ impl Layer {
 
     /// Adds a file of this system's.
     pub(super) fn copy(&mut self, from: &Path, path: &str, owner: Owner) -> anyhow::Result<()> {
-        let bytes = std::fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+        let bytes =
+            std::fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
         self.file(path, &bytes, owner)
     }
 
@@ -74,7 +75,13 @@ impl Layer {
         }
     }
 
-    fn entry(&mut self, kind: EntryType, path: &str, bytes: &[u8], owner: Owner) -> anyhow::Result<()> {
+    fn entry(
+        &mut self,
+        kind: EntryType,
+        path: &str,
+        bytes: &[u8],
+        owner: Owner,
+    ) -> anyhow::Result<()> {
         let mut header = Header::new_ustar();
         header.set_entry_type(kind);
         header.set_size(bytes.len() as u64);
@@ -135,7 +142,10 @@ mod tests {
     fn layer() -> Packed {
         let mut layer = Layer::new();
         layer.file("usr/bin/x", b"program", Owner::OPEN).unwrap();
-        let own = Owner { id: 65532, mode: 0o700 };
+        let own = Owner {
+            id: 65532,
+            mode: 0o700,
+        };
         layer.directory("var/lib/x", own).unwrap();
         layer.directory("usr/bin", own).unwrap();
         layer.finish().unwrap()
@@ -166,7 +176,10 @@ mod tests {
             ("var/lib/", 0o755, 0),
             ("var/lib/x/", 0o700, 65532),
         ];
-        assert_eq!(told, want.map(|(path, mode, id)| (path.to_owned(), mode, id)));
+        assert_eq!(
+            told,
+            want.map(|(path, mode, id)| (path.to_owned(), mode, id))
+        );
     }
 
     #[test]

@@ -34,13 +34,21 @@ pub(super) fn check(package: &Path, work: &Path, version: &str) -> anyhow::Resul
     fresh(work)?;
     let [tree, control] = ["tree", "control"].map(|name| work.join(name));
     output(Command::new("dpkg-deb").arg("-x").arg(package).arg(&tree))?;
-    output(Command::new("dpkg-deb").arg("-e").arg(package).arg(&control))?;
+    output(
+        Command::new("dpkg-deb")
+            .arg("-e")
+            .arg(package)
+            .arg(&control),
+    )?;
     files(&tree)?;
     for script in SCRIPTS {
         output(Command::new("sh").arg("-n").arg(control.join(script)))?;
     }
     let told = output(Command::new(tree.join("usr/bin/troika")).arg("--version"))?;
-    ensure!(told == version, "the package's program is {told}, not {version}");
+    ensure!(
+        told == version,
+        "the package's program is {told}, not {version}"
+    );
     passed("the package has its files, and its program runs");
     unit(&tree)?;
     life(package, work)
@@ -48,9 +56,13 @@ pub(super) fn check(package: &Path, work: &Path, version: &str) -> anyhow::Resul
 
 fn files(tree: &Path) -> anyhow::Result<()> {
     for (file, mode) in FILES {
-        let about = fs::metadata(tree.join(file)).with_context(|| format!("the package lacks {file}"))?;
+        let about =
+            fs::metadata(tree.join(file)).with_context(|| format!("the package lacks {file}"))?;
         let have = about.permissions().mode() & 0o7777;
-        ensure!(have == mode, "{file} has the mode {have:o} in the package, not {mode:o}");
+        ensure!(
+            have == mode,
+            "{file} has the mode {have:o} in the package, not {mode:o}"
+        );
     }
     Ok(())
 }
@@ -63,7 +75,10 @@ fn unit(tree: &Path) -> anyhow::Result<()> {
     let unit = tree.join("usr/lib/systemd/system/troika.service");
     // It would not find the program where the unit says: what it is to find is that nothing else is wrong.
     let text = fs::read_to_string(&unit).context("the unit cannot be read")?;
-    let text = text.replace("/usr/bin/troika", &tree.join("usr/bin/troika").display().to_string());
+    let text = text.replace(
+        "/usr/bin/troika",
+        &tree.join("usr/bin/troika").display().to_string(),
+    );
     let tried = tree.join("troika.service");
     fs::write(&tried, text).context("the unit cannot be written")?;
     let verified = Command::new("systemd-analyze")
@@ -83,7 +98,12 @@ fn unit(tree: &Path) -> anyhow::Result<()> {
         .arg(format!("--threshold={EXPOSURE_MAX}"))
         .arg(&tried);
     let told = output(&mut security)?;
-    passed(told.lines().last().unwrap_or_default().trim_start_matches(['→', ' ']));
+    passed(
+        told.lines()
+            .last()
+            .unwrap_or_default()
+            .trim_start_matches(['→', ' ']),
+    );
     Ok(())
 }
 
@@ -91,37 +111,53 @@ fn unit(tree: &Path) -> anyhow::Result<()> {
 fn life(package: &Path, work: &Path) -> anyhow::Result<()> {
     let root = work.join("root");
     let mut alone = Command::new("unshare");
-    if !can("installing the package", alone.args(["--map-root-user", "dpkg", "--version"])) {
+    if !can(
+        "installing the package",
+        alone.args(["--map-root-user", "dpkg", "--version"]),
+    ) {
         return Ok(());
     }
     for directory in ["var/lib/dpkg/info", "var/lib/dpkg/updates", "etc"] {
         fs::create_dir_all(root.join(directory)).context("a root cannot be made")?;
     }
     fs::write(root.join("var/lib/dpkg/status"), "").context("a root cannot be made")?;
-    fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").context("a root cannot be made")?;
+    fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n")
+        .context("a root cannot be made")?;
     fs::write(root.join("etc/group"), "root:x:0:\n").context("a root cannot be made")?;
     let home = root.join("var/lib/troika");
     let [keys, model] = ["keys.toml", "models/some.gguf"].map(|name| home.join(name));
     let live = || -> anyhow::Result<()> {
         dpkg(&root, &[], &["--install", &package.display().to_string()])?;
         fs::create_dir_all(home.join("models")).context("the home cannot be used")?;
-        fs::write(&keys, "").and_then(|()| fs::write(&model, "")).context("the home cannot be used")
+        fs::write(&keys, "")
+            .and_then(|()| fs::write(&model, ""))
+            .context("the home cannot be used")
     };
 
     live()?;
     let users = fs::read_to_string(root.join("etc/passwd")).context("there are no users")?;
     ensure!(users.contains("\ntroika:"), "no user was made: {users}");
-    let mode = fs::metadata(&home).context("no home was made")?.permissions().mode();
+    let mode = fs::metadata(&home)
+        .context("no home was made")?
+        .permissions()
+        .mode();
     ensure!(mode & 0o077 == 0, "others can look into the home: {mode:o}");
     dpkg(&root, &[], &["--remove", "troika"])?;
-    ensure!(!root.join("usr/bin/troika").exists(), "`remove` leaves the program");
+    ensure!(
+        !root.join("usr/bin/troika").exists(),
+        "`remove` leaves the program"
+    );
     ensure!(keys.exists() && model.exists(), "`remove` takes state away");
     dpkg(&root, &[], &["--purge", "troika"])?;
     ensure!(!keys.exists(), "`purge` leaves keys");
     ensure!(model.exists(), "`purge` takes models away unasked");
 
     live()?;
-    dpkg(&root, &[("TROIKA_PURGE_MODELS", "1")], &["--purge", "troika"])?;
+    dpkg(
+        &root,
+        &[("TROIKA_PURGE_MODELS", "1")],
+        &["--purge", "troika"],
+    )?;
     ensure!(!home.exists(), "`purge` leaves models that were to go");
     live()?;
     fs::write(home.join("purge-models"), "").context("the home cannot be used")?;
@@ -134,10 +170,15 @@ fn life(package: &Path, work: &Path) -> anyhow::Result<()> {
 /// Runs dpkg over another root, where the scripts run outside of it and are told so.
 fn dpkg(root: &Path, env: &[(&str, &str)], args: &[&str]) -> anyhow::Result<()> {
     let mut dpkg = Command::new("unshare");
-    dpkg.args(["--map-root-user", "dpkg", "--force-script-chrootless", "--force-depends"])
-        .args(["--force-not-root", "--log=/dev/null"])
-        .arg(format!("--root={}", root.display()))
-        .args(args)
-        .envs(env.iter().copied());
+    dpkg.args([
+        "--map-root-user",
+        "dpkg",
+        "--force-script-chrootless",
+        "--force-depends",
+    ])
+    .args(["--force-not-root", "--log=/dev/null"])
+    .arg(format!("--root={}", root.display()))
+    .args(args)
+    .envs(env.iter().copied());
     output(&mut dpkg).map(drop)
 }

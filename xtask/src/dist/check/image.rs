@@ -22,11 +22,19 @@ pub(super) fn check(image: &Path, work: &Path, version: &str) -> anyhow::Result<
     let (config, layers) = verify(&files)?;
     passed("the image's digests are right");
     let settings = &config["config"];
-    ensure!(settings["User"] == "65532:65532", "the image runs as {}", settings["User"]);
-    let entry = settings["Entrypoint"][0].as_str().context("the image has nothing to run")?;
+    ensure!(
+        settings["User"] == "65532:65532",
+        "the image runs as {}",
+        settings["User"]
+    );
+    let entry = settings["Entrypoint"][0]
+        .as_str()
+        .context("the image has nothing to run")?;
     let root = work.join("root");
     for layer in &layers {
-        Archive::new(&**layer).unpack(&root).context("a layer cannot be unpacked")?;
+        Archive::new(&**layer)
+            .unpack(&root)
+            .context("a layer cannot be unpacked")?;
     }
     runs(&root, entry, version)
 }
@@ -46,31 +54,60 @@ fn read(image: &Path) -> anyhow::Result<Files> {
 
 /// Follows the layout from its index, and holds each thing against its digest. Returns configuration and layers.
 fn verify(files: &Files) -> anyhow::Result<(Value, Vec<Vec<u8>>)> {
-    let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).context("the image holds no JSON");
-    let named = |name: &str| files.get(name).with_context(|| format!("the image lacks {name}"));
-    ensure!(json(named("oci-layout")?)?["imageLayoutVersion"] == "1.0.0", "the layout is another");
+    let json =
+        |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).context("the image holds no JSON");
+    let named = |name: &str| {
+        files
+            .get(name)
+            .with_context(|| format!("the image lacks {name}"))
+    };
+    ensure!(
+        json(named("oci-layout")?)?["imageLayoutVersion"] == "1.0.0",
+        "the layout is another"
+    );
     let index = json(named("index.json")?)?;
     let manifest = json(blob(files, &index["manifests"][0])?)?;
     let config = json(blob(files, &manifest["config"])?)?;
-    let described = manifest["layers"].as_array().context("the image has no layers")?;
-    let inner = config["rootfs"]["diff_ids"].as_array().context("the image has no layers")?;
-    ensure!(described.len() == inner.len(), "layers and their digests differ in number");
+    let described = manifest["layers"]
+        .as_array()
+        .context("the image has no layers")?;
+    let inner = config["rootfs"]["diff_ids"]
+        .as_array()
+        .context("the image has no layers")?;
+    ensure!(
+        described.len() == inner.len(),
+        "layers and their digests differ in number"
+    );
     let mut layers = Vec::new();
     for (described, inner) in described.iter().zip(inner) {
         let tar = gzip(&["-d"], blob(files, described)?)?;
-        ensure!(digest(&tar) == *inner, "a layer holds other than the configuration says");
+        ensure!(
+            digest(&tar) == *inner,
+            "a layer holds other than the configuration says"
+        );
         layers.push(tar);
     }
     Ok((config, layers))
 }
 
 fn blob<'f>(files: &'f Files, described: &Value) -> anyhow::Result<&'f [u8]> {
-    let wanted = described["digest"].as_str().context("a digest is missing")?;
-    let name = wanted.strip_prefix("sha256:").context("a digest of another kind")?;
+    let wanted = described["digest"]
+        .as_str()
+        .context("a digest is missing")?;
+    let name = wanted
+        .strip_prefix("sha256:")
+        .context("a digest of another kind")?;
     let bytes = files.get(&format!("blobs/sha256/{name}"));
     let bytes = bytes.with_context(|| format!("the image lacks {wanted}"))?;
-    ensure!(digest(bytes) == wanted, "what is named {wanted} is {}", digest(bytes));
-    ensure!(described["size"] == bytes.len(), "{wanted} has another length than is said");
+    ensure!(
+        digest(bytes) == wanted,
+        "what is named {wanted} is {}",
+        digest(bytes)
+    );
+    ensure!(
+        described["size"] == bytes.len(),
+        "{wanted} has another length than is said"
+    );
     Ok(bytes)
 }
 
@@ -78,19 +115,40 @@ fn blob<'f>(files: &'f Files, described: &Value) -> anyhow::Result<&'f [u8]> {
 fn runs(root: &Path, entry: &str, version: &str) -> anyhow::Result<()> {
     let inside = |args: &[&str]| {
         let mut command = Command::new("unshare");
-        command.args(["--map-root-user", "chroot"]).arg(root).arg(entry).args(args);
-        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command
+            .args(["--map-root-user", "chroot"])
+            .arg(root)
+            .arg(entry)
+            .args(args);
+        command
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("TROIKA_HOME", "/var/lib/troika");
         command
     };
     let mut alone = Command::new("unshare");
-    if !can("the program in the image", alone.args(["--map-root-user", "chroot", "/", "true"])) {
+    if !can(
+        "the program in the image",
+        alone.args(["--map-root-user", "chroot", "/", "true"]),
+    ) {
         return Ok(());
     }
     let told = output(&mut inside(&["--version"]))?;
-    ensure!(told == version, "the image's program is {told}, not {version}");
-    let text = output(&mut inside(&["run", "--quiet", "-n", "8", "Once upon a time"]))?;
-    ensure!(text.starts_with("Once upon a time"), "the image's program writes {text:?}");
+    ensure!(
+        told == version,
+        "the image's program is {told}, not {version}"
+    );
+    let text = output(&mut inside(&[
+        "run",
+        "--quiet",
+        "-n",
+        "8",
+        "Once upon a time",
+    ]))?;
+    ensure!(
+        text.starts_with("Once upon a time"),
+        "the image's program writes {text:?}"
+    );
     let leftover = fs::read_dir(root.join("var/lib/troika")).context("the image has no home")?;
     ensure!(leftover.count() == 0, "the home is not empty");
     passed("the image's program runs with nothing around it, and writes");
@@ -118,8 +176,15 @@ mod tests {
         let (config, layers) = verify(&files).unwrap();
         assert_eq!(config["config"]["Cmd"][0], "serve");
         let mut layer = Archive::new(&*layers[0]);
-        let paths: Vec<_> = layer.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned()).collect();
-        assert_eq!(paths, ["usr/", "usr/bin/", "usr/bin/x"].map(std::path::PathBuf::from));
+        let paths: Vec<_> = layer
+            .entries()
+            .unwrap()
+            .map(|entry| entry.unwrap().path().unwrap().into_owned())
+            .collect();
+        assert_eq!(
+            paths,
+            ["usr/", "usr/bin/", "usr/bin/x"].map(std::path::PathBuf::from)
+        );
     }
 
     #[test]

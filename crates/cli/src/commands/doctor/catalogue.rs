@@ -19,8 +19,7 @@ pub(super) fn check(patient: &Patient) -> Check {
         ),
         Err(error) => {
             let what = format!("your rows are passed over: {:#}", anyhow::Error::new(error));
-            Check::warning(NAME, what)
-                .mend("Correct the file; `troika catalogue validate` checks it.")
+            Check::warning(NAME, what).mend("Correct the file; `troika catalogue check` checks it.")
         }
     }
 }

@@ -11,10 +11,15 @@ const NAME: &str = "processor";
 
 /// The variable that forces a set of kernels.
 const FORCED: &str = "TROIKA_ISA";
+/// What runs on every processor.
+const SLOWEST: &str = "scalar";
 
 pub(super) fn check(patient: &Patient) -> Check {
     let forced = (patient.env)(FORCED);
-    let best = Kernels::best().name;
+    // Slowest first.
+    let best = Kernels::all()
+        .last()
+        .map_or(SLOWEST, |kernels| kernels.name);
     match (load::cpu(Some(1)), forced) {
         (Err(error), _) => Check::fault(NAME, error.to_string()).mend(format!(
             "Unset {FORCED}: the best kernels are chosen without it."
@@ -33,7 +38,7 @@ pub(super) fn check(patient: &Patient) -> Check {
 /// How good the best kernels are for a processor.
 fn judge(cpu: &Cpu, best: &str) -> Check {
     let model = cpu.model.as_deref().unwrap_or("the processor");
-    if best != "scalar" {
+    if best != SLOWEST {
         return Check::ok(NAME, format!("{model} computes with {best}"));
     }
     let slow = format!("{model} computes with {best}, ten times slower than others");
