@@ -66,6 +66,7 @@ fn verify(files: &Files) -> anyhow::Result<(Value, Vec<Vec<u8>>)> {
         "the layout is another"
     );
     let index = json(named("index.json")?)?;
+    ensure!(index["schemaVersion"] == 2, "the index has another form");
     let manifest = json(blob(files, &index["manifests"][0])?)?;
     let config = json(blob(files, &manifest["config"])?)?;
     let described = manifest["layers"]
