@@ -48,8 +48,8 @@ pub(super) fn build(root: &Path, directory: &Path) -> anyhow::Result<PathBuf> {
 fn install(root: &Path) -> Result<PathBuf, NoTool> {
     let tools = root.join("target/tools");
     let tool = tools.join("bin/cargo-deb");
-    let version = output(Command::new(&tool).args(["deb", "--version"]));
-    if version.is_ok_and(|version| version.trim() == TOOL_VERSION) {
+    let version = output(Command::new(&tool).arg("--version"));
+    if version.is_ok_and(|version| version.trim() == format!("cargo-deb {TOOL_VERSION}")) {
         return Ok(tool);
     }
     println!(

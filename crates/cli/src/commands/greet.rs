@@ -312,7 +312,7 @@ mod tests {
                 capacity_wh: None,
                 watts: None,
             }],
-            models_dir: "/home/models".to_owned(),
+            models_dir: "/srv/models".to_owned(),
             models: models.iter().map(model).collect(),
             page: "http://127.0.0.1:11435/".to_owned(),
             serving,

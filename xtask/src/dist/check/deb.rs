@@ -182,3 +182,41 @@ fn dpkg(root: &Path, env: &[(&str, &str)], args: &[&str]) -> anyhow::Result<()> 
     .envs(env.iter().copied());
     output(&mut dpkg).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the script that runs after the package's files have gone, over another root; returns what is left in the home.
+    fn purged(verb: &str, flag: Option<&str>, models: bool) -> Vec<String> {
+        let root = tempfile::tempdir().unwrap();
+        let home = root.path().join("var/lib/troika");
+        fs::create_dir_all(home.join("models")).unwrap();
+        fs::create_dir_all(home.join("cache/kv")).unwrap();
+        let files = ["keys.toml", ".hidden"].into_iter().chain(flag);
+        for file in files.chain(models.then_some("models/some.gguf")) {
+            fs::write(home.join(file), "").unwrap();
+        }
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/debian/postrm");
+        let mut sh = Command::new("sh");
+        sh.arg(script).arg(verb).env("DPKG_ROOT", root.path());
+        output(sh.env_remove("TROIKA_PURGE_MODELS")).unwrap();
+        let left = fs::read_dir(&home).into_iter().flatten().flatten();
+        let mut left: Vec<_> = left
+            .map(|entry| entry.file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        left
+    }
+
+    #[test]
+    fn only_purging_takes_state_and_only_a_flag_takes_models() {
+        let all = [".hidden", "cache", "keys.toml", "models"];
+        for verb in ["remove", "upgrade", "failed-upgrade", "abort-install"] {
+            assert_eq!(purged(verb, None, true), all, "{verb}");
+        }
+        assert_eq!(purged("purge", None, true), ["models"]);
+        assert!(purged("purge", None, false).is_empty());
+        assert!(purged("purge", Some("purge-models"), true).is_empty());
+    }
+}

@@ -18,6 +18,8 @@ const LEFTOVERS: &str = "leftovers";
 const OLD: Duration = Duration::from_secs(24 * 3600);
 /// Models that are named one by one.
 const NAMED_MAX: usize = 5;
+/// Where pulls keep what they have of a file, each in a directory of its own.
+const PULLS: &str = ".pulls";
 /// How deep below the models' directory something may be left.
 const DEPTH: usize = 3;
 
@@ -94,28 +96,30 @@ fn leftovers(patient: &Patient) -> Check {
 
 fn gather(directory: &Path, depth: usize, found: &mut Vec<(PathBuf, u64, SystemTime)>) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let Ok(about) = entry.metadata() else {
+        let (Ok(about), path) = (entry.metadata(), entry.path()) else {
             continue;
         };
         if about.is_dir() && depth > 1 {
-            gather(&entry.path(), depth - 1, found);
-        } else if about.is_file()
-            && is_unfinished(&entry.path())
-            && let Ok(modified) = about.modified()
+            gather(&path, depth - 1, found);
+        } else if let (true, Some(unfinished), Ok(modified)) =
+            (about.is_file(), unfinished(&path), about.modified())
         {
-            found.push((entry.path(), about.len(), modified));
+            found.push((unfinished.to_owned(), about.len(), modified));
         }
     }
     found.sort();
 }
 
-/// Whether a file is on its way in: what is written has a hidden name, or one that ends so.
-fn is_unfinished(path: &Path) -> bool {
-    let name = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or_default();
-    name.starts_with(".tmp") || [".part", ".partial"].iter().any(|end| name.ends_with(end))
+/// What is on its way in, if this is a file of its: an upload under a passing name, or a pull's directory with its bytes.
+fn unfinished(path: &Path) -> Option<&Path> {
+    let name = path.file_name()?.to_str()?;
+    let pull = path.parent()?;
+    let is_pull = name == "data" && pull.parent()?.ends_with(PULLS);
+    match (is_pull, name.starts_with(".tmp")) {
+        (true, _) => Some(pull),
+        (false, true) => Some(path),
+        (false, false) => None,
+    }
 }
 
 #[cfg(test)]
@@ -148,14 +152,20 @@ mod tests {
         let blobs = bed.patient.settings.models_dir.join("blobs");
         fs::create_dir_all(&blobs).expect("is made");
         fs::write(blobs.join(".tmpAbCd"), [0; 2048]).expect("is written");
-        fs::write(blobs.join("sha256-0.part"), [0; 1024]).expect("is written");
+        let pull = bed.patient.settings.models_dir.join(".pulls/0123");
+        fs::create_dir_all(&pull).expect("is made");
+        fs::write(pull.join("data"), [0; 1024]).expect("is written");
+        fs::write(pull.join("lock"), "").expect("is written");
         bed.patient.now = SystemTime::now();
         assert_eq!(leftovers(&bed.patient).level, Level::Ok, "it may go on");
         bed.patient.now += OLD + OLD;
         let found = leftovers(&bed.patient);
         assert_eq!(found.level, Level::Note);
         assert!(found.what.contains("3.0 KiB"), "{found:?}");
-        assert!(found.mend.contains(".tmpAbCd"), "{found:?}");
+        for name in [".tmpAbCd", ".pulls/0123"] {
+            assert!(found.mend.contains(name), "{found:?}");
+        }
+        assert!(!found.mend.contains("data"), "{found:?}");
     }
 
     #[test]

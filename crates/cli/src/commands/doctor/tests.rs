@@ -105,7 +105,7 @@ fn settings_that_make_no_sense_are_a_fault() {
 
 fn report() -> Report {
     Report::of(vec![
-        Check::ok("home", "/home/me"),
+        Check::ok("home", "/srv/troika"),
         Check::note("network", "a proxy"),
         Check::fault("port", "127.0.0.1:11435 is taken by nginx (process 42)").mend("Stop it."),
         Check::warning("gpu", "a name \u{1b}[31m of a device that goes on and on and on, until a line is far too long for most who read")
@@ -118,7 +118,7 @@ fn report() -> Report {
 fn the_worst_comes_first() {
     insta::assert_snapshot!(report().text(false, false));
     assert_eq!((report().faults, report().warnings), (1, 1));
-    let well = Report::of(vec![Check::ok("home", "/home/me")]);
+    let well = Report::of(vec![Check::ok("home", "/srv/troika")]);
     assert!(well.text(false, false).ends_with("\nAll is well.\n"));
 }
 
