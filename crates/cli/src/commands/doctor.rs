@@ -29,7 +29,6 @@ use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use serde::Serialize;
-use troika_machine::Machine;
 use troika_machine::probe::{self, Root};
 use troika_server::Settings;
 

@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use tempfile::TempDir;
 use troika_base::Bytes;
+use troika_machine::Machine;
 
 use super::patient::Space;
 use super::*;
