@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask check`, `tidy`, `record`, `seeds`, `fit`, `npu-tiers`, `gpu-tiers`, `ray`,
+//! The project's own chores: `cargo xtask check`, `tidy`, `dist`, `record`, `seeds`, `fit`, `npu-tiers`, `gpu-tiers`, `ray`,
 //! `kubernetes` and `synth`.
 //!
 //! What a contributor or CI runs and a user never sees. No part of the product depends on this crate.
@@ -10,6 +10,7 @@
 )]
 
 mod check;
+mod dist;
 mod fit;
 mod gpu_tiers;
 mod kubernetes;
@@ -40,6 +41,8 @@ enum Chore {
     Check(check::Args),
     /// Check the house rules that no compiler knows
     Tidy,
+    /// Make what is installed: a Debian package, and a container's image
+    Dist(dist::Args),
     /// Run a command and draw what it writes as an animated SVG
     Record(record::Args),
     /// Play simulated histories and check that the scheduler keeps its promises
@@ -62,6 +65,7 @@ fn main() -> anyhow::Result<()> {
     match Args::parse().chore {
         Chore::Check(args) => check::run(&args),
         Chore::Tidy => tidy::run(),
+        Chore::Dist(args) => dist::run(&args),
         Chore::Record(args) => record::run(&args),
         Chore::Seeds(args) => seeds::run(&args),
         Chore::Fit(args) => fit::run(&args),

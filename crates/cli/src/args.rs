@@ -8,8 +8,8 @@ use troika_library::Parameters;
 
 use crate::commands::{
     bench, calc, calibrate, catalogue, classify, completions, config, denoise, detect, devices,
-    embed, keys, list, listen, man, npu, perplexity, plan, receipts, remote, rules, run, segment,
-    serve, show, simulate, top,
+    doctor, embed, keys, list, listen, man, npu, perplexity, plan, receipts, remote, rules, run,
+    segment, serve, show, simulate, top,
 };
 use crate::exit::WrongUse;
 use crate::gpu::Layers;
@@ -22,6 +22,7 @@ Examples:
   troika run model.gguf \"Why is the sky blue?\"     one answer
   troika serve                                     OpenAI, Anthropic and Ollama APIs on 127.0.0.1:11435
   troika top                                       what the server is doing, and why
+  troika doctor                                    what is wrong here, and how to mend it
   troika simulate --machine core-ultra-258v --load office-day
                                                    a load on a machine that nobody has to own
   troika show model.gguf --ctx 32768               what is inside, how much memory it takes
@@ -75,6 +76,7 @@ pub(crate) enum Command {
     Plan(Box<plan::PlanArgs>),
     Simulate(simulate::SimulateArgs),
     Devices(devices::DevicesArgs),
+    Doctor(doctor::DoctorArgs),
     Npu(npu::NpuArgs),
     Show(show::ShowArgs),
     List(list::ListArgs),
@@ -347,6 +349,7 @@ mod tests {
             "plan",
             "simulate",
             "devices",
+            "doctor",
             "npu",
             "show",
             "list",

@@ -10,6 +10,7 @@ pub(crate) mod config;
 pub(crate) mod denoise;
 pub(crate) mod detect;
 pub(crate) mod devices;
+pub(crate) mod doctor;
 pub(crate) mod embed;
 pub(crate) mod keys;
 pub(crate) mod list;
@@ -55,6 +56,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Some(Command::Plan(args)) => plan::run(&args, &console),
         Some(Command::Top(args)) => top::run(&args, &console),
         Some(Command::Devices(args)) => devices::run(&args, &console),
+        Some(Command::Doctor(args)) => doctor::run(&args, &console),
         Some(Command::Simulate(args)) => simulate::run(&args, &console),
         Some(Command::Npu(args)) => npu::run(&args, &console),
         Some(Command::Show(args)) => show::run(&args, &console),

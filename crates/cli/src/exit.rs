@@ -36,6 +36,18 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
+/// What was asked for is not so, or not all of it is. The answer has said what.
+#[derive(Debug)]
+pub(crate) struct Told;
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the answer has told it")
+    }
+}
+
+impl std::error::Error for Told {}
+
 /// Reports how a command ended, once.
 pub(crate) fn code(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else {
@@ -52,6 +64,9 @@ pub(crate) fn code(result: anyhow::Result<()>) -> ExitCode {
 fn ending(error: &anyhow::Error) -> (u8, bool) {
     if error.is::<Interrupted>() {
         return (INTERRUPTED, false);
+    }
+    if error.is::<Told>() {
+        return (FAILED, false);
     }
     if is_broken_pipe(error) {
         // Whoever read the answer has read enough.
@@ -94,6 +109,7 @@ mod tests {
             (anyhow!("on purpose"), (1, true)),
             (WrongUse("on purpose".to_owned()).into(), (2, true)),
             (Interrupted.into(), (130, false)),
+            (Told.into(), (1, false)),
             (
                 anyhow::Error::new(broken).context("cannot write"),
                 (0, false),

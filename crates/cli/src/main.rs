@@ -18,6 +18,7 @@ mod logging;
 mod measurements;
 mod model;
 mod npu;
+mod serving;
 mod settings;
 mod weights;
 

@@ -23,7 +23,7 @@ use crate::{load, logging, output};
 const CONNECTION_THREADS: usize = 2;
 
 /// Files that are open besides connections: models, logs, and what libraries need.
-const OTHER_FILES: u64 = 256;
+pub(super) const OTHER_FILES: u64 = 256;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -140,7 +140,7 @@ fn beyond(host: Host, settings: &Settings, home: &Home) -> anyhow::Result<Arc<dy
 
 /// # Errors
 /// [`WrongUse`] if everyone on the network could use the machine.
-fn check_exposure(settings: &Settings, keys: &Keys) -> Result<(), WrongUse> {
+pub(super) fn check_exposure(settings: &Settings, keys: &Keys) -> Result<(), WrongUse> {
     let guarded =
         settings.host.is_loopback() || keys.are_needed() || settings.allow_unauthenticated_network;
     match guarded {

@@ -2,6 +2,7 @@
 
 mod calibrate;
 mod devices;
+mod doctor;
 mod embed;
 mod gpu;
 mod interrupt;

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::{code, directory, json, stderr, stdout, troika};
+use crate::{code, directory, json, stderr, stdout, troika, troika_in};
 
 #[test]
 fn wrong_use_is_2_and_says_so_on_stderr() {
@@ -90,7 +90,14 @@ fn help_and_version_are_answers() {
 fn a_greeting_tells_of_the_machine() {
     let output = troika(&[]);
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
-    for word in ["cpu0", "memory", "no-such-home", "troika run"] {
+    for word in [
+        "machine",
+        "memory",
+        "power",
+        "no-such-home",
+        "troika run",
+        "troika pull hf:",
+    ] {
         assert!(
             stdout(&output).contains(word),
             "{word}: {}",
@@ -99,6 +106,28 @@ fn a_greeting_tells_of_the_machine() {
     }
     let greeting = json(&troika(&["--json"]));
     assert!(greeting["threads"].as_u64() > Some(0));
+    assert_eq!(greeting["models"], serde_json::json!([]));
+}
+
+#[test]
+fn a_greeting_names_the_models_and_survives_a_wrong_configuration() {
+    let home = directory("greeting");
+    let models = home.join("models");
+    std::fs::create_dir_all(&models).expect("is made");
+    std::fs::write(models.join("tiny.gguf"), b"GGUF").expect("is written");
+    std::fs::write(home.join("config.toml"), "prot = 1\n").expect("is written");
+    let output = troika_in(&home, &[], b"");
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    for word in ["troika run tiny", "4 B", "there is no setting `prot`"] {
+        assert!(stdout(&output).contains(word), "{}", stdout(&output));
+    }
+    let greeting = json(&troika_in(&home, &["--json"], b""));
+    assert_eq!(greeting["models"][0]["name"], "tiny");
+    assert!(
+        greeting["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("prot"))
+    );
 }
 
 #[test]

@@ -47,6 +47,20 @@ impl Seen {
         }
     }
 
+    /// The names of the NPUs.
+    pub(crate) fn chips(&self) -> Vec<String> {
+        self.chips.iter().map(|chip| chip.id.clone()).collect()
+    }
+
+    /// What keeps NPUs from being used at all: the NPU's name, and what it is.
+    pub(crate) fn blocked(&self) -> Vec<[String; 2]> {
+        let blocked = self.chips.iter().filter_map(|chip| {
+            let why = chip.absent.as_ref()?;
+            Some([chip.id.clone(), advice(&why.to_string(), &chip.remedy)])
+        });
+        blocked.collect()
+    }
+
     /// What NPUs lack beside a driver in the kernel: the NPU's name, and what it is.
     pub(crate) fn lacking(&self) -> Vec<[String; 2]> {
         let usable = self.chips.iter().filter(|chip| chip.absent.is_none());
