@@ -1,9 +1,9 @@
 // Devices as lanes, with their jobs and models; the queues that flow into them.
 
-import { fill, follow, made, mark, part, say, stamp, at } from "./dom.js";
+import { fill, follow, made, mark, part, say, stamp, at } from "../dom.js";
 import { rates, spark } from "./history.js";
 import { explain } from "./why.js";
-import { PHASES, SOURCES, bytes, count, number, percent, plain, span, state as split, watts } from "./words.js";
+import { PHASES, SOURCES, bytes, count, number, percent, plain, span, state as split, watts } from "../words.js";
 
 const PIPS_MAX = 24;
 const MARKS = { ready: "✓", probing: "…", draining: "↓", lost: "✕" };
