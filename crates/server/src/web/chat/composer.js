@@ -48,8 +48,8 @@ box.addEventListener("keydown", (event) => {
   }
 });
 
-onTalk((what) => {
-  if (what === "new") of = conversation().id;
+onTalk((what, about) => {
+  if (what === "new" && about === conversation()) of = conversation().id;
   if (what !== "open") return;
   if (box.value) drafts.set(of, box.value);
   else drafts.delete(of);

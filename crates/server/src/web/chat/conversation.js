@@ -103,7 +103,10 @@ export class Conversation {
     const old = message.id;
     const { blocks, ...others } = fields;
     Object.assign(message, others);
-    if (blocks) this.body(message).replace(0, blocks);
+    if (blocks) {
+      this.body(message).replace(0, blocks);
+      make(message.body);
+    }
     this.messages.delete(old);
     this.messages.set(message.id, message);
     for (const each of this.messages.values()) if (each.parent === old) each.parent = message.id;

@@ -12,7 +12,7 @@ import { keepToEnd } from "./scroll.js";
 /** What is told aloud of an answer; the rest is to be read. */
 const SPOKEN = 400;
 
-let current = new Conversation();
+let current = watched(new Conversation());
 /** Conversations with an answer on its way, which goes on while another one is shown. */
 const running = new Map();
 /** What others do when another conversation is shown (`open`), or something is new in this one. */
@@ -28,13 +28,17 @@ function tell(what, about = current) {
   for (const call of heard) call(what, about);
 }
 
-function show(next) {
-  current.changed = () => {};
-  current = next;
-  current.changed = (what) => {
-    draw();
-    tell(what ?? "changed");
+/** What is new in a conversation is drawn while it is the one that is shown. */
+function watched(one) {
+  one.changed = (what) => {
+    if (one === current) draw();
+    tell(what ?? "changed", one);
   };
+  return one;
+}
+
+function show(next) {
+  current = watched(next);
   at("messages").replaceChildren();
   trouble("");
   draw();
@@ -107,7 +111,7 @@ function spoken(mine) {
   announce(`${answer.finish === "stopped" ? "Stopped" : "Answered"}: ${text.slice(0, SPOKEN)}`);
 }
 
-onTalk((what) => what === "new" && running.set(String(current.id), current));
+onTalk((what, about) => what === "new" && running.set(String(about.id), about));
 
 export const send = (content) => ask({ parent: current.leaf, content });
 export const stop = () => current.live && (current.stop(), true);
