@@ -208,7 +208,7 @@ def shows_its_thoughts_when_asked(page, stage):
     eventually(lambda: "Thinking" in page.inner_text(ANSWER))
     assert "are red" not in page.inner_text(ANSWER)
     done(page)
-    page.click("summary")
+    page.click("summary:visible")
     assert "Foxes are red." in page.inner_text(ANSWER)
 
 

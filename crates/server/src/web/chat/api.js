@@ -19,7 +19,6 @@ export async function call(path, method = "GET", body = undefined, options = {})
 
 const json = async (...args) => (await call(...args)).json();
 
-/** A page of the conversations, newest first. */
 export function chats({ query = "", before = null, signal } = {}) {
   const asked = new URLSearchParams({ limit: "50" });
   if (query) asked.set("query", query);
@@ -36,7 +35,6 @@ export const removeAll = () => call(CHATS, "DELETE", { all: true });
 export const picker = () => json("/api/troika/picker");
 export const state = () => json("/api/troika/state");
 
-/** An answer's events, until it ends or is stopped. */
 export async function* answer(id, asked, signal) {
   const response = await call(`${one(id)}/answer`, "POST", asked, { signal });
   for await (const event of events(response)) if (event) yield event;

@@ -1,12 +1,10 @@
 // The blocks of a message on the page: made a slice at a time, and only the end is touched while more of it comes.
 
 import { made } from "../dom.js";
-import { DEPTH, TAGS, TEXT, alike, childOf, facts, holderOf, inside, same, shell, textOf, written } from "./nodes.js";
+import { DEPTH, TAGS, alike, childOf, facts, holderOf, inside, same, shell, textOf } from "./nodes.js";
 
 /** So many blocks are laid out together, and only where they are seen. */
 const GROUP = 30;
-/** So many children of one element are shown at once. */
-const CHILDREN = 1000;
 
 /** The blocks of one message in an element. What was told last is made by `work`, as much at a time as there is time. */
 export class Body {
@@ -34,7 +32,6 @@ export class Body {
     if (from >= this.blocks.length || !this.#patch(this.shown[from], old, this.blocks[from])) this.#drop();
   }
 
-  /** A text follows the last one. */
   append(text) {
     this.late += text;
   }
@@ -64,47 +61,18 @@ export class Body {
   /** Puts a node into `parent`, and what is in it onto the stack. */
   #make(parent, node, depth) {
     const isText = !node || typeof node !== "object" || !TAGS.has(node.t) || depth > DEPTH;
-    const made = isText ? written(textOf(node)) : shell(node);
+    const made = isText ? document.createTextNode(textOf(node)) : shell(node);
     parent.append(made);
     const nodes = isText || facts.get(made)?.long ? [] : inside(node);
-    if (nodes.length) this.stack.push({ element: made, nodes, index: 0, end: CHILDREN, depth: depth + 1 });
+    if (nodes.length) this.stack.push({ element: made, nodes, index: 0, depth: depth + 1 });
     return made;
   }
 
   #step() {
     const top = this.stack.at(-1);
-    const { element, nodes, index, end, depth } = top;
-    if (index >= nodes.length) return this.stack.pop();
+    if (top.index >= top.nodes.length) return this.stack.pop();
     top.index += 1;
-    if (index < end) return this.#make(holderOf(element), nodes[index], depth);
-    this.stack.pop();
-    this.#offer(element, nodes, index, depth);
-  }
-
-  /** A button for the children that are too many. */
-  #offer(element, nodes, index, depth) {
-    const holder = holderOf(element);
-    const button = made("button", "Show more", "more");
-    button.type = "button";
-    let rest = button;
-    const wrappers = { UL: ["li"], OL: ["li"], TBODY: ["tr", "td"], TABLE: ["tbody", "tr", "td"] }[holder.tagName] ?? [];
-    for (const tag of wrappers.toReversed()) {
-      const around = made(tag);
-      around.append(rest);
-      rest = around;
-    }
-    const before = facts.get(element)?.before ?? 0;
-    facts.set(element, { holder, before, hidden: { nodes, index } });
-    button.addEventListener("click", () => {
-      rest.remove();
-      const { hidden } = facts.get(element);
-      facts.set(element, { holder, before });
-      const others = this.stack;
-      this.stack = [{ element, ...hidden, end: index + CHILDREN, depth }];
-      while (this.stack.length) this.#step();
-      this.stack = others;
-    });
-    holder.append(rest);
+    return this.#make(holderOf(top.element), top.nodes[top.index - 1], top.depth);
   }
 
   /** Makes an element of one node that of another, as far as its beginning stays; `false` if it has to be made anew. */
@@ -120,14 +88,9 @@ export class Body {
     const [old, nodes] = [inside(was), inside(now)];
     let i = 0;
     while (i < old.length && i < nodes.length && same(old[i], nodes[i])) i += 1;
-    if (fact?.hidden) {
-      if (i < fact.hidden.index) return false;
-      fact.hidden.nodes = nodes;
-      return true;
-    }
     const child = childOf(element, i);
     const makes = this.stack.length;
-    this.stack.push({ element, nodes, index: i, end: Math.max(CHILDREN, i + 1), depth: depth + 1 });
+    this.stack.push({ element, nodes, index: i, depth: depth + 1 });
     if (child && i < nodes.length && this.#patch(child, old[i], nodes[i], depth + 1)) {
       this.stack[makes].index = i + 1;
       i += 1;
@@ -161,6 +124,10 @@ export class Body {
       if (facts.get(element)?.long) {
         facts.get(element).long.append(text);
         element = null;
+      } else if (element?.nodeType === Node.TEXT_NODE) {
+        // The elements in it are not made: it was too deep, or is of no known sort.
+        element.appendData(text);
+        element = null;
       }
       if (!Array.isArray(node.c)) {
         node.c = (node.c ?? "") + text;
@@ -168,7 +135,6 @@ export class Body {
       }
       const i = node.c.length - 1;
       const inner = node.c[i];
-      if (facts.get(element)?.hidden) element = null;
       element = element && i >= 0 ? childOf(element, i) : element;
       if (inner && typeof inner === "object" && !["br", "hr"].includes(inner.t)) {
         node = inner;
@@ -178,13 +144,7 @@ export class Body {
       else node.c.push(text);
       break;
     }
-    if (!element) return;
-    if (facts.get(element)?.long) facts.get(element).long.append(text);
-    else if (element.nodeType === Node.TEXT_NODE && element.data.length + text.length <= TEXT) element.appendData(text);
-    else if (element.nodeType === Node.TEXT_NODE) {
-      const longer = written(element.data + text);
-      element.replaceWith(longer);
-      if (this.shown[last] === element) this.shown[last] = longer;
-    } else (element.tagName === "BR" ? element.parentNode : holderOf(element)).append(text);
+    if (element?.nodeType === Node.TEXT_NODE) element.appendData(text);
+    else if (element) (element.tagName === "BR" ? element.parentNode : holderOf(element)).append(text);
   }
 }

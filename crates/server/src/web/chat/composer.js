@@ -13,7 +13,6 @@ function grow() {
   box.style.height = `${box.scrollHeight + 2}px`;
 }
 
-/** Puts a text there, to be sent or changed. */
 export function write(text) {
   box.value = text;
   grow();

@@ -12,7 +12,6 @@ let isIdleAsked = false;
 
 const idle = window.requestIdleCallback ?? ((run) => setTimeout(() => run({ timeRemaining: () => IDLE_MS }), 30));
 
-/** Calls something after each frame in which anything was made. */
 export const afterFrames = (call) => after.push(call);
 
 /** Has a message's blocks made, in the next frames. */

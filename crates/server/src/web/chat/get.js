@@ -118,7 +118,6 @@ at("get-it").addEventListener("click", async () => {
   }
 });
 
-/** Shows a pull, and follows it to its end. */
 async function keepUp(pull) {
   progress(pull);
   if (OVER.includes(pull.state) || followed.has(pull.id)) return;

@@ -21,7 +21,6 @@ let timer = 0;
 /** Deleted here, and not yet on the server: these are not shown meanwhile. */
 const deleted = new Set();
 
-/** Asks for the newest anew, or for older ones. */
 export async function refresh(older = false) {
   asking?.abort();
   const mine = new AbortController();

@@ -51,7 +51,6 @@ function entry({ text, hint, act, checked, disabled, grave }) {
   return button;
 }
 
-/** Under its button, and within the window. */
 function place(menu, button) {
   const near = button.getBoundingClientRect();
   const { width, height } = menu.getBoundingClientRect();

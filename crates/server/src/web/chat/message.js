@@ -9,7 +9,6 @@ import { make, makeLater } from "./frames.js";
 
 const ENDS = { length: "ended at the limit of tokens", stopped: "stopped", error: "failed" };
 
-/** The message of an element. */
 const messages = new WeakMap();
 export const messageOf = (node) => messages.get(node.closest("article"));
 
@@ -112,6 +111,7 @@ export function edit(message, send) {
   field.value = message.content;
   const close = () => {
     form.remove();
+    node.classList.remove("edited");
     message.body.root.hidden = false;
     part(node, "acts").hidden = false;
     part(node, "edit").focus();
@@ -132,6 +132,7 @@ export function edit(message, send) {
       form.requestSubmit();
     }
   });
+  node.classList.add("edited");
   message.body.root.hidden = true;
   part(node, "acts").hidden = true;
   message.body.root.after(form);

@@ -11,9 +11,6 @@ export const TAGS = new Set(
 const HEADINGS = { h1: "h3", h2: "h4", h3: "h5", h4: "h6", h5: "h6", h6: "h6" };
 /** Deeper than any reader follows; browsers fail at some hundreds. */
 export const DEPTH = 40;
-/** So much text is shown at once outside of `pre`. */
-export const TEXT = 40_000;
-
 /** What there is to know of an element: where its children are, how many nodes precede them, the text it is of. */
 export const facts = new WeakMap();
 
@@ -42,25 +39,11 @@ function followed(href) {
   }
 }
 
-/** A text, in a node of its own. */
-export function written(text) {
-  if (text.length <= TEXT) return document.createTextNode(text);
-  const node = made("span", "", "long");
-  const holder = made("span");
-  node.append(holder);
-  const long = new Long(holder, node, TEXT);
-  long.append(text);
-  facts.set(node, { long });
-  return node;
-}
-
-/** An element without its children. */
 export function shell(node) {
   const tag = HEADINGS[node.t] ?? node.t;
   if (tag === "pre") return code(node);
   const href = tag === "a" ? followed(node.href) : "";
   const element = made(tag === "a" && !href ? "span" : tag);
-  if (HEADINGS[node.t]) element.dataset.level = node.t;
   if (href) {
     element.href = href;
     element.target = "_blank";

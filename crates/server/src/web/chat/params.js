@@ -34,7 +34,6 @@ function show() {
   tell();
 }
 
-/** Opens or closes the panel; answers whether it was open. */
 export function togglePanel(isOpen = panel.hidden) {
   const wasOpen = !panel.hidden;
   panel.hidden = !isOpen;

@@ -43,7 +43,6 @@ function show() {
   at("picked-fit").dataset.fit = model?.fit?.verdict ?? "";
 }
 
-/** Has this model answer from now on. */
 export function pick(name) {
   const it = conversation();
   it.model = name;

@@ -46,7 +46,6 @@ function show(next) {
   keepToEnd(true);
 }
 
-/** Shows a conversation that the server keeps. */
 export async function open(id) {
   opened += 1;
   const mine = opened;
@@ -65,7 +64,6 @@ export async function open(id) {
   }
 }
 
-/** Begins a new one. */
 export function fresh() {
   opened += 1;
   show(new Conversation({ model: current.model }));
@@ -115,10 +113,8 @@ onTalk((what, about) => what === "new" && running.set(String(about.id), about));
 
 export const send = (content) => ask({ parent: current.leaf, content });
 export const stop = () => current.live && (current.stop(), true);
-/** Answers the last question again. */
 export const again = (message) => ask({ parent: message.role === "user" ? message.id : message.parent });
 
-/** Opens the last question for editing. */
 export function editLast() {
   const last = current.branch().findLast((it) => it.role === "user");
   if (last && !current.live) editOne(last);

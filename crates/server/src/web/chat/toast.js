@@ -9,7 +9,6 @@ const SHOWN_MS = 7000;
 let pending = null;
 let timer = 0;
 
-/** Does what is pending, now. */
 export function settle() {
   clearTimeout(timer);
   const done = pending;

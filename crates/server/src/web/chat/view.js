@@ -37,7 +37,6 @@ const hashOf = (id) => (id === null ? "#chat" : `#chat/${encodeURIComponent(id)}
 /** Another view is. An answer on its way goes on. */
 export const leave = () => stopStrip();
 
-/** There is another key. */
 export function again() {
   startStrip();
   ask();

@@ -96,7 +96,7 @@ function showJob(row, job, device, state) {
   const button = row.firstElementChild;
   mark(button, "title", plain(job.why));
   // Without what changes twice a second: the name that a screen reader knows it by stays.
-  mark(button, "aria-label", `Job ${job.job}, ${job.class}, ${model}, ${phase} on ${plain(device.name)}. Why is it here?`);
+  mark(button, "aria-label", `${job.class} ${model} ${phase}, job ${job.job} on ${plain(device.name)}. Why is it here?`);
 }
 
 function resident(row, model) {

@@ -15,7 +15,7 @@ let policyPending = false;
 
 function show(state) {
   answered();
-  at("machine-body").hidden = false;
+  at("machine").classList.remove("unknown");
   remember(state);
   facts(state);
   policy(state.policy);
