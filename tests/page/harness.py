@@ -33,7 +33,9 @@ def eventually(what, seconds=20):
 
 
 def focused(page):
-    return page.evaluate("document.activeElement.getAttribute('aria-label') ?? document.activeElement.id")
+    """What has the focus: its label, its number or what it stands for in a list."""
+    return page.evaluate("""(({ activeElement: it }) =>
+        it.getAttribute("aria-label") ?? (it.id || it.closest("[data-key]")?.dataset.key))(document)""")
 
 
 def launch(playwright):

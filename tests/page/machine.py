@@ -41,6 +41,7 @@ def takes_nothing_for_markup(page, stage):
 def is_used_by_keyboard(page, stage):
     page.locator(".job").first.focus()
     name = focused(page)
+    assert name == "404"
     time.sleep(1.3)
     assert focused(page) == name, "new states take the focus away"
     page.keyboard.press("Enter")

@@ -95,8 +95,8 @@ function showJob(row, job, device, state) {
   say(part(row, "age"), span(job.age_s));
   const button = row.firstElementChild;
   mark(button, "title", plain(job.why));
-  // Without what changes twice a second: the name that a screen reader knows it by stays.
-  mark(button, "aria-label", `${job.class} ${model} ${phase}, job ${job.job} on ${plain(device.name)}. Why is it here?`);
+  // Without what changes twice a second (that is `aria-hidden`), the name that a screen reader knows it by stays.
+  say(part(row, "ask"), `, job ${job.job} on ${plain(device.name)}. Why is it here?`);
 }
 
 function resident(row, model) {
