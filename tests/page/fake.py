@@ -260,19 +260,19 @@ class Routes:
     def post_pulls(self, _, __, body):
         fake = self.server.fake
         name = body["from"].split("/")[-1].split(":")[0].lower()
-        pull = {"id": fake.number(), "from": body["from"], "name": name, "state": "looking", "bytes": 639446688}
+        pull = {"id": fake.number(), "from": body["from"], "name": None, "state": "looking", "bytes": 639446688}
         pull |= {"done_bytes": 0, "bytes_per_second": 0, "error": None, "model": None}
         fake.pulls[pull["id"]] = pull
-        threading.Thread(target=self.come, args=(fake, pull), daemon=True).start()
+        threading.Thread(target=self.come, args=(fake, pull, name), daemon=True).start()
         self.json(pull, 202)
 
     @staticmethod
-    def come(fake, pull):
+    def come(fake, pull, name):
         """A pull from its beginning to its end."""
         for step in range(21):
             if pull["state"] == "stopped":
                 return
-            pull |= {"state": "downloading", "done_bytes": pull["bytes"] * step // 20, "bytes_per_second": 55050240}
+            pull |= {"state": "downloading", "name": name, "done_bytes": pull["bytes"] * step // 20, "bytes_per_second": 55050240}
             if fake.pull_error and step == 8:
                 pull |= {"state": "failed", "error": fake.pull_error}
                 return

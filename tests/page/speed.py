@@ -6,7 +6,7 @@ Times are told, and bounded where a busy machine cannot break the bound: by the 
 import os
 import re
 
-from fake import STORIES, node
+from fake import MODELS, STORIES, node
 from harness import OUT, ROOT, eventually, view
 
 check = view("chat", "#link[data-state=live]")
@@ -231,7 +231,8 @@ def has_no_serious_fault(page, stage):
         page.keyboard.press("Escape")
         stage.fake.models = [STORIES]
         page.reload()
+        page.click("#new")
         page.locator("#get-card").wait_for()
         minor.update(axe(page, f"bare, {scheme}"))
-        stage.fake.models = []
+        stage.fake.models = MODELS
     return f"both views, light and dark; lesser ones: {', '.join(sorted(minor)) or 'none'}"

@@ -122,7 +122,7 @@ async function keepUp(pull) {
   progress(pull);
   if (OVER.includes(pull.state) || followed.has(pull.id)) return;
   followed.set(pull.id, pull);
-  announce(`Getting ${pull.name}`);
+  announce(`Getting ${pull.name ?? pull.from}`);
   let last = pull;
   while (!OVER.includes(last.state)) {
     try {
@@ -140,7 +140,7 @@ async function keepUp(pull) {
     }
   }
   followed.delete(pull.id);
-  if (last.state !== "done") return announce(`${last.name}: ${STATES[last.state]}`);
+  if (last.state !== "done") return announce(`${last.name ?? last.from}: ${STATES[last.state]}`);
   await refreshModels().catch(() => {});
   pick(last.model ?? last.name);
   at("get-dialog").close();
@@ -161,10 +161,11 @@ function progress(pull) {
   mark(row, "data-state", pull.state);
   const part = (name) => row.querySelector(`[data-f=${name}]`);
   const share = pull.bytes ? pull.done_bytes / pull.bytes : 0;
-  say(part("name"), plain(pull.name));
+  const name = plain(pull.name ?? pull.from);
+  say(part("name"), name);
   fill(part("bar"), pull.state === "done" ? 1 : share);
   const meter = part("bar").parentNode;
-  mark(meter, "aria-label", `How much of ${plain(pull.name)} is here`);
+  mark(meter, "aria-label", `How much of ${name} is here`);
   mark(meter, "aria-valuenow", String(Math.round(100 * share)));
   const told = [STATES[pull.state] ?? plain(pull.state)];
   if (!OVER.includes(pull.state) && pull.bytes) told.push(`${bytes(pull.done_bytes)} of ${bytes(pull.bytes)}`);
@@ -177,7 +178,7 @@ function progress(pull) {
   const button = row.querySelector("button");
   button.hidden = pull.state === "done";
   say(button, OVER.includes(pull.state) ? "Go on" : "Stop");
-  mark(button, "aria-label", `${button.textContent}: ${plain(pull.name)}`);
+  mark(button, "aria-label", `${button.textContent}: ${name}`);
 }
 
 async function act(row) {

@@ -111,7 +111,12 @@ function spoken(mine) {
 
 onTalk((what, about) => what === "new" && running.set(String(about.id), about));
 
-export const send = (content) => ask({ parent: current.leaf, content });
+/** Asks after the last answer: beside a question that has none. */
+export function send(content) {
+  const last = current.branch().at(-1);
+  return ask({ parent: (last?.role === "user" ? last.parent : last?.id) ?? null, content });
+}
+
 export const stop = () => current.live && (current.stop(), true);
 export const again = (message) => ask({ parent: message.role === "user" ? message.id : message.parent });
 
