@@ -104,7 +104,9 @@ fn joined(path: &str, to: &str) -> String {
     for part in to.split('/') {
         match part {
             "." => {}
-            ".." => drop(parts.pop()),
+            ".." => {
+                parts.pop();
+            }
             part => parts.push(part),
         }
     }
@@ -174,10 +176,11 @@ fn the_switch_knows_the_policies_and_each_has_its_sentence() {
 
 #[test]
 fn every_class_has_its_colour_in_both_lights() {
-    let style = concat!(
+    let style = [
         include_str!("style.css"),
-        include_str!("machine/machine.css")
-    );
+        include_str!("machine/machine.css"),
+    ]
+    .concat();
     for class in Class::ALL {
         let name = class.name();
         assert_eq!(style.matches(&format!("--{name}: #")).count(), 2, "{name}");
