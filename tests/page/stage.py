@@ -2,7 +2,8 @@
 """A server that plays made-up states to the page: the page's own files with their policy, and the routes it asks.
 
 The states are those of crates/server/src/web/fixtures, which a test of the server holds to its types. Here they are only
-set in motion. `python stage.py [PORT]` plays the busy one until it is interrupted.
+set in motion; conversations, models and pulls are those of fake.py. `python stage.py [PORT]` plays the busy one until it is
+interrupted.
 """
 
 import copy
@@ -14,6 +15,8 @@ import re
 import sys
 import threading
 import time
+
+from fake import Fake, Routes
 
 WEB = pathlib.Path(__file__).parents[2] / "crates/server/src/web"
 TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
@@ -59,6 +62,7 @@ class Stage(http.server.ThreadingHTTPServer):
         self.state = fixture("busy")
         self.placements = fixture("placements")
         self.receipts = fixture("receipts")
+        self.fake = Fake()
         self.key = None
         self.policies = []
         self.policy_error = None
@@ -82,7 +86,7 @@ class Stage(http.server.ThreadingHTTPServer):
         self.server_close()
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class Handler(Routes, http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_):
@@ -114,7 +118,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         name = {"/": "page.html"}.get(self.path) or self.path.removeprefix("/page/")
         file = WEB / name
-        if file.suffix in TYPES and "/" not in name and file.is_file():
+        if file.suffix in TYPES and ".." not in name and file.is_file():
             self.send(200, TYPES[file.suffix], file.read_bytes(), Content_Security_Policy=policy_of_content())
         elif not self.path.startswith("/api/troika/"):
             self.send(404, "text/plain", "no")
@@ -128,7 +132,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.json(self.server.receipts)
         elif self.path.startswith("/api/troika/placements/"):
             self.json(fixture("done") if self.path.endswith("/done") else self.server.placements)
-        else:
+        elif not self.routed("get"):
+            self.json({"error": {"message": "no such route"}}, 404)
+
+    def do_POST(self):
+        self.changed("post")
+
+    def do_PATCH(self):
+        self.changed("patch")
+
+    def do_DELETE(self):
+        self.changed("delete")
+
+    def changed(self, method):
+        if not self.refused() and not self.routed(method):
             self.json({"error": {"message": "no such route"}}, 404)
 
     def do_PUT(self):

@@ -1,7 +1,7 @@
-//! The page at `/`: what the machine is doing, in a browser.
+//! The page at `/`: conversations with the models, and what the machine is doing, in a browser.
 //!
 //! Its files are part of the program and come from nowhere else; its policy has the browser hold it to that, and to never
-//! taking what a server says for markup. The states that it shows come by `/api/troika/*`, which are not made here. A
+//! taking what a server or a model says for markup. What it shows comes by `/api/troika/*`, which are not made here. A
 //! program that asks for `/` is no browser, and is answered in a line of text, by which Ollama's clients know a server.
 
 #[cfg(test)]
@@ -22,29 +22,59 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 const PAGE: &str = include_str!("web/page.html");
 const JS: &str = "text/javascript; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+
+/// A file under its path.
+macro_rules! file {
+    ($kind:expr, $name:literal) => {
+        (
+            concat!("/page/", $name),
+            $kind,
+            include_str!(concat!("web/", $name)),
+        )
+    };
+}
 
 /// What the page is made of: path, type, contents. No key is needed for these.
-const FILES: [(&str, &str, &str); 12] = [
-    ("/page/main.js", JS, include_str!("web/main.js")),
-    ("/page/stream.js", JS, include_str!("web/stream.js")),
-    ("/page/history.js", JS, include_str!("web/history.js")),
-    ("/page/lanes.js", JS, include_str!("web/lanes.js")),
-    ("/page/pools.js", JS, include_str!("web/pools.js")),
-    ("/page/spent.js", JS, include_str!("web/spent.js")),
-    ("/page/why.js", JS, include_str!("web/why.js")),
-    ("/page/account.js", JS, include_str!("web/account.js")),
-    ("/page/words.js", JS, include_str!("web/words.js")),
-    ("/page/dom.js", JS, include_str!("web/dom.js")),
-    (
-        "/page/style.css",
-        "text/css; charset=utf-8",
-        include_str!("web/style.css"),
-    ),
-    (
-        "/page/icon.svg",
-        "image/svg+xml",
-        include_str!("web/icon.svg"),
-    ),
+const FILES: [(&str, &str, &str); 38] = [
+    file!(JS, "main.js"),
+    file!(JS, "dom.js"),
+    file!(JS, "shell.js"),
+    file!(JS, "stream.js"),
+    file!(JS, "words.js"),
+    file!(JS, "chat/api.js"),
+    file!(JS, "chat/blocks.js"),
+    file!(JS, "chat/composer.js"),
+    file!(JS, "chat/conversation.js"),
+    file!(JS, "chat/days.js"),
+    file!(JS, "chat/drawer.js"),
+    file!(JS, "chat/frames.js"),
+    file!(JS, "chat/get.js"),
+    file!(JS, "chat/list.js"),
+    file!(JS, "chat/long.js"),
+    file!(JS, "chat/menu.js"),
+    file!(JS, "chat/message.js"),
+    file!(JS, "chat/nodes.js"),
+    file!(JS, "chat/params.js"),
+    file!(JS, "chat/picker.js"),
+    file!(JS, "chat/scroll.js"),
+    file!(JS, "chat/shortcuts.js"),
+    file!(JS, "chat/strip.js"),
+    file!(JS, "chat/talk.js"),
+    file!(JS, "chat/toast.js"),
+    file!(JS, "chat/view.js"),
+    file!(JS, "machine/account.js"),
+    file!(JS, "machine/history.js"),
+    file!(JS, "machine/lanes.js"),
+    file!(JS, "machine/pools.js"),
+    file!(JS, "machine/spent.js"),
+    file!(JS, "machine/view.js"),
+    file!(JS, "machine/why.js"),
+    file!(CSS, "style.css"),
+    file!(CSS, "chat/chat.css"),
+    file!(CSS, "chat/talk.css"),
+    file!(CSS, "machine/machine.css"),
+    file!("image/svg+xml", "icon.svg"),
 ];
 
 /// The routes.

@@ -29,31 +29,47 @@ export async function ask(path, options = {}) {
   throw error;
 }
 
-/** The JSON of each event of a stream, until it ends. */
-async function* events(response) {
+/** The lines of an answer as they come. One that comes in many pieces is put together once. */
+async function* lines(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  let data = [];
+  let parts = [];
   for (;;) {
     const { value, done } = await reader.read();
     if (done) return;
-    const lines = (rest + value).split(/\r?\n/);
-    rest = lines.pop();
-    for (const line of lines) {
-      if (line.startsWith("data:")) data.push(line.slice(5));
-      else if (line === "" && data.length) {
-        yield JSON.parse(data.join("\n"));
-        data = [];
-      } else if (line.startsWith(":")) yield null;
+    let from = 0;
+    for (let to = value.indexOf("\n"); to >= 0; to = value.indexOf("\n", from)) {
+      parts.push(value.slice(from, to));
+      from = to + 1;
+      yield parts.join("").replace(/\r$/, "");
+      parts = [];
+    }
+    if (from < value.length) parts.push(value.slice(from));
+  }
+}
+
+/** The events of a stream with their `name` and JSON `data`, until it ends; `null` for a sign of life. */
+export async function* events(response) {
+  let name = "message";
+  let data = [];
+  for await (const line of lines(response)) {
+    if (line.startsWith("data:")) data.push(line.slice(5));
+    else if (line.startsWith("event:")) name = line.slice(6).trim();
+    else if (line.startsWith(":")) yield null;
+    else if (line === "") {
+      if (data.length) yield { name, data: JSON.parse(data.join("\n")) };
+      name = "message";
+      data = [];
     }
   }
 }
 
 /**
- * Follows `path` for as long as the page is open and seen. `on.state` is given each event, `on.gone` why there is none and
- * when it is tried again (in ms), `on.refused` a refusal that a key may change: then nothing is tried until `again`.
+ * Follows `path` while it is wanted (`again` to `stop`) and the page is seen. `on.state` is given each event, `on.gone` why
+ * there is none and when it is tried again (in ms), `on.refused` a refusal that a key may change: then nothing is tried
+ * until `again`.
  */
 export function follow(path, on) {
+  let wanted = false;
   let attempt = null;
   let wait = WAIT_MIN_MS;
   let timer = 0;
@@ -74,7 +90,7 @@ export function follow(path, on) {
         if (event === null || mine !== attempt) continue;
         wait = WAIT_MIN_MS;
         try {
-          on.state(event);
+          on.state(event.data);
         } catch (error) {
           // Ours to mend, and nothing that another connection would change.
           console.error(error);
@@ -96,7 +112,7 @@ export function follow(path, on) {
     wait = Math.min(WAIT_MAX_MS, wait * 2);
   }
 
-  function stop() {
+  function end() {
     clearTimeout(timer);
     const old = attempt;
     attempt = null;
@@ -104,13 +120,21 @@ export function follow(path, on) {
   }
 
   function again() {
-    stop();
+    wanted = true;
+    end();
     wait = WAIT_MIN_MS;
     if (!document.hidden) once();
   }
 
+  function stop() {
+    wanted = false;
+    end();
+  }
+
   // Nobody looks: the machine has better things to do.
-  document.addEventListener("visibilitychange", () => (document.hidden ? stop() : again()));
-  again();
-  return { again };
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) end();
+    else if (wanted) again();
+  });
+  return { again, stop };
 }

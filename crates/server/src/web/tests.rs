@@ -83,11 +83,42 @@ fn what_the_page_refers_to_is_there() {
             assert!(to.starts_with('#') || known.contains(&to), "{to}");
         }
     }
+    let mut imported = vec!["/page/main.js".to_owned()];
     for (path, _, text) in FILES {
-        for to in references(text, "from \"./") {
-            assert!(known.contains(&&*format!("/page/{to}")), "{path}: {to}");
+        let imports = references(text, "from \"").into_iter();
+        for to in imports.chain(references(text, "\nimport \"")) {
+            let to = joined(path, to);
+            assert!(known.contains(&&*to), "{path}: {to}");
+            imported.push(to);
         }
     }
+    for path in known.iter().filter(|path| path.ends_with(".js")) {
+        assert!(imported.iter().any(|to| to == path), "nobody needs {path}");
+    }
+}
+
+/// Where a file's relative reference leads.
+fn joined(path: &str, to: &str) -> String {
+    let mut parts: Vec<_> = path.split('/').collect();
+    parts.pop();
+    for part in to.split('/') {
+        match part {
+            "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// What a browser loads in all, as it is.
+#[test]
+fn the_page_weighs_little() {
+    let files: usize = FILES.iter().map(|(.., text)| text.len()).sum();
+    let bytes = PAGE.len() + files;
+    assert!(bytes < 150_000, "{bytes}");
 }
 
 /// The browser would refuse these; here they fail before anyone looks.
@@ -145,7 +176,11 @@ fn the_switch_knows_the_policies_and_each_has_its_sentence() {
 
 #[test]
 fn every_class_has_its_colour_in_both_lights() {
-    let style = include_str!("style.css");
+    let style = [
+        include_str!("style.css"),
+        include_str!("machine/machine.css"),
+    ]
+    .concat();
     for class in Class::ALL {
         let name = class.name();
         assert_eq!(style.matches(&format!("--{name}: #")).count(), 2, "{name}");

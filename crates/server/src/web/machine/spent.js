@@ -1,9 +1,9 @@
 // What the month took: energy here, money elsewhere, and the last that left.
 
-import { at, follow, made, say } from "./dom.js";
+import { at, follow, made, say } from "../dom.js";
 import { table } from "./account.js";
-import { ask } from "./stream.js";
-import { bytes, count, number, plain } from "./words.js";
+import { ask } from "../stream.js";
+import { bytes, count, number, plain } from "../words.js";
 
 /** Receipts are no news: they are asked for now and then, while the page is seen. */
 const PERIOD_MS = 15000;

@@ -1,7 +1,7 @@
 // What a job took in the end, beside what was expected of it when it was placed.
 
-import { made } from "./dom.js";
-import { PHASES, SOURCES, count, number, plain, span } from "./words.js";
+import { made } from "../dom.js";
+import { PHASES, SOURCES, count, number, plain, span } from "../words.js";
 
 /** A finished job's account, as parts of a dialog. */
 export function account(it, devices) {

@@ -1,9 +1,9 @@
 // Why a job is where it is: its placements, with the candidates that lost; and, once it is done, what it took.
 
 import { account, table } from "./account.js";
-import { at, made, say } from "./dom.js";
-import { ask } from "./stream.js";
-import { CAUSES, lost, number, plain, span } from "./words.js";
+import { at, made, say } from "../dom.js";
+import { ask } from "../stream.js";
+import { CAUSES, lost, number, plain, span } from "../words.js";
 
 const dialog = at("why");
 const COLUMNS = ["Device", "Wait", "Load", "Read", "Copy", "Write", "Joules", "Score", "Verdict"];

@@ -1,9 +1,9 @@
 // Devices as lanes, with their jobs and models; the queues that flow into them.
 
-import { fill, follow, made, mark, part, say, stamp, at } from "./dom.js";
+import { fill, follow, made, mark, part, say, stamp, at } from "../dom.js";
 import { rates, spark } from "./history.js";
 import { explain } from "./why.js";
-import { PHASES, SOURCES, bytes, count, number, percent, plain, span, state as split, watts } from "./words.js";
+import { PHASES, SOURCES, bytes, count, number, percent, plain, span, state as split, watts } from "../words.js";
 
 const PIPS_MAX = 24;
 const MARKS = { ready: "✓", probing: "…", draining: "↓", lost: "✕" };
@@ -95,8 +95,8 @@ function showJob(row, job, device, state) {
   say(part(row, "age"), span(job.age_s));
   const button = row.firstElementChild;
   mark(button, "title", plain(job.why));
-  // Without what changes twice a second: the name that a screen reader knows it by stays.
-  mark(button, "aria-label", `Job ${job.job}, ${job.class}, ${model}, ${phase} on ${plain(device.name)}. Why is it here?`);
+  // Without what changes twice a second (that is `aria-hidden`), the name that a screen reader knows it by stays.
+  say(part(row, "ask"), `, job ${job.job} on ${plain(device.name)}. Why is it here?`);
 }
 
 function resident(row, model) {

@@ -1,7 +1,7 @@
 // Pools of memory as bars: who has what of it.
 
-import { at, follow, made, mark, part, say, stamp } from "./dom.js";
-import { bytes, plain } from "./words.js";
+import { at, follow, made, mark, part, say, stamp } from "../dom.js";
+import { bytes, plain } from "../words.js";
 
 const NAMES = { models: "models", loading: "loading", others: "other programs", reserve: "reserve", free: "free" };
 
