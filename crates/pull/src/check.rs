@@ -5,7 +5,7 @@
 
 const LANES: usize = 4;
 const BLOCK: usize = LANES * 8;
-/// Odd, and with as many ones as zeros: multiplying spreads each bit over those above it.
+/// Odd, and with about as many ones as zeros.
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The check of bytes that come in several slices, of which all but the last have whole blocks of 32 bytes.
@@ -40,18 +40,20 @@ impl Check {
     fn block(&mut self, block: &[u8; BLOCK]) {
         let (words, _) = block.as_chunks::<8>();
         for (lane, word) in self.lanes.iter_mut().zip(words) {
-            let mixed = (*lane ^ u64::from_le_bytes(*word)).wrapping_mul(FACTOR);
-            *lane = mixed.rotate_left(29);
+            *lane = folded(*lane ^ u64::from_le_bytes(*word));
         }
     }
 
     pub(crate) fn finish(&self) -> u64 {
-        let mix = |sum: u64, lane: &u64| {
-            let mixed = (sum.rotate_left(17) ^ lane).wrapping_mul(FACTOR);
-            mixed ^ (mixed >> 31)
-        };
+        let mix = |sum: u64, lane: &u64| folded(sum.rotate_left(17) ^ lane);
         self.lanes.iter().fold(self.bytes, mix)
     }
+}
+
+/// Spreads each bit over all: a product's lower half has it in the bits above, the upper half in those below.
+fn folded(word: u64) -> u64 {
+    let product = u128::from(word) * u128::from(FACTOR);
+    (product as u64) ^ ((product >> 64) as u64)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! HTTP/1.1 alone, so that four connections are four: over HTTP/2 they would be one, with one window. The environment's
 //! proxies are not asked.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, LOCATION, RANGE, USER_AGENT,
@@ -31,7 +31,9 @@ const TEXT_BYTES_MAX: usize = 16 << 20;
 /// Connections to all hosts, and what is known of the hosts.
 #[derive(Debug)]
 pub(crate) struct Client {
-    inner: legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    plain: legacy::Client<HttpConnector, Empty<Bytes>>,
+    /// Made when it is first needed: reading all certificates that a system trusts takes a while.
+    tls: OnceLock<legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>>,
     pub(crate) sites: Sites,
     pub(crate) patience: Patience,
 }
@@ -45,21 +47,23 @@ pub(crate) struct Given {
 
 impl Client {
     pub(crate) fn new(sites: Sites, patience: Patience) -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(patience.connect));
-        let https = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls());
-        let connector = https.https_or_http().enable_http1().wrap_connector(tcp);
-        let inner = legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(patience.stall)
-            .build(connector);
+        let plain = builder(&patience).build(tcp(&patience));
         Self {
-            inner,
+            plain,
+            tls: OnceLock::new(),
             sites,
             patience,
         }
+    }
+
+    fn tls(&self) -> &legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>> {
+        self.tls.get_or_init(|| {
+            let mut tcp = tcp(&self.patience);
+            tcp.enforce_http(false);
+            let https = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls_config());
+            let connector = https.https_only().enable_http1().wrap_connector(tcp);
+            builder(&self.patience).build(connector)
+        })
     }
 
     /// Asks for an address, or for a range of its bytes: from one to another, both included. Redirects are followed.
@@ -201,7 +205,11 @@ impl Client {
         {
             headers.insert(AUTHORIZATION, token.clone());
         }
-        let response = timeout(self.patience.stall, self.inner.request(request)).await;
+        let answer = match is_https(uri) {
+            true => self.tls().request(request),
+            false => self.plain.request(request),
+        };
+        let response = timeout(self.patience.stall, answer).await;
         let response = response.map_err(|_| self.stalled(host(uri)))?;
         response.map_err(|error| match error.is_connect() {
             true => Error::Unreachable {
@@ -243,8 +251,22 @@ impl Given {
     }
 }
 
+fn tcp(patience: &Patience) -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(patience.connect));
+    tcp
+}
+
+fn builder(patience: &Patience) -> legacy::Builder {
+    let mut builder = legacy::Client::builder(TokioExecutor::new());
+    builder.pool_timer(TokioTimer::new());
+    builder.pool_idle_timeout(patience.stall);
+    builder
+}
+
 /// TLS by the certificates that this system trusts. Where it has none, no host can prove who it is, and https fails.
-fn tls() -> ClientConfig {
+fn tls_config() -> ClientConfig {
     let builder = || {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         ClientConfig::builder_with_provider(provider)

@@ -106,7 +106,7 @@ mod tests {
     fn a_full_disk_is_told_as_one() {
         let full = io::Error::from(io::ErrorKind::StorageFull);
         let told = writing(full, 5 << 30, Path::new(".")).to_string();
-        assert!(told.contains("disk is full: 5.00 GiB"), "{told}");
+        assert!(told.contains("disk is full: 5.0 GiB"), "{told}");
         let other = writing(io::ErrorKind::PermissionDenied.into(), 1, Path::new("."));
         assert!(matches!(other, Error::Io { .. }));
     }

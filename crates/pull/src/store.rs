@@ -121,7 +121,7 @@ impl Store {
             // The journal first: one without its data would tell of what is not there.
             remove(&journal_path).map_err(Error::io(ACTION))?;
             remove(&data_path).map_err(Error::io(ACTION))?;
-            begin(&directory, &facts, &data_path)?;
+            begin(&directory, &facts, &data_path).inspect_err(|_| empty(&directory))?;
         }
         let data = open_file(&data_path).map_err(Error::io(ACTION))?;
         let count = usize::try_from(identity.bytes.div_ceil(piece_bytes)).unwrap_or(usize::MAX);
@@ -285,11 +285,7 @@ impl Store {
 
     /// Everything is forgotten: the file has another name by now, or was not the one that was wanted.
     pub(crate) fn clear(&self) {
-        // What cannot be removed is swept one day.
-        for name in ["done", "what.json", "data", "lock"] {
-            let _ = fs::remove_file(self.directory.join(name));
-        }
-        let _ = fs::remove_dir(&self.directory);
+        empty(&self.directory);
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -307,6 +303,14 @@ impl Store {
     fn writing(&self, error: io::Error) -> Error {
         space::writing(error, self.piece_bytes, &self.directory)
     }
+}
+
+/// Removes a directory of ours. What cannot be removed is swept one day.
+fn empty(directory: &Path) {
+    for name in ["done", "what.json", "data", "lock"] {
+        let _ = fs::remove_file(directory.join(name));
+    }
+    let _ = fs::remove_dir(directory);
 }
 
 /// Removes what nobody went on with for a month. What cannot be removed is in nobody's way but the disk's.

@@ -6,14 +6,14 @@ use std::time::Duration;
 use troika_pull::{Error, Patience};
 
 use crate::host::{Fault, Host, model};
-use crate::{PIECE, Place, patience};
+use crate::{PIECE, Place, open, patience};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_passes_is_tried_again() {
     let file = model(400_000);
     let host = Host::with(file.clone()).await;
     let patient = Patience {
-        stall: Duration::from_millis(300),
+        stall: Duration::from_millis(500),
         tries: 60,
         ..patience()
     };
@@ -37,7 +37,7 @@ async fn what_passes_is_tried_again() {
 async fn what_does_not_pass_is_told_and_good_parts_are_kept() {
     let file = model(800_000);
     let host = Host::with(file.clone()).await;
-    let patient = Patience {
+    let impatient = Patience {
         stall: Duration::from_millis(300),
         ..patience()
     };
@@ -54,8 +54,11 @@ async fn what_does_not_pass_is_told_and_good_parts_are_kept() {
         (Fault::Stall(10), "sent nothing for"),
         (Fault::Cut(10), "broke off"),
     ] {
-        let place = Place::with(&host, &patient, None);
+        let mut place = Place::new(&host);
         let look = place.look(&host.url("/x.gguf")).await.unwrap();
+        if matches!(fault, Fault::Stall(_)) {
+            place.puller = open(place.home.path(), &host.url(""), &impatient, None).1;
+        }
         // Some rows come; then all requests fail, until whoever asks gives up.
         *host.stage.pace.lock().unwrap() = Some((PIECE as usize, Duration::from_millis(2)));
         let pulled = async {
@@ -75,6 +78,7 @@ async fn what_does_not_pass_is_told_and_good_parts_are_kept() {
         // All is well again, and what came before is not asked for again.
         host.stage.faults.lock().unwrap().clear();
         *host.stage.pace.lock().unwrap() = None;
+        place.puller = open(place.home.path(), &host.url(""), &patience(), None).1;
         let again = place.look(&host.url("/x.gguf")).await.unwrap();
         assert!(again.have_bytes >= PIECE, "{fault:?}: {}", again.have_bytes);
         host.stage.log.lock().unwrap().clear();
@@ -110,19 +114,15 @@ async fn what_is_no_model_or_has_no_room_is_refused_before_it_comes() {
     let place = Place::new(&host);
     let error = place.have(&host.url("/x.gguf")).await.unwrap_err();
     assert!(matches!(error, Error::NotAModel { .. }), "{error}");
-    *host.stage.file.lock().unwrap() = model(4000);
+    *host.stage.file.lock().unwrap() = model(2 << 20);
     *host.stage.total.lock().unwrap() = Some(3 << 40);
     let error = place.have(&host.url("/y.gguf")).await.unwrap_err();
-    assert!(
-        matches!(error, Error::DiskFull { .. } | Error::Cut { .. }),
-        "{error}"
-    );
-    host.fail([Fault::Loop]);
+    assert!(matches!(error, Error::DiskFull { .. }), "{error}");
+    *host.stage.total.lock().unwrap() = None;
     let error = place.have(&host.url("/loop.gguf")).await.unwrap_err();
     assert!(error.to_string().contains("in a circle"), "{error}");
     let error = place.have(&host.url("/many/x.gguf")).await.unwrap_err();
     assert!(error.to_string().contains("ten times"), "{error}");
-    host.stage.faults.lock().unwrap().clear();
     host.fail([Fault::WebPage]);
     let error = place.have(&host.url("/z.gguf")).await.unwrap_err();
     assert!(matches!(error, Error::WebPage { .. }), "{error}");

@@ -223,7 +223,7 @@ fn body(bytes: &[u8], fault: Option<&Fault>, pace: Option<(usize, Duration)>) ->
             let some = all.slice(..(*after).min(all.len()));
             let cut = stream::once(async { Err(std::io::Error::other("on purpose")) });
             // The bytes before it are on their way by then.
-            let cut = cut.then(async |it| {
+            let cut = cut.then(|it| async {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 it
             });
@@ -238,7 +238,7 @@ fn body(bytes: &[u8], fault: Option<&Fault>, pace: Option<(usize, Duration)>) ->
             None => Body::from(all),
             Some((bytes, pause)) => {
                 let parts: Vec<_> = all.chunks(bytes).map(Bytes::copy_from_slice).collect();
-                Body::from_stream(stream::iter(parts).then(async move |part| {
+                Body::from_stream(stream::iter(parts).then(move |part| async move {
                     tokio::time::sleep(pause).await;
                     Ok::<_, Infallible>(part)
                 }))

@@ -1,6 +1,7 @@
 //! The program is killed at fifty points, and never loses more than a part.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -36,17 +37,19 @@ async fn child() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_killed_goes_on() {
-    let file = model(3 << 20);
+    let file = model(1 << 20);
     let host = Host::with(file.clone()).await;
-    *host.stage.pace.lock().unwrap() = Some((PIECE as usize / 4, Duration::from_micros(200)));
+    *host.stage.pace.lock().unwrap() = Some((PIECE as usize / 2, Duration::from_micros(500)));
     let mut home = tempfile::tempdir().unwrap();
     let (mut kills, mut wholes, mut lost_most, mut resumed) = (0, 0, 0, 0);
     while kills < KILLS {
         let before = whole_pieces(&home).map_or(0, |(done, _)| done);
-        let points = random(file.len() as u64 / 12);
+        let point = Point {
+            pieces: before + random(12) as usize,
+            then: Duration::from_micros(random(4000)),
+        };
         let (address, path) = (host.url(""), home.path().to_owned());
-        let is_done =
-            tokio::task::spawn_blocking(move || one_life(&address, &path, points)).await;
+        let is_done = tokio::task::spawn_blocking(move || one_life(&address, &path, &point)).await;
         if is_done.unwrap() {
             wholes += 1;
             assert_is_whole(&home, &file);
@@ -73,15 +76,24 @@ async fn whoever_is_killed_goes_on() {
     // Left alone, it ends.
     let (library, puller) = open(home.path(), &host.url(""), &patience(), None);
     *host.stage.pace.lock().unwrap() = None;
-    let look = puller.look(&Wish::of("hf:acme/tiny-GGUF".parse().unwrap()));
+    let wish = Wish::of("hf:acme/tiny-GGUF".parse().unwrap());
+    let look = puller.look(&wish).await.unwrap();
     let (told, _) = watch::channel(Progress::default());
-    puller.pull(&look.await.unwrap(), &told).await.unwrap();
+    puller.pull(&look, &told).await.unwrap();
     assert_eq!(library.list().unwrap().len(), 1);
     assert_is_whole(&home, &file);
 }
 
-/// Starts the child and kills it when the file on disk has grown by so many bytes; whether it was done before that.
-fn one_life(host: &str, home: &std::path::Path, microseconds: u64) -> bool {
+/// When a child is killed.
+struct Point {
+    /// So many pieces are whole,
+    pieces: usize,
+    /// and so much later, which falls anywhere.
+    then: Duration,
+}
+
+/// Starts the child and kills it; whether it was done before that.
+fn one_life(host: &str, home: &Path, point: &Point) -> bool {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "killed::child", "--nocapture", "--test-threads=1"])
         .env(HOST, host)
@@ -94,12 +106,24 @@ fn one_life(host: &str, home: &std::path::Path, microseconds: u64) -> bool {
     let mut lines = lines.map_while(Result::ok);
     let looked = lines.any(|line| line == "looked");
     assert!(looked, "the child fails before it pulls");
-    // A point in time, which falls anywhere: the machine is as busy as it is.
-    std::thread::sleep(Duration::from_micros(microseconds));
-    let is_done = matches!(child.try_wait(), Ok(Some(status)) if status.success());
+    let mut is_over = || child.try_wait().unwrap().is_some();
+    while !is_over() && records(home) < point.pieces {
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    std::thread::sleep(point.then);
+    let ended = child.try_wait().unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    is_done
+    assert!(ended.is_none_or(|it| it.success()), "the child fails");
+    ended.is_some()
+}
+
+/// How many records the journal has.
+fn records(home: &Path) -> usize {
+    let folder = std::fs::read_dir(home.join("models/.pulls"));
+    let folder = folder.ok().and_then(|mut it| it.next()?.ok());
+    let journal = folder.and_then(|it| it.path().join("done").metadata().ok());
+    journal.map_or(0, |it| it.len() as usize / 16)
 }
 
 /// How many pieces the journal tells of, and how many others have bytes; `None` before anything was written.
