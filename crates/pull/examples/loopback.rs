@@ -59,13 +59,19 @@ fn answer(mut client: TcpStream, file: &[u8]) {
             continue;
         }
         let text = String::from_utf8_lossy(&head).to_ascii_lowercase();
-        let range = text.lines().find_map(|line| line.strip_prefix("range: bytes="));
+        let range = text
+            .lines()
+            .find_map(|line| line.strip_prefix("range: bytes="));
         let (start, end) = range.map_or((0, file.len()), |range| {
             let (start, end) = range.split_once('-').unwrap();
             (start.parse().unwrap(), end.parse::<usize>().unwrap() + 1)
         });
         let end = end.min(file.len());
-        let status = if range.is_some() { "206 Partial Content" } else { "200 OK" };
+        let status = if range.is_some() {
+            "206 Partial Content"
+        } else {
+            "200 OK"
+        };
         let told = format!(
             "HTTP/1.1 {status}\r\ncontent-length: {}\r\ncontent-range: bytes {start}-{}/{}\r\n\r\n",
             end - start,
@@ -73,7 +79,10 @@ fn answer(mut client: TcpStream, file: &[u8]) {
             file.len()
         );
         let sent = client.write_all(told.as_bytes());
-        if sent.and_then(|()| client.write_all(&file[start..end])).is_err() {
+        if sent
+            .and_then(|()| client.write_all(&file[start..end]))
+            .is_err()
+        {
             return;
         }
         head.clear();

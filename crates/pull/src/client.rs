@@ -121,7 +121,9 @@ impl Client {
         let mut tries = 0;
         loop {
             tries += 1;
-            let got = self.text_once(uri, accept, bytes_max.min(TEXT_BYTES_MAX)).await;
+            let got = self
+                .text_once(uri, accept, bytes_max.min(TEXT_BYTES_MAX))
+                .await;
             match got {
                 // Twice is enough for a hiccup; whoever is offline should hear so soon.
                 Err(error) if error.is_transient() && tries < self.patience.tries.min(3) => {
@@ -242,7 +244,11 @@ impl Given {
     pub(crate) fn refuse_web_page(&self) -> Result<(), Error> {
         let kind = self.response.headers().get(CONTENT_TYPE);
         let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        match kind.trim_start().to_ascii_lowercase().starts_with("text/html") {
+        match kind
+            .trim_start()
+            .to_ascii_lowercase()
+            .starts_with("text/html")
+        {
             true => Err(Error::WebPage {
                 host: host(&self.from),
             }),
@@ -320,7 +326,9 @@ fn target(from: &Uri, headers: &HeaderMap) -> Result<Uri, Error> {
         false => {
             // A name beside the last one.
             let (folder, _) = from.path().rsplit_once('/').unwrap_or_default();
-            format!("{folder}/{location}").parse().map_err(|_| nowhere())?
+            format!("{folder}/{location}")
+                .parse()
+                .map_err(|_| nowhere())?
         }
     };
     if next.authority().is_some_and(|it| it.as_str().contains('@')) {
@@ -344,7 +352,10 @@ fn is_same_origin(uri: &Uri, base: &str) -> bool {
     let Ok(base) = base.parse::<Uri>() else {
         return false;
     };
-    let port = |uri: &Uri| uri.port_u16().unwrap_or(if is_https(uri) { 443 } else { 80 });
+    let port = |uri: &Uri| {
+        uri.port_u16()
+            .unwrap_or(if is_https(uri) { 443 } else { 80 })
+    };
     let host = |uri: &Uri| uri.host().unwrap_or_default().to_ascii_lowercase();
     uri.scheme() == base.scheme() && host(uri) == host(&base) && port(uri) == port(&base)
 }

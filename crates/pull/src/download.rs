@@ -8,11 +8,11 @@ use futures_util::future::try_join_all;
 use http::{StatusCode, Uri};
 use tokio::task::JoinHandle;
 
+use crate::Error;
 use crate::check::Check;
 use crate::client::{Client, Given};
 use crate::sites::host;
 use crate::store::Store;
-use crate::Error;
 
 /// Enough to fill a line whose hosts give each connection a share; more would be rude.
 const CONNECTIONS: usize = 4;
@@ -67,7 +67,11 @@ impl<'a> Download<'a> {
     /// # Errors
     /// If a connection gives up; the others stop then.
     pub(crate) async fn run(&self) -> Result<(), Error> {
-        let connections = if self.source.has_ranges { CONNECTIONS } else { 1 };
+        let connections = if self.source.has_ranges {
+            CONNECTIONS
+        } else {
+            1
+        };
         let workers = (0..connections).map(|_| async {
             while let Some(row) = self.store.take(self.row()) {
                 self.bring(row).await?;
@@ -132,7 +136,10 @@ impl<'a> Download<'a> {
     /// Asks where the last answer came from, and where the file is if that is no good any more.
     async fn ask(&self, range: &Range<u64>) -> Result<Given, Error> {
         const ACCEPT: &str = "application/octet-stream, */*";
-        let wanted = self.source.has_ranges.then_some((range.start, range.end - 1));
+        let wanted = self
+            .source
+            .has_ranges
+            .then_some((range.start, range.end - 1));
         let near = self.near().clone();
         if let Some(near) = near {
             match self.client.get(&near, wanted, ACCEPT).await {
@@ -171,7 +178,10 @@ impl<'a> Download<'a> {
                     why: "a part of the file without its place".to_owned(),
                 })?
             }
-            _ => (0, length_of(given).ok_or_else(|| Error::NoLength { host: host() })?),
+            _ => (
+                0,
+                length_of(given).ok_or_else(|| Error::NoLength { host: host() })?,
+            ),
         };
         if total != self.source.bytes {
             return Err(Error::WrongLength {

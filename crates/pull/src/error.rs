@@ -122,9 +122,7 @@ pub enum Error {
         host: String,
     },
     /// The file is not the one that the pull began with.
-    #[error(
-        "the file changed on {host} while it was fetched; pull it again to have the new one"
-    )]
+    #[error("the file changed on {host} while it was fetched; pull it again to have the new one")]
     Changed {
         /// The host.
         host: String,

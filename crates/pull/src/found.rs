@@ -39,7 +39,11 @@ pub(crate) struct Found {
 /// A file's name without its folder and its ending.
 pub(crate) fn stem(path: &str) -> &str {
     let name = path.rsplit('/').next().unwrap_or(path);
-    match name.len().checked_sub(5).and_then(|at| name.split_at_checked(at)) {
+    match name
+        .len()
+        .checked_sub(5)
+        .and_then(|at| name.split_at_checked(at))
+    {
         Some((stem, ending)) if ending.eq_ignore_ascii_case(".gguf") => stem,
         _ => name,
     }
@@ -58,10 +62,15 @@ pub(crate) fn quantization(path: &str) -> Option<String> {
 }
 
 fn is_quantization(word: &str) -> bool {
-    if matches!(word, "F16" | "FP16" | "BF16" | "F32" | "FP32" | "MXFP4" | "NVFP4") {
+    if matches!(
+        word,
+        "F16" | "FP16" | "BF16" | "F32" | "FP32" | "MXFP4" | "NVFP4"
+    ) {
         return true;
     }
-    let digits = ["IQ", "TQ", "Q"].iter().find_map(|it| word.strip_prefix(it));
+    let digits = ["IQ", "TQ", "Q"]
+        .iter()
+        .find_map(|it| word.strip_prefix(it));
     digits.is_some_and(|it| it.starts_with(|c: char| c.is_ascii_digit()) && it.len() >= 2)
 }
 

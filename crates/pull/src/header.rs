@@ -3,10 +3,10 @@
 use http::{StatusCode, Uri};
 use troika_gguf::ModelFile;
 
+use crate::Error;
 use crate::client::Client;
 use crate::download::{Source, content_range, length_of, tag_of};
 use crate::sites::host;
-use crate::Error;
 
 /// Enough for a head without a vocabulary of its own; most have one and need the second step.
 const FIRST_BYTES: u64 = 1 << 20;
@@ -42,7 +42,11 @@ pub(crate) async fn read(client: &Client, uri: &Uri, name: &str) -> Result<Head,
         if model.is_some() || is_all || want >= MOST_BYTES {
             return Ok(Head { source, model });
         }
-        want = if want == FIRST_BYTES { 8 << 20 } else { want * 2 };
+        want = if want == FIRST_BYTES {
+            8 << 20
+        } else {
+            want * 2
+        };
     }
 }
 

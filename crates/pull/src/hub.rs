@@ -5,12 +5,12 @@ use serde::Deserialize;
 use serde_json::Value;
 use troika_library::Digest;
 
+use crate::Error;
 use crate::client::Client;
 use crate::error::shortened;
 use crate::found::{Choice, Found, quantization, stem};
 use crate::reference::check_segment;
 use crate::sites::host;
-use crate::Error;
 
 /// A repository with more files lists them in megabytes, and is no model.
 const LIST_BYTES_MAX: usize = 8 << 20;
@@ -65,7 +65,9 @@ pub(crate) async fn find(
     let list: Uri = parse(&format!(
         "{hub}/api/models/{owner}/{repo}/revision/main?blobs=true"
     ))?;
-    let (text, given) = client.text(&list, "application/json", LIST_BYTES_MAX).await?;
+    let (text, given) = client
+        .text(&list, "application/json", LIST_BYTES_MAX)
+        .await?;
     given.refuse_web_page()?;
     let nonsense = |why: String| Error::Nonsense {
         host: host(&given.from),
@@ -134,7 +136,9 @@ impl Sibling {
             return Ok(None);
         };
         let digest = format!("sha256:{}", told.to_ascii_lowercase()).parse();
-        digest.map(Some).map_err(|_| "the file's digest is none".to_owned())
+        digest
+            .map(Some)
+            .map_err(|_| "the file's digest is none".to_owned())
     }
 
     fn is_model(&self) -> bool {
@@ -187,12 +191,13 @@ fn choose<'s>(
     let stored = |want: &str, sibling: &&Sibling| {
         quantization(&sibling.rfilename).is_some_and(|it| is(&it, want))
     };
-    let all = |test: &dyn Fn(&&Sibling) -> bool| {
-        models.iter().copied().filter(test).collect::<Vec<_>>()
-    };
+    let all =
+        |test: &dyn Fn(&&Sibling) -> bool| models.iter().copied().filter(test).collect::<Vec<_>>();
     let meant = match want {
         Some("latest") | None => {
-            let usual = USUAL.iter().map(|want| all(&|it| stored(want, it) && !it.is_split()));
+            let usual = USUAL
+                .iter()
+                .map(|want| all(&|it| stored(want, it) && !it.is_split()));
             let first = usual.into_iter().find(|it| !it.is_empty());
             first.unwrap_or_else(|| models.clone())
         }
@@ -203,10 +208,16 @@ fn choose<'s>(
     };
     let list = || {
         let choices = models.iter().filter_map(|it| choice(it));
-        let names: Vec<_> = choices.map(|it| it.quantization.unwrap_or(it.name)).collect();
+        let names: Vec<_> = choices
+            .map(|it| it.quantization.unwrap_or(it.name))
+            .collect();
         let more = names.len().saturating_sub(CHOICES_SHOWN);
         let shown: Vec<_> = names.into_iter().take(CHOICES_SHOWN).collect();
-        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let rest = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
         shortened(&shown.join(", ")) + &rest
     };
     match *meant {

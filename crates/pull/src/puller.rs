@@ -268,7 +268,8 @@ impl Puller {
                     return Ok(false);
                 };
                 let is_same = about.len() == bytes
-                    && digest.is_some_and(|it| digest_of(&path, &stopped).is_ok_and(|its| its == it));
+                    && digest
+                        .is_some_and(|it| digest_of(&path, &stopped).is_ok_and(|its| its == it));
                 match is_same {
                     true => Ok(true),
                     false => Err(Error::Library(troika_library::Error::Conflict(format!(

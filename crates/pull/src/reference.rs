@@ -141,7 +141,9 @@ fn read_ollama_name(name: &str) -> Result<Reference, String> {
         [_, _, _] => return Err(format!("other hosts than {REGISTRY_HOST} are not asked")),
         _ => return Err("a name is written as NAME:TAG or OWNER/NAME:TAG".to_owned()),
     };
-    [namespace, name, tag].into_iter().try_for_each(check_part)?;
+    [namespace, name, tag]
+        .into_iter()
+        .try_for_each(check_part)?;
     Ok(Reference::Registry {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
@@ -198,7 +200,10 @@ mod tests {
             ("huggingface.co/acme/tiny", "hf:acme/tiny"),
             ("ollama:tiny", "ollama:tiny:latest"),
             ("ollama:acme/tiny:1b", "ollama:acme/tiny:1b"),
-            ("ollama:registry.ollama.ai/library/tiny:1b", "ollama:tiny:1b"),
+            (
+                "ollama:registry.ollama.ai/library/tiny:1b",
+                "ollama:tiny:1b",
+            ),
             (
                 "https://example.com/a/b.gguf?download=true",
                 "https://example.com/a/b.gguf?download=true",

@@ -6,11 +6,11 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use troika_library::{Digest, Manifest, Parameters, Turn};
 
+use crate::Error;
 use crate::client::{Client, Given};
 use crate::error::shortened;
 use crate::found::Found;
 use crate::sites::host;
-use crate::Error;
 
 const MANIFEST_BYTES_MAX: usize = 1 << 20;
 /// Texts beside the weights are no longer.
@@ -75,7 +75,9 @@ pub(crate) async fn find(
         let Some(kind) = layer.media_type.strip_prefix(LAYER_TYPE) else {
             continue;
         };
-        place.add(kind, layer, &mut manifest, &mut found.notes, &given).await?;
+        place
+            .add(kind, layer, &mut manifest, &mut found.notes, &given)
+            .await?;
     }
     found.licence = manifest.license.as_deref().and_then(first_line);
     found.manifest = Some(manifest);
@@ -105,7 +107,8 @@ impl Place<'_> {
             "license" => {
                 let text = self.text(layer, given).await?;
                 let before = manifest.license.take();
-                manifest.license = Some(before.map_or(text.clone(), |it| format!("{it}\n\n{text}")));
+                manifest.license =
+                    Some(before.map_or(text.clone(), |it| format!("{it}\n\n{text}")));
             }
             "params" => {
                 let text = self.text(layer, given).await?;
@@ -156,7 +159,9 @@ fn weights<'l>(layers: &'l Layers, what: &str) -> Result<&'l Layer, Error> {
     let of = |kind: &str| {
         let media_type = format!("{LAYER_TYPE}{kind}");
         let layers = layers.layers.iter();
-        layers.filter(|it| it.media_type == media_type).collect::<Vec<_>>()
+        layers
+            .filter(|it| it.media_type == media_type)
+            .collect::<Vec<_>>()
     };
     let fail = |why: &str| Error::Choice {
         what: what.to_owned(),
@@ -167,8 +172,12 @@ fn weights<'l>(layers: &'l Layers, what: &str) -> Result<&'l Layer, Error> {
     }
     match *of("model") {
         [one] => Ok(one),
-        [] => Err(fail("it has no weights in GGUF form: it may run at its maker's only")),
-        _ => Err(fail("it is split into several files, which cannot be opened here")),
+        [] => Err(fail(
+            "it has no weights in GGUF form: it may run at its maker's only",
+        )),
+        _ => Err(fail(
+            "it is split into several files, which cannot be opened here",
+        )),
     }
 }
 
@@ -179,7 +188,11 @@ fn digest(layer: &Layer, given: &Given) -> Result<Digest, Error> {
 
 /// As its users call it: without what goes without saying.
 fn called(namespace: &str, name: &str, tag: &str) -> String {
-    let tag = if tag == "latest" { String::new() } else { format!(":{tag}") };
+    let tag = if tag == "latest" {
+        String::new()
+    } else {
+        format!(":{tag}")
+    };
     match namespace {
         "library" => format!("{name}{tag}"),
         _ => format!("{namespace}/{name}{tag}"),
@@ -217,7 +230,10 @@ fn parameters(known: &Map<String, Value>, notes: &mut Vec<String>) -> Parameters
         }
     }
     if !unknown.is_empty() {
-        notes.push(format!("parameters without a meaning here: {}", unknown.join(", ")));
+        notes.push(format!(
+            "parameters without a meaning here: {}",
+            unknown.join(", ")
+        ));
     }
     out
 }
@@ -251,9 +267,18 @@ mod tests {
             panic!("is an object");
         };
         let parameters = parameters(&known, &mut notes);
-        assert_eq!((parameters.temperature, parameters.top_k), (Some(0.6), Some(20)));
-        assert_eq!((parameters.n_ctx, parameters.max_tokens), (Some(4096), None));
-        assert_eq!((&*parameters.stop, parameters.seed), (&["<a>".to_owned()][..], Some(7)));
+        assert_eq!(
+            (parameters.temperature, parameters.top_k),
+            (Some(0.6), Some(20))
+        );
+        assert_eq!(
+            (parameters.n_ctx, parameters.max_tokens),
+            (Some(4096), None)
+        );
+        assert_eq!(
+            (&*parameters.stop, parameters.seed),
+            (&["<a>".to_owned()][..], Some(7))
+        );
         assert!(notes[0].ends_with("mirostat"), "{notes:?}");
     }
 

@@ -54,12 +54,12 @@ fn allocate(_: &File, _: u64) -> io::Result<()> {
 /// An error of writing, which may be that there is no room.
 pub(crate) fn writing(error: io::Error, needs: u64, directory: &Path) -> Error {
     match error.kind() {
-        io::ErrorKind::StorageFull
-        | io::ErrorKind::QuotaExceeded
-        | io::ErrorKind::FileTooLarge => Error::DiskFull {
-            needs,
-            free: free(directory).unwrap_or(0),
-        },
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            Error::DiskFull {
+                needs,
+                free: free(directory).unwrap_or(0),
+            }
+        }
         _ => Error::io("write to the directory of the models")(error),
     }
 }

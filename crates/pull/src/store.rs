@@ -48,7 +48,10 @@ impl Identity {
         hash.update(self.what.as_bytes());
         hash.update(self.bytes.to_le_bytes());
         let hash = hash.finalize();
-        hash[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+        hash[..16]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }
 
@@ -94,7 +97,11 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Busy`], [`Error::DiskFull`], or the system's.
-    pub(crate) fn open(models: &Path, identity: &Identity, piece_bytes: u64) -> Result<Self, Error> {
+    pub(crate) fn open(
+        models: &Path,
+        identity: &Identity,
+        piece_bytes: u64,
+    ) -> Result<Self, Error> {
         const ACTION: &str = "make a file in the directory of the models";
         if identity.bytes > BYTES_MAX {
             return Err(Error::DiskFull {
@@ -157,8 +164,13 @@ impl Store {
         if read_records(&mut journal, &mut pieces).is_err() {
             return 0;
         }
-        let done = pieces.iter().filter(|it| matches!(it, Piece::Done(_)));
-        (done.count() as u64 * piece_bytes).min(identity.bytes)
+        let length = |index: usize| {
+            let start = index as u64 * piece_bytes;
+            piece_bytes.min(identity.bytes - start)
+        };
+        let done = pieces.iter().enumerate();
+        let done = done.filter(|(_, piece)| matches!(piece, Piece::Done(_)));
+        done.map(|(index, _)| length(index)).sum()
     }
 
     /// The file with the bytes.
@@ -378,7 +390,11 @@ fn read_facts(directory: &Path) -> Option<String> {
 
 /// Opens the journal to write on, and reads what it tells. What follows its last whole record is cut off.
 fn open_journal(path: &Path, pieces: &mut [Piece]) -> io::Result<File> {
-    let options = OpenOptions::new().read(true).append(true).create(true).clone();
+    let options = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .clone();
     let mut journal = options.open(path)?;
     let whole = read_records(&mut journal, pieces)?;
     journal.set_len(whole)?;

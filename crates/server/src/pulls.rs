@@ -118,7 +118,8 @@ impl Pulls {
             let kind = ErrorKind::Overloaded {
                 retry_after: RETRY_AFTER,
             };
-            let message = format!("{running} models are being pulled already; wait for one of them");
+            let message =
+                format!("{running} models are being pulled already; wait for one of them");
             return Err(ApiError::new(kind, message));
         }
         while runs.len() >= OVER_MAX

@@ -168,9 +168,11 @@ async fn pull(
     let pulled = unless(interrupt, puller.pull(&look, &tell), || {
         let now = *watched.borrow_and_update();
         bar.update(now.done_bytes, now.bytes);
-        bar.remark(match now.stage {
-            Stage::Verifying | Stage::Done => "(verifying)",
-            Stage::Looking | Stage::Downloading => "",
+        bar.remark(&match now.stage {
+            Stage::Verifying | Stage::Done => "(verifying)".to_owned(),
+            Stage::Looking | Stage::Downloading => {
+                format!("({}/s)", Bytes(now.bytes_per_second as u64))
+            }
         });
     });
     let pulled = pulled.await;
@@ -241,7 +243,9 @@ fn page(look: &Look, fit: &Fit) -> String {
         have if have >= look.bytes => ", here already".to_owned(),
         have => format!(", {} of it here already", Bytes(have)),
     };
-    let free = look.disk_free_bytes.map(|free| format!(" ({} free on the disk)", Bytes(free)));
+    let free = look
+        .disk_free_bytes
+        .map(|free| format!(" ({} free on the disk)", Bytes(free)));
     let verdict = match fit.verdict {
         Verdict::Fits => "fits",
         Verdict::Tight => "tight",
@@ -262,7 +266,10 @@ fn page(look: &Look, fit: &Fit) -> String {
     let licence = look.licence.as_deref().unwrap_or("not told");
     rows.push(["licence".to_owned(), licence.to_owned()]);
     rows.push(["here".to_owned(), format!("{verdict}: {}", fit.why)]);
-    let others = look.choices.iter().filter(|choice| choice.name != look.file);
+    let others = look
+        .choices
+        .iter()
+        .filter(|choice| choice.name != look.file);
     let others: Vec<_> = others
         .map(|choice| choice.quantization.as_deref().unwrap_or(&choice.name))
         .take(CHOICES_SHOWN)
@@ -274,7 +281,9 @@ fn page(look: &Look, fit: &Fit) -> String {
         rows.push(["note".to_owned(), note.clone()]);
     }
     // They come from elsewhere, and go to a terminal.
-    let rows = rows.into_iter().map(|row| row.map(|cell| output::line(&cell, 300)));
+    let rows = rows
+        .into_iter()
+        .map(|row| row.map(|cell| output::line(&cell, 300)));
     let rows: Vec<_> = rows.collect();
     output::table([output::Align::Left, output::Align::Left], &rows)
 }

@@ -14,6 +14,7 @@ mod perplexity;
 mod pictures;
 mod plan;
 mod program;
+mod pull;
 mod receipts;
 mod rules;
 mod run;

@@ -46,7 +46,13 @@ fn pieces_are_taken_in_order_and_remembered() {
     store.call_off();
     assert_eq!(store.wait_for(0), None);
     store.clear();
-    assert!(!models.path().join(FOLDER).join(identity(20).folder()).exists());
+    assert!(
+        !models
+            .path()
+            .join(FOLDER)
+            .join(identity(20).folder())
+            .exists()
+    );
 }
 
 #[test]
@@ -71,7 +77,11 @@ fn a_journal_counts_up_to_its_first_fault() {
         damaged[at] ^= 0x10;
         fs::write(&path, &damaged).unwrap();
         let store = open(&models, 32).unwrap();
-        assert_eq!(store.done_bytes(), (at / RECORD_BYTES) as u64 * PIECE, "{at}");
+        assert_eq!(
+            store.done_bytes(),
+            (at / RECORD_BYTES) as u64 * PIECE,
+            "{at}"
+        );
     }
     fs::write(&path, [0; 64]).unwrap();
     assert_eq!(open(&models, 32).unwrap().done_bytes(), 0);

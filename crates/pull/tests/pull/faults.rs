@@ -136,7 +136,11 @@ async fn a_host_without_ranges_gives_the_whole() {
     *host.stage.has_no_ranges.lock().unwrap() = true;
     let place = Place::new(&host);
     let look = place.look(&host.url("/x.gguf")).await.unwrap();
-    assert!(look.notes.iter().any(|it| it.contains("whole")), "{:?}", look.notes);
+    assert!(
+        look.notes.iter().any(|it| it.contains("whole")),
+        "{:?}",
+        look.notes
+    );
     // What came before the cut is here, and what comes again is passed over.
     host.fail([Fault::Cut(100_000), Fault::Cut(200_000)]);
     place.pull(&look).await.unwrap();

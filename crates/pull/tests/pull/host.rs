@@ -115,7 +115,13 @@ async fn answer(
         let told = stage.digest.lock().unwrap().clone();
         told.unwrap_or_else(|| digest_of(&stage.file.lock().unwrap()))
     };
-    let length = || stage.total.lock().unwrap().unwrap_or(stage.file.lock().unwrap().len() as u64);
+    let length = || {
+        stage
+            .total
+            .lock()
+            .unwrap()
+            .unwrap_or(stage.file.lock().unwrap().len() as u64)
+    };
     match path {
         "/api/models/acme/tiny-GGUF/revision/main" => axum::Json(json!({
             "sha": COMMIT, "gated": false, "tags": ["gguf", "license:mit"],
@@ -189,7 +195,11 @@ async fn bytes(stage: &Stage, path: &str, range: Option<&str>) -> Response {
     let wanted = range.filter(|_| !*stage.has_no_ranges.lock().unwrap());
     let (start, end) = match wanted {
         Some(range) => {
-            let (start, end) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+            let (start, end) = range
+                .strip_prefix("bytes=")
+                .unwrap()
+                .split_once('-')
+                .unwrap();
             let (start, end): (usize, usize) = (start.parse().unwrap(), end.parse().unwrap());
             if start >= file.len() {
                 return StatusCode::RANGE_NOT_SATISFIABLE.into_response();
@@ -198,7 +208,11 @@ async fn bytes(stage: &Stage, path: &str, range: Option<&str>) -> Response {
         }
         None => (0, file.len()),
     };
-    let mut response = Response::new(body(&file[start..end], fault.as_ref(), *stage.pace.lock().unwrap()));
+    let mut response = Response::new(body(
+        &file[start..end],
+        fault.as_ref(),
+        *stage.pace.lock().unwrap(),
+    ));
     let headers = response.headers_mut();
     let tag = match fault {
         Some(Fault::Tag) => "\"other\"".to_owned(),
@@ -207,8 +221,16 @@ async fn bytes(stage: &Stage, path: &str, range: Option<&str>) -> Response {
     headers.insert(header::ETAG, tag.parse().unwrap());
     headers.insert(header::CONTENT_LENGTH, (end - start).into());
     if wanted.is_some() {
-        let told = if fault == Some(Fault::Total) { total + 1 } else { total };
-        let shown = if fault == Some(Fault::Place) { start + 1 } else { start };
+        let told = if fault == Some(Fault::Total) {
+            total + 1
+        } else {
+            total
+        };
+        let shown = if fault == Some(Fault::Place) {
+            start + 1
+        } else {
+            start
+        };
         let place = format!("bytes {shown}-{}/{told}", end - 1);
         headers.insert(header::CONTENT_RANGE, place.parse().unwrap());
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;

@@ -72,7 +72,10 @@ async fn whoever_is_killed_goes_on() {
         lost_most = lost_most.max(lost);
         assert!(lost <= IN_FLIGHT, "{lost} pieces were on their way");
     }
-    assert!(resumed > 5, "of {kills} lives, {resumed} went on; {wholes} ended; {lost_most} lost");
+    assert!(
+        resumed > 5,
+        "of {kills} lives, {resumed} went on; {wholes} ended; {lost_most} lost"
+    );
     // Left alone, it ends.
     let (library, puller) = open(home.path(), &host.url(""), &patience(), None);
     *host.stage.pace.lock().unwrap() = None;
@@ -95,7 +98,12 @@ struct Point {
 /// Starts the child and kills it; whether it was done before that.
 fn one_life(host: &str, home: &Path, point: &Point) -> bool {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "killed::child", "--nocapture", "--test-threads=1"])
+        .args([
+            "--exact",
+            "killed::child",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(HOST, host)
         .env(HOME, home)
         .stdout(Stdio::piped())

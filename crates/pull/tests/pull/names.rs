@@ -11,11 +11,20 @@ async fn a_file_of_the_hub_becomes_a_model() {
     let host = Host::with(file.clone()).await;
     let place = Place::with(&host, &crate::patience(), Some("hunter2"));
     let look = place.look("hf:acme/tiny-GGUF").await.unwrap();
-    assert_eq!((&*look.name, look.bytes), ("tiny-Q4_K_M", file.len() as u64));
+    assert_eq!(
+        (&*look.name, look.bytes),
+        ("tiny-Q4_K_M", file.len() as u64)
+    );
     assert_eq!(look.licence.as_deref(), Some("apache-2.0"));
     assert_eq!(look.quantization.as_deref(), Some("F32"));
     assert_eq!((look.choices.len(), look.have_bytes), (2, 0));
-    assert!(look.head.as_ref().unwrap().tensor("output.weight").is_some());
+    assert!(
+        look.head
+            .as_ref()
+            .unwrap()
+            .tensor("output.weight")
+            .is_some()
+    );
     assert!(look.disk_free_bytes.is_some() || !cfg!(unix));
     assert!(place.names().is_empty());
     assert_eq!(place.pull(&look).await.unwrap(), "tiny-Q4_K_M");
@@ -27,7 +36,10 @@ async fn a_file_of_the_hub_becomes_a_model() {
         assert_eq!(who.is_some(), !what.starts_with("/near.gguf"), "{what}");
     }
     // Once more: nothing is fetched.
-    let look = place.look("hf:acme/tiny-GGUF:tiny-Q4_K_M.gguf").await.unwrap();
+    let look = place
+        .look("hf:acme/tiny-GGUF:tiny-Q4_K_M.gguf")
+        .await
+        .unwrap();
     assert_eq!(look.have_bytes, look.bytes);
     let before = host.ranges().len();
     place.pull(&look).await.unwrap();
@@ -40,8 +52,15 @@ async fn a_model_of_the_registry_comes_with_its_settings() {
     let host = Host::with(file.clone()).await;
     let place = Place::new(&host);
     let look = place.look("ollama:tiny:1b").await.unwrap();
-    assert_eq!((&*look.name, look.licence.as_deref()), ("tiny:1b", Some("MIT License")));
-    assert!(look.notes.iter().any(|it| it.contains("template")), "{:?}", look.notes);
+    assert_eq!(
+        (&*look.name, look.licence.as_deref()),
+        ("tiny:1b", Some("MIT License"))
+    );
+    assert!(
+        look.notes.iter().any(|it| it.contains("template")),
+        "{:?}",
+        look.notes
+    );
     place.pull(&look).await.unwrap();
     let entry = place.library.find("tiny:1b").unwrap();
     assert_eq!(entry.manifest.system.as_deref(), Some(SYSTEM));
@@ -52,7 +71,10 @@ async fn a_model_of_the_registry_comes_with_its_settings() {
     let before = host.ranges().len();
     assert_eq!(place.have("ollama:tiny").await.unwrap(), "tiny");
     let later = host.ranges().split_off(before);
-    assert!(later.iter().all(|range| range == "bytes=0-1048575"), "{later:?}");
+    assert!(
+        later.iter().all(|range| range == "bytes=0-1048575"),
+        "{later:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,6 +147,12 @@ async fn whoever_is_offline_is_told_so() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap();
     drop(free);
-    let error = place.look(&format!("http://{address}/x.gguf")).await.unwrap_err();
-    assert!(error.to_string().contains("is this machine online?"), "{error}");
+    let error = place
+        .look(&format!("http://{address}/x.gguf"))
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("is this machine online?"),
+        "{error}"
+    );
 }

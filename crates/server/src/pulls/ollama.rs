@@ -13,9 +13,9 @@ use troika_pull::{Reference, Wish};
 
 use super::run::State as Stage;
 use super::{Pull, Run, View, changes, told};
+use crate::ApiError;
 use crate::dialect::Dialect;
 use crate::wire::{ndjson, parse};
-use crate::ApiError;
 
 #[derive(Deserialize)]
 struct PullRequest {

@@ -52,7 +52,11 @@ async fn answer(request: Request) -> axum::response::Response {
         _ if path.contains("/blobs/") || path.contains("/resolve/") => {
             let place = format!("bytes 0-{}/{}", file.len() - 1, file.len());
             let headers = [(header::CONTENT_RANGE, place)];
-            let status = if range { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+            let status = if range {
+                StatusCode::PARTIAL_CONTENT
+            } else {
+                StatusCode::OK
+            };
             (status, headers, file).into_response()
         }
         _ => StatusCode::NOT_FOUND.into_response(),
@@ -104,18 +108,30 @@ async fn a_model_is_looked_at_and_pulled() {
     let path = "/api/troika/pulls/look?from=hf:acme/tiny";
     let (status, look) = place.json("GET", path, Value::Null).await;
     assert_eq!(status, 200, "{look}");
-    assert_eq!((&look["name"], &look["licence"]), (&json!("tiny-Q8_0"), &json!("mit")));
+    assert_eq!(
+        (&look["name"], &look["licence"]),
+        (&json!("tiny-Q8_0"), &json!("mit"))
+    );
     assert_eq!(look["fit"]["verdict"], "does not fit");
-    assert_eq!(look["files"], json!([{"name": "tiny-Q8_0.gguf", "bytes": file().len()}]));
+    assert_eq!(
+        look["files"],
+        json!([{"name": "tiny-Q8_0.gguf", "bytes": file().len()}])
+    );
     let ask = json!({"from": "hf:acme/tiny"});
     let (status, pull) = place.json("POST", "/api/troika/pulls", ask).await;
     assert_eq!(status, 202, "{pull}");
     let id = pull["id"].as_str().unwrap();
     let events = format!("/api/troika/pulls/{id}/events");
     let (_, text) = place.send("GET", &events, Value::Null).await;
-    let last = text.lines().rfind(|line| line.starts_with("data: ")).unwrap();
+    let last = text
+        .lines()
+        .rfind(|line| line.starts_with("data: "))
+        .unwrap();
     let last: Value = serde_json::from_str(&last["data: ".len()..]).unwrap();
-    assert_eq!((&last["state"], &last["model"]), (&json!("done"), &json!("tiny-Q8_0")));
+    assert_eq!(
+        (&last["state"], &last["model"]),
+        (&json!("done"), &json!("tiny-Q8_0"))
+    );
     assert!(text.contains("event: pull") && last.get("digest").is_none());
     let (_, list) = place.json("GET", "/api/troika/pulls", Value::Null).await;
     assert_eq!(list["pulls"], json!([last]));
@@ -128,7 +144,10 @@ async fn a_pull_is_joined_and_stopped() {
     let ask = || json!({"from": "hf:acme/slow"});
     let (_, first) = place.json("POST", "/api/troika/pulls", ask()).await;
     let (_, second) = place.json("POST", "/api/troika/pulls", ask()).await;
-    assert_eq!((&first["id"], &first["state"]), (&second["id"], &json!("looking")));
+    assert_eq!(
+        (&first["id"], &first["state"]),
+        (&second["id"], &json!("looking"))
+    );
     let path = format!("/api/troika/pulls/{}", first["id"].as_str().unwrap());
     let (status, _) = place.send("DELETE", &path, Value::Null).await;
     assert_eq!(status, 204);
@@ -136,36 +155,64 @@ async fn a_pull_is_joined_and_stopped() {
     assert_eq!(list["pulls"][0]["state"], "stopped");
     let (_, third) = place.json("POST", "/api/troika/pulls", ask()).await;
     assert_ne!(first["id"], third["id"]);
-    let (status, _) = place.send("DELETE", "/api/troika/pulls/pull_99", Value::Null).await;
+    let (status, _) = place
+        .send("DELETE", "/api/troika/pulls/pull_99", Value::Null)
+        .await;
     assert_eq!(status, 404);
 }
 
 #[tokio::test]
 async fn ollamas_clients_read_lines() {
     let place = Place::new().await;
-    let (status, text) = place.send("POST", "/api/pull", json!({"model": "tiny"})).await;
+    let (status, text) = place
+        .send("POST", "/api/pull", json!({"model": "tiny"}))
+        .await;
     assert_eq!(status, 200);
-    let lines: Vec<Value> = text.lines().map(|it| serde_json::from_str(it).unwrap()).collect();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|it| serde_json::from_str(it).unwrap())
+        .collect();
     assert_eq!(lines[0], json!({"status": "pulling manifest"}));
     assert_eq!(lines.last(), Some(&json!({"status": "success"})));
     let digest = format!("sha256:{}", digest(&file()));
-    let far = lines.iter().rfind(|line| line["digest"] == *digest).unwrap();
+    let far = lines
+        .iter()
+        .rfind(|line| line["digest"] == *digest)
+        .unwrap();
     assert_eq!(far["status"], format!("pulling {}", &digest[7..19]));
-    assert_eq!((&far["total"], &far["completed"]), (&json!(file().len()), &json!(file().len())));
+    assert_eq!(
+        (&far["total"], &far["completed"]),
+        (&json!(file().len()), &json!(file().len()))
+    );
     let hub = json!({"name": "hf.co/acme/tiny:Q8_0", "stream": false});
     let (status, answer) = place.json("POST", "/api/pull", hub).await;
     assert_eq!((status, answer), (200, json!({"status": "success"})));
     let library = Library::open(place.home.path().to_owned(), &[]);
-    let names: Vec<_> = library.list().unwrap().into_iter().map(|it| it.name).collect();
+    let names: Vec<_> = library
+        .list()
+        .unwrap()
+        .into_iter()
+        .map(|it| it.name)
+        .collect();
     assert_eq!(names, ["hf.co/acme/tiny:Q8_0", "tiny"]);
     let none = json!({"model": "none", "stream": false});
     let (status, error) = place.json("POST", "/api/pull", none).await;
     assert_eq!(status, 404, "{error}");
-    let (status, text) = place.send("POST", "/api/pull", json!({"model": "none"})).await;
-    assert!(status == 200 && text.lines().last().unwrap().starts_with("{\"error\":"), "{text}");
+    let (status, text) = place
+        .send("POST", "/api/pull", json!({"model": "none"}))
+        .await;
+    assert!(
+        status == 200 && text.lines().last().unwrap().starts_with("{\"error\":"),
+        "{text}"
+    );
     for model in ["", "../x", "evil.example/a/b"] {
-        let (status, error) = place.json("POST", "/api/pull", json!({"model": model})).await;
-        assert!(status == 400 && error["error"].is_string(), "{model}: {error}");
+        let (status, error) = place
+            .json("POST", "/api/pull", json!({"model": model}))
+            .await;
+        assert!(
+            status == 400 && error["error"].is_string(),
+            "{model}: {error}"
+        );
     }
 }
 
@@ -191,7 +238,17 @@ async fn where_nothing_may_come_in_that_is_said() {
         ("GET", "/api/troika/pulls/look?from=hf:a/b"),
         ("POST", "/api/pull"),
     ] {
-        let (status, _, text) = send(&app, method, path, &[], &json!({"from": "hf:a/b", "model": "a"})).await;
-        assert!(status == 403 && text.contains("`offline`"), "{method} {path}: {status} {text}");
+        let (status, _, text) = send(
+            &app,
+            method,
+            path,
+            &[],
+            &json!({"from": "hf:a/b", "model": "a"}),
+        )
+        .await;
+        assert!(
+            status == 403 && text.contains("`offline`"),
+            "{method} {path}: {status} {text}"
+        );
     }
 }

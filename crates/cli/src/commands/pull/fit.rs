@@ -33,14 +33,15 @@ struct Candidate {
 pub(crate) fn judge(look: &Look, machine: &Machine) -> Fit {
     let here = here::find(machine, None);
     // An NPU runs what was compiled for it, which nobody has done yet.
-    let usable = |device: &&HereDevice| {
-        device.blocked.is_none() && device.profile.kind != DeviceKind::Npu
-    };
+    let usable =
+        |device: &&HereDevice| device.blocked.is_none() && device.profile.kind != DeviceKind::Npu;
     let devices: Vec<_> = here.devices.iter().filter(usable).collect();
     let read = look.head.as_ref().map(read_file);
     match read {
         Some(Ok((shape, quantization))) => by_head(&devices, &shape, &quantization),
-        Some(Err(error)) => unknown(format!("the head of the file is no language model's: {error}")),
+        Some(Err(error)) => unknown(format!(
+            "the head of the file is no language model's: {error}"
+        )),
         None => by_size(&devices, look.bytes),
     }
 }
@@ -114,7 +115,9 @@ fn fits(best: &Candidate) -> Fit {
         Some(free) => format!("takes {need} of {} that {device} has free", Bytes(free)),
         None => format!("takes {need} on {device}, whose free memory is not known"),
     };
-    let tight = best.free.is_some_and(|free| best.need as f64 > free as f64 * TIGHT);
+    let tight = best
+        .free
+        .is_some_and(|free| best.need as f64 > free as f64 * TIGHT);
     let (verdict, rest) = match (best.free, tight) {
         (None, _) => (Verdict::Unknown, ""),
         (Some(_), true) => (Verdict::Tight, "; other programs may run short"),
@@ -135,10 +138,12 @@ fn fits(best: &Candidate) -> Fit {
 
 /// Why no device holds it, by the one that comes closest.
 fn does_not_fit(refused: &[(&&HereDevice, Refusal)]) -> Fit {
-    let sizes = refused.iter().filter_map(|(device, refusal)| match refusal {
-        Refusal::DoesNotFit { needs, has } => Some((device, *needs, *has)),
-        _ => None,
-    });
+    let sizes = refused
+        .iter()
+        .filter_map(|(device, refusal)| match refusal {
+            Refusal::DoesNotFit { needs, has } => Some((device, *needs, *has)),
+            _ => None,
+        });
     let Some((device, needs, has)) = sizes.max_by_key(|(.., has)| *has) else {
         let why = refused.first().map(|(_, refusal)| refusal.to_string());
         return unknown(why.unwrap_or_else(|| "no device is known here".to_owned()));
@@ -148,7 +153,10 @@ fn does_not_fit(refused: &[(&&HereDevice, Refusal)]) -> Fit {
     let could = device.profile.memory.is_some_and(|all| all.0 >= needs);
     let (verdict, rest) = match could {
         true => (Verdict::Tight, "; other programs would have to end first"),
-        false => (Verdict::DoesNotFit, "; take a smaller one, or one with fewer bits"),
+        false => (
+            Verdict::DoesNotFit,
+            "; take a smaller one, or one with fewer bits",
+        ),
     };
     Fit {
         verdict,
