@@ -24,7 +24,7 @@ async fn what_passes_is_tried_again() {
         Fault::Cut(20_000),
         Fault::Stall(17_000),
         Fault::Status(503),
-        Fault::Status(403),
+        Fault::Status(429),
         Fault::Cut(1),
     ];
     host.fail(faults);
