@@ -8,7 +8,7 @@ use troika_library::Parameters;
 
 use crate::commands::{
     bench, calc, calibrate, catalogue, classify, completions, config, denoise, detect, devices,
-    doctor, embed, keys, list, listen, man, npu, perplexity, plan, receipts, remote, rules, run,
+    doctor, embed, keys, list, listen, man, npu, perplexity, plan, pull, receipts, remote, rm, rules, run,
     segment, serve, show, simulate, top,
 };
 use crate::exit::WrongUse;
@@ -18,6 +18,7 @@ use crate::output::Console;
 const EXAMPLES: &str = "\
 Examples:
   troika run \"Once upon a time\"                    a story by the model inside
+  troika pull hf:OWNER/REPO:Q4_K_M                 a model from elsewhere, verified
   troika run model.gguf                            chat
   troika run model.gguf \"Why is the sky blue?\"     one answer
   troika serve                                     OpenAI, Anthropic and Ollama APIs on 127.0.0.1:11435
@@ -80,6 +81,8 @@ pub(crate) enum Command {
     Npu(npu::NpuArgs),
     Show(show::ShowArgs),
     List(list::ListArgs),
+    Pull(pull::PullArgs),
+    Rm(rm::RmArgs),
     Calc(calc::CalcArgs),
     Calibrate(Box<calibrate::CalibrateArgs>),
     Catalogue(catalogue::CatalogueArgs),
@@ -353,6 +356,8 @@ mod tests {
             "npu",
             "show",
             "list",
+            "pull",
+            "rm",
             "calc",
             "calibrate",
             "catalogue",

@@ -19,8 +19,10 @@ pub(crate) mod man;
 pub(crate) mod npu;
 pub(crate) mod perplexity;
 pub(crate) mod plan;
+pub(crate) mod pull;
 pub(crate) mod receipts;
 pub(crate) mod remote;
+pub(crate) mod rm;
 pub(crate) mod rules;
 pub(crate) mod run;
 pub(crate) mod segment;
@@ -61,6 +63,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Some(Command::Npu(args)) => npu::run(&args, &console),
         Some(Command::Show(args)) => show::run(&args, &console),
         Some(Command::List(args)) => list::run(&args, &console),
+        Some(Command::Pull(args)) => pull::run(&args, &console),
+        Some(Command::Rm(args)) => rm::run(&args, &console),
         Some(Command::Calc(args)) => calc::run(&args, &console),
         Some(Command::Calibrate(args)) => calibrate::run(&args, &console),
         Some(Command::Catalogue(args)) => catalogue::run(&args, &console),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::directory::Directory;
 use crate::parse;
 use crate::source::Source;
-use crate::{Error, Metadata, TensorInfo};
+use crate::{Error, Metadata, Problem, TensorInfo};
 
 /// An open model. What it lists has been checked against the size of the file.
 ///
@@ -46,6 +46,28 @@ impl ModelFile {
         let content = bytes.into();
         let bytes = content.len() as u64;
         Self::from_source(name.to_owned(), Source::Memory(content), bytes)
+    }
+
+    /// Takes the beginning of a file of `bytes` bytes whose rest is elsewhere: its header can be read, and no tensor beyond
+    /// what is here. `None` if the header goes on after what is here, so that more of it is needed.
+    ///
+    /// # Errors
+    /// As [`ModelFile::from_bytes`].
+    pub fn from_beginning(
+        name: &str,
+        beginning: Vec<u8>,
+        bytes: u64,
+    ) -> Result<Option<Self>, Error> {
+        let is_all = beginning.len() as u64 >= bytes;
+        let source = Source::Memory(beginning.into());
+        match Self::from_source(name.to_owned(), source, bytes) {
+            // What the cursor says of bytes that the header has and the source has not.
+            Err(Error::Malformed {
+                problem: Problem::Truncated { left: 0, .. },
+                ..
+            }) if !is_all => Ok(None),
+            other => other.map(Some),
+        }
     }
 
     fn from_source(name: String, source: Source, bytes: u64) -> Result<Self, Error> {

@@ -370,5 +370,12 @@ fn every_prefix_is_refused() {
     for len in 0..whole.0.len() {
         let error = ModelFile::from_bytes("cut", whole.0[..len].to_vec()).map(|_| ());
         assert!(error.is_err(), "accepted when cut to {len} bytes");
+        // Of the beginning of a file whose rest is elsewhere, that is no fault.
+        let beginning = whole.0[..len].to_vec();
+        let found = ModelFile::from_beginning("cut", beginning, whole.0.len() as u64);
+        let found = found.map(|file| file.map(|file| file.tensors().len()));
+        assert!(matches!(found, Ok(None | Some(1))), "{len}: {found:?}");
     }
+    let all = ModelFile::from_beginning("all", whole.0.clone(), whole.0.len() as u64);
+    assert!(all.is_ok_and(|file| file.is_some()));
 }

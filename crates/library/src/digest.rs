@@ -13,7 +13,7 @@ pub struct Digest(String);
 
 impl Digest {
     /// Of a hash's 32 bytes.
-    pub(crate) fn of(hash: &[u8]) -> Self {
+    pub fn of(hash: &[u8]) -> Self {
         Self(hex(hash))
     }
 

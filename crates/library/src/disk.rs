@@ -70,6 +70,21 @@ pub(crate) fn persist(file: NamedTempFile, target: &Path) -> Result<(), Error> {
     sync_parent(target).map_err(Error::io(ACTION))
 }
 
+/// Gives a file a second name, which nothing has yet. Where the file system knows no second names, the file is renamed.
+pub(crate) fn link(file: &Path, target: &Path) -> Result<(), Error> {
+    const ACTION: &str = "give a file its name";
+    if let Some(directory) = target.parent() {
+        fs::create_dir_all(directory).map_err(Error::io(ACTION))?;
+    }
+    let linked = fs::hard_link(file, target).or_else(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Err(error),
+        _ if target.exists() => Err(io::ErrorKind::AlreadyExists.into()),
+        _ => fs::rename(file, target),
+    });
+    linked.map_err(Error::io(ACTION))?;
+    sync_parent(target).map_err(Error::io(ACTION))
+}
+
 /// Removes a file, which may be gone already.
 pub(crate) fn remove(path: &Path) -> Result<(), Error> {
     const ACTION: &str = "delete a file of the model";

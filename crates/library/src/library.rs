@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::Metadata;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -220,6 +221,64 @@ impl Library {
             self.blobs.sweep(|old| self.is_needed(old).unwrap_or(true));
         }
         self.blobs.begin(digest, bytes_max)
+    }
+
+    /// Takes a file that was written in the library's directory, checked and brought to disk, among the uploaded files, as
+    /// the one with this digest. Its old name stays, for whoever wrote it to remove.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn admit_blob(&self, file: &Path, digest: &Digest) -> Result<(), Error> {
+        let _changes = self.change();
+        match disk::link(file, &self.blobs.path(digest)) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
+                Ok(())
+            }
+            linked => linked,
+        }
+    }
+
+    /// Takes such a file as the model `NAME.gguf`. Its old name stays, for whoever wrote it to remove.
+    ///
+    /// # Errors
+    /// [`Error::BadName`] if it cannot be the name of a file; [`Error::Conflict`] if there is a model of this name.
+    pub fn admit_file(&self, file: &Path, name: &ModelName) -> Result<(), Error> {
+        let _changes = self.change();
+        let target = self.file_of(name)?;
+        let taken = || {
+            Error::Conflict(format!(
+                "there is a model {name:?} already; delete it first, or choose another name",
+                name = name.as_str()
+            ))
+        };
+        let all = self.listed()?;
+        let is_taken = |listed: &Listed| {
+            !matches!(listed.what, What::BuiltIn(_))
+                && listed.name.eq_ignore_ascii_case(name.as_str())
+        };
+        if all.iter().any(is_taken) {
+            return Err(taken());
+        }
+        match disk::link(file, &target) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
+                Err(taken())
+            }
+            linked => linked,
+        }
+    }
+
+    /// Where the file of a model of this name is or would be.
+    ///
+    /// # Errors
+    /// [`Error::BadName`] if it has parts: a file has a plain name.
+    pub fn file_of(&self, name: &ModelName) -> Result<PathBuf, Error> {
+        if name.as_str().contains(['/', ':']) {
+            return Err(Error::BadName {
+                name: shortened(name.as_str()),
+                reason: "a file's name has neither `/` nor `:`",
+            });
+        }
+        Ok(self.directory.join(format!("{name}.gguf")))
     }
 
     fn change(&self) -> MutexGuard<'_, ()> {

@@ -17,7 +17,7 @@ use crate::record::Recorder;
 use crate::settings::SettingsError;
 use crate::{
     ApiError, Backend, Chats, Drain, ErrorKind, Media, Pulls, Settings, hybrid, media, metrics,
-    observe, request_id, status, troika, wishes,
+    observe, pulls, request_id, status, troika, wishes,
 };
 
 /// What every handler is given.
@@ -77,7 +77,7 @@ pub fn app(
     drain: &Drain,
 ) -> Result<Router, SettingsError> {
     metrics::start();
-    let Services { media, .. } = services.into();
+    let Services { media, pulls, .. } = services.into();
     let guard = Arc::new(Guard::new(settings, sysinfo::System::host_name()));
     let recorder = settings.record.as_deref().map(Recorder::create);
     let recorder = recorder.transpose()?;
@@ -90,6 +90,7 @@ pub fn app(
     let metered = Metered::new(backend, keys.clone(), recorder).with_media(media);
     let router = routes(Arc::new(metered))
         .merge(always_on)
+        .merge(pulls::routes(pulls, drain.clone()))
         .layer(from_fn(hybrid::layer))
         .layer(from_fn(wishes::layer))
         .layer(refusing)

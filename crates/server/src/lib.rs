@@ -61,7 +61,7 @@ pub use listen::{Drain, serve};
 pub use media::Media;
 pub use observe::report_panics_by_place;
 pub use parse::parse_job;
-pub use pulls::Pulls;
+pub use pulls::{Fit, Judge, Pulls, Verdict};
 pub use receipts::Beyond;
 pub use settings::Settings;
 pub use troika_job as job;

@@ -1,8 +1,8 @@
 //! Ollama's interface: `/api/*`, answers in lines of JSON.
 //!
 //! What its clients send and expect, said in our own words: requests in `options.rs` and `wire.rs`, text in `text.rs`
-//! and `answer.rs`, vectors in `embed.rs`, the models themselves in `models.rs`, `create.rs` and `blobs.rs`. Pulling and
-//! pushing are not there: nothing here opens a connection to elsewhere.
+//! and `answer.rs`, vectors in `embed.rs`, the models themselves in `models.rs`, `create.rs` and `blobs.rs`. Pulling is in
+//! `pulls/`, beside our own routes for it, and pushing is not there.
 
 mod answer;
 mod blobs;
@@ -43,7 +43,6 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/delete", delete(models::delete))
         .route("/api/create", post(create::create))
         .route("/api/blobs/{digest}", head(blobs::find).post(blobs::upload))
-        .route("/api/pull", post(no_registry))
         .route("/api/push", post(no_registry))
 }
 
@@ -73,8 +72,7 @@ async fn version() -> Response {
 }
 
 async fn no_registry() -> Response {
-    let error = "models are not pulled from or pushed to a registry here; put a .gguf file into the directory of models, \
-                 or upload one to /api/blobs and make a model of it with /api/create";
+    let error = "models are not pushed to a registry here; nothing leaves this machine by this way";
     (StatusCode::NOT_IMPLEMENTED, Json(json!({"error": error}))).into_response()
 }
 

@@ -7,7 +7,7 @@ mod described;
 mod emit;
 mod flags;
 mod fleet;
-mod here;
+pub(super) mod here;
 mod import;
 mod measurements;
 mod page;

@@ -11,8 +11,11 @@ use tokio::net::TcpListener;
 use troika_device::Device;
 use troika_scheduler::Limits;
 use troika_server::keys::{KeyFile, Keys};
-use troika_server::{Backend, Drain, Host, HostSettings, Hybrid, HybridPaths, Media, Settings};
+use troika_server::{
+    Backend, Drain, Host, HostSettings, Hybrid, HybridPaths, Media, Services, Settings,
+};
 
+use crate::commands::pull;
 use crate::exit::WrongUse;
 use crate::home::Home;
 use crate::output::Console;
@@ -81,7 +84,11 @@ async fn serve(settings: &Settings, home: &Home, console: &Console) -> anyhow::R
         .on_signals()
         .context("cannot listen for signals to stop")?;
     welcome(address, &*backend, &keys, console).await;
-    let router = troika_server::app(backend, media, settings, keys, &drain)?;
+    let services = Services {
+        pulls: pull::for_server(settings, home)?,
+        ..media.into()
+    };
+    let router = troika_server::app(backend, services, settings, keys, &drain)?;
     troika_server::serve(listener, router, drain, settings).await;
     console.note("Stopped.");
     Ok(())

@@ -15,6 +15,7 @@ mod perplexity;
 mod pictures;
 mod plan;
 mod program;
+mod pull;
 mod receipts;
 mod rules;
 mod run;

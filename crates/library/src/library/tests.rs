@@ -384,3 +384,34 @@ fn what_was_forgotten_is_removed() {
     want.sort();
     assert_eq!(files_below(&blobs), want);
 }
+
+#[test]
+fn files_that_were_checked_elsewhere_take_their_place() {
+    let (_directory, library) = empty();
+    fs::create_dir_all(library.directory().join(".pulls")).unwrap();
+    let file = library.directory().join(".pulls/data");
+    fs::write(&file, gguf()).unwrap();
+    assert!(library.list().unwrap().iter().all(|it| it.name == "inside"));
+    let name: ModelName = "tiny".parse().unwrap();
+    library.admit_file(&file, &name).unwrap();
+    assert!(library.find("tiny").unwrap().open().is_ok());
+    // Nothing is overwritten, whatever the letters.
+    for taken in ["tiny", "TINY"] {
+        let refused = library.admit_file(&file, &taken.parse().unwrap());
+        assert!(matches!(refused, Err(Error::Conflict(_))), "{taken}");
+    }
+    for part in ["a/b", "a:b"] {
+        let refused = library.admit_file(&file, &part.parse().unwrap());
+        assert!(matches!(refused, Err(Error::BadName { .. })), "{part}");
+    }
+    let digest = Digest::of(&Sha256::digest(gguf()));
+    library.admit_blob(&file, &digest).unwrap();
+    library.admit_blob(&file, &digest).unwrap();
+    let manifest = Manifest {
+        from: digest.to_string(),
+        ..Manifest::default()
+    };
+    library.create("acme/tiny:1b", manifest).unwrap();
+    fs::remove_file(&file).unwrap();
+    assert!(library.find("acme/tiny:1b").unwrap().open().is_ok());
+}

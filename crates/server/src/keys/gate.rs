@@ -310,6 +310,8 @@ fn needed(method: &Method, path: &str) -> Option<Scope> {
             Some(Scope::Models)
         }
         "/api/troika/policy" if method == Method::PUT => Some(Scope::Admin),
+        "/api/troika/pulls" => Some(Scope::Models),
+        path if path.starts_with("/api/troika/pulls/") => Some(Scope::Models),
         path if path.starts_with("/api/blobs/") => Some(Scope::Models),
         path if path.starts_with("/v1/models/") && method == Method::DELETE => Some(Scope::Models),
         _ => Some(Scope::Inference),

@@ -241,7 +241,7 @@ pub const FIELDS: &[Field] = &[
         "offline",
         "BOOL",
         "Beyond this machine",
-        "Let nothing leave, whatever that file says: it is not read",
+        "Let nothing leave, whatever that file says: it is not read; and pull no models",
     ),
     field("log_format", "FORMAT", "Log", "`text` or `json`"),
     field(

@@ -5,7 +5,7 @@ use troika_machine::{Found, Machine};
 use troika_planner::plan::{Here, HereDevice};
 
 /// A machine as a candidate; a bandwidth that is given stands for one that was not measured.
-pub(super) fn find(machine: &Machine, bandwidth_gbs: Option<f64>) -> Here {
+pub(in crate::commands) fn find(machine: &Machine, bandwidth_gbs: Option<f64>) -> Here {
     let mut here = of(machine);
     for device in &mut here.devices {
         let profile = &mut device.profile;
