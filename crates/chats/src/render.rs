@@ -255,7 +255,9 @@ fn read(text: &str, piece: &Piece, is_plain: bool, definitions: &Definitions) ->
             let code = Code::new(fence.clone(), piece.range.start);
             vec![code.whole(&text[..piece.range.end])]
         }
-        None if !is_plain => return tree::parse(&text[piece.range.clone()], definitions),
+        None if !is_plain && !tree::is_hostile(&text[piece.range.clone()]) => {
+            return tree::parse(&text[piece.range.clone()], definitions);
+        }
         None => match text[piece.range.clone()].trim() {
             "" => Vec::new(),
             text => vec![Tag::P.with(vec![text.into()])],

@@ -9,10 +9,10 @@ use std::ops::Range;
 
 /// A piece that has this many bytes ends with its line. It bounds what is ever read again while a text grows: a list or a
 /// table without a blank line is as long as it likes. The largest tables that models write have some ten thousand bytes.
-pub(super) const PIECE_BYTES: usize = 64 << 10;
+pub(super) const PIECE_BYTES: usize = 32 << 10;
 
 /// A line that is longer is cut, too.
-const LINE_BYTES: usize = 64 << 10;
+const LINE_BYTES: usize = 32 << 10;
 
 /// A piece that does not change any more.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,6 +22,9 @@ const TABLE_DEPTH: usize = 4;
 /// Labels without a definition that are remembered of each piece.
 const MISSING_MAX: usize = 64;
 
+/// Brackets in each other at most. The parser takes time by the square of them, and no text has that many.
+const BRACKETS_MAX: usize = 200;
+
 /// What a link's definition may take, and what all that are used in one piece may take together: a short label can stand for
 /// a long address many times.
 const LABEL_BYTES_MAX: usize = 200;
@@ -40,6 +43,19 @@ pub(super) struct Parsed {
     pub(super) missing: Vec<String>,
     /// Nodes in all.
     pub(super) nodes: usize,
+}
+
+/// Whether a piece is made to be slow to read; it is shown as it was written.
+pub(super) fn is_hostile(text: &str) -> bool {
+    let mut depth = 0usize;
+    text.bytes().any(|byte| {
+        match byte {
+            b'[' => depth += 1,
+            b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > BRACKETS_MAX
+    })
 }
 
 /// Reads a piece. `known` are the definitions of other pieces.

@@ -11,7 +11,9 @@ use tokio::net::TcpListener;
 use troika_device::Device;
 use troika_scheduler::Limits;
 use troika_server::keys::{KeyFile, Keys};
-use troika_server::{Backend, Drain, Host, HostSettings, Hybrid, HybridPaths, Media, Settings};
+use troika_server::{
+    Backend, Chats, Drain, Host, HostSettings, Hybrid, HybridPaths, Media, Services, Settings,
+};
 
 use crate::exit::WrongUse;
 use crate::home::Home;
@@ -81,10 +83,24 @@ async fn serve(settings: &Settings, home: &Home, console: &Console) -> anyhow::R
         .on_signals()
         .context("cannot listen for signals to stop")?;
     welcome(address, &*backend, &keys, console).await;
-    let router = troika_server::app(backend, media, settings, keys, &drain)?;
+    let services = Services {
+        chats: Some(chats(settings, console)),
+        ..media.into()
+    };
+    let router = troika_server::app(backend, services, settings, keys, &drain)?;
     troika_server::serve(listener, router, drain, settings).await;
     console.note("Stopped.");
     Ok(())
+}
+
+/// The conversations; what became of their file is said.
+fn chats(settings: &Settings, console: &Console) -> Chats {
+    let chats = Chats::open(settings);
+    if let Some(notice) = chats.notice() {
+        console.note(notice);
+        tracing::warn!("{notice}");
+    }
+    chats
 }
 
 /// The models on this machine, or on the one that it poses as; and those for always-on work.
