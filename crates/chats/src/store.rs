@@ -24,7 +24,7 @@ pub use record::{
 use tables::{CHATS, Kind, MESSAGES, TEXTS, WRITING, Writer};
 
 /// Messages of one conversation at most.
-pub const MESSAGES_MAX: u64 = 20_000;
+const MESSAGES_MAX: u64 = 20_000;
 
 /// Text is kept in parts of this many bytes at most, so that one that grows is not written again.
 const PART_BYTES: usize = 1 << 20;

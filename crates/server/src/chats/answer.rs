@@ -252,12 +252,13 @@ impl Follower {
         loop {
             let has_unsaved = self.saved != (self.renderer.text().len(), self.reasoning.len());
             let is_free = self.queue.is_empty();
+            let place = self.to.clone().reserve_owned();
             tokio::select! {
                 biased;
                 () = self.to.closed() => return End::Left,
-                Ok(place) = self.to.reserve(), if !is_free => {
+                Ok(place) = place, if !is_free => {
                     if let Some(event) = self.queue.pop_front() {
-                        place.send(event);
+                        drop(place.send(event));
                     }
                 }
                 () = done(&mut self.saving) => {}
