@@ -17,7 +17,12 @@ pub fn markdown(chat: &Chat, messages: &[Message]) -> String {
             Role::User => "User",
             Role::Assistant => message.model.as_deref().unwrap_or("Assistant"),
         };
-        let _ = write!(out, "\n## {}\n\n{}\n", one_line(who), message.content.trim_end());
+        let _ = write!(
+            out,
+            "\n## {}\n\n{}\n",
+            one_line(who),
+            message.content.trim_end()
+        );
     }
     out
 }

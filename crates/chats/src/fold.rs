@@ -34,7 +34,10 @@ fn fold_char(c: char, to: &mut String) {
         if is_combining_mark(part) {
             continue;
         }
-        for small in part.to_lowercase().filter(|small| !is_combining_mark(*small)) {
+        for small in part
+            .to_lowercase()
+            .filter(|small| !is_combining_mark(*small))
+        {
             // Letters that people who lack their key write with others.
             match small {
                 'ß' => to.push_str("ss"),
@@ -101,7 +104,11 @@ impl Terms {
     /// Where the first of them is in a text that was not folded.
     fn first(&self, text: &str) -> Option<usize> {
         let folded = fold(text);
-        let found = self.0.iter().filter_map(|term| folded.find(&**term)).min()?;
+        let found = self
+            .0
+            .iter()
+            .filter_map(|term| folded.find(&**term))
+            .min()?;
         let mut scratch = String::new();
         let mut length = 0;
         for (at, c) in text.char_indices() {
@@ -198,7 +205,10 @@ mod tests {
     fn snippets_show_the_text_as_it_was_written() {
         let terms = Terms::of("CAFÉ  zur").unwrap();
         let parts = terms.snippet("Das Café zur Post, cafe");
-        let told: Vec<_> = parts.iter().map(|part| (&*part.text, part.is_hit)).collect();
+        let told: Vec<_> = parts
+            .iter()
+            .map(|part| (&*part.text, part.is_hit))
+            .collect();
         let want = [
             ("Das ", false),
             ("Café", true),
@@ -212,7 +222,11 @@ mod tests {
         let parts = Terms::of("needle").unwrap().snippet(&long);
         assert_eq!(parts.first().unwrap().text, "…");
         assert_eq!(parts.last().unwrap().text, "…");
-        assert!(parts.iter().any(|part| part.is_hit && part.text == "needle"));
+        assert!(
+            parts
+                .iter()
+                .any(|part| part.is_hit && part.text == "needle")
+        );
         assert_eq!(Terms::of("  \u{301}"), None);
     }
 

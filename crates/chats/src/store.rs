@@ -63,7 +63,9 @@ pub enum StoreError {
     #[error("another process has the conversations open, maybe another `troika serve`")]
     InUse,
     /// A newer version of the program made the file.
-    #[error("the conversations are of format {found}, and this program knows {known}; take a newer one")]
+    #[error(
+        "the conversations are of format {found}, and this program knows {known}; take a newer one"
+    )]
     Newer {
         /// The file's format.
         found: u64,
@@ -328,8 +330,11 @@ impl Store {
 /// What a conversation is called that begins with this question: its first words.
 fn title_of(question: &str) -> Option<String> {
     const CHARS: usize = 60;
-    let is_mark = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '#' | '>' | '*' | '`' | '-');
-    let mut lines = question.lines().map(|line| line.trim_start_matches(is_mark));
+    let is_mark =
+        |c: char| c.is_whitespace() || c.is_control() || matches!(c, '#' | '>' | '*' | '`' | '-');
+    let mut lines = question
+        .lines()
+        .map(|line| line.trim_start_matches(is_mark));
     let line = lines.find(|line| !line.trim().is_empty())?;
     let mut title = String::new();
     let mut count = 0;

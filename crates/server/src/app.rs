@@ -16,8 +16,8 @@ use crate::receipts;
 use crate::record::Recorder;
 use crate::settings::SettingsError;
 use crate::{
-    ApiError, Backend, Chats, Drain, ErrorKind, Media, Pulls, Settings, chats, hybrid, media, metrics,
-    observe, request_id, status, troika, wishes,
+    ApiError, Backend, Chats, Drain, ErrorKind, Media, Pulls, Settings, chats, hybrid, media,
+    metrics, observe, request_id, status, troika, wishes,
 };
 
 /// What every handler is given.

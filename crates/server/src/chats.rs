@@ -67,7 +67,9 @@ impl Chats {
                     StoreError::Unusable { source, .. } => format!("{error}: {source}"),
                     _ => error.to_string(),
                 };
-                let notice = format!("Conversations are not kept, and those kept before are not shown: {why}.");
+                let notice = format!(
+                    "Conversations are not kept, and those kept before are not shown: {why}."
+                );
                 Self {
                     notice: Some(notice.into()),
                     ..Self::in_memory()
@@ -101,7 +103,8 @@ impl Chats {
         let store = Arc::clone(&self.store);
         let done = tokio::task::spawn_blocking(move || act(&store)).await;
         // A panic there was reported by its place.
-        done.map_err(|_| ApiError::internal())?.map_err(|error| refused(&error))
+        done.map_err(|_| ApiError::internal())?
+            .map_err(|error| refused(&error))
     }
 }
 
@@ -137,9 +140,15 @@ struct View {
 /// The routes.
 pub(crate) fn routes(backend: Arc<dyn Backend>, chats: Chats) -> Router {
     Router::new()
-        .route("/api/troika/chats", get(list).post(create).delete(delete_all))
+        .route(
+            "/api/troika/chats",
+            get(list).post(create).delete(delete_all),
+        )
         .route("/api/troika/chats/export", get(export_all))
-        .route("/api/troika/chats/{id}", get(show).patch(change).delete(delete))
+        .route(
+            "/api/troika/chats/{id}",
+            get(show).patch(change).delete(delete),
+        )
         .route("/api/troika/chats/{id}/answer", post(answer::answer))
         .route("/api/troika/chats/{id}/export", get(export))
         .route("/api/troika/picker", get(picker::picker))
@@ -202,7 +211,11 @@ async fn list(
     who: Who,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Handled {
-    let ListQuery { query, limit, before } = understood(query)?;
+    let ListQuery {
+        query,
+        limit,
+        before,
+    } = understood(query)?;
     let limit = limit.unwrap_or(LIMIT);
     if !(1..=LIMIT_MAX).contains(&limit) {
         let message = format!("`limit` is {limit}; it must be from 1 to {LIMIT_MAX}");
@@ -241,7 +254,12 @@ async fn show(State(view): State<View>, who: Who, Path(id): Path<String>) -> Han
     Ok(json(StatusCode::OK, body.await?))
 }
 
-async fn change(State(view): State<View>, who: Who, Path(id): Path<String>, body: Bytes) -> Handled {
+async fn change(
+    State(view): State<View>,
+    who: Who,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Handled {
     let change = parse::<ChangeFields>(&body)?.checked()?;
     let owner = caller(who).key;
     let changed = view
@@ -253,7 +271,9 @@ async fn change(State(view): State<View>, who: Who, Path(id): Path<String>, body
 
 async fn delete(State(view): State<View>, who: Who, Path(id): Path<String>) -> Handled {
     let owner = caller(who).key;
-    let deleted = view.chats.aside(move |store| store.delete(owner.as_deref(), &id));
+    let deleted = view
+        .chats
+        .aside(move |store| store.delete(owner.as_deref(), &id));
     deleted.await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -269,7 +289,9 @@ async fn delete_all(State(view): State<View>, who: Who, body: Bytes) -> Handled 
         return Err(ApiError::invalid(message).at("all").into());
     }
     let owner = caller(who).key;
-    let deleted = view.chats.aside(move |store| store.delete_all(owner.as_deref()));
+    let deleted = view
+        .chats
+        .aside(move |store| store.delete_all(owner.as_deref()));
     deleted.await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -314,7 +336,10 @@ async fn export(
 async fn export_all(State(view): State<View>, who: Who) -> Handled {
     let owner = caller(who).key;
     let asked = owner.clone();
-    let ids = view.chats.aside(move |store| store.all(asked.as_deref())).await?;
+    let ids = view
+        .chats
+        .aside(move |store| store.all(asked.as_deref()))
+        .await?;
     let lines = stream::unfold((view.chats, ids.into_iter()), move |(chats, mut ids)| {
         let owner = owner.clone();
         async move {
@@ -348,7 +373,10 @@ fn file(kind: &'static str, name: &'static str, body: Body) -> Response {
     let headers = [
         (header::CONTENT_TYPE, kind),
         (header::CONTENT_DISPOSITION, disposition),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ),
     ];
     (headers, body).into_response()
 }

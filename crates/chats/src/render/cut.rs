@@ -165,7 +165,10 @@ impl Cutter {
 impl Fence {
     /// The fence that a line opens, if it does.
     fn of(indent: usize, rest: &str) -> Option<Self> {
-        let mark = rest.bytes().next().filter(|mark| matches!(mark, b'`' | b'~'))?;
+        let mark = rest
+            .bytes()
+            .next()
+            .filter(|mark| matches!(mark, b'`' | b'~'))?;
         let count = rest.bytes().take_while(|byte| *byte == mark).count();
         let info = rest[count..].trim();
         if count < 3 || (mark == b'`' && info.contains('`')) {
@@ -194,7 +197,9 @@ impl Fence {
 
 /// The language that a code block names, if its name can be shown.
 pub(super) fn language(info: &str) -> Option<String> {
-    let name = info.split(|c: char| c.is_whitespace() || c == ',' || c == '{').next()?;
+    let name = info
+        .split(|c: char| c.is_whitespace() || c == ',' || c == '{')
+        .next()?;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+#._-".contains(&byte);
     let is_name = !name.is_empty() && name.len() <= 32 && name.bytes().all(is_plain);
     is_name.then(|| name.to_owned())
@@ -220,7 +225,10 @@ fn item_width(text: &str) -> Option<usize> {
         b'-' | b'*' | b'+' if is_rule(text) => return None,
         b'-' | b'*' | b'+' => 1,
         b'0'..=b'9' => {
-            let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let digits = bytes
+                .iter()
+                .take_while(|byte| byte.is_ascii_digit())
+                .count();
             let is_item = digits <= 9 && matches!(bytes.get(digits), Some(b'.' | b')'));
             is_item.then_some(digits + 1)?
         }
@@ -277,7 +285,10 @@ mod tests {
                 "- a\n\n- b\n\n  c\n\n1. d\n\ne",
                 &["- a\n\n- b\n\n  c\n\n1. d\n\n", "e"],
             ),
-            ("# a\n\n    code\n\n    more\n\nb", &["# a\n\n    code\n\n    more\n\n", "b"]),
+            (
+                "# a\n\n    code\n\n    more\n\nb",
+                &["# a\n\n    code\n\n    more\n\n", "b"],
+            ),
             ("a\n\n***\nb", &["a\n\n", "***\nb"]),
             ("a\n\n- - -\nb", &["a\n\n", "- - -\nb"]),
         ] {
@@ -288,7 +299,10 @@ mod tests {
     #[test]
     fn code_blocks_are_pieces() {
         for (text, want) in [
-            ("a\n```rust x\nb\n\nc\n```\nd", &["a\n", "rust:b\n\nc\n", "d"][..]),
+            (
+                "a\n```rust x\nb\n\nc\n```\nd",
+                &["a\n", "rust:b\n\nc\n", "d"][..],
+            ),
             ("~~~\n```\n~~\n~~~~ \n", &[":```\n~~\n"]),
             ("```a`b\n\nc", &["```a`b\n\n", "c"]),
             ("```\nopen\n", &[":open\n"]),

@@ -24,13 +24,22 @@ fn check(nodes: &[Node]) {
         if let Tag::A { href } = tag {
             let known = ["http://", "https://", "mailto:"];
             let small = href.to_ascii_lowercase();
-            assert!(known.iter().any(|scheme| small.starts_with(scheme)), "{href}");
-            assert!(!href.contains(|c: char| c.is_control() || c == ' '), "{href}");
+            assert!(
+                known.iter().any(|scheme| small.starts_with(scheme)),
+                "{href}"
+            );
+            assert!(
+                !href.contains(|c: char| c.is_control() || c == ' '),
+                "{href}"
+            );
         }
         if let Tag::Pre { lang } = tag {
             assert!(matches!(&children[..], [Node::Text(_)]), "{children:?}");
             let is_plain = |c: char| c.is_ascii_alphanumeric() || "+#._-".contains(c);
-            assert!(lang.iter().all(|lang| lang.chars().all(is_plain)), "{lang:?}");
+            assert!(
+                lang.iter().all(|lang| lang.chars().all(is_plain)),
+                "{lang:?}"
+            );
         }
         todo.extend(children.iter().map(|node| (depth + 1, node)));
     }
@@ -50,7 +59,8 @@ fn words(nodes: &[Node]) -> String {
 
 #[test]
 fn markdown_becomes_elements() {
-    let text = "# A *b*\n\nc **d** ~~e~~ `f`\\\ng\n\n> h\n\n1. i\n2. j\n\n- [x] k\n- [ ] l\n\n---\n";
+    let text =
+        "# A *b*\n\nc **d** ~~e~~ `f`\\\ng\n\n> h\n\n1. i\n2. j\n\n- [x] k\n- [ ] l\n\n---\n";
     let want = json!([
         {"t": "h1", "c": ["A ", {"t": "em", "c": ["b"]}]},
         {"t": "p", "c": ["c ", {"t": "strong", "c": ["d"]}, " ", {"t": "del", "c": ["e"]}, " ", {"t": "code", "c": ["f"]}, {"t": "br", "c": []}, "g"]},
@@ -70,7 +80,12 @@ fn tables_have_heads_and_sides() {
     ]}]);
     assert_eq!(shown("|a|b|\n|:-|-:|\n|1|2|\n|3|\n"), want);
     // One short row costs no more than it has.
-    let wide = format!("{}|\n{}|\n{}", "|a".repeat(2000), "|-".repeat(2000), "|\n".repeat(20_000));
+    let wide = format!(
+        "{}|\n{}|\n{}",
+        "|a".repeat(2000),
+        "|-".repeat(2000),
+        "|\n".repeat(20_000)
+    );
     assert!(to_value(render(&wide)).unwrap().to_string().len() < 2_000_000);
 }
 
@@ -82,7 +97,10 @@ fn code_is_one_text_as_it_was_written() {
     assert_eq!(shown("~~~ c++ x\na\r\nb"), pre("c++", "a\nb"));
     assert_eq!(shown("  ```x\n  a\n b\n   c\n  ```"), pre("x", "a\nb\n c"));
     assert_eq!(shown("```"), json!([{"t": "pre", "c": [""]}]));
-    assert_eq!(shown("    a\n    b\n"), json!([{"t": "pre", "c": ["a\nb"]}]));
+    assert_eq!(
+        shown("    a\n    b\n"),
+        json!([{"t": "pre", "c": ["a\nb"]}])
+    );
     let in_list = json!([{"t": "ul", "c": [{"t": "li", "c": ["a", {"t": "pre", "lang": "sh", "c": ["b\n\nc"]}]}]}]);
     assert_eq!(shown("- a\n  ```sh\n  b\n\n  c\n  ```\n"), in_list);
 }
@@ -90,8 +108,14 @@ fn code_is_one_text_as_it_was_written() {
 #[test]
 fn what_is_hostile_is_text() {
     for (text, want) in [
-        ("<script>alert(1)</script>", json!(["<script>alert(1)</script>"])),
-        ("a <img src=x onerror=alert(1)> b", json!(["a <img src=x onerror=alert(1)> b"])),
+        (
+            "<script>alert(1)</script>",
+            json!(["<script>alert(1)</script>"]),
+        ),
+        (
+            "a <img src=x onerror=alert(1)> b",
+            json!(["a <img src=x onerror=alert(1)> b"]),
+        ),
         ("[a](javascript:alert(1))", json!(["a"])),
         ("[a](JaVa&#115;cript:alert(1))", json!(["a"])),
         ("[a](<java\tscript:x>)", json!(["a"])),
@@ -123,7 +147,10 @@ fn what_is_hostile_is_text() {
         };
         assert_eq!((&block["t"], &block["c"]), (&json!("p"), &want), "{text}");
     }
-    assert_eq!(shown("```\"><script>\nx\n```"), json!([{"t": "pre", "c": ["x"]}]));
+    assert_eq!(
+        shown("```\"><script>\nx\n```"),
+        json!([{"t": "pre", "c": ["x"]}])
+    );
 }
 
 #[test]
@@ -134,7 +161,9 @@ fn what_is_nested_without_end_is_flat_from_some_depth_on() {
         format!("{}a{}", "*".repeat(30_000), "*".repeat(30_000)),
         format!("{}a{}", "[".repeat(30_000), "](http://a)".repeat(30_000)),
         format!("{}a", "![".repeat(30_000)),
-        (0..200).map(|depth| format!("{}- a\n", "  ".repeat(depth))).collect(),
+        (0..200)
+            .map(|depth| format!("{}- a\n", "  ".repeat(depth)))
+            .collect(),
     ] {
         let nodes = render(&text);
         check(&nodes);
@@ -146,12 +175,72 @@ fn what_is_nested_without_end_is_flat_from_some_depth_on() {
 #[ignore = "measures"]
 fn how_long_the_worst_takes() {
     for bits in [
-        "[", "![", "[a](", "[a](<b", "*a_ ", "**a *", "_a*b_", "~~a ~", "`", "` `` ``` ", "<!--", "<?", "<a ", "<a b='", "<![CDATA[",
-        "&", "&#1", "\\", "|", "|-", "> ", ">\n", "- ", "-\n", "1. ", "a\n> ", "[a]: b\n", "[a]: <", "[a]\n", "http://a ", "://", "a@",
-        "- a\n\n", "a  \n", "\t", "(((", "[](", "*", "a**", "*a", "[a][b]", "]", "](http://a)", "\n\n", "|a\n|-\n", "```\n", "<div>\n", "a",
-        "![](", "[[a](b)", "- - a\n", "> - ", "*- ", "\u{202e}", "{", "'a", "\"",
+        "[",
+        "![",
+        "[a](",
+        "[a](<b",
+        "*a_ ",
+        "**a *",
+        "_a*b_",
+        "~~a ~",
+        "`",
+        "` `` ``` ",
+        "<!--",
+        "<?",
+        "<a ",
+        "<a b='",
+        "<![CDATA[",
+        "&",
+        "&#1",
+        "\\",
+        "|",
+        "|-",
+        "> ",
+        ">\n",
+        "- ",
+        "-\n",
+        "1. ",
+        "a\n> ",
+        "[a]: b\n",
+        "[a]: <",
+        "[a]\n",
+        "http://a ",
+        "://",
+        "a@",
+        "- a\n\n",
+        "a  \n",
+        "\t",
+        "(((",
+        "[](",
+        "*",
+        "a**",
+        "*a",
+        "[a][b]",
+        "]",
+        "](http://a)",
+        "\n\n",
+        "|a\n|-\n",
+        "```\n",
+        "<div>\n",
+        "a",
+        "![](",
+        "[[a](b)",
+        "- - a\n",
+        "> - ",
+        "*- ",
+        "\u{202e}",
+        "{",
+        "'a",
+        "\"",
     ] {
-        for text in [bits.repeat(1_000_000 / bits.len()), format!("{}{}", "[".repeat(500_000), bits.repeat(500_000 / bits.len()))] {
+        for text in [
+            bits.repeat(1_000_000 / bits.len()),
+            format!(
+                "{}{}",
+                "[".repeat(500_000),
+                bits.repeat(500_000 / bits.len())
+            ),
+        ] {
             let begun = std::time::Instant::now();
             let nodes = render(&text);
             check(&nodes);
@@ -177,9 +266,15 @@ fn definitions_hold_wherever_they_stand() {
     let link = json!({"t": "p", "c": [{"t": "a", "href": "https://a", "c": ["x"]}]});
     assert_eq!(shown("[x]: https://a\n\n[x]"), json!([link]));
     assert_eq!(shown("[x][Y  z]\n\nb\n\n[y Z]: https://a")[0], link);
-    assert_eq!(shown("[x]\n\n[x]: javascript:alert(1)"), json!([{"t": "p", "c": ["[x]"]}]));
+    assert_eq!(
+        shown("[x]\n\n[x]: javascript:alert(1)"),
+        json!([{"t": "p", "c": ["[x]"]}])
+    );
     // The first one holds.
-    assert_eq!(shown("[x]\n\n[x]: https://a\n\nb\n\n[x]: https://b")[0], link);
+    assert_eq!(
+        shown("[x]\n\n[x]: https://a\n\nb\n\n[x]: https://b")[0],
+        link
+    );
     // A short label for a long address does not make a short text long.
     let address = "a".repeat(4000);
     let text = format!("[x]: https://{address}\n\n{}", "[x]".repeat(20_000));
@@ -203,7 +298,10 @@ fn a_growing_code_block_is_only_added_to() {
     assert_eq!(texts, 999);
     renderer.push("```\nDone.");
     let updates = renderer.finish();
-    assert!(matches!(updates[..], [Update::Text(_), Update::Blocks { from: 2, .. }]));
+    assert!(matches!(
+        updates[..],
+        [Update::Text(_), Update::Blocks { from: 2, .. }]
+    ));
     for update in updates {
         update.apply(&mut shown);
     }
@@ -231,10 +329,59 @@ fn what_is_complete_is_never_told_again() {
 /// Text with much that means something in Markdown.
 fn markdown() -> impl Strategy<Value = String> {
     let bits = prop::sample::select(vec![
-        "a", "word ", " ", "  ", "    ", "\n", "\n\n", "\r\n", "\t", "# ", "- ", "* ", "1. ", "2) ", "> ", "```", "```rust\n",
-        "~~~", "`", "*", "**", "_", "~~", "[", "]", "](", "](https://a.example)", "](javascript:x)", "![", "<", ">",
-        "<script>", "<!--", "-->", "</div>", "<div>\n", "|", "|a|b|\n|-|-|\n", "---\n", "===\n", "[x]: https://x\n",
-        "[x]", "[ ] ", "\\", "&#106;", "&lt;", "https://b.example/", "mailto:c@d", "\u{202e}", "ä", "𝒳", "\0", "\u{b}",
+        "a",
+        "word ",
+        " ",
+        "  ",
+        "    ",
+        "\n",
+        "\n\n",
+        "\r\n",
+        "\t",
+        "# ",
+        "- ",
+        "* ",
+        "1. ",
+        "2) ",
+        "> ",
+        "```",
+        "```rust\n",
+        "~~~",
+        "`",
+        "*",
+        "**",
+        "_",
+        "~~",
+        "[",
+        "]",
+        "](",
+        "](https://a.example)",
+        "](javascript:x)",
+        "![",
+        "<",
+        ">",
+        "<script>",
+        "<!--",
+        "-->",
+        "</div>",
+        "<div>\n",
+        "|",
+        "|a|b|\n|-|-|\n",
+        "---\n",
+        "===\n",
+        "[x]: https://x\n",
+        "[x]",
+        "[ ] ",
+        "\\",
+        "&#106;",
+        "&lt;",
+        "https://b.example/",
+        "mailto:c@d",
+        "\u{202e}",
+        "ä",
+        "𝒳",
+        "\0",
+        "\u{b}",
     ]);
     prop::collection::vec(bits, 0..60).prop_map(|bits| bits.concat())
 }

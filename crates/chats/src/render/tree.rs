@@ -60,7 +60,8 @@ pub(super) fn is_hostile(text: &str) -> bool {
 
 /// Reads a piece. `known` are the definitions of other pieces.
 pub(super) fn parse(text: &str, known: &Definitions) -> Parsed {
-    let options = Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
+    let options =
+        Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
     let mut missing = Vec::new();
     let mut left = ADDRESSES_BYTES_MAX;
     let resolve = |link: BrokenLink<'_>| {
@@ -367,7 +368,8 @@ impl Tree {
             }
             // A row is filled up to the head's length by the parser; a short one shall not cost as much as a long one.
             Tag::Tr => {
-                let is_empty = |node: &Node| matches!(node, Node::Element(cell) if cell.children.is_empty());
+                let is_empty =
+                    |node: &Node| matches!(node, Node::Element(cell) if cell.children.is_empty());
                 while element.children.last().is_some_and(is_empty) {
                     element.children.pop();
                 }

@@ -82,7 +82,9 @@ impl Store {
 
     fn over(backend: impl StorageBackend, bytes_max: u64) -> Result<Self> {
         let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+        builder
+            .set_cache_size(CACHE_BYTES)
+            .set_check_integrity_on_open(true);
         let opened = builder.create_with_backend(backend);
         let store = Self {
             database: opened.map_err(|error| match error {
@@ -105,7 +107,10 @@ impl Store {
         let transaction = self.database.begin_write().map_err(database)?;
         {
             let mut meta = transaction.open_table(META).map_err(database)?;
-            let found = meta.get(FORMAT_KEY).map_err(database)?.map(|found| found.value());
+            let found = meta
+                .get(FORMAT_KEY)
+                .map_err(database)?
+                .map(|found| found.value());
             match found {
                 Some(found) if found > FORMAT => {
                     let known = FORMAT;

@@ -1,8 +1,6 @@
 //! The tables of the file, and what is done to them in one transaction.
 
-use redb::{
-    ReadableTable, Table, TableDefinition, WriteTransaction,
-};
+use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::record::{Chat, Ending, Message, Owner, Params};
 use super::{PART_BYTES, Result, StoreError, database};
@@ -41,7 +39,11 @@ pub(super) fn owner_key(owner: Owner<'_>) -> &str {
 }
 
 fn place(chat: &Chat, updated: u64) -> (&str, u64, &str) {
-    (owner_key(chat.owner.as_deref()), u64::MAX - updated, &chat.id)
+    (
+        owner_key(chat.owner.as_deref()),
+        u64::MAX - updated,
+        &chat.id,
+    )
 }
 
 /// A conversation, if there is one of this number and it is this owner's.
@@ -164,7 +166,9 @@ impl<'t> Writer<'t> {
         if let Some(before) = before {
             self.newest.remove(place(chat, before)).map_err(database)?;
         }
-        self.newest.insert(place(chat, chat.updated), ()).map_err(database)?;
+        self.newest
+            .insert(place(chat, chat.updated), ())
+            .map_err(database)?;
         let record = serde_json::to_vec(chat)?;
         self.chats.insert(&*chat.id, &*record).map_err(database)?;
         Ok(())
@@ -177,7 +181,9 @@ impl<'t> Writer<'t> {
 
     pub(super) fn put_message(&mut self, id: &str, message: &Message) -> Result<()> {
         let record = serde_json::to_vec(message)?;
-        self.messages.insert((id, message.n), &*record).map_err(database)?;
+        self.messages
+            .insert((id, message.n), &*record)
+            .map_err(database)?;
         Ok(())
     }
 
@@ -197,7 +203,9 @@ impl<'t> Writer<'t> {
         let mut rest = text;
         while !rest.is_empty() {
             let (head, tail) = rest.split_at(rest.floor_char_boundary(PART_BYTES));
-            self.texts.insert((id, n, kind, part), head).map_err(database)?;
+            self.texts
+                .insert((id, n, kind, part), head)
+                .map_err(database)?;
             part += 1;
             rest = tail;
         }
@@ -206,7 +214,9 @@ impl<'t> Writer<'t> {
 
     /// A text can be found.
     pub(super) fn fold(&mut self, id: &str, n: u64, text: &str) -> Result<()> {
-        self.folded.insert((id, n), &*fold(text)).map_err(database)?;
+        self.folded
+            .insert((id, n), &*fold(text))
+            .map_err(database)?;
         Ok(())
     }
 
@@ -226,7 +236,10 @@ impl<'t> Writer<'t> {
         message.ending = Some(ending);
         self.put_message(id, &message)?;
         self.fold(id, n, &message.content)?;
-        for (kind, text) in [(Kind::Content, &message.content), (Kind::Reasoning, &message.reasoning)] {
+        for (kind, text) in [
+            (Kind::Content, &message.content),
+            (Kind::Reasoning, &message.reasoning),
+        ] {
             // A long one has mostly long parts.
             if text.len() <= PART_BYTES {
                 self.take_text(id, n, kind)?;
@@ -240,7 +253,11 @@ impl<'t> Writer<'t> {
         let kind = kind as u8;
         let range = (id, n, kind, 0)..=(id, n, kind, u32::MAX);
         let mut taken = 0;
-        for part in self.texts.extract_from_if(range, |_, _| true).map_err(database)? {
+        for part in self
+            .texts
+            .extract_from_if(range, |_, _| true)
+            .map_err(database)?
+        {
             let (_, part) = part.map_err(database)?;
             taken += part.value().len() as u64;
         }
@@ -250,15 +267,27 @@ impl<'t> Writer<'t> {
     /// Removes a conversation and all that belongs to it.
     pub(super) fn delete(&mut self, chat: &Chat) -> Result<()> {
         let id = &*chat.id;
-        self.newest.remove(place(chat, chat.updated)).map_err(database)?;
+        self.newest
+            .remove(place(chat, chat.updated))
+            .map_err(database)?;
         self.chats.remove(id).map_err(database)?;
         let all = || (id, 0)..=(id, u64::MAX);
-        self.messages.retain_in(all(), |_, _| false).map_err(database)?;
-        self.folded.retain_in(all(), |_, _| false).map_err(database)?;
-        self.writing.retain_in(all(), |_, ()| false).map_err(database)?;
+        self.messages
+            .retain_in(all(), |_, _| false)
+            .map_err(database)?;
+        self.folded
+            .retain_in(all(), |_, _| false)
+            .map_err(database)?;
+        self.writing
+            .retain_in(all(), |_, ()| false)
+            .map_err(database)?;
         let mut taken = chat.bytes();
         let range = (id, 0, 0, 0)..=(id, u64::MAX, u8::MAX, u32::MAX);
-        for part in self.texts.extract_from_if(range, |_, _| true).map_err(database)? {
+        for part in self
+            .texts
+            .extract_from_if(range, |_, _| true)
+            .map_err(database)?
+        {
             let (_, part) = part.map_err(database)?;
             taken += part.value().len() as u64;
         }

@@ -49,7 +49,13 @@ fn search(store: &Store, owner: Owner<'_>, query: &str) -> Vec<String> {
 fn messages_are_a_tree() {
     let store = memory();
     chat(&store, ANN, "a", 1);
-    let first = turn(&store, ANN, "a", None, ["What is *rain*?\nTell me.", "Water."]);
+    let first = turn(
+        &store,
+        ANN,
+        "a",
+        None,
+        ["What is *rain*?\nTell me.", "Water."],
+    );
     let other = turn(&store, ANN, "a", Some(first), ["And snow?", "Ice."]);
     let again = turn(&store, ANN, "a", Some(first), ["And hail?", "Ice, too."]);
     let (chat, messages) = store.get(ANN, "a").unwrap();
@@ -63,7 +69,10 @@ fn messages_are_a_tree() {
         texts.collect::<Vec<_>>()
     };
     assert_eq!(texts(Some(other))[1..], ["Water.", "And snow?", "Ice."]);
-    assert_eq!(texts(Some(again))[1..], ["Water.", "And hail?", "Ice, too."]);
+    assert_eq!(
+        texts(Some(again))[1..],
+        ["Water.", "And hail?", "Ice, too."]
+    );
     assert!(texts(None).is_empty());
     let change = Change {
         leaf: Some(other),
@@ -71,17 +80,32 @@ fn messages_are_a_tree() {
         ..Change::default()
     };
     let changed = store.change(ANN, "a", change).unwrap();
-    assert_eq!((changed.leaf, changed.title.as_deref()), (Some(other), Some("Weather")));
+    assert_eq!(
+        (changed.leaf, changed.title.as_deref()),
+        (Some(other), Some("Weather"))
+    );
     let text = crate::markdown(&changed, &messages);
-    assert!(text.starts_with("# Weather\n\n## User\n\nWhat is *rain*?"), "{text}");
-    assert!(text.ends_with("## User\n\nAnd snow?\n\n## tiny\n\nIce.\n"), "{text}");
+    assert!(
+        text.starts_with("# Weather\n\n## User\n\nWhat is *rain*?"),
+        "{text}"
+    );
+    assert!(
+        text.ends_with("## User\n\nAnd snow?\n\n## tiny\n\nIce.\n"),
+        "{text}"
+    );
     let nowhere = Change {
         leaf: Some(99),
         ..Change::default()
     };
-    assert!(matches!(store.change(ANN, "a", nowhere), Err(StoreError::NoMessage)));
+    assert!(matches!(
+        store.change(ANN, "a", nowhere),
+        Err(StoreError::NoMessage)
+    ));
     let orphan = draft(Role::User, Some(99), "x");
-    assert!(matches!(store.add(ANN, "a", orphan, 1), Err(StoreError::NoMessage)));
+    assert!(matches!(
+        store.add(ANN, "a", orphan, 1),
+        Err(StoreError::NoMessage)
+    ));
 }
 
 #[test]
@@ -91,7 +115,10 @@ fn nobody_sees_anothers() {
     turn(&store, ANN, "a", None, ["secret", "kept"]);
     for other in [Some("anna"), Some("an"), None] {
         assert!(matches!(store.get(other, "a"), Err(StoreError::NoChat)));
-        assert!(matches!(store.branch(other, "a", Some(1)), Err(StoreError::NoChat)));
+        assert!(matches!(
+            store.branch(other, "a", Some(1)),
+            Err(StoreError::NoChat)
+        ));
         assert!(matches!(store.delete(other, "a"), Err(StoreError::NoChat)));
         let change = store.change(other, "a", Change::default());
         assert!(matches!(change, Err(StoreError::NoChat)));
@@ -124,7 +151,10 @@ fn lists_are_newest_first_and_go_on() {
         }
     }
     assert_eq!(all, ["c6", "c4", "c5", "c2", "c3", "c0", "c1"]);
-    assert!(matches!(store.list(ANN, "", 3, Some("here")), Err(StoreError::NoPlace)));
+    assert!(matches!(
+        store.list(ANN, "", 3, Some("here")),
+        Err(StoreError::NoPlace)
+    ));
 }
 
 #[test]
@@ -137,7 +167,13 @@ fn words_are_found_in_titles_questions_and_answers() {
         };
         store.create(None, id, new, 1).unwrap();
     }
-    turn(&store, None, "a", None, ["Which tree is tall?", "The SEQUOIA."]);
+    turn(
+        &store,
+        None,
+        "a",
+        None,
+        ["Which tree is tall?", "The SEQUOIA."],
+    );
     turn(&store, None, "b", None, ["Crème brûlée", "Sugar, cream."]);
     for (query, want) in [
         ("baume", &["a"][..]),
@@ -151,7 +187,11 @@ fn words_are_found_in_titles_questions_and_answers() {
     }
     let listed = store.list(None, "sequoia", 1, None).unwrap();
     let snippet = listed.chats[0].snippet.as_ref().unwrap();
-    assert!(snippet.iter().any(|part| part.is_hit && part.text == "SEQUOIA"));
+    assert!(
+        snippet
+            .iter()
+            .any(|part| part.is_hit && part.text == "SEQUOIA")
+    );
     store.delete(None, "a").unwrap();
     assert!(search(&store, None, "sequoia").is_empty());
 }
@@ -187,7 +227,10 @@ fn memory_is_bounded() {
     let add = || store.add(ANN, "a", draft(Role::User, None, &text), 1);
     add().unwrap();
     add().unwrap();
-    assert!(matches!(add(), Err(StoreError::Full { bytes_max: 100_000 })));
+    assert!(matches!(
+        add(),
+        Err(StoreError::Full { bytes_max: 100_000 })
+    ));
     store.delete(ANN, "a").unwrap();
     chat(&store, ANN, "a", 1);
     add().unwrap();
@@ -251,7 +294,16 @@ fn filled(path: &Path) {
     for n in 0..20 {
         let id = format!("c{n}");
         chat(&store, ANN, &id, n);
-        turn(&store, ANN, &id, None, ["question ".repeat(50).as_str(), "answer ".repeat(500).as_str()]);
+        turn(
+            &store,
+            ANN,
+            &id,
+            None,
+            [
+                "question ".repeat(50).as_str(),
+                "answer ".repeat(500).as_str(),
+            ],
+        );
     }
 }
 
@@ -306,7 +358,13 @@ fn a_newer_file_is_left_alone() {
         transaction.commit().unwrap();
     }
     let newer = Store::open(&path);
-    assert!(matches!(newer, Err(StoreError::Newer { found: 99, known: 1 })));
+    assert!(matches!(
+        newer,
+        Err(StoreError::Newer {
+            found: 99,
+            known: 1
+        })
+    ));
     assert!(path.exists());
 }
 
@@ -325,7 +383,16 @@ fn a_thousand_conversations_are_searched_at_once() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("chats.redb");
     let store = Store::open(&path).unwrap().store;
-    let words = ["Wetter", "Brücke", "naïve", "kernel", "quantisation", "Straße", "energy", "prompt"];
+    let words = [
+        "Wetter",
+        "Brücke",
+        "naïve",
+        "kernel",
+        "quantisation",
+        "Straße",
+        "energy",
+        "prompt",
+    ];
     store
         .write(|to| {
             for c in 0..1000u64 {

@@ -55,10 +55,14 @@ pub(super) async fn answer(
     drop(body);
     let caller = caller(who);
     let owner = caller.key.clone();
-    let parent = asked.parent.map(|parent| wire::message_n(&parent, "parent"));
+    let parent = asked
+        .parent
+        .map(|parent| wire::message_n(&parent, "parent"));
     let parent = parent.transpose()?;
     let (of, chat_id) = (owner.clone(), id.clone());
-    let found = view.chats.aside(move |store| store.branch(of.as_deref(), &chat_id, parent));
+    let found = view
+        .chats
+        .aside(move |store| store.branch(of.as_deref(), &chat_id, parent));
     let (chat, branch) = found.await?;
     let content = checked(asked.content, &branch)?;
     let model = asked.model.map(wire::model).transpose()?.or(chat.model);
@@ -67,7 +71,12 @@ pub(super) async fn answer(
         None => required(picker::default(&view).await?, "model")?,
     };
     let params = asked.params.map(ParamFields::checked).transpose()?;
-    let job = job(model, params.unwrap_or(chat.params), &branch, content.as_deref());
+    let job = job(
+        model,
+        params.unwrap_or(chat.params),
+        &branch,
+        content.as_deref(),
+    );
     let submitted = view.backend.submit(job, caller).await;
     let answer = submitted.map_err(|error| error.renamed("messages", "content"))?;
     let model = answer.model.clone();
@@ -84,14 +93,20 @@ pub(super) async fn answer(
         });
         let question = question.transpose()?;
         let draft = Draft {
-            parent: question.as_ref().map_or(parent, |question| Some(question.n)),
+            parent: question
+                .as_ref()
+                .map_or(parent, |question| Some(question.n)),
             role: Role::Assistant,
             content: String::new(),
             model: Some(model),
         };
         let empty = store.add(owner, &id, draft, now())?;
-        let told = question.iter().map(|question| wire::message(question, Blocks::Told));
-        let told: Vec<_> = told.chain([wire::message(&empty, Blocks::Absent)]).collect();
+        let told = question
+            .iter()
+            .map(|question| wire::message(question, Blocks::Told));
+        let told: Vec<_> = told
+            .chain([wire::message(&empty, Blocks::Absent)])
+            .collect();
         Ok((id, empty.n, told))
     });
     let (chat, n, told) = begun.await?;
@@ -127,7 +142,9 @@ fn checked(content: Option<String>, branch: &[Message]) -> Result<Option<String>
 
 /// The job of a conversation's next answer.
 fn job(model: String, params: Params, branch: &[Message], question: Option<&str>) -> Job {
-    let system = params.system.map(|system| ChatMessage::new("system", system));
+    let system = params
+        .system
+        .map(|system| ChatMessage::new("system", system));
     let said = branch.iter().map(|message| match message.role {
         Role::User => ChatMessage::new("user", &*message.content),
         Role::Assistant => ChatMessage::new("assistant", &*message.content),
@@ -235,7 +252,10 @@ impl Follower {
                     Value::Null => &error["type"],
                     code => code,
                 };
-                sse_event(Some("error"), &json!({"message": error["message"], "kind": kind}))
+                sse_event(
+                    Some("error"),
+                    &json!({"message": error["message"], "kind": kind}),
+                )
             }
             (End::Done(_), Ok(message)) => sse_event(Some("done"), &message),
         };

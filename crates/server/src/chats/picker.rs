@@ -78,7 +78,11 @@ pub(super) async fn default(view: &View) -> Result<Option<String>, ApiError> {
 /// One that is loaded, or else the largest that is likely to fit; of those that have a template, if any has.
 fn choice(backend: &dyn Backend, models: &[ModelInfo]) -> Option<String> {
     let room = backend.state().as_ref().map(room);
-    let loaded: Vec<_> = backend.loaded().into_iter().map(|it| it.info.name).collect();
+    let loaded: Vec<_> = backend
+        .loaded()
+        .into_iter()
+        .map(|it| it.info.name)
+        .collect();
     let most = room.map_or(u64::MAX, |room| room.most);
     let best = models.iter().max_by_key(|model| {
         let fits = model.file_bytes < most / 10 * 9;
@@ -86,7 +90,12 @@ fn choice(backend: &dyn Backend, models: &[ModelInfo]) -> Option<String> {
             true => i128::from(model.file_bytes),
             false => -i128::from(model.file_bytes),
         };
-        (model.capabilities.chat, loaded.contains(&model.name), fits, size)
+        (
+            model.capabilities.chat,
+            loaded.contains(&model.name),
+            fits,
+            size,
+        )
     });
     best.map(|model| model.name.clone())
 }
@@ -108,9 +117,16 @@ fn room(state: &backend::State) -> Room {
 fn estimate(model: &ModelInfo, kv: Option<u64>, room: Option<&Room>) -> Value {
     let tokens = TOKENS.min(model.n_ctx_train as u64);
     let cache = kv.unwrap_or(0).saturating_mul(tokens);
-    let need = model.file_bytes.saturating_add(cache).saturating_add(OTHER_BYTES);
+    let need = model
+        .file_bytes
+        .saturating_add(cache)
+        .saturating_add(OTHER_BYTES);
     let Some(room) = room else {
-        return fit("unknown", Some(need), "this server does not know its memory");
+        return fit(
+            "unknown",
+            Some(need),
+            "this server does not know its memory",
+        );
     };
     let of = |there: u64| format!("about {} of the {} for models", Bytes(need), Bytes(there));
     if need <= room.most / 10 * 9 {
@@ -118,7 +134,11 @@ fn estimate(model: &ModelInfo, kv: Option<u64>, room: Option<&Room>) -> Value {
     } else if need <= room.all {
         fit("tight", Some(need), &of(room.all))
     } else {
-        let why = format!("it needs about {}, and there are {}", Bytes(need), Bytes(room.all));
+        let why = format!(
+            "it needs about {}, and there are {}",
+            Bytes(need),
+            Bytes(room.all)
+        );
         fit("does not fit", Some(need), &why)
     }
 }
@@ -130,7 +150,9 @@ fn fit(verdict: &str, bytes: Option<u64>, why: &str) -> Value {
 impl Shapes {
     /// What a token of each model takes in the cache; `None` where the file does not say.
     async fn of(&self, library: Option<Arc<Library>>, models: &[ModelInfo]) -> Vec<Option<u64>> {
-        let wanted = models.iter().map(|model| (model.name.clone(), model.digest.clone()));
+        let wanted = models
+            .iter()
+            .map(|model| (model.name.clone(), model.digest.clone()));
         let wanted: Vec<_> = wanted.collect();
         let unknown = vec![None; wanted.len()];
         let Some(library) = library else {

@@ -48,7 +48,12 @@ impl Server {
         let request = request.body(body).unwrap();
         let key = Some(key.to_owned());
         let caller = Extension(Caller { key, class: None });
-        self.routes.clone().layer(caller).oneshot(request).await.unwrap()
+        self.routes
+            .clone()
+            .layer(caller)
+            .oneshot(request)
+            .await
+            .unwrap()
     }
 
     async fn text(&self, key: &str, line: &str, body: &Value) -> (u16, String) {
@@ -72,7 +77,9 @@ impl Server {
 
     /// The events of an answer, by name.
     async fn answer(&self, chat: &str, body: Value) -> Vec<(String, Value)> {
-        let (status, text) = self.text("ann", &format!("POST {chat}/answer"), &body).await;
+        let (status, text) = self
+            .text("ann", &format!("POST {chat}/answer"), &body)
+            .await;
         assert_eq!(status, 200, "{text}");
         events(&text)
     }
@@ -128,39 +135,66 @@ fn messages(job: Job) -> Vec<(String, String)> {
     };
     let messages = prompt.messages.into_iter();
     let texts = messages.map(|it| (it.role, serde_json::to_value(it.content).unwrap()));
-    texts.map(|(role, text)| (role, text.as_str().unwrap().to_owned())).collect()
+    texts
+        .map(|(role, text)| (role, text.as_str().unwrap().to_owned()))
+        .collect()
 }
 
 #[tokio::test]
 async fn a_question_is_answered_and_kept() {
-    let thinks = vec![Part::Reasoning("Hm. ".to_owned()), Part::Reasoning("Yes.".to_owned()), content("It *is*"), content(" so.\n\n```rs\nx")];
+    let thinks = vec![
+        Part::Reasoning("Hm. ".to_owned()),
+        Part::Reasoning("Yes.".to_owned()),
+        content("It *is*"),
+        content(" so.\n\n```rs\nx"),
+    ];
     let server = Server::new([says(&thinks, FinishReason::Length)]);
     let params = json!({"system": "Be brief.", "temperature": 0.5, "max_tokens": 9, "think": true});
     let chat = server.chat(json!({"params": params})).await;
     let asked = json!({"parent": null, "content": "Is **it**?", "model": "tiny"});
     let events = server.answer(&chat, asked).await;
     let job = server.backend.last_job();
-    assert_eq!((job.model.as_str(), job.max_tokens, job.sampling.temperature), ("tiny", Some(9), Some(0.5)));
+    assert_eq!(
+        (job.model.as_str(), job.max_tokens, job.sampling.temperature),
+        ("tiny", Some(9), Some(0.5))
+    );
     let want = [("system", "Be brief."), ("user", "Is **it**?")];
     let want = want.map(|(role, text)| (role.to_owned(), text.to_owned()));
     assert_eq!(messages(job), want);
 
     let names: Vec<_> = events.iter().map(|(name, _)| &**name).collect();
-    assert_eq!((names[0], names[1], *names.last().unwrap()), ("message", "message", "done"));
-    assert_eq!(events[0].1["blocks"][0]["c"][1], json!({"t": "strong", "c": ["it"]}));
+    assert_eq!(
+        (names[0], names[1], *names.last().unwrap()),
+        ("message", "message", "done")
+    );
+    assert_eq!(
+        events[0].1["blocks"][0]["c"][1],
+        json!({"t": "strong", "c": ["it"]})
+    );
     assert_eq!(events[1].1["content"], "");
     assert_eq!(events[1].1["parent"], events[0].1["id"]);
     let thought = events.iter().filter(|(name, _)| name == "reasoning");
-    let thought: String = thought.map(|(_, data)| data["text"].as_str().unwrap()).collect();
+    let thought: String = thought
+        .map(|(_, data)| data["text"].as_str().unwrap())
+        .collect();
     assert_eq!(thought, "Hm. Yes.");
     let done = &events.last().unwrap().1;
     assert_eq!(done["content"], "It *is* so.\n\n```rs\nx");
     assert_eq!(done["finish"], "length");
-    assert_eq!(done["usage"], json!({"prompt_tokens": 11, "completion_tokens": 4}));
-    assert!(done["ttft_s"].is_number() && done["blocks"].is_null(), "{done}");
+    assert_eq!(
+        done["usage"],
+        json!({"prompt_tokens": 11, "completion_tokens": 4})
+    );
+    assert!(
+        done["ttft_s"].is_number() && done["blocks"].is_null(),
+        "{done}"
+    );
 
     let kept = server.show(&chat).await;
-    assert_eq!((&kept["title"], &kept["model"], &kept["leaf"]), (&json!("Is **it**?"), &json!("tiny"), &done["id"]));
+    assert_eq!(
+        (&kept["title"], &kept["model"], &kept["leaf"]),
+        (&json!("Is **it**?"), &json!("tiny"), &done["id"])
+    );
     assert_eq!(kept["params"], params);
     assert_eq!(kept["messages"][1]["reasoning"], "Hm. Yes.");
     assert_eq!(kept["messages"][1]["blocks"], shown(&events));
@@ -168,7 +202,11 @@ async fn a_question_is_answered_and_kept() {
 
 #[tokio::test]
 async fn answers_and_questions_have_siblings() {
-    let server = Server::new([says_all(&["One."]), says_all(&["Two."]), says_all(&["Three."])]);
+    let server = Server::new([
+        says_all(&["One."]),
+        says_all(&["Two."]),
+        says_all(&["Three."]),
+    ]);
     let chat = server.chat(json!({"model": "tiny"})).await;
     let first = server.answer(&chat, json!({"content": "a"})).await;
     let question = first[0].1["id"].clone();
@@ -177,16 +215,34 @@ async fn answers_and_questions_have_siblings() {
     assert_eq!(messages(server.backend.last_job()).len(), 1);
     let answer = again.last().unwrap().1["id"].clone();
     let params = json!({"temperature": 0});
-    server.answer(&chat, json!({"parent": answer, "content": "b", "params": params})).await;
+    server
+        .answer(
+            &chat,
+            json!({"parent": answer, "content": "b", "params": params}),
+        )
+        .await;
     assert_eq!(server.backend.last_job().sampling.temperature, Some(0.0));
-    let texts: Vec<_> = messages(server.backend.last_job()).into_iter().map(|(_, text)| text).collect();
+    let texts: Vec<_> = messages(server.backend.last_job())
+        .into_iter()
+        .map(|(_, text)| text)
+        .collect();
     assert_eq!(texts, ["a", "Two.", "b"]);
     let kept = server.show(&chat).await;
     assert_eq!(kept["messages"].as_array().unwrap().len(), 5);
     let leaf = first.last().unwrap().1["id"].clone();
-    let (status, changed) = server.json(&format!("PATCH {chat}"), json!({"leaf": leaf, "title": "T"})).await;
-    assert_eq!((status, &changed["leaf"], &changed["messages"]), (200, &leaf, &Value::Null));
-    let (_, text) = server.text("ann", &format!("GET {chat}/export"), &Value::Null).await;
+    let (status, changed) = server
+        .json(
+            &format!("PATCH {chat}"),
+            json!({"leaf": leaf, "title": "T"}),
+        )
+        .await;
+    assert_eq!(
+        (status, &changed["leaf"], &changed["messages"]),
+        (200, &leaf, &Value::Null)
+    );
+    let (_, text) = server
+        .text("ann", &format!("GET {chat}/export"), &Value::Null)
+        .await;
     assert_eq!(text, "# T\n\n## User\n\na\n\n## tiny\n\nOne.\n");
 
     for (body, param) in [
@@ -194,12 +250,26 @@ async fn answers_and_questions_have_siblings() {
         (json!({"parent": leaf}), "parent"),
         (json!({"parent": "x", "content": "c"}), "parent"),
         (json!({"content": " "}), "content"),
-        (json!({"content": "c", "params": {"top_p": 7}}), "params.top_p"),
+        (
+            json!({"content": "c", "params": {"top_p": 7}}),
+            "params.top_p",
+        ),
     ] {
-        let (status, error) = server.json(&format!("POST {chat}/answer"), body.clone()).await;
-        assert_eq!((status, &error["error"]["param"]), (400, &json!(param)), "{body}");
+        let (status, error) = server
+            .json(&format!("POST {chat}/answer"), body.clone())
+            .await;
+        assert_eq!(
+            (status, &error["error"]["param"]),
+            (400, &json!(param)),
+            "{body}"
+        );
     }
-    let (status, _) = server.json(&format!("POST {chat}/answer"), json!({"parent": "m99", "content": "c"})).await;
+    let (status, _) = server
+        .json(
+            &format!("POST {chat}/answer"),
+            json!({"parent": "m99", "content": "c"}),
+        )
+        .await;
     assert_eq!(status, 404);
 }
 
@@ -207,7 +277,9 @@ async fn answers_and_questions_have_siblings() {
 async fn what_fails_at_once_leaves_nothing() {
     let server = Server::new([Err(ApiError::invalid("too long").at("messages"))]);
     let chat = server.chat(Value::Null).await;
-    let (status, error) = server.json(&format!("POST {chat}/answer"), json!({"content": "a"})).await;
+    let (status, error) = server
+        .json(&format!("POST {chat}/answer"), json!({"content": "a"}))
+        .await;
     assert_eq!((status, &error["error"]["param"]), (400, &json!("content")));
     let asked = json!({"content": "a", "model": "none"});
     let (status, _) = server.json(&format!("POST {chat}/answer"), asked).await;
@@ -219,15 +291,24 @@ async fn what_fails_at_once_leaves_nothing() {
 async fn what_fails_later_is_kept_with_its_error() {
     let mut script = says_all(&["Half"]).unwrap();
     script.truncate(2);
-    script.push(Err(ApiError::new(ErrorKind::Conflict, "the device is gone")));
+    script.push(Err(ApiError::new(
+        ErrorKind::Conflict,
+        "the device is gone",
+    )));
     let server = Server::new([Ok(script)]);
     let chat = server.chat(Value::Null).await;
     let events = server.answer(&chat, json!({"content": "a"})).await;
     let (name, data) = events.last().unwrap();
-    assert_eq!((&**name, &data["message"]), ("error", &json!("the device is gone")));
+    assert_eq!(
+        (&**name, &data["message"]),
+        ("error", &json!("the device is gone"))
+    );
     assert_eq!(shown(&events), json!([{"t": "p", "c": ["Half"]}]));
     let kept = &server.show(&chat).await["messages"][1];
-    assert_eq!((&kept["finish"], &kept["error"]), (&json!("error"), &json!("the device is gone")));
+    assert_eq!(
+        (&kept["finish"], &kept["error"]),
+        (&json!("error"), &json!("the device is gone"))
+    );
     assert_eq!(kept["content"], "Half");
 }
 
@@ -252,8 +333,13 @@ async fn a_client_that_leaves_ends_the_job_and_what_was_written_is_kept() {
         let kept = &server.show(&chat).await["messages"][1];
         if kept["finish"] == "stopped" {
             assert_eq!(kept["content"], "Once upon");
-            let (_, found) = server.json(&format!("GET {CHATS}?query=UPON"), Value::Null).await;
-            assert_eq!(found["chats"][0]["snippet"][1], json!({"text": "upon", "hit": true}));
+            let (_, found) = server
+                .json(&format!("GET {CHATS}?query=UPON"), Value::Null)
+                .await;
+            assert_eq!(
+                found["chats"][0]["snippet"][1],
+                json!({"text": "upon", "hit": true})
+            );
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -283,13 +369,18 @@ async fn what_is_written_is_soon_in_the_file() {
 
 #[tokio::test]
 async fn a_call_that_nobody_asked_for_is_code() {
-    let call = json!({"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+    let call =
+        json!({"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}});
     let call: ToolCall = serde_json::from_value(call).unwrap();
     let server = Server::new([says(&[Part::ToolCall(call)], FinishReason::ToolCalls)]);
     let chat = server.chat(Value::Null).await;
     let events = server.answer(&chat, json!({"content": "a"})).await;
     let shown = shown(&events);
-    assert_eq!((&shown[0]["t"], &shown[0]["lang"]), (&json!("pre"), &json!("json")), "{shown}");
+    assert_eq!(
+        (&shown[0]["t"], &shown[0]["lang"]),
+        (&json!("pre"), &json!("json")),
+        "{shown}"
+    );
 }
 
 #[tokio::test]
@@ -306,17 +397,32 @@ async fn each_key_has_its_own() {
         let (status, _) = server.text("bob", &line, &json!({"content": "a"})).await;
         assert_eq!(status, 404, "{line}");
     }
-    let (_, list) = server.text("bob", &format!("GET {CHATS}"), &Value::Null).await;
+    let (_, list) = server
+        .text("bob", &format!("GET {CHATS}"), &Value::Null)
+        .await;
     assert_eq!(list, r#"{"chats":[],"next":null}"#);
     let all = json!({"all": true});
-    assert_eq!(server.text("bob", &format!("DELETE {CHATS}"), &all).await.0, 204);
-    let (_, lines) = server.text("bob", &format!("GET {CHATS}/export"), &Value::Null).await;
+    assert_eq!(
+        server.text("bob", &format!("DELETE {CHATS}"), &all).await.0,
+        204
+    );
+    let (_, lines) = server
+        .text("bob", &format!("GET {CHATS}/export"), &Value::Null)
+        .await;
     assert_eq!(lines, "");
-    let (_, lines) = server.text("ann", &format!("GET {CHATS}/export"), &Value::Null).await;
+    let (_, lines) = server
+        .text("ann", &format!("GET {CHATS}/export"), &Value::Null)
+        .await;
     assert!(lines.contains("secret") && lines.ends_with('\n'));
-    assert_eq!(server.json(&format!("DELETE {CHATS}"), json!({})).await.0, 400);
+    assert_eq!(
+        server.json(&format!("DELETE {CHATS}"), json!({})).await.0,
+        400
+    );
     assert_eq!(server.json(&format!("DELETE {CHATS}"), all).await.0, 204);
-    assert_eq!(server.json(&format!("GET {chat}"), Value::Null).await.0, 404);
+    assert_eq!(
+        server.json(&format!("GET {chat}"), Value::Null).await.0,
+        404
+    );
 }
 
 #[tokio::test]
@@ -325,13 +431,22 @@ async fn lists_are_pages() {
     for n in 0..3 {
         server.chat(json!({"title": format!("Chat {n}")})).await;
     }
-    let (_, page) = server.json(&format!("GET {CHATS}?limit=2"), Value::Null).await;
+    let (_, page) = server
+        .json(&format!("GET {CHATS}?limit=2"), Value::Null)
+        .await;
     assert_eq!(page["chats"].as_array().unwrap().len(), 2);
     let next = page["next"].as_str().unwrap();
-    let (_, page) = server.json(&format!("GET {CHATS}?limit=2&before={next}"), Value::Null).await;
-    assert_eq!((page["chats"].as_array().unwrap().len(), &page["next"]), (1, &Value::Null));
+    let (_, page) = server
+        .json(&format!("GET {CHATS}?limit=2&before={next}"), Value::Null)
+        .await;
+    assert_eq!(
+        (page["chats"].as_array().unwrap().len(), &page["next"]),
+        (1, &Value::Null)
+    );
     for wrong in ["limit=0", "limit=x", "before=x"] {
-        let (status, _) = server.json(&format!("GET {CHATS}?{wrong}"), Value::Null).await;
+        let (status, _) = server
+            .json(&format!("GET {CHATS}?{wrong}"), Value::Null)
+            .await;
         assert_eq!(status, 400, "{wrong}");
     }
 }
@@ -342,7 +457,10 @@ async fn the_picker_says_what_fits() {
     let (status, picker) = server.json("GET /api/troika/picker", Value::Null).await;
     assert_eq!((status, &picker["default"]), (200, &json!("tiny")));
     let model = &picker["models"][0];
-    assert_eq!((&model["loaded"], &model["fit"]["verdict"]), (&json!(true), &json!("fits")));
+    assert_eq!(
+        (&model["loaded"], &model["fit"]["verdict"]),
+        (&json!(true), &json!("fits"))
+    );
     assert_eq!(model["fit"]["memory_bytes"], 6_000_000);
 }
 
@@ -353,13 +471,21 @@ async fn a_file_that_cannot_be_had_is_said_and_the_server_goes_on() {
     let first = Chats::open(&settings);
     assert_eq!(first.notice(), None);
     let second = Chats::open(&settings);
-    assert!(second.notice().unwrap().contains("another process"), "{:?}", second.notice());
+    assert!(
+        second.notice().unwrap().contains("another process"),
+        "{:?}",
+        second.notice()
+    );
     let listed = second.aside(|store| store.list(None, "", 1, None)).await;
     assert_eq!(listed.unwrap().chats.len(), 0);
     drop(first);
     std::fs::write(&settings.chats_file, b"damaged").unwrap();
     let notice = Chats::open(&settings);
-    assert!(notice.notice().unwrap().contains("chats.redb.damaged-1"), "{:?}", notice.notice());
+    assert!(
+        notice.notice().unwrap().contains("chats.redb.damaged-1"),
+        "{:?}",
+        notice.notice()
+    );
     let off = Settings {
         chats: false,
         chats_file: home.path().join("never"),
@@ -398,12 +524,20 @@ async fn what_is_said_is_never_in_the_log() {
     fails.truncate(2);
     fails.push(Err(ApiError::internal()));
     let server = Server::new([says_all(&[CANARY]), Ok(fails)]);
-    let chat = server.chat(json!({"title": CANARY, "params": {"system": CANARY}})).await;
+    let chat = server
+        .chat(json!({"title": CANARY, "params": {"system": CANARY}}))
+        .await;
     server.answer(&chat, json!({"content": CANARY})).await;
     server.answer(&chat, json!({"content": CANARY})).await;
-    server.json(&format!("GET {CHATS}?query={CANARY}"), Value::Null).await;
-    server.json(&format!("POST {chat}/answer"), json!({"parent": CANARY})).await;
-    server.text("ann", &format!("GET {chat}/export"), &Value::Null).await;
+    server
+        .json(&format!("GET {CHATS}?query={CANARY}"), Value::Null)
+        .await;
+    server
+        .json(&format!("POST {chat}/answer"), json!({"parent": CANARY}))
+        .await;
+    server
+        .text("ann", &format!("GET {chat}/export"), &Value::Null)
+        .await;
     drop(server.chats);
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(!log.contains(CANARY), "{log}");

@@ -46,9 +46,15 @@ pub(super) struct ParamFields {
 impl NewFields {
     pub(super) fn checked(self) -> Result<New, ApiError> {
         Ok(New {
-            title: self.title.map(title).transpose()?.filter(|title| !title.is_empty()),
+            title: self
+                .title
+                .map(title)
+                .transpose()?
+                .filter(|title| !title.is_empty()),
             model: self.model.map(model).transpose()?,
-            params: self.params.map_or(Ok(Params::default()), ParamFields::checked)?,
+            params: self
+                .params
+                .map_or(Ok(Params::default()), ParamFields::checked)?,
         })
     }
 }
@@ -71,8 +77,12 @@ impl ParamFields {
         within(self.temperature, 0.0..=2.0, "params.temperature")?;
         within(self.top_p, 0.0..=1.0, "params.top_p")?;
         within(self.min_p, 0.0..=1.0, "params.min_p")?;
-        let top_k = self.top_k.map(|top_k| count(top_k, 0..=u32::MAX.into(), "params.top_k"));
-        let seed = self.seed.map(|seed| count(seed, 0..=u64::MAX.into(), "params.seed"));
+        let top_k = self
+            .top_k
+            .map(|top_k| count(top_k, 0..=u32::MAX.into(), "params.top_k"));
+        let seed = self
+            .seed
+            .map(|seed| count(seed, 0..=u64::MAX.into(), "params.seed"));
         let tokens = |tokens| count(tokens, 1..=u32::MAX.into(), "params.max_tokens");
         Ok(Params {
             system: self.system.filter(|system| !system.trim().is_empty()),
@@ -88,7 +98,10 @@ impl ParamFields {
 }
 
 fn title(title: String) -> Result<String, ApiError> {
-    let title: String = title.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let title: String = title
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     match title.chars().count() {
         0..=TITLE_MAX => Ok(title.trim().to_owned()),
         _ => {
@@ -208,7 +221,10 @@ pub(super) fn chat_with(
     blocks: Blocks,
 ) -> Result<Vec<u8>, StoreError> {
     let messages = messages.iter().map(|message| message_told(message, blocks));
-    Ok(serde_json::to_vec(&chat_told(chat, Some(messages.collect())))?)
+    Ok(serde_json::to_vec(&chat_told(
+        chat,
+        Some(messages.collect()),
+    ))?)
 }
 
 /// A message as JSON.
@@ -245,12 +261,17 @@ mod tests {
     fn parameters_have_ranges() {
         let read = |value: Value| {
             let fields: ParamFields = serde_json::from_value(value).unwrap();
-            fields.checked().map_err(|error| error.param.unwrap_or_default())
+            fields
+                .checked()
+                .map_err(|error| error.param.unwrap_or_default())
         };
         let all = json!({"system": "Be brief.", "temperature": 0.5, "top_p": 1, "top_k": 40.0, "min_p": 0, "seed": 7, "max_tokens": 9, "think": true});
         let params = read(all).unwrap();
         assert_eq!((params.top_k, params.max_tokens), (Some(40), Some(9)));
-        assert_eq!(read(json!({"system": " ", "seed": null})), Ok(Params::default()));
+        assert_eq!(
+            read(json!({"system": " ", "seed": null})),
+            Ok(Params::default())
+        );
         for (field, value) in [
             ("temperature", json!(2.1)),
             ("top_p", json!(-0.1)),
