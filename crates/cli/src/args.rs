@@ -8,8 +8,8 @@ use troika_library::Parameters;
 
 use crate::commands::{
     bench, calc, calibrate, catalogue, classify, completions, config, denoise, detect, devices,
-    doctor, embed, keys, list, listen, man, npu, perplexity, plan, pull, receipts, remote, rm, rules, run,
-    segment, serve, show, simulate, top,
+    doctor, embed, keys, list, listen, man, npu, perplexity, plan, pull, receipts, remote, rm,
+    rules, run, segment, serve, show, simulate, top,
 };
 use crate::exit::WrongUse;
 use crate::gpu::Layers;

@@ -16,8 +16,8 @@ use crate::receipts;
 use crate::record::Recorder;
 use crate::settings::SettingsError;
 use crate::{
-    ApiError, Backend, Chats, Drain, ErrorKind, Media, Pulls, Settings, hybrid, media, metrics,
-    observe, pulls, request_id, status, troika, wishes,
+    ApiError, Backend, Chats, Drain, ErrorKind, Media, Pulls, Settings, chats, hybrid, media,
+    metrics, observe, pulls, request_id, status, troika, wishes,
 };
 
 /// What every handler is given.
@@ -35,7 +35,7 @@ pub struct Services {
     pub media: Media,
     /// Models are pulled from elsewhere; absent where they may not be.
     pub pulls: Option<Pulls>,
-    /// Conversations are kept.
+    /// Conversations; they last as long as the server if absent.
     pub chats: Option<Chats>,
 }
 
@@ -77,7 +77,11 @@ pub fn app(
     drain: &Drain,
 ) -> Result<Router, SettingsError> {
     metrics::start();
-    let Services { media, pulls, .. } = services.into();
+    let Services {
+        media,
+        pulls,
+        chats,
+    } = services.into();
     let guard = Arc::new(Guard::new(settings, sysinfo::System::host_name()));
     let recorder = settings.record.as_deref().map(Recorder::create);
     let recorder = recorder.transpose()?;
@@ -88,7 +92,10 @@ pub fn app(
     let always_on = media::routes(media.clone(), Arc::clone(&backend));
     // From the innermost layer to the outermost: a request meets them the other way round.
     let metered = Metered::new(backend, keys.clone(), recorder).with_media(media);
-    let router = routes(Arc::new(metered))
+    let metered: Arc<dyn Backend> = Arc::new(metered);
+    let chats = chats.unwrap_or_else(Chats::in_memory);
+    let router = routes(Arc::clone(&metered))
+        .merge(chats::routes(metered, chats))
         .merge(always_on)
         .merge(pulls::routes(pulls, drain.clone()))
         .layer(from_fn(hybrid::layer))

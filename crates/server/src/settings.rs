@@ -104,6 +104,10 @@ pub struct Settings {
     pub hybrid_file: PathBuf,
     /// Whether everything stays, whatever that file says: it is not read.
     pub offline: bool,
+    /// Whether conversations of the page are kept when the server ends.
+    pub chats: bool,
+    /// Where they are kept.
+    pub chats_file: PathBuf,
     /// Listen to the network without keys.
     pub allow_unauthenticated_network: bool,
     /// How the log is written.
@@ -177,6 +181,8 @@ impl Settings {
             keys_file: home.join("keys.toml"),
             hybrid_file: home.join("hybrid.toml"),
             offline: false,
+            chats: true,
+            chats_file: home.join("chats.redb"),
             allow_unauthenticated_network: false,
             log_format: LogFormat::Text,
             log_level: LogLevel::Info,

@@ -12,7 +12,7 @@ use troika_device::Device;
 use troika_scheduler::Limits;
 use troika_server::keys::{KeyFile, Keys};
 use troika_server::{
-    Backend, Drain, Host, HostSettings, Hybrid, HybridPaths, Media, Services, Settings,
+    Backend, Chats, Drain, Host, HostSettings, Hybrid, HybridPaths, Media, Services, Settings,
 };
 
 use crate::commands::pull;
@@ -86,12 +86,23 @@ async fn serve(settings: &Settings, home: &Home, console: &Console) -> anyhow::R
     welcome(address, &*backend, &keys, console).await;
     let services = Services {
         pulls: pull::for_server(settings, home)?,
+        chats: Some(chats(settings, console)),
         ..media.into()
     };
     let router = troika_server::app(backend, services, settings, keys, &drain)?;
     troika_server::serve(listener, router, drain, settings).await;
     console.note("Stopped.");
     Ok(())
+}
+
+/// The conversations; what became of their file is said.
+fn chats(settings: &Settings, console: &Console) -> Chats {
+    let chats = Chats::open(settings);
+    if let Some(notice) = chats.notice() {
+        console.note(notice);
+        tracing::warn!("{notice}");
+    }
+    chats
 }
 
 /// The models on this machine, or on the one that it poses as; and those for always-on work.

@@ -243,6 +243,18 @@ pub const FIELDS: &[Field] = &[
         "Beyond this machine",
         "Let nothing leave, whatever that file says: it is not read; and pull no models",
     ),
+    field(
+        "chats",
+        "BOOL",
+        "Conversations",
+        "Keep the page's conversations; otherwise they last as long as the server",
+    ),
+    field(
+        "chats_file",
+        "FILE",
+        "Conversations",
+        "Where they are kept, as they were written: whoever can read the file can read them",
+    ),
     field("log_format", "FORMAT", "Log", "`text` or `json`"),
     field(
         "log_level",
