@@ -232,7 +232,7 @@ impl Renderer {
     }
 
     /// Blocks with links whose definitions came after them.
-    fn link_late(&mut self) -> Option<Update> {
+    fn link_late(&self) -> Option<Update> {
         let is_late = |told: &Told| {
             let mut missing = told.missing.iter();
             missing.any(|label| self.definitions.contains_key(label))

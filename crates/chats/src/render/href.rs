@@ -42,7 +42,10 @@ fn link_text(text: &str, nodes: &mut Vec<Node>) {
             continue;
         };
         let end = begin + length(&text[begin..]);
-        let Some(href) = (end > at).then(|| allowed(&text[begin..end])).flatten() else {
+        let href = (end > at).then(|| allowed(&text[begin..end])).flatten();
+        let Some(href) = href else {
+            // What is too long is passed over at once: looked at from each of its parts, it would take the square of its length.
+            at = at.max(end);
             continue;
         };
         if begin > told {
@@ -71,6 +74,7 @@ fn scheme_before(text: &str) -> Option<usize> {
 /// The length of the address that begins a text: up to the first blank, without the punctuation of the sentence around it.
 fn length(text: &str) -> usize {
     let ends = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | '"' | '`');
+    let text = &text[..text.floor_char_boundary(LENGTH_MAX + 1)];
     let mut address = &text[..text.find(ends).unwrap_or(text.len())];
     let open = address.matches('(').count();
     let mut close = address.matches(')').count();
@@ -137,6 +141,7 @@ mod tests {
             ("ftp://a javascript://b", &[]),
             ("https://a\u{202e}b", &["https://a\u{202e}b"]),
             ("http://ahttp://b", &["http://ahttp://b"]),
+            ("javascript://x http://b", &["http://b"]),
         ] {
             let mut nodes = vec![Node::from(text)];
             link(&mut nodes);
