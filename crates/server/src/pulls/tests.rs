@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse as _;
@@ -222,7 +223,7 @@ async fn a_client_that_leaves_ends_what_it_began() {
 
     let place = Place::new().await;
     let body = json!({"model": "hf.co/acme/slow"}).to_string();
-    let request = Request::post("/api/pull").body(body.into()).unwrap();
+    let request = Request::post("/api/pull").body(Body::from(body)).unwrap();
     let response = place.app.clone().oneshot(request).await.unwrap();
     drop(response);
     let (_, list) = place.json("GET", "/api/troika/pulls", Value::Null).await;
