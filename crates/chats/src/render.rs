@@ -271,6 +271,20 @@ fn read(text: &str, piece: &Piece, is_plain: bool, definitions: &Definitions) ->
     }
 }
 
+/// What `columns` of indentation take of a line: bytes, and the blanks that are left of a tab.
+fn unindented(line: &str, columns: usize) -> (usize, usize) {
+    let mut column = 0;
+    for (at, byte) in line.bytes().enumerate() {
+        match byte {
+            _ if column >= columns => return (at, column - columns),
+            b' ' => column += 1,
+            b'\t' => column += 4 - column % 4,
+            _ => return (at, 0),
+        }
+    }
+    (line.len(), column.saturating_sub(columns))
+}
+
 /// A code block, read up to some place. Its lines are told without their indentation, and a line's end with the line after it,
 /// so that what was told is only ever added to.
 #[derive(Debug)]
@@ -314,8 +328,9 @@ impl Code {
                 }
                 self.has_lines = true;
                 self.is_in_line = true;
-                let blanks = rest.bytes().take_while(|byte| *byte == b' ').count();
-                self.at += blanks.min(self.fence.indent);
+                let (bytes, left) = unindented(rest, self.fence.indent);
+                told.extend(std::iter::repeat_n(' ', left));
+                self.at += bytes;
                 continue;
             }
             match line {
