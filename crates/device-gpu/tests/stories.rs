@@ -18,7 +18,7 @@ use troika_base::{DType, TokenId};
 use troika_device::{Device, LoadOptions, Resident};
 use troika_device_gpu::matmul::{Formats, Tuning};
 use troika_engine::tokenizer::Tokenizer;
-use troika_engine::{Divergence, Session, Text, divergence};
+use troika_engine::{CpuDevice, Divergence, Session, Text, divergence};
 use troika_gguf::ModelFile;
 
 /// The text that the model's author published for greedy sampling, token by token.
@@ -109,7 +109,8 @@ fn every_format_predicts_as_well_as_on_the_cpu() {
         DType::Q6_K,
     ] {
         let file = stories_in(dtype);
-        let of_cpu = from_what_it_says(&file, &cpu(2));
+        // Where there is a matrix unit, the CPU does not round to bytes.
+        let of_cpu = from_what_it_says(&file, &CpuDevice::batch_invariant(2));
         let of_gpu = from_what_it_says(&file, &gpu);
         assert!(
             of_gpu.kl_mean < 1.5 * of_cpu.kl_mean.max(1e-6) && of_gpu.agreement > 0.95,

@@ -5,16 +5,16 @@ mod common;
 use std::ops::Range;
 use std::sync::Arc;
 
-use common::{cpu, greedy, load, stories};
+use common::{greedy, load, stories};
 use troika_base::TokenId;
 use troika_device::conformance::{Tolerance, agree, check};
 use troika_device::cpu::CpuOps;
 use troika_device::{Device, Part, Split};
-use troika_engine::{OpsDevice, Session, model_spec};
+use troika_engine::{CpuDevice, OpsDevice, Session, model_spec};
 
 /// The CPU as several parts, whose borders `cut` says for a model of so many layers.
 fn split(cut: fn(usize) -> Vec<Range<usize>>) -> impl Device {
-    let cpu = Arc::new(cpu(2));
+    let cpu = Arc::new(CpuDevice::batch_invariant(2));
     let open = move |file: &_, _| {
         let ops = || CpuOps::new(cpu.kernels(), Arc::clone(cpu.pool()));
         let layers = cut(model_spec(file)?.n_layer);
@@ -37,19 +37,14 @@ const CUTS: [Cut; 3] = [
 #[test]
 fn a_split_device_passes() {
     let device = split(CUTS[0]);
-    // As strict as the CPU itself is: see its own test.
-    let tolerance = match cpu(1).kernels().name {
-        "amx" => Tolerance(|_| 0.1),
-        _ => Tolerance::EXACT,
-    };
-    if let Err(failure) = check(&device, tolerance) {
+    if let Err(failure) = check(&device, Tolerance::EXACT) {
         panic!("{failure}");
     }
 }
 
 #[test]
 fn parts_give_what_the_whole_gives() {
-    let whole = cpu(2);
+    let whole = CpuDevice::batch_invariant(2);
     for cut in CUTS {
         if let Err(failure) = agree(&split(cut), &whole, Tolerance::EXACT) {
             panic!("{failure}");
@@ -67,7 +62,7 @@ fn each_layer_of_a_real_model_may_be_elsewhere() {
         let mut session = Session::new(&mut model);
         common::generate(&mut session, &prompt, &greedy(20)).0
     };
-    let want: Vec<TokenId> = write(&cpu(2));
+    let want: Vec<TokenId> = write(&CpuDevice::batch_invariant(2));
     let have = write(&split(|n| (0..n).map(|layer| layer..layer + 1).collect()));
     assert_eq!(have, want);
 }

@@ -154,8 +154,7 @@ pub fn agree(
 
 /// What `from` has read, `to` goes on with as if it had read it itself.
 fn sequences_move(from: &dyn Device, to: &dyn Device, recipe: &Recipe, allowed: f32) -> Outcome {
-    // A batch that is large enough to be computed as the whole is, where few tokens have kernels of their own.
-    let tokens = steps::text(1, moves::N_MOVED + 20);
+    let tokens = steps::text(1, moves::N_MOVED + 9);
     let (moved, next) = tokens.split_at(moves::N_MOVED);
     let mut from = Subject::load(from, recipe, allowed)?;
     let mut to = Subject::load(to, recipe, allowed)?;

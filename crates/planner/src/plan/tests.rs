@@ -509,7 +509,8 @@ fn what_would_turn_the_answer_is_told_where_the_answer_goes_by_cost() {
     assert_eq!(fast.turns, []);
 }
 
-/// Plans over everything that is built in. 200 ms are promised of a release build; unoptimised takes some ten times as long.
+/// Plans over everything that is built in. 200 ms are promised of a release build; what tests
+/// are takes longer, and so does a slow machine that does more than this.
 #[test]
 fn the_whole_catalogue_is_judged_quickly() {
     let builtin = Catalogue::builtin();

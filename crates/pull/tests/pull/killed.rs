@@ -21,7 +21,6 @@ const HOME: &str = "TROIKA_TEST_PULL_HOME";
 
 /// What runs in the process that is killed; nothing where nobody started it for that.
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::print_stdout, reason = "the parent reads how far it is")]
 async fn child() {
     let (Ok(host), Ok(home)) = (std::env::var(HOST), std::env::var(HOME)) else {
         return;
