@@ -89,6 +89,7 @@ fn files(patient: &Patient) -> Vec<PathBuf> {
     files.push(home.to_owned());
     files.push(patient.settings.keys_file.clone());
     files.push(patient.settings.hybrid_file.clone());
+    files.push(patient.settings.chats_file.clone());
     files.sort();
     files.dedup();
     files
