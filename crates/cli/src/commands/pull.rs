@@ -44,8 +44,11 @@ else. HF_ENDPOINT and OLLAMA_REGISTRY name other hosts that speak the same.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct PullArgs {
-    /// Which: hf:OWNER/REPO[:FILE|:Q4_K_M], ollama:NAME[:TAG], https://HOST/FILE.gguf
-    #[arg(value_name = "REF")]
+    // No docstring: brackets are links there.
+    #[arg(
+        value_name = "REF",
+        help = "Which: hf:OWNER/REPO[:FILE|:Q4_K_M], ollama:NAME[:TAG], https://HOST/FILE.gguf"
+    )]
     from: String,
     /// Call it NAME here [default: as its file or registry calls it]
     #[arg(long, value_name = "NAME")]
