@@ -7,12 +7,17 @@
 
 use std::ops::Range;
 
+use super::tree;
+
 /// A piece that has this many bytes ends with its line. It bounds what is ever read again while a text grows: a list or a
 /// table without a blank line is as long as it likes. The largest tables that models write have some ten thousand bytes.
 pub(super) const PIECE_BYTES: usize = 32 << 10;
 
 /// A line that is longer is cut, too.
 const LINE_BYTES: usize = 32 << 10;
+
+/// How often a piece may be parsed to find where a list ends: a hostile text asks at each of its lines.
+const ASKED_MAX: usize = 8;
 
 /// A piece that does not change any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +54,11 @@ pub(super) struct Cutter {
     is_after_blank: bool,
     /// The column at which the text of a list's item begins; what stands left of it is not in the list.
     list: Option<usize>,
+    /// The lines do not tell whether the list is still one: a line stood left of its text, without a blank one before it, and
+    /// is in it if it goes on with a paragraph; or it began right after a paragraph.
+    is_list_unsure: bool,
+    /// How often the parser was asked within this piece.
+    asked: usize,
     /// The code block that is open.
     fence: Option<Fence>,
 }
@@ -115,7 +125,7 @@ impl Cutter {
         if rest.trim_ascii().is_empty() {
             self.is_after_blank = true;
         } else {
-            self.look_at_text(begin, next, indent, rest, pieces);
+            self.look_at_text(text, begin, next, indent, rest, pieces);
             self.is_after_blank = false;
         }
         if self.fence.is_none() && next - self.start >= PIECE_BYTES {
@@ -125,6 +135,7 @@ impl Cutter {
 
     fn look_at_text(
         &mut self,
+        text: &str,
         begin: usize,
         next: usize,
         indent: usize,
@@ -132,10 +143,18 @@ impl Cutter {
         pieces: &mut Vec<Piece>,
     ) {
         let is_in_list = self.list.is_some_and(|column| indent >= column);
-        if is_in_list || indent >= 4 {
+        if indent >= 4 {
             return;
         }
-        if let Some(fence) = Fence::of(indent, rest) {
+        let fence = Fence::of(indent, rest);
+        if is_in_list && !(fence.is_some() && self.is_list_unsure) {
+            return;
+        }
+        if is_in_list && self.is_parsed_in_list(&text[self.start..next]) {
+            self.is_list_unsure = false;
+            return;
+        }
+        if let Some(fence) = fence {
             self.end(begin, None, next, pieces);
             self.fence = Some(fence);
             return;
@@ -145,10 +164,23 @@ impl Cutter {
             self.end(begin, None, begin, pieces);
         }
         match item {
-            Some(width) => self.list = Some(indent + width),
+            Some(width) => {
+                // After a paragraph's line it need not be one.
+                let is_sure = self.is_after_blank || begin == self.start;
+                let is_sure = is_sure || (self.list.is_some() && !self.is_list_unsure);
+                self.list = Some(indent + width);
+                self.is_list_unsure = !is_sure;
+            }
             None if self.is_after_blank => self.list = None,
-            None => {}
+            None => self.is_list_unsure = self.list.is_some(),
         }
+    }
+
+    /// Whether the code block that begins with the last line of `piece` is a list's. Its lines alone do not tell; the parser
+    /// does, as long as it is not asked too often.
+    fn is_parsed_in_list(&mut self, piece: &str) -> bool {
+        self.asked += 1;
+        self.asked <= ASKED_MAX && !tree::ends_in_code(piece)
     }
 
     /// A piece ends at `end`, and the next one begins at `next`.
@@ -159,6 +191,8 @@ impl Cutter {
         }
         self.start = next;
         self.list = None;
+        self.is_list_unsure = false;
+        self.asked = 0;
     }
 }
 
@@ -313,6 +347,14 @@ mod tests {
                 &["- a\n  ```\n  b\n\n  c\n  ```\n\n", "d"],
             ),
             ("- a\n```\nb\n```\n", &["- a\n", ":b\n"]),
+            // Neither do all marks of items end a paragraph.
+            ("a\n- \n  ```\n\nb\n  ```\n", &["a\n- \n", ":\nb\n"]),
+            // A line at the margin goes on with an item's paragraph, and ends an item that is none.
+            (
+                "- a\nb\n  ```\n\nc\n  ```\n",
+                &["- a\nb\n  ```\n\n", "c\n", ":"],
+            ),
+            ("- # a\nb\n  ```\n\nc\n  ```\n", &["- # a\nb\n", ":\nc\n"]),
             ("> ```\n> a\n\nb", &["> ```\n> a\n\n", "b"]),
             ("    ```\n\na", &["    ```\n\n", "a"]),
             ("```<script>\na\n```", &[":a\n"]),

@@ -172,87 +172,6 @@ fn what_is_nested_without_end_is_flat_from_some_depth_on() {
 }
 
 #[test]
-#[ignore = "measures"]
-fn how_long_the_worst_takes() {
-    for bits in [
-        "[",
-        "![",
-        "[a](",
-        "[a](<b",
-        "*a_ ",
-        "**a *",
-        "_a*b_",
-        "~~a ~",
-        "`",
-        "` `` ``` ",
-        "<!--",
-        "<?",
-        "<a ",
-        "<a b='",
-        "<![CDATA[",
-        "&",
-        "&#1",
-        "\\",
-        "|",
-        "|-",
-        "> ",
-        ">\n",
-        "- ",
-        "-\n",
-        "1. ",
-        "a\n> ",
-        "[a]: b\n",
-        "[a]: <",
-        "[a]\n",
-        "http://a ",
-        "://",
-        "a@",
-        "- a\n\n",
-        "a  \n",
-        "\t",
-        "(((",
-        "[](",
-        "*",
-        "a**",
-        "*a",
-        "[a][b]",
-        "]",
-        "](http://a)",
-        "\n\n",
-        "|a\n|-\n",
-        "```\n",
-        "<div>\n",
-        "a",
-        "![](",
-        "[[a](b)",
-        "- - a\n",
-        "> - ",
-        "*- ",
-        "\u{202e}",
-        "{",
-        "'a",
-        "\"",
-    ] {
-        for text in [
-            bits.repeat(1_000_000 / bits.len()),
-            format!(
-                "{}{}",
-                "[".repeat(500_000),
-                bits.repeat(500_000 / bits.len())
-            ),
-        ] {
-            let begun = std::time::Instant::now();
-            let nodes = render(&text);
-            check(&nodes);
-            let took = begun.elapsed();
-            if took.as_millis() > 100 {
-                println!("{took:?} {bits:?} {:?}", &text[..1]);
-            }
-        }
-    }
-}
-
-#[test]
 fn a_text_of_very_many_nodes_ends_as_it_was_written() {
     let text = "*a* `b`\n\n".repeat(200_000);
     let nodes = render(&text);
@@ -435,8 +354,11 @@ proptest! {
     /// Cut into pieces, a text is what it is as a whole, where it has no HTML: that ends at a blank line here.
     #[test]
     fn pieces_are_what_the_whole_is(text in markdown()) {
-        // The parser has ways of its own with blanks at the end of a code block that is open.
+        // The parser has ways of its own with blanks at the end of a code block that is open, and takes a fence with a tab
+        // after it for no end, which CommonMark does.
         let text = text.replace(['\\', '&', '<', '\r', '[', '\u{b}', '\0'], "") + "\nend";
+        let lines: Vec<_> = text.split('\n').map(|line| line.trim_end_matches([' ', '\t'])).collect();
+        let text = lines.join("\n");
         let mut pieces = Vec::new();
         cut::Cutter::default().read(&text, true, &mut pieces);
         let whole = tree::parse(&text, &Definitions::default()).blocks;

@@ -30,6 +30,11 @@ const BRACKETS_MAX: usize = 200;
 const LABEL_BYTES_MAX: usize = 200;
 const ADDRESSES_BYTES_MAX: usize = 64 << 10;
 
+/// What is read beyond CommonMark.
+const OPTIONS: Options = Options::ENABLE_TABLES
+    .union(Options::ENABLE_STRIKETHROUGH)
+    .union(Options::ENABLE_TASKLISTS);
+
 /// Addresses by the label that stands for them.
 pub(super) type Definitions = BTreeMap<String, String>;
 
@@ -58,10 +63,27 @@ pub(super) fn is_hostile(text: &str) -> bool {
     })
 }
 
+/// Whether a piece ends in a code block between fences that is in nothing else.
+pub(super) fn ends_in_code(text: &str) -> bool {
+    let mut depth = 0;
+    let mut is_code = false;
+    for event in Parser::new_ext(text, OPTIONS) {
+        match event {
+            Event::Start(mark) => {
+                if depth == 0 {
+                    is_code = matches!(mark, Mark::CodeBlock(CodeBlockKind::Fenced(_)));
+                }
+                depth += 1;
+            }
+            Event::End(_) => depth -= 1,
+            _ => {}
+        }
+    }
+    is_code
+}
+
 /// Reads a piece. `known` are the definitions of other pieces.
 pub(super) fn parse(text: &str, known: &Definitions) -> Parsed {
-    let options =
-        Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
     let mut missing = Vec::new();
     let mut left = ADDRESSES_BYTES_MAX;
     let resolve = |link: BrokenLink<'_>| {
@@ -79,7 +101,7 @@ pub(super) fn parse(text: &str, known: &Definitions) -> Parsed {
             }
         }
     };
-    let mut parser = Parser::new_with_broken_link_callback(text, options, Some(resolve));
+    let mut parser = Parser::new_with_broken_link_callback(text, OPTIONS, Some(resolve));
     let mut tree = Tree::default();
     for event in parser.by_ref() {
         tree.tell(event);

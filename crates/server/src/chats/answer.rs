@@ -77,6 +77,7 @@ pub(super) async fn answer(
         &branch,
         content.as_deref(),
     );
+    let asked = Instant::now();
     let submitted = view.backend.submit(job, caller).await;
     let answer = submitted.map_err(|error| error.renamed("messages", "content"))?;
     let model = answer.model.clone();
@@ -111,7 +112,7 @@ pub(super) async fn answer(
     });
     let (chat, n, told) = begun.await?;
     let (to, events) = mpsc::channel(EVENTS);
-    let mut follower = Follower::new(view.chats, (chat, n), answer, to);
+    let mut follower = Follower::new(view.chats, (chat, n), answer, to, asked);
     for message in &told {
         follower.say("message", message);
     }
@@ -193,7 +194,8 @@ struct Follower {
     save_at: Instant,
     saving: Option<JoinHandle<Result<(), ApiError>>>,
     finish: Finish,
-    begun: Instant,
+    /// When the job was handed over.
+    asked: Instant,
     first: Option<Instant>,
 }
 
@@ -211,6 +213,7 @@ impl Follower {
         (chat, n): (String, u64),
         answer: Answer,
         to: mpsc::Sender<SseEvent>,
+        asked: Instant,
     ) -> Self {
         let begun = Instant::now();
         Self {
@@ -229,7 +232,7 @@ impl Follower {
             save_at: begun + SAVE_PERIOD,
             saving: None,
             finish: Finish::Stop,
-            begun,
+            asked,
             first: None,
         }
     }
@@ -375,7 +378,7 @@ impl Follower {
                 };
             }
         };
-        let ttft = self.first.map(|first| first - self.begun);
+        let ttft = self.first.map(|first| first - self.asked);
         let wrote = self.first.map(|first| first.elapsed().as_secs_f64());
         let wrote = match usage.decode.as_secs_f64() {
             0.0 => wrote,

@@ -14,7 +14,7 @@ use troika_library::Library;
 use super::{Handled, View};
 use crate::backend;
 use crate::job::ModelInfo;
-use crate::{ApiError, Backend};
+use crate::{ApiError, Backend, Verdict};
 
 /// Tokens of a conversation that a model should have room for.
 const TOKENS: u64 = 4096;
@@ -48,7 +48,7 @@ pub(super) async fn picker(State(view): State<View>) -> Handled {
         .collect();
     let told = models.iter().zip(kv).map(|(model, kv)| {
         let fit = match loaded.get(&model.name) {
-            Some(&bytes) => fit("fits", Some(bytes), "it is in memory"),
+            Some(&bytes) => fit(Verdict::Fits, Some(bytes), "it is in memory"),
             None => estimate(model, kv, room.as_ref()),
         };
         json!({
@@ -123,27 +123,27 @@ fn estimate(model: &ModelInfo, kv: Option<u64>, room: Option<&Room>) -> Value {
         .saturating_add(OTHER_BYTES);
     let Some(room) = room else {
         return fit(
-            "unknown",
+            Verdict::Unknown,
             Some(need),
             "this server does not know its memory",
         );
     };
     let of = |there: u64| format!("about {} of the {} for models", Bytes(need), Bytes(there));
     if need <= room.most / 10 * 9 {
-        fit("fits", Some(need), &of(room.most))
+        fit(Verdict::Fits, Some(need), &of(room.most))
     } else if need <= room.all {
-        fit("tight", Some(need), &of(room.all))
+        fit(Verdict::Tight, Some(need), &of(room.all))
     } else {
         let why = format!(
             "it needs about {}, and there are {}",
             Bytes(need),
             Bytes(room.all)
         );
-        fit("does not fit", Some(need), &why)
+        fit(Verdict::DoesNotFit, Some(need), &why)
     }
 }
 
-fn fit(verdict: &str, bytes: Option<u64>, why: &str) -> Value {
+fn fit(verdict: Verdict, bytes: Option<u64>, why: &str) -> Value {
     json!({"verdict": verdict, "memory_bytes": bytes, "why": why})
 }
 
