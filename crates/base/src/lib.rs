@@ -8,6 +8,7 @@ mod dtype;
 mod estimate;
 mod model_spec;
 mod profile;
+mod sampling;
 mod token;
 mod units;
 
@@ -15,5 +16,6 @@ pub use dtype::DType;
 pub use estimate::Estimate;
 pub use model_spec::ModelSpec;
 pub use profile::{Basis, DeviceKind, DeviceProfile, MemoryPool, NumberFormat, Rate, Unit};
+pub use sampling::ExtraSampling;
 pub use token::TokenId;
 pub use units::{Bytes, Joules, Micros};

@@ -1,7 +1,7 @@
 //! The command line: verbs, and the flags that mean the same for all of them.
 
 use clap::{ArgAction, Parser, Subcommand};
-use troika_base::TokenId;
+use troika_base::{ExtraSampling, TokenId};
 use troika_engine::sampler::SamplingParams;
 use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
 use troika_library::Parameters;
@@ -175,9 +175,85 @@ pub(crate) struct SamplingArgs {
     /// Subtracted from the scores of tokens for each time they were seen, -2 to 2 [default: 0]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     frequency_penalty: Option<f32>,
+    #[command(flatten)]
+    extra: ExtraSamplingArgs,
     /// Add BIAS (-100 to 100, or -inf) to the score of TOKEN: its number, or text that is one token
     #[arg(long, value_name = "TOKEN=BIAS", value_parser = logit_bias)]
     logit_bias: Vec<LogitBias>,
+}
+
+/// Samplers that few ask for; they are in the long help only.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Sampling")]
+struct ExtraSamplingArgs {
+    /// Keep tokens that surprise as much as is to be expected, up to probability P together; 1 keeps all [default: 1]
+    #[arg(long, value_name = "P", hide_short_help = true)]
+    typical_p: Option<f32>,
+    /// How often the likely tokens but the last of them are left out [default: 0]
+    #[arg(long, value_name = "P", hide_short_help = true)]
+    xtc_probability: Option<f32>,
+    /// From what probability on a token is likely to XTC [default: 0.1]
+    #[arg(long, value_name = "P", hide_short_help = true)]
+    xtc_threshold: Option<f32>,
+    /// Hold tokens down that would repeat what was said before: 0 does nothing, 0.8 is usual [default: 0]
+    #[arg(long, value_name = "X", hide_short_help = true)]
+    dry_multiplier: Option<f32>,
+    /// By what DRY's penalty grows with each repeated token [default: 1.75]
+    #[arg(long, value_name = "X", hide_short_help = true)]
+    dry_base: Option<f32>,
+    /// Repeated tokens that DRY lets pass [default: 2]
+    #[arg(long, value_name = "TOKENS", hide_short_help = true)]
+    dry_allowed_length: Option<i64>,
+    /// How many of the last tokens DRY searches; -1 searches all [default: -1]
+    #[arg(
+        long,
+        value_name = "TOKENS",
+        allow_negative_numbers = true,
+        hide_short_help = true
+    )]
+    dry_penalty_last_n: Option<i64>,
+    /// A text that no repetition goes across; may be given several times [default: newline, colon, quote and star]
+    #[arg(
+        long = "dry-sequence-breaker",
+        value_name = "TEXT",
+        hide_short_help = true
+    )]
+    dry_sequence_breakers: Option<Vec<String>>,
+    /// 2 keeps the surprise of the text at a level, in place of all filters; 0 does not [default: 0]
+    #[arg(long, value_name = "0|2", hide_short_help = true)]
+    mirostat: Option<i64>,
+    /// That level, in bits [default: 5]
+    #[arg(long, value_name = "BITS", hide_short_help = true)]
+    mirostat_tau: Option<f32>,
+    /// How fast Mirostat approaches it [default: 0.1]
+    #[arg(long, value_name = "X", hide_short_help = true)]
+    mirostat_eta: Option<f32>,
+    /// How far the temperature moves to either side with how sure the model is [default: 0]
+    #[arg(long, value_name = "T", hide_short_help = true)]
+    dynatemp_range: Option<f32>,
+    /// How it moves between [default: 1]
+    #[arg(long, value_name = "X", hide_short_help = true)]
+    dynatemp_exponent: Option<f32>,
+}
+
+impl From<ExtraSamplingArgs> for ExtraSampling {
+    fn from(args: ExtraSamplingArgs) -> Self {
+        Self {
+            typical_p: args.typical_p,
+            xtc_probability: args.xtc_probability,
+            xtc_threshold: args.xtc_threshold,
+            dry_multiplier: args.dry_multiplier,
+            dry_base: args.dry_base,
+            dry_allowed_length: args.dry_allowed_length,
+            dry_penalty_last_n: args.dry_penalty_last_n,
+            dry_sequence_breakers: args.dry_sequence_breakers,
+            mirostat: args.mirostat,
+            mirostat_tau: args.mirostat_tau,
+            mirostat_eta: args.mirostat_eta,
+            dynatemp_range: args.dynatemp_range,
+            dynatemp_exponent: args.dynatemp_exponent,
+        }
+    }
 }
 
 /// A bias before the vocabulary is known.
@@ -218,9 +294,13 @@ impl SamplingArgs {
                 .frequency_penalty
                 .or(own.frequency_penalty)
                 .unwrap_or(default.frequency_penalty),
-            logit_bias: Vec::new(),
             seed: self.seed.or(own.seed),
+            ..default
         };
+        let extra = ExtraSampling::from(self.extra.clone()).over(&own.extra);
+        let params = params
+            .with(&extra)
+            .map_err(|error| WrongUse(error.to_string()))?;
         params
             .validate()
             .map_err(|error| WrongUse(error.to_string()))?;

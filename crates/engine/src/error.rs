@@ -57,6 +57,14 @@ pub enum Error {
         /// The file.
         file: String,
     },
+    /// A draft model's tokens are not those of the model that it drafts for.
+    #[error(
+        "the draft model has another vocabulary: token {token} is not the same text in both; use a smaller model of the same family"
+    )]
+    OtherVocabulary {
+        /// The first token that differs.
+        token: troika_base::TokenId,
+    },
     /// The prompt has no tokens.
     #[error(
         "the prompt is empty, and this model has no token that begins a text; give it some words"

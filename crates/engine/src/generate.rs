@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use troika_base::TokenId;
 
 use crate::constraint::Grammar;
+use crate::draft::{Drafter, Reach};
 use crate::sampler::{Sampled, SamplingParams};
 use crate::{Error, Session, Writer};
 
@@ -86,6 +87,8 @@ pub struct Summary {
     pub decode: Duration,
     /// The seed in use.
     pub seed: u64,
+    /// Tokens that were drafted, and of these the ones that the answer went on with.
+    pub drafted: (usize, usize),
 }
 
 impl Summary {
@@ -118,6 +121,32 @@ impl Session<'_> {
         options: &GenerateOptions,
         on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Summary, Error> {
+        self.answer(prompt, options, None, on)
+    }
+
+    /// [`Self::generate`] with drafts of up to `most` tokens, which make it faster where they are right, and slower where they
+    /// are not.
+    ///
+    /// # Errors
+    /// As [`Self::generate`], and if the drafter's model fails.
+    pub fn generate_with_drafts(
+        &mut self,
+        prompt: &[TokenId],
+        options: &GenerateOptions,
+        drafter: &mut dyn Drafter,
+        most: usize,
+        on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Summary, Error> {
+        self.answer(prompt, options, Some(Drafts::new(drafter, most)), on)
+    }
+
+    fn answer(
+        &mut self,
+        prompt: &[TokenId],
+        options: &GenerateOptions,
+        mut drafts: Option<Drafts<'_>>,
+        on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Summary, Error> {
         let mut writer = Writer::new(self.model().tokenizer(), prompt, options)?;
         if let Some(grammar) = &options.grammar {
             writer.constrain(self.model().constraints()?.compile(grammar)?);
@@ -136,7 +165,7 @@ impl Session<'_> {
         let finish = match read {
             None => Finish::Cancelled,
             Some(_) if options.max_tokens == Some(0) => Finish::MaxTokens,
-            Some(_) => self.write(&mut writer, on)?,
+            Some(_) => self.write(&mut writer, drafts.as_mut(), on)?,
         };
         Ok(Summary {
             finish,
@@ -146,11 +175,12 @@ impl Session<'_> {
             prefill,
             decode: start.elapsed(),
             seed: writer.seed(),
+            drafted: drafts.map_or((0, 0), |drafts| drafts.count),
         })
     }
 
     /// Truncates the session to what it has in common with `prompt`, less the last token, whose logits are needed.
-    fn keep_common_prefix(&mut self, prompt: &[TokenId]) -> Result<usize, Error> {
+    pub(crate) fn keep_common_prefix(&mut self, prompt: &[TokenId]) -> Result<usize, Error> {
         let last = prompt.len().checked_sub(1).ok_or(Error::EmptyPrompt)?;
         let common = self
             .tokens()
@@ -172,6 +202,7 @@ impl Session<'_> {
     fn write(
         &mut self,
         writer: &mut Writer,
+        mut drafts: Option<&mut Drafts<'_>>,
         on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Finish, Error> {
         loop {
@@ -198,10 +229,59 @@ impl Session<'_> {
                 }
                 return Ok(Finish::Cancelled);
             }
-            match writer.goes_on_as_expected() {
-                true => self.decode_ahead(token.token)?,
-                false => drop(self.decode(token.token)?),
+            match &mut drafts {
+                Some(drafts) => drafts.decode(self, token.token, writer.wanted())?,
+                None if writer.goes_on_as_expected() => self.decode_ahead(token.token)?,
+                None => drop(self.decode(token.token)?),
             }
         }
+    }
+}
+
+/// The drafts of one answer.
+struct Drafts<'d> {
+    drafter: &'d mut dyn Drafter,
+    reach: Reach,
+    /// Tokens of the draft that is being read, and how many of them were right.
+    of_draft: (usize, usize),
+    /// The same of all before it.
+    count: (usize, usize),
+}
+
+impl<'d> Drafts<'d> {
+    fn new(drafter: &'d mut dyn Drafter, most: usize) -> Self {
+        Self {
+            drafter,
+            reach: Reach::new(most),
+            of_draft: (0, 0),
+            count: (0, 0),
+        }
+    }
+
+    /// Adds a token to the session, of whose answer `wanted` more are wanted at most.
+    fn decode(
+        &mut self,
+        session: &mut Session<'_>,
+        token: TokenId,
+        wanted: usize,
+    ) -> Result<(), Error> {
+        if session.decode_drafted(token) {
+            self.of_draft.1 += 1;
+            self.count.1 += 1;
+            return Ok(());
+        }
+        let (drafted, right) = self.of_draft;
+        if drafted > 0 {
+            self.reach.learn(drafted, right);
+        }
+        // The last token that is wanted is not read, and the one before it needs no draft.
+        let most = self.reach.tokens().min(wanted.saturating_sub(1));
+        let most = most.min(session.room().saturating_sub(1));
+        let text = [session.tokens(), &[token]].concat();
+        let mut draft = Vec::new();
+        self.drafter.draft(&text, most, &mut draft)?;
+        self.of_draft = (draft.len(), 0);
+        self.count.0 += draft.len();
+        session.decode_with_draft(token, &draft)
     }
 }

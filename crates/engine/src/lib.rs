@@ -14,6 +14,7 @@ pub mod tokenizer;
 mod ahead;
 mod cpu;
 mod divergence;
+mod draft;
 mod embedding;
 mod error;
 mod generate;
@@ -33,6 +34,7 @@ mod writer;
 
 pub use cpu::CpuDevice;
 pub use divergence::{CALIBRATION, Divergence, Text, divergence};
+pub use draft::{DRAFT_MAX, DraftModel, Drafter, PromptLookup};
 pub use embedding::{Pooler, Pooling, shorten};
 pub use error::Error;
 pub use generate::{Event, Finish, GenerateOptions, Summary};

@@ -1,29 +1,37 @@
 //! Logits to the next token.
 //!
-//! The chain and its order are the field's: bias and penalties, then a grammar's mask if there is one, then top-k,
-//! top-p and min-p, each on what the one before left, then temperature, then one draw. Temperature 0 takes the likeliest
-//! token instead.
+//! The chain and its order are the field's: bias and penalties, then a grammar's mask if there is one, then top-k, typical,
+//! top-p, min-p and XTC, each on what the one before left, then temperature, then one draw. Mirostat takes the place of the
+//! filters. Temperature 0 takes the likeliest token instead.
 //!
 //! The same seed gives the same text on any machine and with any number of threads, as far as the logits are the
 //! same: arithmetic here is plain IEEE in a fixed order, exponentials are our own, the generator is PCG64, and equal
 //! logits rank by token id.
 
+mod chain;
 mod draw;
+mod dry;
 mod history;
 mod mask;
+mod mirostat;
+mod narrow;
 mod params;
 mod rank;
 mod softmax;
 
 pub use mask::TokenMask;
-pub use params::SamplingParams;
+pub use params::{Dry, Dynatemp, Mirostat, SamplingParams, Xtc};
 pub use softmax::top_logprobs;
+
+use std::collections::BTreeMap;
 
 use rand_pcg::Pcg64;
 use rand_pcg::rand_core::SeedableRng;
 use troika_base::TokenId;
 
+use dry::Repetitions;
 use history::History;
+use mirostat::Level;
 use rank::Candidate;
 
 /// Chooses tokens for one sequence.
@@ -36,6 +44,8 @@ pub struct Sampler {
     seed: u64,
     rng: Pcg64,
     history: History,
+    repetitions: Repetitions,
+    level: Option<Level>,
     /// Logits after bias, penalties and mask.
     adjusted: Vec<f32>,
     candidates: Vec<Candidate>,
@@ -67,6 +77,24 @@ pub enum SampleError {
         min: f32,
         /// The largest value that is taken.
         max: f32,
+    },
+    /// A parameter that counts is not one of the whole numbers that it may be.
+    #[error("{field} is {value}, but goes from {min} to {}", u32::MAX)]
+    NotWhole {
+        /// The parameter's name.
+        field: &'static str,
+        /// What was given.
+        value: i64,
+        /// The smallest value that is taken.
+        min: i64,
+    },
+    /// A version of Mirostat that is not computed.
+    #[error(
+        "mirostat is {version}, but must be 0 (off) or 2: version 1 is not computed, and 2 does the same more simply"
+    )]
+    Mirostat {
+        /// What was given.
+        version: i64,
     },
     /// A bias for a token that is not in the vocabulary.
     #[error("logit_bias names token {token}, but the vocabulary ends before {n_vocab}")]
@@ -102,6 +130,18 @@ pub enum SampleError {
     NoneAllowed,
 }
 
+impl SampleError {
+    /// The name of the parameter that is refused; none if the logits are at fault.
+    pub fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::OutOfRange { field, .. } | Self::NotWhole { field, .. } => Some(field),
+            Self::Mirostat { .. } => Some("mirostat"),
+            Self::UnknownToken { .. } | Self::DuplicateToken { .. } => Some("logit_bias"),
+            Self::BadLogit { .. } | Self::NoCandidate | Self::NoneAllowed => None,
+        }
+    }
+}
+
 impl Sampler {
     /// A sampler over a vocabulary of `n_vocab` tokens.
     ///
@@ -122,6 +162,8 @@ impl Sampler {
             seed,
             rng: Pcg64::seed_from_u64(seed),
             history: History::new(params.repeat_last_n as usize),
+            repetitions: Repetitions::new(&params.dry),
+            level: params.mirostat.map(Level::new),
             params,
             adjusted: Vec::new(),
             candidates: Vec::new(),
@@ -138,7 +180,7 @@ impl Sampler {
     pub(crate) fn takes_the_likeliest(&self) -> bool {
         let biases = &self.params.logit_bias;
         let rules_out = biases.iter().all(|&(_, bias)| bias == f32::NEG_INFINITY);
-        self.params.is_greedy() && !self.params.has_penalties() && rules_out
+        self.params.is_greedy() && !self.params.looks_back() && rules_out
     }
 
     /// Takes note of tokens that stand before the next one, such as the prompt: penalties count them.
@@ -146,12 +188,23 @@ impl Sampler {
         if self.params.has_penalties() {
             self.history.extend(tokens);
         }
+        if self.params.dry.is_on() {
+            self.repetitions.extend(tokens);
+        }
+    }
+
+    /// No repetition goes across these tokens, which have the [breakers](Dry::breakers) in them.
+    pub fn break_at(&mut self, tokens: Vec<TokenId>) {
+        self.repetitions.break_at(tokens);
     }
 
     /// Takes note of the token that the sequence goes on with. [`Self::sample`] does not: what it chose may still be
     /// refused.
     pub fn accept(&mut self, token: TokenId) {
         self.observe(&[token]);
+        if let Some(level) = &mut self.level {
+            level.accept(token);
+        }
     }
 
     /// Chooses the next token from `logits` `[n_vocab]`. A logit of minus infinity rules its token out.
@@ -202,15 +255,22 @@ impl Sampler {
             let first = adjusted.iter().position(|&logit| logit == adjusted_max);
             first.expect("the maximum is among the logits. This is a bug.")
         } else {
-            rank::filter(&self.params, adjusted, adjusted_max, &mut self.candidates);
-            draw::weigh(
-                &self.candidates,
-                adjusted_max,
-                self.params.temperature,
-                &mut self.weights,
+            let xtc = self.params.xtc;
+            let thins = xtc.is_on() && draw::happens(xtc.probability, &mut self.rng);
+            let (kept, weights) = (&mut self.candidates, &mut self.weights);
+            chain::weigh(
+                &self.params,
+                self.level.as_ref(),
+                thins,
+                (adjusted, adjusted_max),
+                (kept, weights),
             );
-            let chosen = draw::draw(&self.weights, &mut self.rng);
-            self.candidates[chosen].token.index()
+            let chosen = draw::draw(weights, &mut self.rng);
+            let token = kept[chosen].token;
+            if let Some(level) = &mut self.level {
+                level.chosen(token, weights[chosen], weights.iter().sum());
+            }
+            token.index()
         };
         let logprob = logits[token] - softmax::log_sum_exp(logits, max);
         let token = TokenId(token as u32);
@@ -237,20 +297,29 @@ impl Sampler {
                 .map(|candidate| (candidate.token, 1.0))
                 .collect());
         }
-        rank::filter(&self.params, adjusted, max, &mut self.candidates);
-        draw::weigh(
-            &self.candidates,
-            max,
-            self.params.temperature,
-            &mut self.weights,
-        );
-        let total: u64 = self.weights.iter().sum();
-        let mut shares: Vec<_> = self
-            .candidates
-            .iter()
-            .zip(&self.weights)
-            .filter(|&(_, &weight)| weight > 0)
-            .map(|(candidate, &weight)| (candidate.token, (weight as f64 / total as f64) as f32))
+        let xtc = self.params.xtc;
+        let mut shares = BTreeMap::new();
+        for (thins, probability) in [(false, 1.0 - xtc.probability), (true, xtc.probability)] {
+            if probability == 0.0 {
+                continue;
+            }
+            let (kept, weights) = (&mut self.candidates, &mut self.weights);
+            chain::weigh(
+                &self.params,
+                self.level.as_ref(),
+                thins,
+                (adjusted, max),
+                (kept, weights),
+            );
+            let total = weights.iter().sum::<u64>() as f64 / f64::from(probability);
+            for (candidate, &weight) in kept.iter().zip(&*weights) {
+                *shares.entry(candidate.token).or_insert(0.0) += weight as f64 / total;
+            }
+        }
+        shares.retain(|_, share| *share > 0.0);
+        let mut shares: Vec<_> = shares
+            .into_iter()
+            .map(|(token, share)| (token, share as f32))
             .collect();
         shares.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         Ok(shares)
@@ -270,7 +339,9 @@ impl Sampler {
     fn adjust(&mut self, logits: &[f32], mask: Option<&TokenMask>) -> bool {
         let seen = self.history.counts();
         let params = &self.params;
-        if params.logit_bias.is_empty() && seen.is_empty() && mask.is_none() {
+        let repeated = self.repetitions.penalties(&params.dry);
+        let is_same = params.logit_bias.is_empty() && seen.is_empty() && repeated.is_empty();
+        if is_same && mask.is_none() {
             return false;
         }
         self.adjusted.clear();
@@ -282,6 +353,11 @@ impl Sampler {
             // Tokens of a prompt come from outside; those beyond the vocabulary have no logit.
             if let Some(logit) = self.adjusted.get_mut(token.index()) {
                 *logit = params.penalised(*logit, count);
+            }
+        }
+        for (token, penalty) in repeated {
+            if let Some(logit) = self.adjusted.get_mut(token.index()) {
+                *logit -= penalty;
             }
         }
         if let Some(mask) = mask {

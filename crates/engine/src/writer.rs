@@ -10,7 +10,7 @@ use troika_base::TokenId;
 use crate::constraint::Constraint;
 use crate::sampler::{Sampled, Sampler, top_logprobs};
 use crate::stop::StopMatcher;
-use crate::tokenizer::{Detokenizer, Tokenizer};
+use crate::tokenizer::{Detokenizer, EncodeOptions, Tokenizer};
 use crate::{Error, Finish, GenerateOptions};
 
 /// Writes one answer.
@@ -61,7 +61,12 @@ impl Writer {
             let never = ends.iter().map(|&token| (token, f32::NEG_INFINITY));
             sampling.logit_bias.extend(never);
         }
+        let breakers = match sampling.dry.is_on() {
+            true => tokens_with(tokenizer, &sampling.dry.breakers),
+            false => Vec::new(),
+        };
         let mut sampler = Sampler::new(sampling, tokenizer.n_vocab())?;
+        sampler.break_at(breakers);
         sampler.observe(prompt);
         let tokenizer = Arc::clone(tokenizer);
         let detokenizer = match options.from_start {
@@ -109,6 +114,12 @@ impl Writer {
     pub fn goes_on_as_expected(&self) -> bool {
         let wanted = self.max_tokens.is_none_or(|most| self.n_tok + 2 <= most);
         wanted && self.constraint.is_none() && self.sampler.takes_the_likeliest()
+    }
+
+    /// Tokens that are still wanted at most.
+    pub(crate) fn wanted(&self) -> usize {
+        let left = |most: usize| most.saturating_sub(self.n_tok);
+        self.max_tokens.map_or(usize::MAX, left)
     }
 
     /// Chooses the token that follows `logits`. `room`: whether the context has a place for it.
@@ -187,4 +198,31 @@ impl Writer {
             finish,
         }
     }
+}
+
+/// The tokens that have one of these texts in them. A text that no token has whole stands for the last of its tokens.
+fn tokens_with(tokenizer: &Tokenizer, texts: &[String]) -> Vec<TokenId> {
+    let mut found = vec![false; texts.len()];
+    let mut tokens = Vec::new();
+    let mut bytes = Vec::new();
+    for id in 0..tokenizer.n_vocab() as u32 {
+        bytes.clear();
+        tokenizer.token_bytes(TokenId(id), &mut bytes);
+        let has = |text: &String| {
+            let mut places = bytes.windows(text.len().max(1));
+            places.any(|place| place == text.as_bytes())
+        };
+        let mut is_wanted = false;
+        for (text, found) in texts.iter().zip(&mut found) {
+            if has(text) {
+                (is_wanted, *found) = (true, true);
+            }
+        }
+        tokens.extend(is_wanted.then_some(TokenId(id)));
+    }
+    for (text, _) in texts.iter().zip(&found).filter(|(_, found)| !**found) {
+        let encoded = tokenizer.encode(text, EncodeOptions::default());
+        tokens.extend(encoded.last().copied());
+    }
+    tokens
 }

@@ -9,7 +9,8 @@ use troika_base::TokenId;
 use troika_device::{Output, PAGE_TOKENS};
 use troika_engine::sampler::SamplingParams;
 use troika_engine::{
-    CpuDevice, Error, Event, Finish, GenerateOptions, Model, Sequence, Session, Step,
+    CpuDevice, DraftModel, Drafter, Error, Event, Finish, GenerateOptions, Model, PromptLookup,
+    Sequence, Session, Step,
 };
 
 const PROMPT: &str = "Once upon a time, there was a little girl named Lily. She had a";
@@ -390,4 +391,99 @@ fn a_step_that_fails_changes_nothing() {
     // There is room again as soon as somebody leaves.
     drop(first);
     model.step(&mut [step(&mut second, &long[..60])]).unwrap();
+}
+
+/// Drafts that are right, wrong, too long, and none: what they are is up to the text.
+struct Muddled {
+    truth: Vec<TokenId>,
+    calls: usize,
+}
+
+impl Drafter for Muddled {
+    fn draft(
+        &mut self,
+        text: &[TokenId],
+        most: usize,
+        out: &mut Vec<TokenId>,
+    ) -> Result<(), Error> {
+        self.calls += 1;
+        let right = self.truth.iter().skip(text.len()).take(most);
+        out.extend(right);
+        // Wrong from a place on that wanders.
+        for token in out.iter_mut().skip(self.calls % 5) {
+            *token = TokenId((token.0 + 1) % 100);
+        }
+        out.truncate(self.calls % 7);
+        Ok(())
+    }
+}
+
+#[test]
+fn drafts_change_no_token() {
+    let mut model = story_model(256);
+    let prompt = encode(&model, PROMPT);
+    let sampling = |seed| GenerateOptions {
+        max_tokens: Some(60),
+        sampling: SamplingParams {
+            seed: Some(seed),
+            ..SamplingParams::default()
+        },
+        ..GenerateOptions::default()
+    };
+    for options in [greedy(60), sampling(1), sampling(2)] {
+        let mut session = Session::new(&mut model);
+        let (plain, text, summary) = generate(&mut session, &prompt, &options);
+        assert_eq!(summary.drafted, (0, 0));
+        let truth = [&prompt[..], &plain].concat();
+        let mut muddled = Muddled { truth, calls: 0 };
+        let mut written = String::new();
+        let mut session = Session::new(&mut model);
+        let on = &mut |event: Event<'_>| {
+            if let Event::Text(piece) = event {
+                written.push_str(piece);
+            }
+            ControlFlow::Continue(())
+        };
+        let summary = session.generate_with_drafts(&prompt, &options, &mut muddled, 12, on);
+        let (drafted, right) = summary.expect("written").drafted;
+        assert_eq!(written, text);
+        assert!(0 < right && right < drafted, "{right} of {drafted}");
+        assert!(muddled.calls < plain.len(), "{} steps", muddled.calls);
+        // What was drafted and not used is not held; the last token was never read.
+        assert_eq!(
+            session.tokens(),
+            &[&prompt[..], &plain[..plain.len() - 1]].concat()
+        );
+    }
+}
+
+#[test]
+fn a_draft_model_and_the_text_itself_draft_what_is_right() {
+    let mut model = story_model(256);
+    let mut small = story_model(200);
+    let prompt = encode(&model, PROMPT);
+    let options = greedy(50);
+    let (_, text, _) = generate(&mut Session::new(&mut model), &prompt, &options);
+    let draft = |drafter: &mut dyn Drafter, model: &mut Model| {
+        let mut written = String::new();
+        let on = &mut |event: Event<'_>| {
+            if let Event::Text(piece) = event {
+                written.push_str(piece);
+            }
+            ControlFlow::Continue(())
+        };
+        let mut session = Session::new(model);
+        let summary = session.generate_with_drafts(&prompt, &options, drafter, 8, on);
+        let drafted = summary.expect("written").drafted;
+        assert_eq!(written, text);
+        drafted
+    };
+    let session = Session::new(&mut small);
+    let mut same = DraftModel::new(session, &model).expect("the same vocabulary");
+    let (drafted, right) = draft(&mut same, &mut model);
+    // It is the model itself.
+    assert_eq!(drafted, right);
+    assert!(right >= 40, "{right}");
+    let (drafted, right) = draft(&mut PromptLookup::default(), &mut model);
+    assert!(right <= drafted, "{right} of {drafted}");
 }

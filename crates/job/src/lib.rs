@@ -15,6 +15,7 @@ pub use report::{Cost, Report, Sent, Usage, add};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
+use troika_base::ExtraSampling;
 use troika_engine::chat::{ChatMessage, ToolCall};
 use troika_scheduler::Class;
 
@@ -134,6 +135,7 @@ pub struct Sampling {
     pub frequency_penalty: Option<f32>,
     pub seed: Option<u64>,
     pub logit_bias: Vec<(u32, f32)>,
+    pub extra: ExtraSampling,
 }
 
 /// The form that an answer must have.

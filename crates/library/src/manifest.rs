@@ -1,6 +1,7 @@
 //! What makes a model of a file: the settings that were given to it.
 
 use serde::{Deserialize, Serialize};
+use troika_base::ExtraSampling;
 
 use crate::Error;
 
@@ -60,6 +61,8 @@ pub struct Parameters {
     pub frequency_penalty: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+    #[serde(flatten)]
+    pub extra: ExtraSampling,
     /// Tokens of an answer at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<usize>,
@@ -108,6 +111,7 @@ impl Parameters {
             presence_penalty: self.presence_penalty.or(base.presence_penalty),
             frequency_penalty: self.frequency_penalty.or(base.frequency_penalty),
             seed: self.seed.or(base.seed),
+            extra: self.extra.over(&base.extra),
             max_tokens: self.max_tokens.or(base.max_tokens),
             n_ctx: self.n_ctx.or(base.n_ctx),
             stop: given(self.stop, &base.stop),

@@ -4,6 +4,7 @@ use http::Uri;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
+use troika_base::ExtraSampling;
 use troika_library::{Digest, Manifest, Parameters, Turn};
 
 use crate::Error;
@@ -203,6 +204,7 @@ fn called(namespace: &str, name: &str, tag: &str) -> String {
 fn parameters(known: &Map<String, Value>, notes: &mut Vec<String>) -> Parameters {
     let mut out = Parameters::default();
     let mut unknown = Vec::new();
+    let mut extra = Map::new();
     for (key, value) in known {
         let float = || value.as_f64().map(|it| it as f32);
         let whole = || value.as_u64();
@@ -226,8 +228,15 @@ fn parameters(known: &Map<String, Value>, notes: &mut Vec<String>) -> Parameters
                 let stops = texts.filter_map(|it| it.as_str().filter(|it| !it.is_empty()));
                 out.stop = stops.map(str::to_owned).collect();
             }
+            name if ExtraSampling::NAMES.contains(&name) => {
+                extra.insert(key.clone(), value.clone());
+            }
             _ => unknown.push(shortened(key)),
         }
+    }
+    match serde_json::from_value(Value::Object(extra)) {
+        Ok(extra) => out.extra = extra,
+        Err(error) => notes.push(format!("sampling that cannot be read: {error}")),
     }
     if !unknown.is_empty() {
         notes.push(format!(
@@ -262,7 +271,7 @@ mod tests {
         let mut notes = Vec::new();
         let Value::Object(known) = json!({
             "temperature": 0.6, "top_k": 20, "stop": ["<a>", ""], "num_ctx": 4096, "seed": 7,
-            "num_predict": -1, "mirostat": 2,
+            "num_predict": -1, "mirostat": 2, "num_gpu": 9,
         }) else {
             panic!("is an object");
         };
@@ -279,7 +288,8 @@ mod tests {
             (&*parameters.stop, parameters.seed),
             (&["<a>".to_owned()][..], Some(7))
         );
-        assert!(notes[0].ends_with("mirostat"), "{notes:?}");
+        assert_eq!(parameters.extra.mirostat, Some(2));
+        assert!(notes[0].ends_with("num_gpu"), "{notes:?}");
     }
 
     #[test]

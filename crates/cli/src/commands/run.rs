@@ -1,6 +1,7 @@
 //! `troika run`: one answer, or a conversation.
 
 mod chat;
+mod draft;
 mod form;
 mod once;
 mod request;
@@ -65,6 +66,8 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
+    draft: draft::DraftArgs,
+    #[command(flatten)]
     threads: ThreadArgs,
     #[command(flatten)]
     device: DeviceArgs,
@@ -109,6 +112,10 @@ pub(crate) fn run(args: &RunArgs, console: &Console) -> anyhow::Result<()> {
     let (mut model, load) = load::model(&file, device.device(), n_ctx, console, &interrupt)?;
     drop(file);
     console.detail(about(&model, load));
+    let mut draft_model = args
+        .draft
+        .model(&home, &device, n_ctx, console, &interrupt)?;
+    let drafting = args.draft.drafting(draft_model.as_mut(), &model)?;
 
     let mut options = args.options(&settings.parameters)?;
     options.grammar = grammar;
@@ -120,6 +127,7 @@ pub(crate) fn run(args: &RunArgs, console: &Console) -> anyhow::Result<()> {
     let writer = Writer::new(
         &mut model, options, &settings, args.raw, *console, interrupt,
     )?;
+    let writer = writer.with_drafts(drafting);
     check_template(&writer, args, console)?;
     let is_built_in = request.source.is_built_in();
     let system = args.system.clone().or(settings.system);

@@ -1,17 +1,12 @@
-//! Temperature and the draw.
+//! The draw.
 
 use rand_pcg::Pcg64;
 use rand_pcg::rand_core::Rng;
 
-use super::rank::{Candidate, weight};
-
-/// Writes what each candidate weighs at this temperature.
-pub(super) fn weigh(candidates: &[Candidate], max: f32, temperature: f32, weights: &mut Vec<u64>) {
-    weights.clear();
-    let scaled = candidates
-        .iter()
-        .map(|candidate| (candidate.logit - max) / temperature);
-    weights.extend(scaled.map(weight));
+/// Whether what has this probability happens. Takes one number of the generator.
+pub(super) fn happens(probability: f32, rng: &mut Pcg64) -> bool {
+    // 24 bits are as many as a float between 0 and 1 has.
+    ((rng.next_u64() >> 40) as f32) < probability * (1u32 << 24) as f32
 }
 
 /// Draws an index with a probability in proportion to its weight. Takes one number of the generator.

@@ -1,4 +1,4 @@
-//! Which tokens may be drawn: top-k, top-p, min-p.
+//! Which tokens may be drawn: top-k, top-p, min-p; typical between the first two.
 //!
 //! Each keeps the first of all tokens in order of likelihood, so none needs more than that beginning in order, and no
 //! vocabulary is ever sorted whole.
@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use troika_base::TokenId;
 
 use super::params::SamplingParams;
-use super::softmax;
+use super::{narrow, softmax};
 
 /// A token that may be drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,7 +18,7 @@ pub(super) struct Candidate {
 }
 
 /// Likeliest first; of equals, the lowest id. No logit is NaN.
-fn order(a: &Candidate, b: &Candidate) -> Ordering {
+pub(super) fn order(a: &Candidate, b: &Candidate) -> Ordering {
     let by_logit = b.logit.partial_cmp(&a.logit).unwrap_or(Ordering::Equal);
     by_logit.then(a.token.cmp(&b.token))
 }
@@ -39,8 +39,12 @@ pub(super) fn filter(params: &SamplingParams, logits: &[f32], max: f32, kept: &m
         0 => logits.len(),
         top_k => top_k,
     };
-    if top_k < logits.len() {
+    if top_k < logits.len() || params.typical_p < 1.0 {
         best(logits, top_k, kept);
+        if params.typical_p < 1.0 {
+            narrow::typical(params.typical_p, max, kept);
+            kept.sort_unstable_by(order);
+        }
         if params.top_p < 1.0 {
             let total = kept
                 .iter()
@@ -52,10 +56,11 @@ pub(super) fn filter(params: &SamplingParams, logits: &[f32], max: f32, kept: &m
         nucleus(logits, params.top_p, max, kept);
     } else {
         // The bar is a little below what min-p asks for, which is then looked at exactly.
-        kept.clear();
-        gather(logits, max + params.min_p.ln() - 0.01, |_| true, kept);
+        above(logits, max + params.min_p.ln() - 0.01, kept);
     }
     if params.min_p > 0.0 {
+        // The likeliest token need not be typical.
+        let max = kept.iter().map(|it| it.logit).fold(f32::MIN, f32::max);
         kept.retain(|candidate| softmax::exp(candidate.logit - max) >= params.min_p);
     }
 }
@@ -72,7 +77,7 @@ fn whole(exp: f32) -> u64 {
 }
 
 /// The weight that the kept must have together.
-fn share(top_p: f32, total: u64) -> u64 {
+pub(super) fn share(top_p: f32, total: u64) -> u64 {
     (f64::from(top_p) * total as f64).ceil() as u64
 }
 
@@ -117,6 +122,12 @@ fn nucleus(logits: &[f32], top_p: f32, max: f32, kept: &mut Vec<Candidate>) {
     kept[whole_bins..].sort_unstable_by(order);
     let ranked = nucleus_of_ranked(&kept[whole_bins..], wanted, max);
     kept.truncate(whole_bins + ranked);
+}
+
+/// The tokens whose logit is above `bar`, by id.
+pub(super) fn above(logits: &[f32], bar: f32, kept: &mut Vec<Candidate>) {
+    kept.clear();
+    gather(logits, bar, |_| true, kept);
 }
 
 /// Appends the tokens above `bar` whose logit is wanted, by id.

@@ -1,8 +1,11 @@
 //! The chain against a plain reference, and the draw against its distribution.
 
+mod extra;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use troika_base::ExtraSampling;
 
 use super::*;
 

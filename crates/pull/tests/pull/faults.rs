@@ -34,6 +34,37 @@ async fn what_passes_is_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_good_for_a_while_is_asked_for_again() {
+    let file = model(800_000);
+    let host = Host::with(file.clone()).await;
+    let place = Place::new(&host);
+    let look = place.look("hf:acme/tiny-GGUF").await.unwrap();
+    *host.stage.pace.lock().unwrap() = Some((PIECE as usize, Duration::from_millis(2)));
+    let before = host.ranges().len();
+    let expire = async {
+        for _ in 0..3 {
+            let asked = host.ranges().len();
+            while host.ranges().len() < asked + 6 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            *host.stage.ticket.lock().unwrap() += 1;
+        }
+        *host.stage.pace.lock().unwrap() = None;
+    };
+    let (pulled, ()) = tokio::join!(place.pull(&look), expire);
+    pulled.unwrap();
+    assert!(place.bytes_of("tiny-Q4_K_M") == file && !place.has_rests());
+    let log = host.stage.log.lock().unwrap();
+    let asked = log
+        .iter()
+        .skip(before)
+        .filter(|(what, _)| what.contains("/resolve/"));
+    let ways = asked.count();
+    // Not for every row: once for each connection and each time that it expired.
+    assert!((4..=16).contains(&ways), "{ways}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_pass_is_told_and_good_parts_are_kept() {
     let file = model(800_000);
     let host = Host::with(file.clone()).await;

@@ -51,6 +51,8 @@ pub(crate) struct Stage {
     pub(crate) log: Mutex<Vec<(String, Option<String>)>>,
     /// Each so many bytes are followed by a pause.
     pub(crate) pace: Mutex<Option<(usize, Duration)>>,
+    /// The addresses that redirects lead to are good as long as this stays.
+    pub(crate) ticket: Mutex<u32>,
     /// Where bytes are: another origin.
     far: Mutex<Option<SocketAddr>>,
 }
@@ -111,6 +113,8 @@ async fn answer(
     stage.log.lock().unwrap().push((what, who));
     let far = stage.far.lock().unwrap().expect("is set");
     let moved = |to: String| (StatusCode::FOUND, [(header::LOCATION, to)]).into_response();
+    let ticket = format!("ticket={}", stage.ticket.lock().unwrap());
+    let near = || format!("http://{far}/near.gguf?{ticket}");
     let digest = || {
         let told = stage.digest.lock().unwrap().clone();
         told.unwrap_or_else(|| digest_of(&stage.file.lock().unwrap()))
@@ -150,15 +154,16 @@ async fn answer(
             {"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:../../../etc/passwd", "size": 1},
         ]}))
         .into_response(),
-        "/far.gguf" => moved(format!("http://{far}/near.gguf")),
+        "/far.gguf" => moved(near()),
+        "/near.gguf" if uri.query() != Some(&*ticket) => StatusCode::FORBIDDEN.into_response(),
         "/loop.gguf" => moved("/pool.gguf".to_owned()),
         "/pool.gguf" => moved("/loop.gguf".to_owned()),
         path if path.starts_with("/many/") => moved(format!("{path}x.gguf")),
-        path if path.starts_with("/acme/tiny-GGUF/resolve/") => moved(format!("http://{far}/near.gguf")),
+        path if path.starts_with("/acme/tiny-GGUF/resolve/") => moved(near()),
         path if path.starts_with("/v2/library/tiny/blobs/") => {
             let texts = [LICENCE, SYSTEM, PARAMS];
             let text = texts.iter().find(|text| path.ends_with(&digest_of(text.as_bytes())));
-            text.map_or_else(|| moved(format!("http://{far}/near.gguf")), |text| text.into_response())
+            text.map_or_else(|| moved(near()), |text| text.into_response())
         }
         path if path.ends_with(".gguf") && path != "/none.gguf" => {
             bytes(&stage, path, text(header::RANGE)).await

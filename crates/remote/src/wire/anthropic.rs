@@ -98,10 +98,12 @@ fn refuse(to: &Dialect<'_>, job: &Job, prompt: &ChatPrompt) -> Result<(), ApiErr
         frequency_penalty,
         seed,
         logit_bias,
+        extra,
         ..
     } = &job.sampling;
     let other_than = |number: &Option<f32>, neutral: f32| number.is_some_and(|it| it != neutral);
     let last = prompt.messages.last();
+    to.lacks_extra(extra, &[])?;
     to.lacks_any(&[
         (other_than(min_p, 0.0), "min_p", "min_p"),
         (

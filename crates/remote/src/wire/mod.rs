@@ -19,6 +19,7 @@ mod tests;
 use std::ops::Range;
 
 use serde_json::Value;
+use troika_base::ExtraSampling;
 use troika_job::{ApiError, Delta, Event, Job, Part};
 
 pub(crate) use embeddings::{embedded, embedding};
@@ -139,6 +140,18 @@ impl Dialect<'_> {
             "remote `{name}` speaks {kind}, which has no {what}"
         ))
         .at(field)
+    }
+
+    /// Refuses samplers beyond those that an interface has words for: endpoints pass over what they do not know, and nobody
+    /// would be told.
+    ///
+    /// # Errors
+    /// If there is one.
+    fn lacks_extra(&self, asked: &ExtraSampling, known: &[&str]) -> Result<(), ApiError> {
+        match asked.given().into_iter().find(|name| !known.contains(name)) {
+            Some(name) => Err(self.lacks(name, name)),
+            None => Ok(()),
+        }
     }
 
     /// Refuses the first of these that was asked for.

@@ -68,6 +68,11 @@ fn options(
 ) -> Result<Map<String, Value>, ApiError> {
     let sampling = &job.sampling;
     let seed = sampling.seed.map(u64::cast_signed);
+    let extra = &sampling.extra;
+    to.lacks_extra(
+        extra,
+        &["typical_p", "mirostat", "mirostat_tau", "mirostat_eta"],
+    )?;
     to.lacks_any(&[
         (!sampling.logit_bias.is_empty(), "logit_bias", "logit_bias"),
         (job.ignore_end, "ignore_eos", "ignore_eos"),
@@ -81,6 +86,9 @@ fn options(
         ("repeat_penalty", sampling.repeat_penalty),
         ("presence_penalty", sampling.presence_penalty),
         ("frequency_penalty", sampling.frequency_penalty),
+        ("typical_p", extra.typical_p),
+        ("mirostat_tau", extra.mirostat_tau),
+        ("mirostat_eta", extra.mirostat_eta),
     ];
     let numbers = numbers
         .into_iter()
@@ -93,6 +101,7 @@ fn options(
     let others = [
         ("top_k", sampling.top_k.map(Value::from)),
         ("repeat_last_n", last_n),
+        ("mirostat", extra.mirostat.map(Value::from)),
         ("seed", seed.map(Value::from)),
         ("num_predict", limit.map(Value::from)),
         ("num_ctx", job.n_ctx.map(Value::from)),

@@ -183,6 +183,7 @@ fn sampling(
     set: &mut impl FnMut(&str, Value),
 ) -> Result<(), ApiError> {
     let strict = to.strict;
+    to.lacks_extra(&sampling.extra, &[])?;
     to.lacks_any(&[
         (strict && sampling.top_k.is_some(), "top_k", "top_k"),
         (strict && sampling.min_p.is_some(), "min_p", "min_p"),

@@ -54,7 +54,7 @@ pub(super) fn style(
     Ok(Style {
         options: GenerateOptions {
             max_tokens,
-            sampling: sampling(&job.sampling, defaults),
+            sampling: sampling(&job.sampling, defaults)?,
             stop,
             from_start: chat.is_some() && model.template.is_some(),
             top_logprobs: job.top_logprobs.unwrap_or(0),
@@ -82,13 +82,15 @@ pub(super) fn check_sampling(params: &SamplingParams, n_vocab: usize) -> Result<
         Some(token) => Err(SampleError::UnknownToken { token, n_vocab }),
         None => params.validate(),
     };
-    checked.map_err(|error| {
-        let field = match error {
-            SampleError::OutOfRange { field, .. } => field,
-            _ => "logit_bias",
-        };
-        ApiError::invalid(error.to_string()).at(field)
-    })
+    checked.map_err(refused)
+}
+
+fn refused(error: SampleError) -> ApiError {
+    let invalid = ApiError::invalid(error.to_string());
+    match error.field() {
+        Some(field) => invalid.at(field),
+        None => invalid,
+    }
 }
 
 /// The grammar of a call that the model has to make.
@@ -170,7 +172,10 @@ fn compile(model: &Handle, grammar: &Grammar, field: &str) -> Result<Constraint,
 }
 
 /// What was asked for, over the model's defaults, over the engine's.
-fn sampling(asked: &Sampling, model: &Parameters) -> SamplingParams {
+///
+/// # Errors
+/// If a number that counts is none of those that are taken.
+fn sampling(asked: &Sampling, model: &Parameters) -> Result<SamplingParams, ApiError> {
     let engine = SamplingParams::default();
     macro_rules! first {
         ($field:ident) => {
@@ -178,7 +183,7 @@ fn sampling(asked: &Sampling, model: &Parameters) -> SamplingParams {
         };
     }
     let bias = asked.logit_bias.iter();
-    SamplingParams {
+    let params = SamplingParams {
         temperature: first!(temperature),
         top_k: first!(top_k),
         top_p: first!(top_p),
@@ -189,5 +194,8 @@ fn sampling(asked: &Sampling, model: &Parameters) -> SamplingParams {
         frequency_penalty: first!(frequency_penalty),
         logit_bias: bias.map(|&(id, bias)| (TokenId(id), bias)).collect(),
         seed: asked.seed.or(model.seed),
-    }
+        ..engine
+    };
+    let extra = asked.extra.clone().over(&model.extra);
+    params.with(&extra).map_err(refused)
 }

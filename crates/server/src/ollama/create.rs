@@ -9,7 +9,6 @@ use axum::response::IntoResponse;
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::json;
-use troika_base::TokenId;
 use troika_engine::chat::ChatTemplate;
 use troika_engine::sampler::SamplingParams;
 use troika_library::{Digest, Manifest, Parameters, Turn};
@@ -149,10 +148,11 @@ fn check_ranges(parameters: &Parameters) -> Result<(), ApiError> {
         frequency_penalty: parameters
             .frequency_penalty
             .unwrap_or(default.frequency_penalty),
-        logit_bias: Vec::<(TokenId, f32)>::new(),
         ..default
     };
-    let checked = params.validate();
+    let checked = params
+        .with(&parameters.extra)
+        .and_then(|params| params.validate());
     checked.map_err(|error| ApiError::invalid(error.to_string()).at("parameters"))
 }
 

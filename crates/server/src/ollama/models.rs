@@ -203,6 +203,7 @@ fn parameter_lines(parameters: &Parameters, line: impl Fn(&str, &str) -> String)
         presence_penalty,
         frequency_penalty,
         seed,
+        extra,
         max_tokens,
         n_ctx,
         stop,
@@ -222,6 +223,13 @@ fn parameter_lines(parameters: &Parameters, line: impl Fn(&str, &str) -> String)
         ("num_ctx", n_ctx.map(|n| n.to_string())),
     ] {
         lines.extend(value.map(|value| line(name, &value)));
+    }
+    let extra = serde_json::to_value(extra).unwrap_or_default();
+    for (name, value) in extra.as_object().into_iter().flatten() {
+        match value.as_array() {
+            Some(list) => lines.extend(list.iter().map(|value| line(name, &value.to_string()))),
+            None => lines.push(line(name, &value.to_string())),
+        }
     }
     lines.extend(stop.iter().map(|stop| line("stop", &format!("{stop:?}"))));
     lines.join("\n")

@@ -3,12 +3,13 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use troika_base::ExtraSampling;
 use troika_library::Parameters;
 
 use crate::ApiError;
 use crate::job::{Format, Sampling};
 
-/// The options of a job, or of a model that is created. Others (`num_gpu`, `mirostat`, `use_mmap`, ...) are about
+/// The options of a job, or of a model that is created. Others (`num_gpu`, `use_mmap`, ...) are about
 /// another engine's inside, and are passed over as its own server does.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -30,6 +31,8 @@ pub(super) struct Options {
     repeat_last_n: Option<i64>,
     presence_penalty: Option<f32>,
     frequency_penalty: Option<f32>,
+    #[serde(flatten)]
+    extra: ExtraSampling,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -69,6 +72,7 @@ impl Options {
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
             // -1 is none; other negative numbers are seeds like any, by their bits.
+            extra: self.extra,
             seed: self.seed.filter(|&seed| seed != -1).map(|seed| seed as u64),
             max_tokens: match self.num_predict {
                 // No limit, and until the context is full: the context ends every answer here.
@@ -110,6 +114,7 @@ pub(super) fn sampling(parameters: &Parameters) -> Sampling {
         frequency_penalty: parameters.frequency_penalty,
         seed: parameters.seed,
         logit_bias: Vec::new(),
+        extra: parameters.extra.clone(),
     }
 }
 
@@ -124,7 +129,10 @@ pub(super) fn renamed(error: ApiError) -> ApiError {
         "frequency_penalty",
     ];
     let rename = |error: ApiError, field: &&str| error.renamed(field, &format!("options.{field}"));
-    SAMPLER.iter().fold(error, rename)
+    SAMPLER
+        .iter()
+        .chain(ExtraSampling::NAMES)
+        .fold(error, rename)
 }
 
 /// An integer, also one that is written as `4096.0`, as clients do that know one kind of number.
@@ -199,11 +207,16 @@ mod tests {
             n_ctx: Some(4096),
             seed: Some(42),
             stop: vec!["a".to_owned(), "b".to_owned()],
+            extra: ExtraSampling {
+                mirostat: Some(2),
+                mirostat_tau: Some(4.0),
+                ..ExtraSampling::default()
+            },
             ..Parameters::default()
         };
         let given = json!({
             "temperature": 0.5, "top_k": -1, "repeat_last_n": -1, "num_predict": 7, "num_ctx": 4096.0, "seed": 42,
-            "stop": ["a", "b"], "num_gpu": 99, "use_mmap": true, "mirostat": null, "top_p": null,
+            "stop": ["a", "b"], "num_gpu": 99, "use_mmap": true, "mirostat": 2, "mirostat_tau": 4, "typical_p": null, "top_p": null,
         });
         assert_eq!(options(given), Ok(want));
         for unlimited in [-2, -1, 0] {
@@ -227,6 +240,7 @@ mod tests {
             json!({"seed": 1e30}),
             json!({"temperature": "hot"}),
             json!({"stop": [1]}),
+            json!({"mirostat": "two"}),
         ] {
             options(given.clone()).expect_err(&given.to_string());
         }

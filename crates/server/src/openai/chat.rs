@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use self::answer::Reply;
 use super::events::Data;
-use super::format::FormatFields;
+
 use super::messages::{Messages, conversation};
 use super::options::{Options, max_tokens};
 use super::tools::ToolFields;
@@ -28,7 +28,7 @@ mod tests;
 /// Alternatives reported with each token at most.
 const TOP_LOGPROBS_MAX: i128 = 20;
 
-/// The fields that are not in [`Options`], [`FormatFields`] or [`ToolFields`].
+/// The fields that are not in [`Options`], [`FormatFields`](super::format::FormatFields) or [`ToolFields`].
 #[derive(Debug, Deserialize)]
 struct ChatFields {
     messages: Option<Messages>,
@@ -90,7 +90,7 @@ pub(super) fn request(body: &Bytes) -> Result<Request, ApiError> {
     let tools = parse::<ToolFields>(body)?.into_tools()?;
     let (stream, include_usage) = (options.stream == Some(true), options.include_usage());
     let service_tier = options.service_tier.clone();
-    let (mut job, format_field) = options.into_job(parse::<FormatFields>(body)?)?;
+    let (mut job, format_field) = options.into_job(parse(body)?, parse(body)?)?;
     job.max_tokens = match (fields.max_completion_tokens, fields.max_tokens) {
         (Some(limit), _) => max_tokens("max_completion_tokens", limit)?,
         (None, Some(limit)) => max_tokens("max_tokens", limit)?,

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use self::answer::Reply;
 use super::events::{Data, Merged};
-use super::format::FormatFields;
+
 use super::options::{Options, max_tokens};
 use super::prompts::{WirePrompts, prompts};
 use super::{Refusal, caller};
@@ -33,7 +33,7 @@ const MAX_TOKENS: usize = 16;
 /// Alternatives reported with each token at most.
 const LOGPROBS_MAX: i128 = 5;
 
-/// The fields that are not in [`Options`] or [`FormatFields`].
+/// The fields that are not in [`Options`] or [`FormatFields`](super::format::FormatFields).
 #[derive(Debug, Deserialize)]
 struct CompletionFields {
     prompt: Option<WirePrompts>,
@@ -101,7 +101,7 @@ pub(super) fn request(body: &Bytes) -> Result<Request, ApiError> {
     let options: Options = parse(body)?;
     let fields: CompletionFields = parse(body)?;
     let (stream, include_usage) = (options.stream == Some(true), options.include_usage());
-    let (mut job, format_field) = options.into_job(parse::<FormatFields>(body)?)?;
+    let (mut job, format_field) = options.into_job(parse(body)?, parse(body)?)?;
     job.max_tokens = match fields.max_tokens {
         Some(limit) => max_tokens("max_tokens", limit)?,
         None => Some(MAX_TOKENS),

@@ -1,10 +1,11 @@
 //! What chat completions and completions have in common: how tokens are chosen, where answers end, streaming.
 //!
-//! A request's body is read once for these fields and once for the others. Flattening one structure into the other would
-//! save the second reading and forget, in an error, which field was wrong.
+//! A request's body is read once for these fields, once for each group of others. Flattening one structure into the other would
+//! save the further readings and forget, in an error, which field was wrong.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use troika_base::ExtraSampling;
 
 use super::format::FormatFields;
 use crate::ApiError;
@@ -60,12 +61,19 @@ impl Options {
     ///
     /// # Errors
     /// If a field is out of range.
-    pub(super) fn into_job(self, format: FormatFields) -> Result<(Job, String), ApiError> {
+    pub(super) fn into_job(
+        self,
+        format: FormatFields,
+        extra: ExtraSampling,
+    ) -> Result<(Job, String), ApiError> {
         let (format, format_field) = format.into_format()?;
         let job = Job {
             model: required(self.model.clone(), "model")?,
             n: self.n.map_or(Ok(1), |n| count(n, 1..=N_MAX, "n"))?,
-            sampling: self.sampling()?,
+            sampling: Sampling {
+                extra,
+                ..self.sampling()?
+            },
             format,
             overflow: overflow(self.truncate_prompt, self.truncation.as_deref())?,
             keep_alive: self.keep_alive.map(Into::into),
@@ -98,6 +106,7 @@ impl Options {
             frequency_penalty: penalty(self.frequency_penalty, "frequency_penalty")?,
             seed: self.seed.map(seed).transpose()?,
             logit_bias: logit_bias.map(bias).collect::<Result<_, _>>()?,
+            ..Sampling::default()
         })
     }
 }

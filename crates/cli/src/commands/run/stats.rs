@@ -31,6 +31,9 @@ pub(super) fn speeds(summary: &Summary, n_ctx: usize) -> String {
         tokens(summary.generated_tokens),
         rate(summary.decode_tps()),
     );
+    if let (drafted @ 1.., right) = summary.drafted {
+        text.push_str(&format!(" · drafted {drafted}, {right} right"));
+    }
     match summary.finish {
         Finish::MaxTokens => text.push_str(" · stopped at --max-tokens"),
         Finish::ContextFull => {
@@ -70,6 +73,11 @@ pub(super) struct Report<'a> {
     decode_tps: Option<f64>,
     load_ms: f64,
     ttft_ms: Option<f64>,
+    /// Tokens that were guessed ahead, and of these the ones that were right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drafted_tokens: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accepted_tokens: Option<usize>,
     finish: &'static str,
     seed: u64,
     text: &'a str,
@@ -91,6 +99,8 @@ impl<'a> Report<'a> {
             decode_tps: summary.decode_tps(),
             load_ms: origin.load.as_secs_f64() * 1e3,
             ttft_ms: answer.ttft.map(|ttft| ttft.as_secs_f64() * 1e3),
+            drafted_tokens: answer.drafts.then_some(summary.drafted.0),
+            accepted_tokens: answer.drafts.then_some(summary.drafted.1),
             finish: finish_name(summary.finish),
             seed: summary.seed,
             text: &answer.text,
@@ -125,11 +135,15 @@ mod tests {
             prefill: Duration::from_millis(10),
             decode: Duration::from_secs(2),
             seed: 42,
+            drafted: (0, 0),
         };
         assert_eq!(
             speeds(&summary, 512),
             "prompt 5 tokens, 500 tokens/s · answer 201 tokens, 100 tokens/s"
         );
+        summary.drafted = (90, 60);
+        assert!(speeds(&summary, 512).ends_with("100 tokens/s · drafted 90, 60 right"));
+        summary.drafted = (0, 0);
         summary.cached_tokens = 4;
         summary.generated_tokens = 1;
         summary.finish = Finish::ContextFull;

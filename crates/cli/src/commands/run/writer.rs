@@ -11,6 +11,7 @@ use troika_engine::tokenizer::EncodeOptions;
 use troika_engine::{Event, GenerateOptions, Model, Session, Summary};
 use troika_library::{Manifest, Turn};
 
+use super::draft::Drafting;
 use crate::interrupt::Interrupt;
 use crate::output::{self, Console};
 use crate::progress::{Progress, Unit};
@@ -25,6 +26,7 @@ pub(super) struct Writer<'m> {
     /// Turns that the model was created with; they stand before every conversation.
     examples: Vec<ChatMessage>,
     pub(super) options: GenerateOptions,
+    drafting: Option<Drafting<'m>>,
     pub(super) console: Console,
     interrupt: Interrupt,
 }
@@ -36,6 +38,8 @@ pub(super) struct Answer {
     pub(super) summary: Summary,
     /// From the beginning of the prompt to the first token; `None` if there was none.
     pub(super) ttft: Option<Duration>,
+    /// Whether tokens were guessed ahead.
+    pub(super) drafts: bool,
 }
 
 /// Takes an answer's text as it comes.
@@ -74,9 +78,14 @@ impl<'m> Writer<'m> {
                 from_start: chats,
                 ..options
             },
+            drafting: None,
             console,
             interrupt,
         })
+    }
+
+    pub(super) fn with_drafts(self, drafting: Option<Drafting<'m>>) -> Self {
+        Self { drafting, ..self }
     }
 
     pub(super) fn chats(&self) -> bool {
@@ -173,7 +182,16 @@ impl<'m> Writer<'m> {
             }
             self.interrupt.flow(())
         };
-        let result = self.session.generate(&prompt, &self.options, &mut on_event);
+        let result = match &mut self.drafting {
+            None => self.session.generate(&prompt, &self.options, &mut on_event),
+            Some(Drafting { drafter, most }) => self.session.generate_with_drafts(
+                &prompt,
+                &self.options,
+                &mut **drafter,
+                *most,
+                &mut on_event,
+            ),
+        };
         bar.clear();
         if let Some(error) = failed {
             return Err(error).context("cannot write the answer");
@@ -182,6 +200,7 @@ impl<'m> Writer<'m> {
             summary: result?,
             text,
             ttft,
+            drafts: self.drafting.is_some(),
         })
     }
 }
