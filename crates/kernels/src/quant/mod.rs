@@ -39,6 +39,13 @@ pub trait Block<const N: usize>: Pod {
 
     /// The block that stands for these `N` weights with little error; see the [module](self) for values out of range.
     fn quantize(x: &[f32; N]) -> Self;
+
+    /// As [`quantize`](Self::quantize), where the squared error of weight `i` counts `importance[i]` times: the mean of
+    /// the squared activations that it is multiplied with. Formats without a search ignore it.
+    fn quantize_weighted(x: &[f32; N], importance: Option<&[f32; N]>) -> Self {
+        let _ = importance;
+        Self::quantize(x)
+    }
 }
 
 /// The format is known by name, but not computed.
@@ -121,19 +128,39 @@ pub fn dequantize_row(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<(),
 /// # Panics
 /// If the lengths disagree.
 pub fn quantize_row(dtype: DType, x: &[f32], out: &mut [u8]) -> Result<(), Unsupported> {
+    quantize_row_weighted(dtype, x, None, out)
+}
+
+/// As [`quantize_row`], where the squared error of weight `i` counts `importance[i]` times; see
+/// [`Block::quantize_weighted`].
+///
+/// # Errors
+/// As [`quantize_row`].
+///
+/// # Panics
+/// If the lengths disagree.
+pub fn quantize_row_weighted(
+    dtype: DType,
+    x: &[f32],
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) -> Result<(), Unsupported> {
     assert_lengths(dtype, x.len(), out.len());
+    if let Some(importance) = importance {
+        assert_eq!(importance.len(), x.len(), "one importance for each weight");
+    }
     match dtype {
         DType::F32 => {
             for (out, x) in out.as_chunks_mut::<4>().0.iter_mut().zip(x) {
                 *out = x.to_le_bytes();
             }
         }
-        DType::F16 => quantize_blocks::<F16Le, _>(x, out),
-        DType::BF16 => quantize_blocks::<Bf16Le, _>(x, out),
-        DType::Q4_0 => quantize_blocks::<BlockQ4_0, _>(x, out),
-        DType::Q8_0 => quantize_blocks::<BlockQ8_0, _>(x, out),
-        DType::Q4_K => quantize_blocks::<BlockQ4_K, _>(x, out),
-        DType::Q6_K => quantize_blocks::<BlockQ6_K, _>(x, out),
+        DType::F16 => quantize_blocks::<F16Le, _>(x, importance, out),
+        DType::BF16 => quantize_blocks::<Bf16Le, _>(x, importance, out),
+        DType::Q4_0 => quantize_blocks::<BlockQ4_0, _>(x, importance, out),
+        DType::Q8_0 => quantize_blocks::<BlockQ8_0, _>(x, importance, out),
+        DType::Q4_K => quantize_blocks::<BlockQ4_K, _>(x, importance, out),
+        DType::Q6_K => quantize_blocks::<BlockQ6_K, _>(x, importance, out),
         _ => return Err(Unsupported { dtype }),
     }
     Ok(())
@@ -161,9 +188,19 @@ fn dequantize_blocks<B: Block<N>, const N: usize>(bytes: &[u8], out: &mut [f32])
     }
 }
 
-fn quantize_blocks<B: Block<N>, const N: usize>(x: &[f32], out: &mut [u8]) {
-    for (block, x) in blocks_mut::<B>(out).iter_mut().zip(x.as_chunks::<N>().0) {
-        *block = B::quantize(x);
+fn quantize_blocks<B: Block<N>, const N: usize>(
+    x: &[f32],
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) {
+    let blocks = blocks_mut::<B>(out).iter_mut().zip(x.as_chunks::<N>().0);
+    match importance {
+        None => blocks.for_each(|(block, x)| *block = B::quantize(x)),
+        Some(importance) => {
+            for ((block, x), importance) in blocks.zip(importance.as_chunks::<N>().0) {
+                *block = B::quantize_weighted(x, Some(importance));
+            }
+        }
     }
 }
 
