@@ -13,7 +13,7 @@ use crate::kv::PAGE_TOKENS;
 use crate::packed::{PANEL_ROWS, panel_bytes};
 use crate::scalar;
 use crate::tiled::Tiled;
-use crate::unpacked::{Correction, Unpacked, correction};
+use crate::unpacked::Unpacked;
 #[cfg(target_arch = "x86_64")]
 use crate::x86_64;
 
@@ -35,7 +35,7 @@ pub struct Kernels {
     gemv: IntProduct,
     gemm_packed: Option<IntProduct>,
     unpack: unsafe fn(DType, &[u8], usize, &mut Unpacked),
-    gemm: unsafe fn(&[Unpacked], Correction, usize, QuantizedTile<'_>, &mut [f32]),
+    gemm: unsafe fn(DType, &[Unpacked], usize, QuantizedTile<'_>, &mut [f32]),
     product: FloatProduct,
     quantize: unsafe fn(&[f32], usize, &mut [i8], &mut [f32]),
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
@@ -268,7 +268,7 @@ impl Kernels {
             "16 outputs a panel and token"
         );
         // SAFETY: the set is available (see `all`), and sizes were checked above.
-        unsafe { (self.gemm)(w, correction(dtype), n_in, x, out) }
+        unsafe { (self.gemm)(dtype, w, n_in, x, out) }
     }
 
     /// Panels of F32, F16 or BF16 weights times a tile of tokens: `out` `[count, n_tok, 16]`, overwritten. `x` is

@@ -9,13 +9,26 @@
 
 mod bf16;
 mod f16;
+mod fp4;
+pub(crate) mod grids;
+mod iq;
+mod iq4;
+mod lines;
+mod q2_k;
+mod q3_k;
 mod q4_0;
+mod q4_1;
 mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
 mod q6_k;
 mod q8_0;
 mod search;
+mod ternary;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod two_level;
 
 use std::fmt;
 
@@ -24,10 +37,25 @@ use troika_base::DType;
 
 pub use bf16::Bf16Le;
 pub use f16::F16Le;
+pub use fp4::{BlockMXFP4, BlockNVFP4};
+pub use iq::{
+    BlockIQ1_M, BlockIQ1_S, BlockIQ2_S, BlockIQ2_XS, BlockIQ2_XXS, BlockIQ3_S, BlockIQ3_XXS,
+};
+pub use iq4::{BlockIQ4_NL, BlockIQ4_XS};
+pub use q2_k::BlockQ2_K;
+pub use q3_k::BlockQ3_K;
 pub use q4_0::BlockQ4_0;
+pub use q4_1::BlockQ4_1;
 pub use q4_k::BlockQ4_K;
+pub use q5_0::BlockQ5_0;
+pub use q5_1::BlockQ5_1;
+pub use q5_k::BlockQ5_K;
 pub use q6_k::BlockQ6_K;
 pub use q8_0::BlockQ8_0;
+pub use ternary::{BlockTQ1_0, BlockTQ2_0};
+
+pub(crate) use fp4::MXFP4_DOUBLED;
+pub(crate) use iq4::IQ4_VALUES;
 
 /// A block of `N` weights in one number format, exactly as it lies in a file.
 pub trait Block<const N: usize>: Pod {
@@ -77,16 +105,27 @@ impl std::error::Error for Unsupported {}
 
 /// Whether weights of this format can be computed with.
 pub fn is_computed(dtype: DType) -> bool {
-    matches!(
+    // What is left are integers, doubles, and forms of activations.
+    let is_other = matches!(
         dtype,
-        DType::F32
-            | DType::F16
-            | DType::BF16
-            | DType::Q4_0
-            | DType::Q8_0
-            | DType::Q4_K
-            | DType::Q6_K
-    )
+        DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::F64 | DType::Q8_1 | DType::Q8_K
+    );
+    !is_other
+}
+
+/// Whether weights of this format can be made: of the formats whose codes are points of a grid they are only read.
+pub fn is_quantized_to(dtype: DType) -> bool {
+    let is_grid = matches!(
+        dtype,
+        DType::IQ1_S
+            | DType::IQ1_M
+            | DType::IQ2_XXS
+            | DType::IQ2_XS
+            | DType::IQ2_S
+            | DType::IQ3_XXS
+            | DType::IQ3_S
+    );
+    is_computed(dtype) && !is_grid
 }
 
 /// Writes the weights of whole blocks as f32.
@@ -112,6 +151,25 @@ pub fn dequantize_row(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<(),
         DType::Q8_0 => dequantize_blocks::<BlockQ8_0, _>(bytes, out),
         DType::Q4_K => dequantize_blocks::<BlockQ4_K, _>(bytes, out),
         DType::Q6_K => dequantize_blocks::<BlockQ6_K, _>(bytes, out),
+        DType::Q4_1 => dequantize_blocks::<BlockQ4_1, _>(bytes, out),
+        DType::Q5_0 => dequantize_blocks::<BlockQ5_0, _>(bytes, out),
+        DType::Q5_1 => dequantize_blocks::<BlockQ5_1, _>(bytes, out),
+        DType::Q2_K => dequantize_blocks::<BlockQ2_K, _>(bytes, out),
+        DType::Q3_K => dequantize_blocks::<BlockQ3_K, _>(bytes, out),
+        DType::Q5_K => dequantize_blocks::<BlockQ5_K, _>(bytes, out),
+        DType::IQ4_NL => dequantize_blocks::<BlockIQ4_NL, _>(bytes, out),
+        DType::IQ4_XS => dequantize_blocks::<BlockIQ4_XS, _>(bytes, out),
+        DType::MXFP4 => dequantize_blocks::<BlockMXFP4, _>(bytes, out),
+        DType::NVFP4 => dequantize_blocks::<BlockNVFP4, _>(bytes, out),
+        DType::TQ1_0 => dequantize_blocks::<BlockTQ1_0, _>(bytes, out),
+        DType::TQ2_0 => dequantize_blocks::<BlockTQ2_0, _>(bytes, out),
+        DType::IQ1_S => dequantize_grid::<BlockIQ1_S>(bytes, out),
+        DType::IQ1_M => dequantize_grid::<BlockIQ1_M>(bytes, out),
+        DType::IQ2_XXS => dequantize_grid::<BlockIQ2_XXS>(bytes, out),
+        DType::IQ2_XS => dequantize_grid::<BlockIQ2_XS>(bytes, out),
+        DType::IQ2_S => dequantize_grid::<BlockIQ2_S>(bytes, out),
+        DType::IQ3_XXS => dequantize_grid::<BlockIQ3_XXS>(bytes, out),
+        DType::IQ3_S => dequantize_grid::<BlockIQ3_S>(bytes, out),
         _ => return Err(Unsupported { dtype }),
     }
     Ok(())
@@ -123,7 +181,7 @@ pub fn dequantize_row(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<(),
 /// range give NaN, as the [module](self) says; only F32, F16 and BF16 keep an infinity.
 ///
 /// # Errors
-/// If the format is not computed.
+/// If the format is not among those that [`is_quantized_to`] names.
 ///
 /// # Panics
 /// If the lengths disagree.
@@ -161,6 +219,18 @@ pub fn quantize_row_weighted(
         DType::Q8_0 => quantize_blocks::<BlockQ8_0, _>(x, importance, out),
         DType::Q4_K => quantize_blocks::<BlockQ4_K, _>(x, importance, out),
         DType::Q6_K => quantize_blocks::<BlockQ6_K, _>(x, importance, out),
+        DType::Q4_1 => quantize_blocks::<BlockQ4_1, _>(x, importance, out),
+        DType::Q5_0 => quantize_blocks::<BlockQ5_0, _>(x, importance, out),
+        DType::Q5_1 => quantize_blocks::<BlockQ5_1, _>(x, importance, out),
+        DType::Q2_K => quantize_blocks::<BlockQ2_K, _>(x, importance, out),
+        DType::Q3_K => quantize_blocks::<BlockQ3_K, _>(x, importance, out),
+        DType::Q5_K => quantize_blocks::<BlockQ5_K, _>(x, importance, out),
+        DType::IQ4_NL => quantize_blocks::<BlockIQ4_NL, _>(x, importance, out),
+        DType::IQ4_XS => quantize_blocks::<BlockIQ4_XS, _>(x, importance, out),
+        DType::MXFP4 => quantize_blocks::<BlockMXFP4, _>(x, importance, out),
+        DType::NVFP4 => quantize_blocks::<BlockNVFP4, _>(x, importance, out),
+        DType::TQ1_0 => quantize_blocks::<BlockTQ1_0, _>(x, importance, out),
+        DType::TQ2_0 => quantize_blocks::<BlockTQ2_0, _>(x, importance, out),
         _ => return Err(Unsupported { dtype }),
     }
     Ok(())
@@ -185,6 +255,16 @@ pub fn blocks_mut<B: Pod>(bytes: &mut [u8]) -> &mut [B] {
 fn dequantize_blocks<B: Block<N>, const N: usize>(bytes: &[u8], out: &mut [f32]) {
     for (block, out) in blocks::<B>(bytes).iter().zip(out.as_chunks_mut::<N>().0) {
         block.dequantize(out);
+    }
+}
+
+fn dequantize_grid<B: iq::GridBlock>(bytes: &[u8], out: &mut [f32]) {
+    debug_assert_eq!(B::DTYPE.block_bytes(), size_of::<B>());
+    let blocks = blocks::<B>(bytes).iter();
+    for (block, out) in blocks.zip(out.as_chunks_mut::<256>().0) {
+        for (b, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+            *out = block.sub_block(b);
+        }
     }
 }
 

@@ -70,7 +70,7 @@ impl BlockQ4_K {
     }
 
     /// The inverse of [`scale_min`](Self::scale_min) for all sub-blocks.
-    fn pack_scales(scale_mins: &[(u8, u8); 8]) -> [u8; 12] {
+    pub(super) fn pack_scales(scale_mins: &[(u8, u8); 8]) -> [u8; 12] {
         let mut packed = [0; 12];
         for j in 0..4 {
             let ((scale, min), (scale_4, min_4)) = (scale_mins[j], scale_mins[j + 4]);
