@@ -20,6 +20,7 @@ pub(crate) mod npu;
 pub(crate) mod perplexity;
 pub(crate) mod plan;
 pub(crate) mod pull;
+pub(crate) mod quantize;
 pub(crate) mod receipts;
 pub(crate) mod remote;
 pub(crate) mod rm;
@@ -49,6 +50,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Some(Command::Receipts(args)) => receipts::run(&args, &console),
         Some(Command::Bench(args)) => bench::run(&args, &console),
         Some(Command::Perplexity(args)) => perplexity::run(&args, &console),
+        Some(Command::Quantize(args)) => quantize::run(&args, &console),
         Some(Command::Embed(args)) => embed::run(&args, &console),
         Some(Command::Listen(args)) => listen::run(&args, &console),
         Some(Command::Segment(args)) => segment::run(&args, &console),

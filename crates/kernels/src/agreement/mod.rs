@@ -15,7 +15,7 @@ use crate::kv::PAGE_TOKENS;
 use crate::matmul::{GEMM_PANELS, Product, Workspace, matmul};
 use crate::packed::{PANEL_ROWS, PackedMatrix};
 use crate::pool::Pool;
-use crate::quant::dequantize_row;
+use crate::quant::{dequantize_row, is_quantized_to};
 use crate::quant::tests::integer_formats;
 use crate::unpacked::{Correction, Unpacked, correction};
 
@@ -162,6 +162,26 @@ proptest! {
         prop_assert!(!want.0.contains(&-128));
         for set in &sets {
             prop_assert_eq!(&quantize(set), &want, "{}", set.name);
+        }
+    }
+
+    #[test]
+    fn weights_are_quantized_alike(floats in floats(), is_measured: bool, seed: u64) {
+        let noise = &mut Noise::new(seed);
+        let x = floats.many(512, noise);
+        let measured: Vec<f32> = floats.many(512, noise).iter().map(|x| x.abs()).collect();
+        let measured = is_measured.then_some(measured.as_slice());
+        for dtype in DType::ALL.iter().copied().filter(|dtype| is_quantized_to(*dtype)) {
+            let quantize = |set: &Kernels| {
+                let mut out = vec![0; dtype.row_bytes(x.len()).expect("whole blocks")];
+                set.quantize_row(dtype, &x, measured, &mut out).expect("is computed");
+                out
+            };
+            let (reference, sets) = sets();
+            let want = quantize(&reference);
+            for set in &sets {
+                prop_assert_eq!(&quantize(set), &want, "{} in {}", dtype, set.name);
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 use troika_base::DType;
 
 use super::two_level::Codes;
-use super::{Block, F16Le, lines, search, two_level};
+use super::{Block, F16Le, search, two_level};
 
 /// What the codes stand for.
 pub(crate) const IQ4_VALUES: [i8; 16] = [
@@ -114,7 +114,7 @@ impl Block<32> for BlockIQ4_NL {
 
     /// The scale of the least weighted error; the codes are those next to the scale as the file has it.
     fn quantize_weighted(x: &[f32; 32], importance: Option<&[f32; 32]>) -> Self {
-        let weights = lines::weights(x, importance);
+        let weights = search::importance(x, importance);
         let d = match search::largest(x) {
             Some(_) => F16Le::from_f32(Table.fit(x, &weights)),
             None => F16Le::NAN,
@@ -190,9 +190,9 @@ impl Block<256> for BlockIQ4_XS {
     /// Fits a scale to each sub-block, then chooses their 6-bit forms and the codes.
     fn quantize_weighted(x: &[f32; 256], importance: Option<&[f32; 256]>) -> Self {
         let subs: &[[f32; 32]; 8] = bytemuck::cast_ref(x);
-        let importance: Option<&[[f32; 32]; 8]> = importance.map(bytemuck::cast_ref);
-        let weights = std::array::from_fn(|j| lines::weights(&subs[j], importance.map(|w| &w[j])));
-        let Some(fit) = two_level::scaled(subs, &weights, &Table, 32) else {
+        let importance = search::importance(x, importance);
+        let weights = bytemuck::cast_ref(&importance);
+        let Some(fit) = two_level::scaled(subs, weights, &Table, 32) else {
             return Self {
                 d: F16Le::NAN,
                 ..Self::zeroed()

@@ -1,6 +1,7 @@
 //! Codes for blocks of 32 weights with f16 scales of their own: Q4_1, Q5_0 and Q5_1.
 
 use super::{F16Le, search};
+use crate::lanes::ArrayLanes;
 
 /// Weights `d · code + m`.
 pub(super) struct Line {
@@ -47,7 +48,7 @@ pub(super) fn fit_line(x: &[f32; 32], importance: Option<&[f32; 32]>, high: u8) 
     let (Some(importance), true) = (importance, plain.d.to_f32() > 0.0) else {
         return plain;
     };
-    let weights = weights(x, Some(importance));
+    let weights = search::importance(x, Some(importance));
     let (step, low) = (plain.d.to_f32(), plain.m.to_f32());
     let mut best = (error(x, &weights, &plain), plain);
     for wider in -4..=4 {
@@ -108,11 +109,11 @@ pub(super) fn fit_scale(
         return largest_at(x, zero);
     }
     let low = -(zero as i8);
-    scaled(
-        x,
-        search::fit_scale(x, &weights(x, importance), low, -low - 1),
-        zero,
-    )
+    let weights = search::importance(x, importance);
+    let block = search::Block::<32, 1>::new(&[*x], &[weights], low, -low - 1);
+    // SAFETY: arrays ask for no features.
+    let [scale] = unsafe { block.fit_scale::<ArrayLanes>() };
+    scaled(x, scale, zero)
 }
 
 fn scaled(x: &[f32; 32], scale: f32, zero: u8) -> (F16Le, [u8; 32]) {
@@ -124,16 +125,4 @@ fn scaled(x: &[f32; 32], scale: f32, zero: u8) -> (F16Le, [u8; 32]) {
     let half_up = f32::from(zero) + 0.5;
     let codes = x.map(|x| ((x * inverse + half_up) as u8).min(2 * zero - 1));
     (d, codes)
-}
-
-/// How much each weight's squared error counts.
-///
-/// What is known of the activations, and more for large weights, as ggml does; see [`search::importance`] for what is
-/// taken without it.
-pub(super) fn weights<const N: usize>(x: &[f32; N], importance: Option<&[f32; N]>) -> [f32; N] {
-    let Some(importance) = importance else {
-        return search::importance(x);
-    };
-    let mean_square = x.iter().map(|x| x * x).sum::<f32>() / N as f32;
-    std::array::from_fn(|i| importance[i] * (mean_square + x[i] * x[i]).sqrt())
 }

@@ -35,6 +35,8 @@ use std::fmt;
 use bytemuck::Pod;
 use troika_base::DType;
 
+use crate::lanes::{ArrayLanes, Lanes};
+
 pub use bf16::Bf16Le;
 pub use f16::F16Le;
 pub use fp4::{BlockMXFP4, BlockNVFP4};
@@ -73,6 +75,16 @@ pub trait Block<const N: usize>: Pod {
     fn quantize_weighted(x: &[f32; N], importance: Option<&[f32; N]>) -> Self {
         let _ = importance;
         Self::quantize(x)
+    }
+
+    /// [`quantize_weighted`](Self::quantize_weighted), the same to the bit, by a kernel set's vectors. Formats without a
+    /// search have nothing to do side by side.
+    ///
+    /// # Safety
+    /// The CPU has the features of `L`.
+    #[inline(always)]
+    unsafe fn quantize_in<L: Lanes>(x: &[f32; N], importance: Option<&[f32; N]>) -> Self {
+        Self::quantize_weighted(x, importance)
     }
 }
 
@@ -203,6 +215,21 @@ pub fn quantize_row_weighted(
     importance: Option<&[f32]>,
     out: &mut [u8],
 ) -> Result<(), Unsupported> {
+    // SAFETY: arrays ask for no features.
+    unsafe { quantize_row_in::<ArrayLanes>(dtype, x, importance, out) }
+}
+
+/// [`quantize_row_weighted`] by a kernel set's vectors.
+///
+/// # Safety
+/// The CPU has the features of `L`.
+#[inline(always)]
+pub(crate) unsafe fn quantize_row_in<L: Lanes>(
+    dtype: DType,
+    x: &[f32],
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) -> Result<(), Unsupported> {
     assert_lengths(dtype, x.len(), out.len());
     if let Some(importance) = importance {
         assert_eq!(importance.len(), x.len(), "one importance for each weight");
@@ -213,24 +240,24 @@ pub fn quantize_row_weighted(
                 *out = x.to_le_bytes();
             }
         }
-        DType::F16 => quantize_blocks::<F16Le, _>(x, importance, out),
-        DType::BF16 => quantize_blocks::<Bf16Le, _>(x, importance, out),
-        DType::Q4_0 => quantize_blocks::<BlockQ4_0, _>(x, importance, out),
-        DType::Q8_0 => quantize_blocks::<BlockQ8_0, _>(x, importance, out),
-        DType::Q4_K => quantize_blocks::<BlockQ4_K, _>(x, importance, out),
-        DType::Q6_K => quantize_blocks::<BlockQ6_K, _>(x, importance, out),
-        DType::Q4_1 => quantize_blocks::<BlockQ4_1, _>(x, importance, out),
-        DType::Q5_0 => quantize_blocks::<BlockQ5_0, _>(x, importance, out),
-        DType::Q5_1 => quantize_blocks::<BlockQ5_1, _>(x, importance, out),
-        DType::Q2_K => quantize_blocks::<BlockQ2_K, _>(x, importance, out),
-        DType::Q3_K => quantize_blocks::<BlockQ3_K, _>(x, importance, out),
-        DType::Q5_K => quantize_blocks::<BlockQ5_K, _>(x, importance, out),
-        DType::IQ4_NL => quantize_blocks::<BlockIQ4_NL, _>(x, importance, out),
-        DType::IQ4_XS => quantize_blocks::<BlockIQ4_XS, _>(x, importance, out),
-        DType::MXFP4 => quantize_blocks::<BlockMXFP4, _>(x, importance, out),
-        DType::NVFP4 => quantize_blocks::<BlockNVFP4, _>(x, importance, out),
-        DType::TQ1_0 => quantize_blocks::<BlockTQ1_0, _>(x, importance, out),
-        DType::TQ2_0 => quantize_blocks::<BlockTQ2_0, _>(x, importance, out),
+        DType::F16 => unsafe { quantize_blocks::<L, F16Le, _>(x, importance, out) },
+        DType::BF16 => unsafe { quantize_blocks::<L, Bf16Le, _>(x, importance, out) },
+        DType::Q4_0 => unsafe { quantize_blocks::<L, BlockQ4_0, _>(x, importance, out) },
+        DType::Q8_0 => unsafe { quantize_blocks::<L, BlockQ8_0, _>(x, importance, out) },
+        DType::Q4_K => unsafe { quantize_blocks::<L, BlockQ4_K, _>(x, importance, out) },
+        DType::Q6_K => unsafe { quantize_blocks::<L, BlockQ6_K, _>(x, importance, out) },
+        DType::Q4_1 => unsafe { quantize_blocks::<L, BlockQ4_1, _>(x, importance, out) },
+        DType::Q5_0 => unsafe { quantize_blocks::<L, BlockQ5_0, _>(x, importance, out) },
+        DType::Q5_1 => unsafe { quantize_blocks::<L, BlockQ5_1, _>(x, importance, out) },
+        DType::Q2_K => unsafe { quantize_blocks::<L, BlockQ2_K, _>(x, importance, out) },
+        DType::Q3_K => unsafe { quantize_blocks::<L, BlockQ3_K, _>(x, importance, out) },
+        DType::Q5_K => unsafe { quantize_blocks::<L, BlockQ5_K, _>(x, importance, out) },
+        DType::IQ4_NL => unsafe { quantize_blocks::<L, BlockIQ4_NL, _>(x, importance, out) },
+        DType::IQ4_XS => unsafe { quantize_blocks::<L, BlockIQ4_XS, _>(x, importance, out) },
+        DType::MXFP4 => unsafe { quantize_blocks::<L, BlockMXFP4, _>(x, importance, out) },
+        DType::NVFP4 => unsafe { quantize_blocks::<L, BlockNVFP4, _>(x, importance, out) },
+        DType::TQ1_0 => unsafe { quantize_blocks::<L, BlockTQ1_0, _>(x, importance, out) },
+        DType::TQ2_0 => unsafe { quantize_blocks::<L, BlockTQ2_0, _>(x, importance, out) },
         _ => return Err(Unsupported { dtype }),
     }
     Ok(())
@@ -268,19 +295,19 @@ fn dequantize_grid<B: iq::GridBlock>(bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-fn quantize_blocks<B: Block<N>, const N: usize>(
+/// # Safety
+/// The CPU has the features of `L`.
+#[inline(always)]
+unsafe fn quantize_blocks<L: Lanes, B: Block<N>, const N: usize>(
     x: &[f32],
     importance: Option<&[f32]>,
     out: &mut [u8],
 ) {
+    let importance = importance.map(|importance| importance.as_chunks::<N>().0);
     let blocks = blocks_mut::<B>(out).iter_mut().zip(x.as_chunks::<N>().0);
-    match importance {
-        None => blocks.for_each(|(block, x)| *block = B::quantize(x)),
-        Some(importance) => {
-            for ((block, x), importance) in blocks.zip(importance.as_chunks::<N>().0) {
-                *block = B::quantize_weighted(x, Some(importance));
-            }
-        }
+    for (i, (block, x)) in blocks.enumerate() {
+        // SAFETY: forwarded from the caller.
+        *block = unsafe { B::quantize_in::<L>(x, importance.map(|importance| &importance[i])) };
     }
 }
 

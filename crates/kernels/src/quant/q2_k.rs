@@ -3,7 +3,8 @@
 use bytemuck::{Pod, Zeroable};
 use troika_base::DType;
 
-use super::{Block, F16Le, lines, two_level};
+use super::{Block, F16Le, search, two_level};
+use crate::lanes::{ArrayLanes, Lanes};
 
 /// 256 weights in 16 sub-blocks of 16: `(d · scale) · q - dmin · min`, `q` in `0..=3`, `scale` and `min` in `0..=15`.
 ///
@@ -60,12 +61,20 @@ impl Block<256> for BlockQ2_K {
         Self::quantize_weighted(x, None)
     }
 
-    /// Fits a scale and a minimum to each sub-block, then chooses their 4-bit forms and the codes.
     fn quantize_weighted(x: &[f32; 256], importance: Option<&[f32; 256]>) -> Self {
+        // SAFETY: arrays ask for no features.
+        unsafe { Self::quantize_in::<ArrayLanes>(x, importance) }
+    }
+
+    /// Fits a scale and a minimum to each sub-block, then chooses their 4-bit forms and the codes.
+    #[inline(always)]
+    unsafe fn quantize_in<L: Lanes>(x: &[f32; 256], importance: Option<&[f32; 256]>) -> Self {
         let subs: &[[f32; 16]; 16] = bytemuck::cast_ref(x);
-        let importance: Option<&[[f32; 16]; 16]> = importance.map(bytemuck::cast_ref);
-        let weights = std::array::from_fn(|j| lines::weights(&subs[j], importance.map(|w| &w[j])));
-        let Some(fit) = two_level::with_minima(subs, &weights, 3, 15) else {
+        let importance = search::importance(x, importance);
+        let weights = bytemuck::cast_ref(&importance);
+        // SAFETY: forwarded from the caller.
+        let fit = unsafe { two_level::with_minima::<L, _, _>(subs, weights, 3, 15) };
+        let Some(fit) = fit else {
             return Self {
                 d: F16Le::NAN,
                 ..Self::zeroed()

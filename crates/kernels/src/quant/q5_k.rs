@@ -3,7 +3,8 @@
 use bytemuck::{Pod, Zeroable};
 use troika_base::DType;
 
-use super::{Block, BlockQ4_K, F16Le, lines, two_level};
+use super::{Block, BlockQ4_K, F16Le, search, two_level};
+use crate::lanes::{ArrayLanes, Lanes};
 
 /// 256 weights in 8 sub-blocks of 32: `(d · scale) · q - dmin · min`, `q` in `0..=31`, `scale` and `min` in `0..=63`.
 ///
@@ -56,12 +57,20 @@ impl Block<256> for BlockQ5_K {
         Self::quantize_weighted(x, None)
     }
 
-    /// As in [`BlockQ4_K`], with one more bit.
     fn quantize_weighted(x: &[f32; 256], importance: Option<&[f32; 256]>) -> Self {
+        // SAFETY: arrays ask for no features.
+        unsafe { Self::quantize_in::<ArrayLanes>(x, importance) }
+    }
+
+    /// As in [`BlockQ4_K`], with one more bit.
+    #[inline(always)]
+    unsafe fn quantize_in<L: Lanes>(x: &[f32; 256], importance: Option<&[f32; 256]>) -> Self {
         let subs: &[[f32; 32]; 8] = bytemuck::cast_ref(x);
-        let importance: Option<&[[f32; 32]; 8]> = importance.map(bytemuck::cast_ref);
-        let weights = std::array::from_fn(|j| lines::weights(&subs[j], importance.map(|w| &w[j])));
-        let Some(fit) = two_level::with_minima(subs, &weights, 31, 63) else {
+        let importance = search::importance(x, importance);
+        let weights = bytemuck::cast_ref(&importance);
+        // SAFETY: forwarded from the caller.
+        let fit = unsafe { two_level::with_minima::<L, _, _>(subs, weights, 31, 63) };
+        let Some(fit) = fit else {
             return Self {
                 d: F16Le::NAN,
                 ..Self::zeroed()

@@ -4,6 +4,7 @@
 //! multiple next to each, or one beside it, with the codes of the least error.
 
 use super::{F16Le, search};
+use crate::lanes::Lanes;
 
 /// Sub-blocks with codes around zero: `d · scale · code`.
 pub(super) struct Scaled<const L: usize, const S: usize> {
@@ -20,23 +21,7 @@ pub(super) trait Codes<const L: usize> {
     fn choose(&self, x: &[f32; L], weights: &[f32; L], scale: f32) -> (f32, [i8; L]);
 }
 
-/// Codes that are the whole numbers `low..=high`.
-pub(super) struct Whole {
-    pub(super) low: i8,
-    pub(super) high: i8,
-}
-
-impl<const L: usize> Codes<L> for Whole {
-    fn fit(&self, x: &[f32; L], weights: &[f32; L]) -> f32 {
-        search::fit_scale(x, weights, self.low, self.high)
-    }
-    fn choose(&self, x: &[f32; L], weights: &[f32; L], scale: f32) -> (f32, [i8; L]) {
-        let codes = search::codes(x, 1.0 / scale, self.low, self.high);
-        (search::error(x, weights, &codes, scale, 0.0), codes)
-    }
-}
-
-/// Scales are `-half .. half`; `None` if the block cannot be quantized.
+/// With codes of any kind. Scales are `-half .. half`; `None` if the block cannot be quantized.
 pub(super) fn scaled<const L: usize, const S: usize>(
     x: &[[f32; L]; S],
     weights: &[[f32; L]; S],
@@ -82,6 +67,50 @@ pub(super) fn scaled<const L: usize, const S: usize>(
     Some(block)
 }
 
+/// With codes that are the whole numbers `low..=high`. The scale of largest magnitude becomes `low_scale`, or less where
+/// f16's steps are coarse; the others are up to `-low_scale - 1`. `None` if the block cannot be quantized.
+///
+/// # Safety
+/// The CPU has the features of `V`.
+#[inline(always)]
+pub(super) unsafe fn whole<V: Lanes, const L: usize, const S: usize>(
+    x: &[[f32; L]; S],
+    weights: &[[f32; L]; S],
+    (low, high): (i8, i8),
+    low_scale: i8,
+) -> Option<Scaled<L, S>> {
+    search::largest(x.as_flattened())?;
+    let block = search::Block::new(x, weights, low, high);
+    // SAFETY: forwarded from the caller.
+    let fits = unsafe { block.fit_scale::<V>() };
+    let largest = fits.iter().fold(
+        0.0f32,
+        |max, &fit| if fit.abs() > max.abs() { fit } else { max },
+    );
+    let d = F16Le::from_f32_away(largest / f32::from(low_scale));
+    let unit = d.to_f32();
+    if !unit.is_finite() {
+        return None;
+    }
+    let multiple = |fit: f32, beside: f32| {
+        let scale = (fit / unit).round() + beside;
+        // 0 / 0 is NaN, which becomes 0.
+        scale.clamp(f32::from(low_scale), f32::from(-(low_scale + 1))) as i8
+    };
+    let around = [0.0, -1.0, 1.0].map(|beside| fits.map(|fit| multiple(fit, beside)));
+    let pairs = around.map(|scales| (scales.map(|scale| unit * f32::from(scale)), [0.0; S]));
+    // SAFETY: forwarded from the caller.
+    let chosen = unsafe { block.choose::<V, 3>(&pairs) };
+    let mut scales = [0; S];
+    let mut codes = [[0; L]; S];
+    for j in 0..S {
+        scales[j] = around[chosen[j]][j];
+        let inverse = search::inverse(unit * f32::from(scales[j]));
+        codes[j] = search::codes(&x[j], inverse, 0.0, low, high);
+    }
+    Some(Scaled { d, scales, codes })
+}
+
 /// Sub-blocks with minima: `d · scale · code - dmin · min`.
 pub(super) struct WithMinima<const L: usize, const S: usize> {
     pub(super) d: F16Le,
@@ -91,55 +120,64 @@ pub(super) struct WithMinima<const L: usize, const S: usize> {
 }
 
 /// Codes are `0..=high`, scales and minima `0..=top`; `None` if the block cannot be quantized.
-pub(super) fn with_minima<const L: usize, const S: usize>(
+///
+/// # Safety
+/// The CPU has the features of `V`.
+#[inline(always)]
+pub(super) unsafe fn with_minima<V: Lanes, const L: usize, const S: usize>(
     x: &[[f32; L]; S],
     weights: &[[f32; L]; S],
     high: i8,
     top: u8,
 ) -> Option<WithMinima<L, S>> {
     search::largest(x.as_flattened())?;
-    let fits: [(f32, f32); S] =
-        std::array::from_fn(|j| search::fit_scale_min(&x[j], &weights[j], high));
+    let block = search::Block::new(x, weights, 0, high);
+    // SAFETY: forwarded from the caller.
+    let fits = unsafe { block.fit_scale_min::<V>() };
     let unit = |largest: f32| F16Le::from_f32_away(largest / f32::from(top));
     let d = unit(fits.iter().fold(0.0, |max, fit| fit.0.max(max)));
     let dmin = unit(fits.iter().fold(0.0, |max, fit| fit.1.max(max)));
-    if !d.to_f32().is_finite() || !dmin.to_f32().is_finite() {
+    let (step, offset) = (d.to_f32(), dmin.to_f32());
+    if !step.is_finite() || !offset.is_finite() {
         return None;
     }
-    let mut block = WithMinima {
-        d,
-        dmin,
-        scale_mins: [(0, 0); S],
-        codes: [[0; L]; S],
-    };
-    for j in 0..S {
-        let mut best = f32::INFINITY;
-        for scale in around(fits[j].0, d.to_f32(), top) {
-            for min in around(fits[j].1, dmin.to_f32(), top) {
-                let (step, offset) = (
-                    d.to_f32() * f32::from(scale),
-                    dmin.to_f32() * f32::from(min),
-                );
-                let codes = match 1.0 / step {
-                    inverse if inverse.is_finite() => {
-                        search::codes(&x[j].map(|x| x + offset), inverse, 0, high)
-                    }
-                    _ => [0; L],
-                };
-                let error = search::error(&x[j], &weights[j], &codes, step, offset);
-                if error < best {
-                    best = error;
-                    (block.scale_mins[j], block.codes[j]) = ((scale, min), codes);
-                }
-            }
+    // Each with its neighbours: what is best for the one depends on the rounding of the other.
+    let scales = fits.map(|fit| around(fit.0, step, top));
+    let mins = fits.map(|fit| around(fit.1, offset, top));
+    let mut pairs = [([0.0; S], [0.0; S]); 9];
+    for (n, pair) in pairs.iter_mut().enumerate() {
+        for j in 0..S {
+            pair.0[j] = step * f32::from(scales[j][n % 3]);
+            pair.1[j] = offset * f32::from(mins[j][n / 3]);
         }
     }
-    Some(block)
+    // SAFETY: forwarded from the caller.
+    let chosen = unsafe { block.choose::<V, 9>(&pairs) };
+    let mut scale_mins = [(0, 0); S];
+    let mut codes = [[0; L]; S];
+    for j in 0..S {
+        let (scale, min) = (scales[j][chosen[j] % 3], mins[j][chosen[j] / 3]);
+        scale_mins[j] = (scale, min);
+        let inverse = search::inverse(step * f32::from(scale));
+        codes[j] = search::codes(&x[j], inverse, offset * f32::from(min), 0, high);
+    }
+    Some(WithMinima {
+        d,
+        dmin,
+        scale_mins,
+        codes,
+    })
 }
 
-/// The multiples of `unit` next to `value`, at most `top` of them.
-fn around(value: f32, unit: f32, top: u8) -> impl Iterator<Item = u8> {
+/// The multiple of `unit` next to `value`, the one before it and the one after it, at most `top` of them.
+#[inline(always)]
+fn around(value: f32, unit: f32, top: u8) -> [u8; 3] {
     // 0 / 0 is NaN, which becomes 0.
     let nearest = (value / unit + 0.5) as u8;
-    nearest.saturating_sub(1).min(top)..=nearest.saturating_add(1).min(top)
+    [
+        nearest,
+        nearest.saturating_sub(1),
+        nearest.saturating_add(1),
+    ]
+    .map(|n| n.min(top))
 }
