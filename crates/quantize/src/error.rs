@@ -81,6 +81,15 @@ pub enum Error {
         tensor: String,
     },
 
+    /// No choice of formats is so small.
+    #[error("{wanted} bits per weight cannot be had: with the smallest formats it is {least:.2}")]
+    TooFewBits {
+        /// Bits that were asked for.
+        wanted: f64,
+        /// Bits of the smallest choice.
+        least: f64,
+    },
+
     /// The caller has ended it.
     #[error("was broken off")]
     Cancelled,
