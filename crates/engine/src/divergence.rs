@@ -43,12 +43,17 @@ pub struct Text {
 impl Text {
     /// The [`CALIBRATION`] text in a vocabulary's tokens.
     pub fn calibration(tokenizer: &Tokenizer) -> Self {
+        Self::new(tokenizer, CALIBRATION)
+    }
+
+    /// A text in a vocabulary's tokens.
+    pub fn new(tokenizer: &Tokenizer, text: &str) -> Self {
         let options = EncodeOptions {
             add_special: true,
             parse_special: false,
         };
         Self {
-            tokens: tokenizer.encode(CALIBRATION, options),
+            tokens: tokenizer.encode(text, options),
             n_vocab: tokenizer.n_vocab(),
         }
     }

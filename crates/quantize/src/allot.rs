@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use troika_base::DType;
 use troika_gguf::{ModelFile, TensorInfo, checked_tensor_bytes};
-use troika_kernels::quant::{dequantize_row, is_computed};
+use troika_kernels::quant::{dequantize_row, is_quantized_to};
 use troika_kernels::{Kernels, Pool};
 
 use crate::Error;
@@ -145,7 +145,7 @@ pub fn allot(
 /// The formats that a tensor could have: those that are computed and divide its rows, and none larger than its own.
 fn offered(tensor: &TensorInfo) -> Vec<DType> {
     let fits = |dtype: &DType| {
-        is_computed(*dtype)
+        is_quantized_to(*dtype)
             && tensor.row_len().is_multiple_of(dtype.block_len() as u64)
             && dtype.bits_per_weight() < tensor.dtype.bits_per_weight()
     };

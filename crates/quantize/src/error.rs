@@ -10,8 +10,8 @@ pub enum Error {
     #[error(transparent)]
     File(#[from] troika_gguf::Error),
 
-    /// The kernels do not write this format.
-    #[error("tensor `{tensor}` cannot be written in {dtype}, which is not computed here")]
+    /// The kernels do not read or write this format.
+    #[error("tensor `{tensor}`: weights in {dtype} are not made here, or not read")]
     NotComputed {
         /// The tensor.
         tensor: String,

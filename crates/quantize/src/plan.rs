@@ -3,7 +3,7 @@
 use regex::Regex;
 use troika_base::DType;
 use troika_gguf::{Metadata, ModelFile, TensorInfo, checked_tensor_bytes};
-use troika_kernels::quant::is_computed;
+use troika_kernels::quant::{is_computed, is_quantized_to};
 
 use crate::importance::Importance;
 use crate::mix::Mix;
@@ -184,12 +184,15 @@ fn planned(
 fn check(tensors: &[Planned], allow_requantize: bool) -> Result<(), Error> {
     let is_exact = |dtype| matches!(dtype, DType::F32 | DType::F16 | DType::BF16);
     for tensor in tensors.iter().filter(|tensor| tensor.from != tensor.to) {
-        let computed = [tensor.to, tensor.from];
-        if let Some(&dtype) = computed.iter().find(|&&dtype| !is_computed(dtype)) {
-            return Err(Error::NotComputed {
-                tensor: tensor.name.clone(),
-                dtype,
-            });
+        let not_computed = |dtype| Error::NotComputed {
+            tensor: tensor.name.clone(),
+            dtype,
+        };
+        if !is_computed(tensor.from) {
+            return Err(not_computed(tensor.from));
+        }
+        if !is_quantized_to(tensor.to) {
+            return Err(not_computed(tensor.to));
         }
         if !is_exact(tensor.from) && !allow_requantize {
             return Err(Error::Requantized {

@@ -1,5 +1,6 @@
 //! `troika quantize`: a model's weights in fewer bits.
 
+mod divergence;
 mod report;
 
 use std::ops::ControlFlow;
@@ -11,7 +12,7 @@ use regex::Regex;
 use troika_base::DType;
 use troika_engine::CpuDevice;
 use troika_gguf::ModelFile;
-use troika_quantize::{Cancelled, Importance, Mix, Plan, Progress, Request};
+use troika_quantize::{Allotment, Budget, Cancelled, Importance, Mix, Plan, Progress, Request};
 
 use crate::args::ThreadArgs;
 use crate::exit::{Interrupted, WrongUse};
@@ -28,7 +29,9 @@ Examples:
   troika quantize model-f16.gguf model.gguf --type Q4_K_M --dry-run          what would become of each tensor
   troika quantize model-f16.gguf model.gguf --type IQ4_XS --imatrix imatrix.gguf
                                                                              with what `troika imatrix` has measured
-  troika quantize model-f16.gguf model.gguf --type Q4_K_M --tensor-type ffn_down=Q5_K --output-type Q8_0";
+  troika quantize model-f16.gguf model.gguf --type Q4_K_M --tensor-type ffn_down=Q5_K --output-type Q8_0
+  troika quantize model-f16.gguf model.gguf --bpw 4.25 --imatrix imatrix.gguf --text test.txt
+                                                                             the best file of 4.25 bits a weight";
 
 /// Write a model's weights in fewer bits
 ///
@@ -43,8 +46,14 @@ pub(crate) struct QuantizeArgs {
     #[arg(value_name = "OUT")]
     to: PathBuf,
     /// Format or mix: Q4_K_M, Q8_0, IQ4_XS, ...
-    #[arg(long = "type", value_name = "TYPE")]
-    mix: Mix,
+    #[arg(long = "type", value_name = "TYPE", required_unless_present = "bpw")]
+    mix: Option<Mix>,
+    /// Or bits per weight, all in all: each tensor gets the format with which the file loses least
+    #[arg(long, value_name = "N", value_parser = bits, conflicts_with_all = ["mix", "tensor_type", "output_type"])]
+    bpw: Option<f64>,
+    /// Afterwards, read a text with both models, and tell the KL divergence of the new one
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    text: Option<PathBuf>,
     /// What weighs how much, as `troika imatrix` measures it
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
@@ -62,6 +71,13 @@ pub(crate) struct QuantizeArgs {
     dry_run: bool,
     #[command(flatten)]
     threads: ThreadArgs,
+}
+
+fn bits(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(bits) if (0.5..=32.0).contains(&bits) => Ok(bits),
+        _ => Err("say a number of bits from 0.5 to 32, as in 4.25".to_owned()),
+    }
 }
 
 fn dtype(name: &str) -> Result<DType, String> {
@@ -86,21 +102,29 @@ pub(crate) fn run(args: &QuantizeArgs, console: &Console) -> anyhow::Result<()> 
         Some(path) => Some(Importance::open(path).context("cannot read the importance")?),
         None => None,
     };
-    let request = Request {
-        mix: args.mix,
-        tensors: args.tensor_type.clone(),
-        output: args.output_type,
-        allow_requantize: args.allow_requantize,
-    };
-    let plan = Plan::new(&file, &request, importance.as_ref())
-        .with_context(|| format!("cannot quantize {}", file.name()))?;
-    if args.dry_run {
-        return report::planned(&file, &plan, console);
-    }
-    report::fallbacks(&plan, console);
     let device = load::cpu(args.threads.threads)?;
     let interrupt = Interrupt::install()?;
     let started = Instant::now();
+    let (plan, tensors) = match (args.bpw, args.mix) {
+        (Some(bits), _) => {
+            let allotted = allotted(
+                &file,
+                bits,
+                args,
+                importance.as_ref(),
+                &device,
+                (console, &interrupt),
+            );
+            let allotment = allotted.with_context(|| format!("cannot quantize {}", file.name()))?;
+            (allotment.plan, Some(allotment.tensors))
+        }
+        (None, Some(mix)) => (planned(&file, mix, args, importance.as_ref())?, None),
+        (None, None) => unreachable!("the parser asks for one of the two. This is a bug."),
+    };
+    if args.dry_run {
+        return report::planned(&file, &plan, tensors.as_deref(), console);
+    }
+    report::fallbacks(&plan, console);
     write(
         &file,
         &plan,
@@ -109,7 +133,68 @@ pub(crate) fn run(args: &QuantizeArgs, console: &Console) -> anyhow::Result<()> 
         &args.to,
         (console, &interrupt),
     )?;
-    report::written(&args.to, &file, &plan, started.elapsed(), &device, console)
+    let took = started.elapsed();
+    let divergence = match &args.text {
+        Some(text) => Some(divergence::measure(
+            &file,
+            &args.to,
+            text,
+            &device,
+            (console, &interrupt),
+        )?),
+        None => None,
+    };
+    report::written(
+        &args.to,
+        &file,
+        (&plan, tensors.as_deref()),
+        divergence,
+        (took, &device),
+        console,
+    )
+}
+
+/// The plan of a mix.
+fn planned(
+    file: &ModelFile,
+    mix: Mix,
+    args: &QuantizeArgs,
+    importance: Option<&Importance>,
+) -> anyhow::Result<Plan> {
+    let request = Request {
+        mix,
+        tensors: args.tensor_type.clone(),
+        output: args.output_type,
+        allow_requantize: args.allow_requantize,
+    };
+    let plan = Plan::new(file, &request, importance);
+    plan.with_context(|| format!("cannot quantize {}", file.name()))
+}
+
+/// The plan for so many bits, chosen with a bar.
+fn allotted(
+    file: &ModelFile,
+    bits_per_weight: f64,
+    args: &QuantizeArgs,
+    importance: Option<&Importance>,
+    device: &CpuDevice,
+    (console, interrupt): (&Console, &Interrupt),
+) -> anyhow::Result<Allotment> {
+    let mut bar = Bar::new(console, "measuring", Unit::Weights);
+    let mut tell = |progress: Progress<'_>| -> ControlFlow<Cancelled> {
+        bar.update(progress.done, progress.total);
+        bar.remark(progress.tensor);
+        interrupt.flow(Cancelled)
+    };
+    let budget = Budget {
+        bits_per_weight,
+        allow_requantize: args.allow_requantize,
+    };
+    let with = (device.kernels(), device.pool().as_ref());
+    match troika_quantize::allot(file, budget, importance, with, &mut tell) {
+        Err(troika_quantize::Error::Cancelled) => Err(Interrupted.into()),
+        other => Ok(other?),
+    }
 }
 
 /// Whether two paths lead to one file.

@@ -15,8 +15,8 @@ use crate::kv::PAGE_TOKENS;
 use crate::matmul::{GEMM_PANELS, Product, Workspace, matmul};
 use crate::packed::{PANEL_ROWS, PackedMatrix};
 use crate::pool::Pool;
-use crate::quant::{dequantize_row, is_quantized_to};
 use crate::quant::tests::integer_formats;
+use crate::quant::{dequantize_row, is_quantized_to};
 use crate::unpacked::{Correction, Unpacked, correction};
 
 use inputs::{Bytes, FLOAT, Floats, Noise, Scales, Tokens, float_rows, pages, rows};
