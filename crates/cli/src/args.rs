@@ -8,8 +8,8 @@ use troika_library::Parameters;
 
 use crate::commands::{
     bench, calc, calibrate, catalogue, classify, completions, config, denoise, detect, devices,
-    doctor, embed, keys, list, listen, man, npu, perplexity, plan, pull, receipts, remote, rm,
-    rules, run, segment, serve, show, simulate, top,
+    doctor, embed, imatrix, keys, list, listen, man, npu, perplexity, plan, pull, quantize,
+    receipts, remote, rm, rules, run, segment, serve, show, simulate, top,
 };
 use crate::exit::WrongUse;
 use crate::gpu::Layers;
@@ -68,6 +68,8 @@ pub(crate) enum Command {
     Receipts(receipts::ReceiptsArgs),
     Bench(bench::BenchArgs),
     Perplexity(perplexity::PerplexityArgs),
+    Imatrix(imatrix::ImatrixArgs),
+    Quantize(Box<quantize::QuantizeArgs>),
     Embed(embed::EmbedArgs),
     Listen(listen::ListenArgs),
     Denoise(denoise::DenoiseArgs),

@@ -12,6 +12,7 @@ pub(crate) mod detect;
 pub(crate) mod devices;
 pub(crate) mod doctor;
 pub(crate) mod embed;
+pub(crate) mod imatrix;
 pub(crate) mod keys;
 pub(crate) mod list;
 pub(crate) mod listen;
@@ -20,6 +21,7 @@ pub(crate) mod npu;
 pub(crate) mod perplexity;
 pub(crate) mod plan;
 pub(crate) mod pull;
+pub(crate) mod quantize;
 pub(crate) mod receipts;
 pub(crate) mod remote;
 pub(crate) mod rm;
@@ -49,6 +51,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Some(Command::Receipts(args)) => receipts::run(&args, &console),
         Some(Command::Bench(args)) => bench::run(&args, &console),
         Some(Command::Perplexity(args)) => perplexity::run(&args, &console),
+        Some(Command::Imatrix(args)) => imatrix::run(&args, &console),
+        Some(Command::Quantize(args)) => quantize::run(&args, &console),
         Some(Command::Embed(args)) => embed::run(&args, &console),
         Some(Command::Listen(args)) => listen::run(&args, &console),
         Some(Command::Segment(args)) => segment::run(&args, &console),

@@ -20,6 +20,7 @@ pub(crate) enum Unit {
     Runs,
     Examples,
     Percent,
+    Weights,
     /// Nothing: how long it has taken is all that is known.
     Time,
 }
@@ -96,6 +97,7 @@ fn style(unit: Unit) -> ProgressStyle {
         Unit::Tokens => "{msg} {bar:30} {pos} of {len} tokens",
         Unit::Texts => "{msg} {bar:30} {pos} of {len} texts",
         Unit::Pictures => "{msg} {bar:30} {pos} of {len} pictures",
+        Unit::Weights => "{msg} {bar:30} {percent} %, {eta} to go",
         Unit::Percent => "{msg} {bar:30} {percent} %",
         Unit::Windows => "{msg} {bar:30} {pos} of {len} windows",
         Unit::Time => "{spinner} {msg}, {elapsed}",

@@ -43,12 +43,17 @@ pub struct Text {
 impl Text {
     /// The [`CALIBRATION`] text in a vocabulary's tokens.
     pub fn calibration(tokenizer: &Tokenizer) -> Self {
+        Self::new(tokenizer, CALIBRATION)
+    }
+
+    /// A text in a vocabulary's tokens.
+    pub fn new(tokenizer: &Tokenizer, text: &str) -> Self {
         let options = EncodeOptions {
             add_special: true,
             parse_special: false,
         };
         Self {
-            tokens: tokenizer.encode(CALIBRATION, options),
+            tokens: tokenizer.encode(text, options),
             n_vocab: tokenizer.n_vocab(),
         }
     }
@@ -140,28 +145,10 @@ struct Sums {
 
 impl Sums {
     fn add(&mut self, want: &[f32], have: &[f32]) -> Result<(), Error> {
-        let (reference, other) = (Distribution::of(want), Distribution::of(have));
-        let (Some(reference), Some(other)) = (reference, other) else {
-            return Err(Error::NoNumbers);
-        };
-        let terms = want.iter().zip(have).map(|(&want, &have)| {
-            let log_p = reference.log(want);
-            let p = log_p.exp();
-            // What never happens costs nothing.
-            if p == 0.0 {
-                0.0
-            } else {
-                p * (log_p - other.log(have))
-            }
-        });
-        // Rounding may take a sum of next to nothing below it.
-        let kl = terms.sum::<f64>().max(0.0);
-        if !kl.is_finite() {
-            return Err(Error::NoNumbers);
-        }
+        let (kl, agrees) = of_rows(want, have)?;
         self.kl += kl;
         self.kl_max = self.kl_max.max(kl);
-        self.agreeing += usize::from(reference.likeliest == other.likeliest);
+        self.agreeing += usize::from(agrees);
         self.tokens += 1;
         Ok(())
     }
@@ -174,6 +161,34 @@ impl Sums {
             agreement: self.agreeing as f64 / n,
             tokens: self.tokens,
         }
+    }
+}
+
+/// The Kullback-Leibler divergence of what is predicted after one token, in nats, and whether both find the same token
+/// likeliest.
+///
+/// # Errors
+/// [`Error::NoNumbers`] if a row holds none.
+pub(crate) fn of_rows(want: &[f32], have: &[f32]) -> Result<(f64, bool), Error> {
+    let (reference, other) = (Distribution::of(want), Distribution::of(have));
+    let (Some(reference), Some(other)) = (reference, other) else {
+        return Err(Error::NoNumbers);
+    };
+    let terms = want.iter().zip(have).map(|(&want, &have)| {
+        let log_p = reference.log(want);
+        let p = log_p.exp();
+        // What never happens costs nothing.
+        if p == 0.0 {
+            0.0
+        } else {
+            p * (log_p - other.log(have))
+        }
+    });
+    // Rounding may take a sum of next to nothing below it.
+    let kl = terms.sum::<f64>().max(0.0);
+    match kl.is_finite() {
+        true => Ok((kl, reference.likeliest == other.likeliest)),
+        false => Err(Error::NoNumbers),
     }
 }
 

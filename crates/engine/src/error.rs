@@ -34,6 +34,9 @@ pub enum Error {
     /// Too little text to measure perplexity on.
     #[error(transparent)]
     TextTooShort(#[from] crate::TextTooShort),
+    /// A file of recorded logits is damaged, or of another vocabulary.
+    #[error(transparent)]
+    Recording(#[from] crate::RecordingError),
     /// The tokenizer names more tokens than the model has rows for.
     #[error(
         "{model}: the tokenizer has {tokens} tokens and the embedding table {rows} rows; the file is damaged"

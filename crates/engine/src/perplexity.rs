@@ -43,34 +43,56 @@ impl Model {
         n_ctx: usize,
         progress: &mut dyn FnMut(usize, usize, Perplexity) -> ControlFlow<()>,
     ) -> Result<Perplexity, Error> {
-        let windows = tokens.chunks_exact(n_ctx.max(2));
-        let total = windows.len();
-        if total == 0 {
-            return Err(TextTooShort {
-                tokens: tokens.len(),
-                needed: n_ctx,
-            }
-            .into());
-        }
-        let begin = self
-            .tokenizer()
-            .bos()
-            .filter(|_| self.tokenizer().adds_bos());
+        let windows = self.windows(tokens, n_ctx)?;
         let mut sums = Sums::default();
-        for (done, window) in (1..).zip(windows) {
-            let mut window = window.to_vec();
-            if let Some(begin) = begin {
-                window[0] = begin;
-            }
-            self.score_window(&window, &mut sums)?;
-            if progress(done, total, sums.perplexity()).is_break() {
+        for (done, window) in (1..).zip(&windows) {
+            self.score_window(window, &mut |row, next| {
+                sums.add(negative_log_likelihood(row, next));
+                Ok(())
+            })?;
+            if progress(done, windows.len(), sums.perplexity()).is_break() {
                 break;
             }
         }
         Ok(sums.perplexity())
     }
 
-    fn score_window(&mut self, window: &[TokenId], sums: &mut Sums) -> Result<(), Error> {
+    /// The whole windows of a text, each with the first token replaced by the one that begins a text.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) fn windows(
+        &self,
+        tokens: &[TokenId],
+        n_ctx: usize,
+    ) -> Result<Vec<Vec<TokenId>>, TextTooShort> {
+        let begin = self
+            .tokenizer()
+            .bos()
+            .filter(|_| self.tokenizer().adds_bos());
+        let windows = tokens.chunks_exact(n_ctx.max(2)).map(|window| {
+            let mut window = window.to_vec();
+            if let Some(begin) = begin {
+                window[0] = begin;
+            }
+            window
+        });
+        let windows: Vec<_> = windows.collect();
+        match windows.is_empty() {
+            true => Err(TextTooShort {
+                tokens: tokens.len(),
+                needed: n_ctx,
+            }),
+            false => Ok(windows),
+        }
+    }
+
+    /// Hands on the scores of each token of a window's second half, with the token that followed.
+    pub(crate) fn score_window(
+        &mut self,
+        window: &[TokenId],
+        sink: &mut dyn FnMut(&[f32], TokenId) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let n_vocab = self.tokenizer().n_vocab();
         let first = window.len() / 2;
         let mut session = Session::new(self);
@@ -80,28 +102,29 @@ impl Model {
         for (tokens, next) in predicting.chunks(128).zip(window[first + 1..].chunks(128)) {
             let logits = session.score(tokens)?;
             for (row, next) in logits.rows().zip(next) {
-                sums.add(negative_log_likelihood(&row[..n_vocab], *next));
+                sink(&row[..n_vocab], *next)?;
             }
         }
         Ok(())
     }
 }
 
+/// Of negative log-likelihoods.
 #[derive(Debug, Default)]
-struct Sums {
+pub(crate) struct Sums {
     n: usize,
     sum: f64,
     squares: f64,
 }
 
 impl Sums {
-    fn add(&mut self, nll: f64) {
+    pub(crate) fn add(&mut self, nll: f64) {
         self.n += 1;
         self.sum += nll;
         self.squares += nll * nll;
     }
 
-    fn perplexity(&self) -> Perplexity {
+    pub(crate) fn perplexity(&self) -> Perplexity {
         let n = self.n as f64;
         let mean = self.sum / n;
         let variance = (self.squares / n - mean * mean).max(0.0);
@@ -114,7 +137,7 @@ impl Sums {
     }
 }
 
-fn negative_log_likelihood(logits: &[f32], token: TokenId) -> f64 {
+pub(crate) fn negative_log_likelihood(logits: &[f32], token: TokenId) -> f64 {
     let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     let sum: f64 = logits.iter().map(|&x| (f64::from(x) - max).exp()).sum();
     max + sum.ln() - f64::from(logits[token.index()])

@@ -41,9 +41,9 @@ pub fn tiles(n_tok: usize) -> impl Iterator<Item = Tile> {
 /// How many values share an activation scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScaleGroup {
-    /// 32 values: for Q4_0 and Q8_0.
+    /// 32 values: for the formats with smaller blocks.
     Block32,
-    /// 256 values: for the K formats.
+    /// 256 values: for the formats with blocks of 256.
     Block256,
 }
 

@@ -11,9 +11,10 @@ use crate::activations::{BLOCK, QuantizedTile};
 use crate::float::attention::{Attend, State, padded};
 use crate::kv::PAGE_TOKENS;
 use crate::packed::{PANEL_ROWS, panel_bytes};
+use crate::quant::Unsupported;
 use crate::scalar;
 use crate::tiled::Tiled;
-use crate::unpacked::{Correction, Unpacked, correction};
+use crate::unpacked::Unpacked;
 #[cfg(target_arch = "x86_64")]
 use crate::x86_64;
 
@@ -22,6 +23,9 @@ type IntProduct = unsafe fn(DType, &[u8], usize, usize, QuantizedTile<'_>, &mut 
 
 /// `(format, panels, their number, n_in, x, n_tok, out)`
 type FloatProduct = unsafe fn(DType, &[u8], usize, usize, &[f32], usize, &mut [f32]);
+
+/// `(format, weights, their importance, out)`
+type QuantizeRow = unsafe fn(DType, &[f32], Option<&[f32]>, &mut [u8]) -> Result<(), Unsupported>;
 
 /// Every set that this CPU can run.
 static SETS: LazyLock<Vec<Kernels>> = LazyLock::new(Kernels::all);
@@ -35,9 +39,10 @@ pub struct Kernels {
     gemv: IntProduct,
     gemm_packed: Option<IntProduct>,
     unpack: unsafe fn(DType, &[u8], usize, &mut Unpacked),
-    gemm: unsafe fn(&[Unpacked], Correction, usize, QuantizedTile<'_>, &mut [f32]),
+    gemm: unsafe fn(DType, &[Unpacked], usize, QuantizedTile<'_>, &mut [f32]),
     product: FloatProduct,
     quantize: unsafe fn(&[f32], usize, &mut [i8], &mut [f32]),
+    quantize_row: QuantizeRow,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     swiglu: unsafe fn(&mut [f32], &[f32]),
     attend: unsafe fn(&Attend<'_>, State<'_>),
@@ -57,6 +62,7 @@ impl Kernels {
             gemm: scalar::int::gemm,
             product: scalar::float::product,
             quantize: scalar::float::quantize,
+            quantize_row: scalar::float::quantize_row,
             rms_norm: scalar::float::rms_norm,
             swiglu: scalar::float::swiglu,
             attend: scalar::float::attend,
@@ -73,6 +79,7 @@ impl Kernels {
                 gemm: x86_64::avx2::int::gemm,
                 product: x86_64::avx2::float::product,
                 quantize: x86_64::avx2::float::quantize,
+                quantize_row: x86_64::avx2::float::quantize_row,
                 rms_norm: x86_64::avx2::float::rms_norm,
                 swiglu: x86_64::avx2::float::swiglu,
                 attend: x86_64::avx2::float::attend,
@@ -90,6 +97,7 @@ impl Kernels {
                 gemm: x86_64::avx2::vnni::gemm,
                 product: x86_64::avx2::float::product,
                 quantize: x86_64::avx2::float::quantize,
+                quantize_row: x86_64::avx2::float::quantize_row,
                 rms_norm: x86_64::avx2::float::rms_norm,
                 swiglu: x86_64::avx2::float::swiglu,
                 attend: x86_64::avx2::float::attend,
@@ -124,6 +132,7 @@ impl Kernels {
             gemm: x86_64::avx512::int::gemm,
             product: x86_64::avx512::float::product,
             quantize: x86_64::avx512::float::quantize,
+            quantize_row: x86_64::avx512::float::quantize_row,
             rms_norm: x86_64::avx512::float::rms_norm,
             swiglu: x86_64::avx512::float::swiglu,
             attend: x86_64::avx512::float::attend,
@@ -268,7 +277,7 @@ impl Kernels {
             "16 outputs a panel and token"
         );
         // SAFETY: the set is available (see `all`), and sizes were checked above.
-        unsafe { (self.gemm)(w, correction(dtype), n_in, x, out) }
+        unsafe { (self.gemm)(dtype, w, n_in, x, out) }
     }
 
     /// Panels of F32, F16 or BF16 weights times a tile of tokens: `out` `[count, n_tok, 16]`, overwritten. `x` is
@@ -313,6 +322,25 @@ impl Kernels {
         );
         // SAFETY: the set is available (see `all`), and sizes were checked above.
         unsafe { (self.quantize)(x, group, q, scale) }
+    }
+
+    /// Weights in blocks of `dtype`: [`quant::quantize_row_weighted`](crate::quant::quantize_row_weighted), and the same to the bit, but with
+    /// the set's instructions.
+    ///
+    /// # Errors
+    /// If the format is not computed.
+    ///
+    /// # Panics
+    /// If the lengths disagree.
+    pub fn quantize_row(
+        &self,
+        dtype: DType,
+        x: &[f32],
+        importance: Option<&[f32]>,
+        out: &mut [u8],
+    ) -> Result<(), Unsupported> {
+        // SAFETY: the set is available (see `all`); lengths are checked behind the door.
+        unsafe { (self.quantize_row)(dtype, x, importance, out) }
     }
 
     /// One row: `y = x / sqrt(mean(x²) + eps) * weight`; all of the same length.

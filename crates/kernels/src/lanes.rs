@@ -18,7 +18,7 @@ pub(crate) const LANES: usize = 16;
     clippy::missing_safety_doc,
     reason = "stated once for all functions, above"
 )]
-pub(crate) trait Lanes: Copy {
+pub trait Lanes: Copy {
     /// Queries that attention handles side by side: as many as the register file holds.
     const QUERIES: usize;
     /// Tokens that a product with float weights handles side by side, likewise: a power of two, at most 16.

@@ -17,6 +17,7 @@ mod kv;
 mod lanes;
 mod matmul;
 mod packed;
+mod panel;
 mod pool;
 mod rope;
 mod scalar;

@@ -44,7 +44,7 @@ impl Form {
         match w.dtype() {
             dtype if kernels.tiled.is_some() && tiled::fits(dtype, w.n_in(), n_tok) => Self::Tiles,
             DType::F32 | DType::F16 | DType::BF16 => Self::Float,
-            DType::Q4_0 | DType::Q8_0 => Self::Quantized(ScaleGroup::Block32),
+            dtype if dtype.block_len() < 256 => Self::Quantized(ScaleGroup::Block32),
             _ => Self::Quantized(ScaleGroup::Block256),
         }
     }

@@ -15,6 +15,7 @@
 //! | Q4_K | per 256: `[32][16] dword` of nibble bytes, `[3][16] dword` of 6-bit scales and minima, `[16]` f16 d, `[16]` f16 dmin |
 //! | Q6_K | per two blocks of 256: `[2][16]` f16 d, `[2]` of `[32][16] dword` low nibbles, `[16][16] dword` high bits, `[4][16] dword` scales |
 //! | F32, F16, BF16 | per column `[16]` |
+//! | all others | in the files of [`panel`](crate::panel), beside what reads it |
 //!
 //! A panel is one stream that is read from front to back. Scales at its end would be a second stream, and on the
 //! machines measured they cost a fifth of the bandwidth: neither the hardware's prefetcher nor ours keeps up with both.
@@ -23,6 +24,7 @@
 use troika_base::DType;
 
 use crate::buffer::AlignedBuf;
+use crate::panel::{PanelFormat, with_format};
 use crate::pool::{Disjoint, Pool};
 use crate::quant;
 
@@ -195,56 +197,120 @@ pub(crate) const fn in_pairs(block: usize, body: usize) -> (usize, usize) {
 }
 
 /// One field of a block in both forms: `bytes` at `file` in the row's block are, for `step`-byte units,
-/// `[bytes/step][16][step]` at `panel(block)`.
-struct Field {
+/// `[bytes/step][16][stride]` at `panel(block)`, of which they are the first `step`.
+pub(crate) struct Field {
     /// Offset in the file's block.
     file: usize,
     bytes: usize,
     /// Unit of interleaving.
     step: usize,
+    /// Bytes from a row's unit to that of the next.
+    stride: usize,
     /// Offset in the panel, by block.
     panel: fn(usize) -> usize,
-    /// Flips these bits of every byte: 128 turns signed quants into unsigned ones.
-    flip: u8,
+    change: Change,
+}
+
+/// What is done to the bytes of a unit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Nothing,
+    /// Flips the highest bit of every byte, which turns signed quants into unsigned ones.
+    Flip,
+    /// Bit `4 j + i` of a dword becomes bit `8 i + j`: of each four columns the bits come to lie in four bytes.
+    Spread,
+}
+
+impl Change {
+    fn of<const STEP: usize>(self, unit: [u8; STEP]) -> [u8; STEP] {
+        match self {
+            Self::Nothing => unit,
+            Self::Flip => unit.map(|byte| byte ^ 0x80),
+            Self::Spread => {
+                let mut to = [0; STEP];
+                for k in 0..32 {
+                    to[k % 4] |= (unit[k / 8] >> (k % 8) & 1) << (k / 4);
+                }
+                to
+            }
+        }
+    }
+
+    /// The inverse of [`of`](Self::of).
+    fn undo(self, unit: &mut [u8]) {
+        match self {
+            Self::Nothing => {}
+            Self::Flip => unit.iter_mut().for_each(|byte| *byte ^= 0x80),
+            Self::Spread => {
+                let from = u32::from_le_bytes(unit.try_into().expect("a dword"));
+                let bit = |k: usize| from >> (k % 4 * 8 + k / 4) & 1;
+                let to = (0..32).fold(0, |to, k| to | bit(k) << k);
+                unit.copy_from_slice(&to.to_le_bytes());
+            }
+        }
+    }
+}
+
+impl Field {
+    pub(crate) fn new(file: usize, bytes: usize, step: usize, panel: fn(usize) -> usize) -> Self {
+        Self {
+            file,
+            bytes,
+            step,
+            stride: step,
+            panel,
+            change: Change::Nothing,
+        }
+    }
+
+    /// Dwords of a bit for each column, which are spread: bit `j` of byte `i` is that of column `4 j + i`.
+    pub(crate) fn bits(file: usize, bytes: usize, panel: fn(usize) -> usize) -> Self {
+        Self {
+            change: Change::Spread,
+            ..Self::new(file, bytes, 4, panel)
+        }
+    }
+
+    /// One byte, which shares a dword of its row with those of other blocks.
+    pub(crate) fn lanes(file: usize, panel: fn(usize) -> usize) -> Self {
+        Self {
+            stride: 4,
+            ..Self::new(file, 1, 1, panel)
+        }
+    }
 }
 
 /// Where each field of a block goes, and the blocks per row.
 fn fields(dtype: DType, n_in: usize) -> (usize, Vec<Field>) {
     let blocks = n_in / dtype.block_len();
-    let field = |file, bytes, step, panel| Field {
-        file,
-        bytes,
-        step,
-        panel,
-        flip: 0,
-    };
     let fields = match dtype {
         DType::Q4_0 => vec![
-            field(0, 2, 2, |block| in_pairs(block, 256).0),
-            field(2, 16, 4, |block| in_pairs(block, 256).1),
+            Field::new(0, 2, 2, |block| in_pairs(block, 256).0),
+            Field::new(2, 16, 4, |block| in_pairs(block, 256).1),
         ],
         DType::Q8_0 => vec![
-            field(0, 2, 2, |block| in_pairs(block, 512).0),
+            Field::new(0, 2, 2, |block| in_pairs(block, 512).0),
             Field {
-                flip: 0x80,
-                ..field(2, 32, 4, |block| in_pairs(block, 512).1)
+                change: Change::Flip,
+                ..Field::new(2, 32, 4, |block| in_pairs(block, 512).1)
             },
         ],
         DType::Q4_K => vec![
-            field(16, 128, 4, |block| block * 2304),
-            field(4, 12, 4, |block| block * 2304 + 2048),
-            field(0, 2, 2, |block| block * 2304 + 2240),
-            field(2, 2, 2, |block| block * 2304 + 2272),
+            Field::new(16, 128, 4, |block| block * 2304),
+            Field::new(4, 12, 4, |block| block * 2304 + 2048),
+            Field::new(0, 2, 2, |block| block * 2304 + 2240),
+            Field::new(2, 2, 2, |block| block * 2304 + 2272),
         ],
         DType::Q6_K => vec![
-            field(0, 128, 4, |block| in_pairs(block, 3328).1),
-            field(128, 64, 4, |block| in_pairs(block, 3328).1 + 2048),
-            field(192, 16, 4, |block| in_pairs(block, 3328).1 + 3072),
-            field(208, 2, 2, |block| in_pairs(block, 3328).0),
+            Field::new(0, 128, 4, |block| in_pairs(block, 3328).1),
+            Field::new(128, 64, 4, |block| in_pairs(block, 3328).1 + 2048),
+            Field::new(192, 16, 4, |block| in_pairs(block, 3328).1 + 3072),
+            Field::new(208, 2, 2, |block| in_pairs(block, 3328).0),
         ],
         // One value is one block.
-        DType::F32 => vec![field(0, 4, 4, |block| block * 4 * PANEL_ROWS)],
-        _ => vec![field(0, 2, 2, |block| block * 2 * PANEL_ROWS)],
+        DType::F32 => vec![Field::new(0, 4, 4, |block| block * 4 * PANEL_ROWS)],
+        DType::F16 | DType::BF16 => vec![Field::new(0, 2, 2, |block| block * 2 * PANEL_ROWS)],
+        _ => with_format!(dtype, F => F::fields()),
     };
     (blocks, fields)
 }
@@ -257,24 +323,21 @@ fn pack_panel(dtype: DType, n_in: usize, rows: &[u8], panel: &mut [u8]) {
         for (r, row) in rows.chunks_exact(row_bytes).enumerate() {
             for block in 0..blocks {
                 let from = &row[block * dtype.block_bytes() + field.file..][..field.bytes];
-                let to = &mut panel[(field.panel)(block)..][..field.bytes * PANEL_ROWS];
+                let to = &mut panel[(field.panel)(block)..];
                 match field.step {
-                    2 => move_units::<2>(from, to, r, field.flip),
-                    _ => move_units::<4>(from, to, r, field.flip),
+                    1 => move_units::<1>(from, to, r, field),
+                    2 => move_units::<2>(from, to, r, field),
+                    _ => move_units::<4>(from, to, r, field),
                 }
             }
         }
     }
 }
 
-fn move_units<const STEP: usize>(from: &[u8], to: &mut [u8], r: usize, flip: u8) {
-    for (from, to) in from
-        .as_chunks::<STEP>()
-        .0
-        .iter()
-        .zip(to.chunks_exact_mut(STEP * PANEL_ROWS))
-    {
-        to[r * STEP..(r + 1) * STEP].copy_from_slice(&from.map(|byte| byte ^ flip));
+fn move_units<const STEP: usize>(from: &[u8], to: &mut [u8], r: usize, field: &Field) {
+    for (unit, from) in from.as_chunks::<STEP>().0.iter().enumerate() {
+        let at = (unit * PANEL_ROWS + r) * field.stride;
+        to[at..at + STEP].copy_from_slice(&field.change.of(*from));
     }
 }
 
@@ -286,9 +349,9 @@ fn unpack_row(dtype: DType, n_in: usize, panel: &[u8], r: usize, row: &mut [u8])
             let to = &mut row[block * dtype.block_bytes() + field.file..][..field.bytes];
             let from = &panel[(field.panel)(block)..];
             for (unit, to) in to.chunks_exact_mut(field.step).enumerate() {
-                let at = (unit * PANEL_ROWS + r) * field.step;
+                let at = (unit * PANEL_ROWS + r) * field.stride;
                 to.copy_from_slice(&from[at..at + field.step]);
-                to.iter_mut().for_each(|byte| *byte ^= field.flip);
+                field.change.undo(to);
             }
         }
     }

@@ -7,6 +7,7 @@ use troika_base::DType;
 use crate::activations::BLOCK;
 use crate::buffer::AlignedBuf;
 use crate::packed::PANEL_ROWS;
+use crate::panel::{PanelFormat, with_format};
 
 /// How the inner loop turns sums of `weight * activation` into the format's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +16,12 @@ pub(crate) enum Correction {
     Offset(i32),
     /// Weights are stored with 32 added; one scale per 16.
     Offset32Half,
+    /// Weights are stored with 128 added; one scale per 16.
+    Offset128Half,
     /// `- min * sum(x)`; one scale and one minimum per block of 32.
     Minimum,
+    /// `- min * sum(x)`; one scale and one minimum per 16.
+    MinimumHalf,
 }
 
 /// A panel taken apart; buffers are kept between uses.
@@ -24,9 +29,9 @@ pub(crate) enum Correction {
 pub(crate) struct Unpacked {
     /// `[n_in/4][16][4]` unsigned bytes, or what the kernel set prefers, up to four bytes per weight.
     pub(crate) q: AlignedBuf,
-    /// `[n_in/32][16]`, or `[n_in/16][16]` for [`Correction::Offset32Half`].
+    /// `[n_in/32][16]`, or `[n_in/16][16]` if halves of a block differ.
     pub(crate) scale: AlignedBuf,
-    /// `[n_in/32][16]`.
+    /// As the scales.
     pub(crate) min: AlignedBuf,
 }
 
@@ -37,7 +42,7 @@ impl Unpacked {
         Self {
             q: AlignedBuf::zeroed(n_in * PANEL_ROWS * weight_bytes),
             scale: AlignedBuf::zeroed(2 * blocks * PANEL_ROWS * 4),
-            min: AlignedBuf::zeroed(blocks * PANEL_ROWS * 4),
+            min: AlignedBuf::zeroed(2 * blocks * PANEL_ROWS * 4),
         }
     }
 }
@@ -49,6 +54,11 @@ pub(crate) fn correction(dtype: DType) -> Correction {
         DType::Q8_0 => Correction::Offset(128),
         DType::Q4_K => Correction::Minimum,
         DType::Q6_K => Correction::Offset32Half,
-        other => unreachable!("{other} has no integer kernels. This is a bug."),
+        _ => with_format!(dtype, F => match (F::MIN, F::HALVES) {
+            (false, false) => Correction::Offset(128),
+            (false, true) => Correction::Offset128Half,
+            (true, false) => Correction::Minimum,
+            (true, true) => Correction::MinimumHalf,
+        }),
     }
 }

@@ -1,4 +1,6 @@
-//! `troika perplexity`: how well a model predicts a text.
+//! `troika perplexity`: how well a model predicts a text, and how far that is from what another form of it predicts.
+
+mod divergence;
 
 use std::io::{self, Read as _};
 use std::ops::ControlFlow;
@@ -9,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use serde::Serialize;
 use troika_device::Device as _;
 use troika_engine::tokenizer::EncodeOptions;
-use troika_engine::{Model, Perplexity};
+use troika_engine::{Model, Perplexity, Recorder};
 
 use crate::args::{ThreadArgs, bounded};
 use crate::exit::{Interrupted, WrongUse};
@@ -20,18 +22,31 @@ use crate::model;
 use crate::output::{self, Console, number};
 use crate::progress::{Progress, Unit};
 
+const EXAMPLES: &str = "\
+Examples:
+  troika perplexity model.gguf text.txt
+  troika perplexity model-f16.gguf text.txt --kl-base logits     the original's predictions, kept
+  troika perplexity model-q4.gguf --kl logits                    what four bits make of them";
+
 /// Measure how well a model predicts a text: the lower, the better
 ///
 /// The text is read in windows of tokens, and the second half of each is predicted from what stands before it in the
 /// window, as llama.cpp does: the figures of the two can be compared.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct PerplexityArgs {
     /// Model: a .gguf file, an installed name, or `stories` for the one inside
     #[arg(value_name = "MODEL")]
     model: String,
     /// The text, in UTF-8; `-` reads stdin
-    #[arg(value_name = "TEXTFILE")]
-    text: PathBuf,
+    #[arg(value_name = "TEXTFILE", required_unless_present = "kl")]
+    text: Option<PathBuf>,
+    /// Write the model's logits of the text to FILE, for other forms of the model to be compared with
+    #[arg(long, value_name = "FILE")]
+    kl_base: Option<PathBuf>,
+    /// Compare with the logits in FILE, of the text that they are of: how far the predictions are away from those
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "kl_base", "ctx"])]
+    kl: Option<PathBuf>,
     /// Tokens of a window [default: 512, or the model's context if that is shorter]
     #[arg(long, value_name = "N", value_parser = window_length)]
     ctx: Option<usize>,
@@ -43,7 +58,7 @@ pub(crate) struct PerplexityArgs {
 const WINDOW_DEFAULT: usize = 512;
 
 /// Half a window is read and the last token has nothing after it, so fewer than four predict next to nothing.
-fn window_length(text: &str) -> Result<usize, String> {
+pub(super) fn window_length(text: &str) -> Result<usize, String> {
     bounded(text, 4, 1 << 24)
 }
 
@@ -51,21 +66,21 @@ pub(crate) fn run(args: &PerplexityArgs, console: &Console) -> anyhow::Result<()
     let source = model::need(&args.model, &Home::from_env()?)?;
     let file = source.open()?;
     let spec = troika_engine::model_spec(&file).context("cannot load the model")?;
-    let n_ctx = args.ctx.unwrap_or(WINDOW_DEFAULT.min(spec.n_ctx));
-    if n_ctx > spec.n_ctx {
-        return Err(WrongUse(format!(
-            "--ctx {n_ctx}: the model was made for {} tokens of context, and predicts nothing well beyond them",
-            spec.n_ctx
-        ))
-        .into());
+    if let Some(recorded) = &args.kl {
+        return divergence::run(&file, &spec, recorded, args.threads.threads, console);
     }
-    let text = read(&args.text)?;
+    let n_ctx = window(args.ctx, spec.n_ctx)?;
+    let text = read(args.text.as_deref().unwrap_or(Path::new("-")))?;
+    let recorder = match &args.kl_base {
+        Some(path) => Some(Recorder::create(path)?),
+        None => None,
+    };
 
     let interrupt = Interrupt::install()?;
     let device = load::cpu(args.threads.threads)?;
     let (mut model, _) = load::model(&file, &device, n_ctx, console, &interrupt)?;
     let started = Instant::now();
-    let measured = measure(&mut model, &text, n_ctx, console, &interrupt)?;
+    let measured = measure(&mut model, &text, n_ctx, recorder, (console, &interrupt))?;
     let read_tps = (measured.windows * n_ctx) as f64 / started.elapsed().as_secs_f64();
     if console.json {
         output::json_line(&Report {
@@ -97,7 +112,21 @@ pub(crate) fn run(args: &PerplexityArgs, console: &Console) -> anyhow::Result<()
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<String> {
+/// Tokens of a window.
+///
+/// # Errors
+/// [`WrongUse`] if the model has no such context.
+pub(super) fn window(asked: Option<usize>, n_ctx: usize) -> Result<usize, WrongUse> {
+    let window = asked.unwrap_or(WINDOW_DEFAULT.min(n_ctx));
+    match window <= n_ctx {
+        true => Ok(window),
+        false => Err(WrongUse(format!(
+            "--ctx {window}: the model was made for {n_ctx} tokens of context, and predicts nothing well beyond them"
+        ))),
+    }
+}
+
+pub(super) fn read(path: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
     let read = if path == Path::new("-") {
         io::stdin().lock().read_to_string(&mut text).map(drop)
@@ -119,8 +148,8 @@ fn measure(
     model: &mut Model,
     text: &str,
     n_ctx: usize,
-    console: &Console,
-    interrupt: &Interrupt,
+    recorder: Option<Recorder>,
+    (console, interrupt): (&Console, &Interrupt),
 ) -> anyhow::Result<Measured> {
     let options = EncodeOptions {
         add_special: true,
@@ -129,8 +158,10 @@ fn measure(
     let tokens = model.tokenizer().encode(text, options);
     let mut bar = Progress::new(console, "perplexity", Unit::Windows);
     let (mut windows, mut total) = (0, 0);
+    let mut last = None;
     let mut on_window = |done, of, so_far: Perplexity| {
         (windows, total) = (done, of);
+        last = Some(so_far);
         bar.update(done as u64, of as u64);
         bar.remark(&format!("{:.4}", so_far.value));
         match interrupt.flow(()) {
@@ -139,7 +170,13 @@ fn measure(
             _ => ControlFlow::Continue(()),
         }
     };
-    let perplexity = model.perplexity(&tokens, n_ctx, &mut on_window);
+    let perplexity = match recorder {
+        None => model.perplexity(&tokens, n_ctx, &mut on_window),
+        // Broken off, nothing is kept of the logits, and yet the figure was measured.
+        Some(recorder) => model
+            .record(&tokens, n_ctx, recorder, &mut on_window)
+            .and_then(|perplexity| perplexity.or(last).ok_or(troika_engine::Error::NoNumbers)),
+    };
     bar.clear();
     let perplexity = perplexity.context("cannot measure perplexity")?;
     ensure!(

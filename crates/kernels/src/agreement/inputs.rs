@@ -5,9 +5,7 @@ use troika_base::DType;
 
 use crate::activations::{BLOCK, QuantizedTile};
 use crate::kv::PAGE_TOKENS;
-
-/// Formats with integer kernels.
-pub(super) const INTEGER: [DType; 4] = [DType::Q4_0, DType::Q8_0, DType::Q4_K, DType::Q6_K];
+use crate::quant::tests::put_scales;
 
 /// Formats that are multiplied as floats.
 pub(super) const FLOAT: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
@@ -122,18 +120,11 @@ pub(super) fn rows(
     noise: &mut Noise,
 ) -> Vec<u8> {
     let mut rows = vec![0; n_out * dtype.row_bytes(n_in).expect("whole blocks")];
-    let scale_at: &[usize] = match dtype {
-        DType::Q4_0 | DType::Q8_0 => &[0],
-        DType::Q4_K => &[0, 2],
-        _ => &[208],
-    };
     for block in rows.chunks_exact_mut(dtype.block_bytes()) {
         for (index, byte) in block.iter_mut().enumerate() {
             *byte = quants.one(index, noise);
         }
-        for &at in scale_at {
-            block[at..at + 2].copy_from_slice(&scales.one(noise).to_le_bytes());
-        }
+        put_scales(dtype, block, || scales.one(noise));
     }
     rows
 }

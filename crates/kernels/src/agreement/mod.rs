@@ -15,10 +15,11 @@ use crate::kv::PAGE_TOKENS;
 use crate::matmul::{GEMM_PANELS, Product, Workspace, matmul};
 use crate::packed::{PANEL_ROWS, PackedMatrix};
 use crate::pool::Pool;
-use crate::quant::dequantize_row;
-use crate::unpacked::Unpacked;
+use crate::quant::tests::integer_formats;
+use crate::quant::{dequantize_row, is_quantized_to};
+use crate::unpacked::{Correction, Unpacked, correction};
 
-use inputs::{Bytes, FLOAT, Floats, INTEGER, Noise, Scales, Tokens, float_rows, pages, rows};
+use inputs::{Bytes, FLOAT, Floats, Noise, Scales, Tokens, float_rows, pages, rows};
 
 /// The reference, and the sets that must agree with it.
 fn sets() -> (Kernels, Vec<Kernels>) {
@@ -104,7 +105,7 @@ proptest! {
 
     #[test]
     fn integer_products_agree(
-        dtype in prop::sample::select(INTEGER.to_vec()),
+        dtype in prop::sample::select(integer_formats()),
         n_out in 1usize..81,
         blocks in 1usize..4,
         len in tile_len(),
@@ -161,6 +162,26 @@ proptest! {
         prop_assert!(!want.0.contains(&-128));
         for set in &sets {
             prop_assert_eq!(&quantize(set), &want, "{}", set.name);
+        }
+    }
+
+    #[test]
+    fn weights_are_quantized_alike(floats in floats(), is_measured: bool, seed: u64) {
+        let noise = &mut Noise::new(seed);
+        let x = floats.many(512, noise);
+        let measured: Vec<f32> = floats.many(512, noise).iter().map(|x| x.abs()).collect();
+        let measured = is_measured.then_some(measured.as_slice());
+        for dtype in DType::ALL.iter().copied().filter(|dtype| is_quantized_to(*dtype)) {
+            let quantize = |set: &Kernels| {
+                let mut out = vec![0; dtype.row_bytes(x.len()).expect("whole blocks")];
+                set.quantize_row(dtype, &x, measured, &mut out).expect("is computed");
+                out
+            };
+            let (reference, sets) = sets();
+            let want = quantize(&reference);
+            for set in &sets {
+                prop_assert_eq!(&quantize(set), &want, "{} in {}", dtype, set.name);
+            }
         }
     }
 
@@ -223,7 +244,7 @@ proptest! {
     /// roundings to f32 for each block.
     #[test]
     fn the_reference_multiplies_dequantized_weights(
-        dtype in prop::sample::select(INTEGER.to_vec()),
+        dtype in prop::sample::select(integer_formats()),
         blocks in 1usize..4,
         len in tile_len(),
         seed: u64,
@@ -248,7 +269,8 @@ proptest! {
                 }
                 let have = f64::from(out[t * PANEL_ROWS + r]);
                 // Where a minimum is taken off, larger numbers than the weights cancel.
-                let bound = size * if dtype == DType::Q4_K { 1e-4 } else { 4e-6 };
+                let has_minimum = matches!(correction(dtype), Correction::Minimum | Correction::MinimumHalf);
+                let bound = size * if has_minimum { 1e-4 } else { 4e-6 };
                 prop_assert!((have - want).abs() <= bound, "{dtype} {have} {want} {bound}");
             }
         }
@@ -273,7 +295,7 @@ fn integer_products_agree_on_extreme_bytes() {
         Bytes::Ends,
     ];
     let noise = &mut Noise::new(1);
-    for dtype in INTEGER {
+    for dtype in integer_formats() {
         let n_in = 2 * dtype.block_len();
         for quants in WEIGHTS {
             for scales in [Scales::Usual, Scales::Extreme] {
@@ -324,7 +346,10 @@ fn layers_agree_for_every_set_and_number_of_threads() {
     let noise = &mut Noise::new(2);
     let n_in = 512;
     let mut matrices = Vec::new();
-    for (dtype, n_out) in INTEGER.into_iter().zip([1, 37, 208, 80]) {
+    for (dtype, n_out) in integer_formats()
+        .into_iter()
+        .zip([1, 37, 80].into_iter().cycle())
+    {
         let rows = rows(dtype, n_out, n_in, (Bytes::Random, Scales::Usual), noise);
         matrices.push(pack(dtype, n_out, n_in, &rows));
     }
@@ -356,7 +381,7 @@ fn products_stay_within_the_error_of_quantized_activations() {
     let noise = &mut Noise::new(3);
     let (n_out, n_in, n_tok) = (20, 512, 5);
     let x = Floats::Usual.many(n_tok * n_in, noise);
-    for dtype in INTEGER {
+    for dtype in integer_formats() {
         let rows = rows(dtype, n_out, n_in, (Bytes::Random, Scales::Usual), noise);
         let w = pack(dtype, n_out, n_in, &rows);
         let y = layer(&sets().0, 1, &x, n_tok, std::slice::from_ref(&w));

@@ -12,6 +12,7 @@ macro_rules! float_kernels {
     ($lanes:ty $(, $features:literal)?) => {
         use troika_base::DType;
         use crate::float::{attention, elementwise, product};
+        use crate::quant::{self, Unsupported};
 
         /// See [`product::product`].
         ///
@@ -23,6 +24,18 @@ macro_rules! float_kernels {
         ) {
             // SAFETY: forwarded from the caller.
             unsafe { product::product::<$lanes>(dtype, panels, count, n_in, x, n_tok, out) }
+        }
+
+        /// See [`quant::quantize_row_weighted`].
+        ///
+        /// # Safety
+        /// The CPU has the features.
+        $(#[target_feature(enable = $features)])?
+        pub(crate) unsafe fn quantize_row(
+            dtype: DType, x: &[f32], importance: Option<&[f32]>, out: &mut [u8],
+        ) -> Result<(), Unsupported> {
+            // SAFETY: forwarded from the caller.
+            unsafe { quant::quantize_row_in::<$lanes>(dtype, x, importance, out) }
         }
 
         /// See [`elementwise::quantize`].

@@ -9,25 +9,55 @@
 
 mod bf16;
 mod f16;
+mod fp4;
+pub(crate) mod grids;
+mod iq;
+mod iq4;
+mod lines;
+mod q2_k;
+mod q3_k;
 mod q4_0;
+mod q4_1;
 mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
 mod q6_k;
 mod q8_0;
 mod search;
+mod ternary;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod two_level;
 
 use std::fmt;
 
 use bytemuck::Pod;
 use troika_base::DType;
 
+use crate::lanes::{ArrayLanes, Lanes};
+
 pub use bf16::Bf16Le;
 pub use f16::F16Le;
+pub use fp4::{BlockMXFP4, BlockNVFP4};
+pub use iq::{
+    BlockIQ1_M, BlockIQ1_S, BlockIQ2_S, BlockIQ2_XS, BlockIQ2_XXS, BlockIQ3_S, BlockIQ3_XXS,
+};
+pub use iq4::{BlockIQ4_NL, BlockIQ4_XS};
+pub use q2_k::BlockQ2_K;
+pub use q3_k::BlockQ3_K;
 pub use q4_0::BlockQ4_0;
+pub use q4_1::BlockQ4_1;
 pub use q4_k::BlockQ4_K;
+pub use q5_0::BlockQ5_0;
+pub use q5_1::BlockQ5_1;
+pub use q5_k::BlockQ5_K;
 pub use q6_k::BlockQ6_K;
 pub use q8_0::BlockQ8_0;
+pub use ternary::{BlockTQ1_0, BlockTQ2_0};
+
+pub(crate) use fp4::MXFP4_DOUBLED;
+pub(crate) use iq4::IQ4_VALUES;
 
 /// A block of `N` weights in one number format, exactly as it lies in a file.
 pub trait Block<const N: usize>: Pod {
@@ -39,6 +69,23 @@ pub trait Block<const N: usize>: Pod {
 
     /// The block that stands for these `N` weights with little error; see the [module](self) for values out of range.
     fn quantize(x: &[f32; N]) -> Self;
+
+    /// As [`quantize`](Self::quantize), where the squared error of weight `i` counts `importance[i]` times: the mean of
+    /// the squared activations that it is multiplied with. Formats without a search ignore it.
+    fn quantize_weighted(x: &[f32; N], importance: Option<&[f32; N]>) -> Self {
+        let _ = importance;
+        Self::quantize(x)
+    }
+
+    /// [`quantize_weighted`](Self::quantize_weighted), the same to the bit, by a kernel set's vectors. Formats without a
+    /// search have nothing to do side by side.
+    ///
+    /// # Safety
+    /// The CPU has the features of `L`.
+    #[inline(always)]
+    unsafe fn quantize_in<L: Lanes>(x: &[f32; N], importance: Option<&[f32; N]>) -> Self {
+        Self::quantize_weighted(x, importance)
+    }
 }
 
 /// The format is known by name, but not computed.
@@ -70,16 +117,27 @@ impl std::error::Error for Unsupported {}
 
 /// Whether weights of this format can be computed with.
 pub fn is_computed(dtype: DType) -> bool {
-    matches!(
+    // What is left are integers, doubles, and forms of activations.
+    let is_other = matches!(
         dtype,
-        DType::F32
-            | DType::F16
-            | DType::BF16
-            | DType::Q4_0
-            | DType::Q8_0
-            | DType::Q4_K
-            | DType::Q6_K
-    )
+        DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::F64 | DType::Q8_1 | DType::Q8_K
+    );
+    !is_other
+}
+
+/// Whether weights of this format can be made: of the formats whose codes are points of a grid they are only read.
+pub fn is_quantized_to(dtype: DType) -> bool {
+    let is_grid = matches!(
+        dtype,
+        DType::IQ1_S
+            | DType::IQ1_M
+            | DType::IQ2_XXS
+            | DType::IQ2_XS
+            | DType::IQ2_S
+            | DType::IQ3_XXS
+            | DType::IQ3_S
+    );
+    is_computed(dtype) && !is_grid
 }
 
 /// Writes the weights of whole blocks as f32.
@@ -105,6 +163,25 @@ pub fn dequantize_row(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<(),
         DType::Q8_0 => dequantize_blocks::<BlockQ8_0, _>(bytes, out),
         DType::Q4_K => dequantize_blocks::<BlockQ4_K, _>(bytes, out),
         DType::Q6_K => dequantize_blocks::<BlockQ6_K, _>(bytes, out),
+        DType::Q4_1 => dequantize_blocks::<BlockQ4_1, _>(bytes, out),
+        DType::Q5_0 => dequantize_blocks::<BlockQ5_0, _>(bytes, out),
+        DType::Q5_1 => dequantize_blocks::<BlockQ5_1, _>(bytes, out),
+        DType::Q2_K => dequantize_blocks::<BlockQ2_K, _>(bytes, out),
+        DType::Q3_K => dequantize_blocks::<BlockQ3_K, _>(bytes, out),
+        DType::Q5_K => dequantize_blocks::<BlockQ5_K, _>(bytes, out),
+        DType::IQ4_NL => dequantize_blocks::<BlockIQ4_NL, _>(bytes, out),
+        DType::IQ4_XS => dequantize_blocks::<BlockIQ4_XS, _>(bytes, out),
+        DType::MXFP4 => dequantize_blocks::<BlockMXFP4, _>(bytes, out),
+        DType::NVFP4 => dequantize_blocks::<BlockNVFP4, _>(bytes, out),
+        DType::TQ1_0 => dequantize_blocks::<BlockTQ1_0, _>(bytes, out),
+        DType::TQ2_0 => dequantize_blocks::<BlockTQ2_0, _>(bytes, out),
+        DType::IQ1_S => dequantize_grid::<BlockIQ1_S>(bytes, out),
+        DType::IQ1_M => dequantize_grid::<BlockIQ1_M>(bytes, out),
+        DType::IQ2_XXS => dequantize_grid::<BlockIQ2_XXS>(bytes, out),
+        DType::IQ2_XS => dequantize_grid::<BlockIQ2_XS>(bytes, out),
+        DType::IQ2_S => dequantize_grid::<BlockIQ2_S>(bytes, out),
+        DType::IQ3_XXS => dequantize_grid::<BlockIQ3_XXS>(bytes, out),
+        DType::IQ3_S => dequantize_grid::<BlockIQ3_S>(bytes, out),
         _ => return Err(Unsupported { dtype }),
     }
     Ok(())
@@ -116,24 +193,71 @@ pub fn dequantize_row(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<(),
 /// range give NaN, as the [module](self) says; only F32, F16 and BF16 keep an infinity.
 ///
 /// # Errors
-/// If the format is not computed.
+/// If the format is not among those that [`is_quantized_to`] names.
 ///
 /// # Panics
 /// If the lengths disagree.
 pub fn quantize_row(dtype: DType, x: &[f32], out: &mut [u8]) -> Result<(), Unsupported> {
+    quantize_row_weighted(dtype, x, None, out)
+}
+
+/// As [`quantize_row`], where the squared error of weight `i` counts `importance[i]` times; see
+/// [`Block::quantize_weighted`].
+///
+/// # Errors
+/// As [`quantize_row`].
+///
+/// # Panics
+/// If the lengths disagree.
+pub fn quantize_row_weighted(
+    dtype: DType,
+    x: &[f32],
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) -> Result<(), Unsupported> {
+    // SAFETY: arrays ask for no features.
+    unsafe { quantize_row_in::<ArrayLanes>(dtype, x, importance, out) }
+}
+
+/// [`quantize_row_weighted`] by a kernel set's vectors.
+///
+/// # Safety
+/// The CPU has the features of `L`.
+#[inline(always)]
+pub(crate) unsafe fn quantize_row_in<L: Lanes>(
+    dtype: DType,
+    x: &[f32],
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) -> Result<(), Unsupported> {
     assert_lengths(dtype, x.len(), out.len());
+    if let Some(importance) = importance {
+        assert_eq!(importance.len(), x.len(), "one importance for each weight");
+    }
     match dtype {
         DType::F32 => {
             for (out, x) in out.as_chunks_mut::<4>().0.iter_mut().zip(x) {
                 *out = x.to_le_bytes();
             }
         }
-        DType::F16 => quantize_blocks::<F16Le, _>(x, out),
-        DType::BF16 => quantize_blocks::<Bf16Le, _>(x, out),
-        DType::Q4_0 => quantize_blocks::<BlockQ4_0, _>(x, out),
-        DType::Q8_0 => quantize_blocks::<BlockQ8_0, _>(x, out),
-        DType::Q4_K => quantize_blocks::<BlockQ4_K, _>(x, out),
-        DType::Q6_K => quantize_blocks::<BlockQ6_K, _>(x, out),
+        DType::F16 => unsafe { quantize_blocks::<L, F16Le, _>(x, importance, out) },
+        DType::BF16 => unsafe { quantize_blocks::<L, Bf16Le, _>(x, importance, out) },
+        DType::Q4_0 => unsafe { quantize_blocks::<L, BlockQ4_0, _>(x, importance, out) },
+        DType::Q8_0 => unsafe { quantize_blocks::<L, BlockQ8_0, _>(x, importance, out) },
+        DType::Q4_K => unsafe { quantize_blocks::<L, BlockQ4_K, _>(x, importance, out) },
+        DType::Q6_K => unsafe { quantize_blocks::<L, BlockQ6_K, _>(x, importance, out) },
+        DType::Q4_1 => unsafe { quantize_blocks::<L, BlockQ4_1, _>(x, importance, out) },
+        DType::Q5_0 => unsafe { quantize_blocks::<L, BlockQ5_0, _>(x, importance, out) },
+        DType::Q5_1 => unsafe { quantize_blocks::<L, BlockQ5_1, _>(x, importance, out) },
+        DType::Q2_K => unsafe { quantize_blocks::<L, BlockQ2_K, _>(x, importance, out) },
+        DType::Q3_K => unsafe { quantize_blocks::<L, BlockQ3_K, _>(x, importance, out) },
+        DType::Q5_K => unsafe { quantize_blocks::<L, BlockQ5_K, _>(x, importance, out) },
+        DType::IQ4_NL => unsafe { quantize_blocks::<L, BlockIQ4_NL, _>(x, importance, out) },
+        DType::IQ4_XS => unsafe { quantize_blocks::<L, BlockIQ4_XS, _>(x, importance, out) },
+        DType::MXFP4 => unsafe { quantize_blocks::<L, BlockMXFP4, _>(x, importance, out) },
+        DType::NVFP4 => unsafe { quantize_blocks::<L, BlockNVFP4, _>(x, importance, out) },
+        DType::TQ1_0 => unsafe { quantize_blocks::<L, BlockTQ1_0, _>(x, importance, out) },
+        DType::TQ2_0 => unsafe { quantize_blocks::<L, BlockTQ2_0, _>(x, importance, out) },
         _ => return Err(Unsupported { dtype }),
     }
     Ok(())
@@ -161,9 +285,29 @@ fn dequantize_blocks<B: Block<N>, const N: usize>(bytes: &[u8], out: &mut [f32])
     }
 }
 
-fn quantize_blocks<B: Block<N>, const N: usize>(x: &[f32], out: &mut [u8]) {
-    for (block, x) in blocks_mut::<B>(out).iter_mut().zip(x.as_chunks::<N>().0) {
-        *block = B::quantize(x);
+fn dequantize_grid<B: iq::GridBlock>(bytes: &[u8], out: &mut [f32]) {
+    debug_assert_eq!(B::DTYPE.block_bytes(), size_of::<B>());
+    let blocks = blocks::<B>(bytes).iter();
+    for (block, out) in blocks.zip(out.as_chunks_mut::<256>().0) {
+        for (b, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+            *out = block.sub_block(b);
+        }
+    }
+}
+
+/// # Safety
+/// The CPU has the features of `L`.
+#[inline(always)]
+unsafe fn quantize_blocks<L: Lanes, B: Block<N>, const N: usize>(
+    x: &[f32],
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) {
+    let importance = importance.map(|importance| importance.as_chunks::<N>().0);
+    let blocks = blocks_mut::<B>(out).iter_mut().zip(x.as_chunks::<N>().0);
+    for (i, (block, x)) in blocks.enumerate() {
+        // SAFETY: forwarded from the caller.
+        *block = unsafe { B::quantize_in::<L>(x, importance.map(|importance| &importance[i])) };
     }
 }
 

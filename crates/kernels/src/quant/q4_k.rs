@@ -3,7 +3,8 @@
 use bytemuck::{Pod, Zeroable};
 use troika_base::DType;
 
-use super::{Block, F16Le, search};
+use super::{Block, F16Le, search, two_level};
+use crate::lanes::{ArrayLanes, Lanes};
 
 /// 256 weights in 8 sub-blocks of 32: `(d · scale) · q - dmin · min`, `q` in `0..=15`, `scale` and `min` in `0..=63`.
 ///
@@ -70,7 +71,7 @@ impl BlockQ4_K {
     }
 
     /// The inverse of [`scale_min`](Self::scale_min) for all sub-blocks.
-    fn pack_scales(scale_mins: &[(u8, u8); 8]) -> [u8; 12] {
+    pub(super) fn pack_scales(scale_mins: &[(u8, u8); 8]) -> [u8; 12] {
         let mut packed = [0; 12];
         for j in 0..4 {
             let ((scale, min), (scale_4, min_4)) = (scale_mins[j], scale_mins[j + 4]);
@@ -79,14 +80,6 @@ impl BlockQ4_K {
             packed[j + 8] = scale_4 & 0xf | min_4 << 4;
         }
         packed
-    }
-
-    /// A block of which every weight is `d`: zero or NaN.
-    fn uniform(d: F16Le) -> Self {
-        Self {
-            d,
-            ..Self::zeroed()
-        }
     }
 }
 
@@ -110,64 +103,43 @@ impl Block<256> for BlockQ4_K {
         }
     }
 
+    fn quantize(x: &[f32; 256]) -> Self {
+        Self::quantize_weighted(x, None)
+    }
+
+    fn quantize_weighted(x: &[f32; 256], importance: Option<&[f32; 256]>) -> Self {
+        // SAFETY: arrays ask for no features.
+        unsafe { Self::quantize_in::<ArrayLanes>(x, importance) }
+    }
+
     /// Fits a scale and a minimum to each sub-block, then chooses their 6-bit forms and the codes once `d` and `dmin`
     /// are known with the rounding that the file gives them.
-    fn quantize(x: &[f32; 256]) -> Self {
-        if search::largest(x).is_none() {
-            return Self::uniform(F16Le::NAN);
-        }
+    #[inline(always)]
+    unsafe fn quantize_in<L: Lanes>(x: &[f32; 256], importance: Option<&[f32; 256]>) -> Self {
         let subs: &[[f32; 32]; 8] = bytemuck::cast_ref(x);
-        let fits = subs.map(|x| search::fit_scale_min(&x, &search::importance(&x), 15));
-        let d = F16Le::from_f32_away(fits.iter().fold(0.0, |max, fit| fit.0.max(max)) / 63.0);
-        let dmin = F16Le::from_f32_away(fits.iter().fold(0.0, |max, fit| fit.1.max(max)) / 63.0);
-        if !d.to_f32().is_finite() || !dmin.to_f32().is_finite() {
-            return Self::uniform(F16Le::NAN);
-        }
-        let mut scale_mins = [(0, 0); 8];
+        let importance = search::importance(x, importance);
+        let weights = bytemuck::cast_ref(&importance);
+        // SAFETY: forwarded from the caller.
+        let fit = unsafe { two_level::with_minima::<L, _, _>(subs, weights, 15, 63) };
+        let Some(fit) = fit else {
+            return Self {
+                d: F16Le::NAN,
+                ..Self::zeroed()
+            };
+        };
         let mut qs = [0; 128];
-        for (j, (x, fit)) in subs.iter().zip(fits).enumerate() {
-            let (scale_min, codes) = choose(x, fit, d.to_f32(), dmin.to_f32());
-            scale_mins[j] = scale_min;
+        for (j, codes) in fit.codes.iter().enumerate() {
             for (q, code) in qs[j / 2 * 32..].iter_mut().zip(codes) {
-                *q |= (code as u8) << (4 * (j % 2));
+                *q |= (*code as u8) << (4 * (j % 2));
             }
         }
         Self {
-            d,
-            dmin,
-            scales: Self::pack_scales(&scale_mins),
+            d: fit.d,
+            dmin: fit.dmin,
+            scales: Self::pack_scales(&fit.scale_mins),
             qs,
         }
     }
-}
-
-/// The 6-bit scale and minimum next to `fit`, and the codes, with the least error when scaled by `d` and `dmin`.
-fn choose(x: &[f32; 32], fit: (f32, f32), d: f32, dmin: f32) -> ((u8, u8), [i8; 32]) {
-    let importance = search::importance(x);
-    let mut best = (f32::INFINITY, (0, 0), [0; 32]);
-    for scale in around(fit.0, d) {
-        for min in around(fit.1, dmin) {
-            let (step, offset) = (d * f32::from(scale), dmin * f32::from(min));
-            let codes = match 1.0 / step {
-                inverse if inverse.is_finite() => {
-                    search::codes(&x.map(|x| x + offset), inverse, 0, 15)
-                }
-                _ => [0; 32],
-            };
-            let error = search::error(x, &importance, &codes, step, offset);
-            if error < best.0 {
-                best = (error, (scale, min), codes);
-            }
-        }
-    }
-    (best.1, best.2)
-}
-
-/// The multiples of `unit` next to `value`, at most 63 of them.
-fn around(value: f32, unit: f32) -> impl Iterator<Item = u8> {
-    // 0 / 0 is NaN, which becomes 0.
-    let nearest = (value / unit + 0.5) as u8;
-    nearest.saturating_sub(1).min(63)..=nearest.saturating_add(1).min(63)
 }
 
 #[cfg(test)]

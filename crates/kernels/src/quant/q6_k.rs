@@ -3,7 +3,8 @@
 use bytemuck::{Pod, Zeroable};
 use troika_base::DType;
 
-use super::{Block, F16Le, search};
+use super::{Block, F16Le, search, two_level};
+use crate::lanes::{ArrayLanes, Lanes};
 
 /// 256 weights in 16 sub-blocks of 16: `(d · scale) · (q - 32)`, `q` in `0..=63`, `scale` a signed byte.
 ///
@@ -77,47 +78,27 @@ impl Block<256> for BlockQ6_K {
         }
     }
 
+    fn quantize(x: &[f32; 256]) -> Self {
+        Self::quantize_weighted(x, None)
+    }
+
+    fn quantize_weighted(x: &[f32; 256], importance: Option<&[f32; 256]>) -> Self {
+        // SAFETY: arrays ask for no features.
+        unsafe { Self::quantize_in::<ArrayLanes>(x, importance) }
+    }
+
     /// Fits a scale to each sub-block, then chooses its 8-bit form and the codes once `d` is known with the rounding
     /// that the file gives it. The scale of largest magnitude becomes -128, or less where f16's steps are coarse.
-    fn quantize(x: &[f32; 256]) -> Self {
-        if search::largest(x).is_none() {
-            return Self::pack(&[0; 256], [0; 16], F16Le::NAN);
-        }
+    #[inline(always)]
+    unsafe fn quantize_in<L: Lanes>(x: &[f32; 256], importance: Option<&[f32; 256]>) -> Self {
         let subs: &[[f32; 16]; 16] = bytemuck::cast_ref(x);
-        let fits = subs.map(|x| search::fit_scale(&x, &search::importance(&x), -32, 31));
-        let largest = fits.iter().fold(
-            0.0f32,
-            |max, &fit| if fit.abs() > max.abs() { fit } else { max },
-        );
-        let d = F16Le::from_f32_away(largest / -128.0);
-        if !d.to_f32().is_finite() {
-            return Self::pack(&[0; 256], [0; 16], F16Le::NAN);
-        }
-        let mut scales = [0; 16];
-        let mut codes = [[0; 16]; 16];
-        for (j, (x, fit)) in subs.iter().zip(fits).enumerate() {
-            (scales[j], codes[j]) = choose(x, fit, d.to_f32());
-        }
-        Self::pack(bytemuck::cast_ref(&codes), scales, d)
-    }
-}
-
-/// The 8-bit scale next to `fit`, and the codes, with the least error when scaled by `d`.
-fn choose(x: &[f32; 16], fit: f32, d: f32) -> (i8, [i8; 16]) {
-    let importance = search::importance(x);
-    // Saturates at both ends; 0 / 0 is NaN, which becomes 0.
-    let nearest = (fit / d).round() as i8;
-    let mut best = (f32::INFINITY, 0, [0; 16]);
-    for scale in nearest.saturating_sub(1)..=nearest.saturating_add(1) {
-        let step = d * f32::from(scale);
-        let codes = match 1.0 / step {
-            inverse if inverse.is_finite() => search::codes(x, inverse, -32, 31),
-            _ => [0; 16],
-        };
-        let error = search::error(x, &importance, &codes, step, 0.0);
-        if error < best.0 {
-            best = (error, scale, codes);
+        let importance = search::importance(x, importance);
+        let weights = bytemuck::cast_ref(&importance);
+        // SAFETY: forwarded from the caller.
+        let fit = unsafe { two_level::whole::<L, _, _>(subs, weights, (-32, 31), -128) };
+        match fit {
+            Some(fit) => Self::pack(bytemuck::cast_ref(&fit.codes), fit.scales, fit.d),
+            None => Self::pack(&[0; 256], [0; 16], F16Le::NAN),
         }
     }
-    (best.1, best.2)
 }

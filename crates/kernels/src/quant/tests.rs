@@ -7,15 +7,80 @@ use proptest::prelude::*;
 
 use super::*;
 
-const COMPUTED: [DType; 7] = [
-    DType::F32,
-    DType::F16,
-    DType::BF16,
-    DType::Q4_0,
-    DType::Q8_0,
-    DType::Q4_K,
-    DType::Q6_K,
+/// Formats of floats.
+const FLOAT: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
+
+/// Formats whose codes are points of a grid: they are read only.
+const GRID: [DType; 7] = [
+    DType::IQ1_S,
+    DType::IQ1_M,
+    DType::IQ2_XXS,
+    DType::IQ2_XS,
+    DType::IQ2_S,
+    DType::IQ3_XXS,
+    DType::IQ3_S,
 ];
+
+/// Formats of integers that weights can be quantized to.
+const QUANTIZED: [DType; 16] = [
+    DType::Q4_0,
+    DType::Q4_1,
+    DType::Q5_0,
+    DType::Q5_1,
+    DType::Q8_0,
+    DType::Q2_K,
+    DType::Q3_K,
+    DType::Q4_K,
+    DType::Q5_K,
+    DType::Q6_K,
+    DType::IQ4_NL,
+    DType::IQ4_XS,
+    DType::MXFP4,
+    DType::NVFP4,
+    DType::TQ1_0,
+    DType::TQ2_0,
+];
+
+/// Every format with integer kernels.
+pub(crate) fn integer_formats() -> Vec<DType> {
+    [&QUANTIZED[..], &GRID].concat()
+}
+
+fn written() -> Vec<DType> {
+    [&FLOAT[..], &QUANTIZED].concat()
+}
+
+/// Gives a block the scales that `bits`, as f16, say; formats without f16 scales get some of that size, or what comes near.
+pub(crate) fn put_scales(dtype: DType, block: &mut [u8], mut bits: impl FnMut() -> u16) {
+    let at: &[usize] = match dtype {
+        DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => &[0, 2],
+        DType::Q2_K => &[80, 82],
+        DType::Q3_K => &[108],
+        DType::Q6_K => &[208],
+        DType::TQ1_0 => &[52],
+        DType::TQ2_0 => &[64],
+        DType::IQ1_M => {
+            let bits = bits();
+            for i in 0..4 {
+                let nibble = (bits >> (4 * i) & 0xf) as u8;
+                block[49 + 2 * i] = block[49 + 2 * i] & 0xf | nibble << 4;
+            }
+            &[]
+        }
+        DType::MXFP4 => {
+            block[0] = 112 + (bits() >> 10 & 31) as u8;
+            &[]
+        }
+        DType::NVFP4 => {
+            block[..4].fill_with(|| (bits() >> 7) as u8);
+            &[]
+        }
+        _ => &[0],
+    };
+    for &at in at {
+        block[at..at + 2].copy_from_slice(&bits().to_le_bytes());
+    }
+}
 
 fn dequantized(dtype: DType, bytes: &[u8]) -> Vec<f32> {
     let mut out = vec![f32::NAN; bytes.len() / dtype.block_bytes() * dtype.block_len()];
@@ -58,7 +123,10 @@ fn blocks_read_as_in_the_independent_implementation() {
             assert_eq!(bits(&dequantized(DType::$dtype, &shifted[1..])), bits(&want), $file);
         )*};
     }
-    check!(F16 "f16" BF16 "bf16" Q4_0 "q4_0" Q8_0 "q8_0" Q4_K "q4_k" Q6_K "q6_k");
+    check!(F16 "f16" BF16 "bf16" Q4_0 "q4_0" Q8_0 "q8_0" Q4_K "q4_k" Q6_K "q6_k" Q4_1 "q4_1" Q5_0 "q5_0" Q5_1 "q5_1");
+    check!(Q2_K "q2_k" Q3_K "q3_k" Q5_K "q5_k" IQ4_NL "iq4_nl" IQ4_XS "iq4_xs" MXFP4 "mxfp4" NVFP4 "nvfp4");
+    check!(TQ1_0 "tq1_0" TQ2_0 "tq2_0" IQ1_S "iq1_s" IQ1_M "iq1_m" IQ2_XXS "iq2_xxs" IQ2_XS "iq2_xs" IQ2_S "iq2_s");
+    check!(IQ3_XXS "iq3_xxs" IQ3_S "iq3_s");
 }
 
 #[test]
@@ -77,7 +145,7 @@ fn simple_formats_quantize_as_in_the_independent_implementation() {
             }
         )*};
     }
-    check!(BF16 "bf16" Q4_0 "q4_0" Q8_0 "q8_0");
+    check!(BF16 "bf16" Q4_0 "q4_0" Q8_0 "q8_0" Q4_1 "q4_1" Q5_0 "q5_0" Q5_1 "q5_1" TQ1_0 "tq1_0" TQ2_0 "tq2_0");
 }
 
 /// Rows with outliers, offsets and silent stretches, as weights have them.
@@ -110,19 +178,38 @@ fn bound(dtype: DType) -> f32 {
         // The search trades the largest error for the mean; half a step is 1/15 for a two-sided range, 1/64.
         DType::Q4_K => 2.2 / 15.0,
         DType::Q6_K => 2.2 / 64.0,
-        _ => unreachable!("not computed"),
+        // A range may be twice the largest magnitude.
+        DType::Q4_1 => 1.1 / 15.0,
+        DType::Q5_0 => 1.01 / 16.0,
+        DType::Q5_1 => 1.1 / 31.0,
+        DType::Q5_K => 2.2 / 31.0,
+        // Few codes, and the search for the least error lets the largest weights go.
+        DType::Q2_K => 0.7,
+        DType::Q3_K => 0.5,
+        // From 89 to 113, and what the search adds.
+        DType::IQ4_NL | DType::IQ4_XS => 0.3,
+        // From 4 to 6, or above.
+        DType::MXFP4 | DType::NVFP4 => 0.34,
+        DType::TQ1_0 | DType::TQ2_0 => 0.501,
+        _ => unreachable!("not written"),
     }
 }
 
 proptest! {
     #[test]
     fn rows_come_back_within_the_formats_step(x in rows()) {
-        for dtype in COMPUTED {
+        for dtype in written() {
             let back = dequantized(dtype, &quantized(dtype, &x));
             for (i, (x, back)) in x.chunks(dtype.block_len()).zip(back.chunks(dtype.block_len())).enumerate() {
                 let largest = x.iter().fold(0.0f32, |max, x| max.max(x.abs()));
-                // 2^-24 is f16's smallest step.
-                let bound = bound(dtype) * largest + 2f32.powi(-24) * 64.0;
+                // 2^-24 is f16's smallest step, which IQ4_XS multiplies by up to 32 times 127.
+                let smallest = match dtype {
+                    DType::NVFP4 if largest > 2688.0 => continue,
+                    DType::NVFP4 => 2f32.powi(-10),
+                    DType::IQ4_XS => 2f32.powi(-24) * 32.0 * 127.0,
+                    _ => 2f32.powi(-24) * 64.0,
+                };
+                let bound = bound(dtype) * largest + smallest;
                 for (x, back) in x.iter().zip(back) {
                     prop_assert!((x - back).abs() <= bound, "{dtype} block {i}: {x} became {back}, more than {bound}");
                 }
@@ -132,7 +219,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 2 * 210 * 144)) {
-        for dtype in COMPUTED {
+        for dtype in [&FLOAT[..], &integer_formats()].concat() {
             let whole = bytes.len() / dtype.block_bytes() * dtype.block_bytes();
             dequantized(dtype, &bytes[..whole]);
         }
@@ -141,7 +228,7 @@ proptest! {
     #[test]
     fn any_floats_are_quantized_without_panic(bits in prop::collection::vec(any::<u32>(), 256)) {
         let x: Vec<f32> = bits.into_iter().map(f32::from_bits).collect();
-        for dtype in COMPUTED {
+        for dtype in written() {
             dequantized(dtype, &quantized(dtype, &x));
         }
     }
@@ -211,10 +298,11 @@ fn the_search_beats_plain_rounding() {
 
 #[test]
 fn zeros_stay_zero() {
-    for dtype in COMPUTED {
+    for dtype in written() {
         for zero in [0.0, -0.0, 1e-45, -1e-42, 1e-30] {
             let back = dequantized(dtype, &quantized(dtype, &[zero; 256]));
-            if dtype != DType::F32 && dtype != DType::BF16 {
+            // The others hold such numbers.
+            if ![DType::F32, DType::BF16, DType::MXFP4].contains(&dtype) {
                 assert_eq!(back, [0.0; 256], "{dtype} of {zero}");
             }
         }
@@ -224,8 +312,17 @@ fn zeros_stay_zero() {
 /// A row of one value, and a row with one value, come back at every magnitude to half a step of a scale of 6 bits.
 #[test]
 fn constants_and_spikes_survive() {
-    for dtype in COMPUTED {
+    // Floats of 4 bits have no value next to every other, and scales of few bits no code for both.
+    let coarse = [DType::MXFP4, DType::NVFP4, DType::Q2_K];
+    for dtype in written() {
+        if coarse.contains(&dtype) {
+            continue;
+        }
         for value in [1.0f32, -1.0, 0.02, -300.0, 6e4, 2e-3] {
+            // Its scales would be subnormal.
+            if dtype == DType::IQ4_XS && value.abs() < 0.1 {
+                continue;
+            }
             let mut spike = [0.0; 256];
             spike[77] = value;
             for x in [[value; 256], spike] {
@@ -243,7 +340,7 @@ fn constants_and_spikes_survive() {
 
 #[test]
 fn damage_shows() {
-    for dtype in COMPUTED {
+    for dtype in written() {
         for bad in [
             f32::NAN,
             f32::INFINITY,
@@ -259,6 +356,9 @@ fn damage_shows() {
                 DType::F16 | DType::BF16 => {
                     assert!(!back[100].is_finite(), "{dtype} of {bad}: {}", back[100])
                 }
+                // There is no such number: the largest ones of all.
+                DType::MXFP4 => assert_eq!(back[96..128], [f32::INFINITY; 32]),
+                DType::NVFP4 => assert_eq!(back[96..112], [2688.0; 16]),
                 _ => {
                     assert!(back[100].is_nan(), "{dtype} of {bad}: {}", back[100]);
                     let other = 100 / dtype.block_len() * dtype.block_len();
@@ -320,21 +420,26 @@ fn extreme_blocks_are_read() {
 fn formats_that_are_not_computed_are_refused_by_name() {
     for &dtype in DType::ALL {
         let (mut bytes, mut out) = (vec![0; dtype.block_bytes()], vec![0.0; dtype.block_len()]);
-        let want = if is_computed(dtype) {
-            Ok(())
-        } else {
-            Err(Unsupported { dtype })
+        let refused_unless = |may: bool| {
+            if may {
+                Ok(())
+            } else {
+                Err(Unsupported { dtype })
+            }
         };
-        assert_eq!(is_computed(dtype), COMPUTED.contains(&dtype), "{dtype}");
-        assert_eq!(dequantize_row(dtype, &bytes, &mut out), want, "{dtype}");
-        assert_eq!(quantize_row(dtype, &out, &mut bytes), want, "{dtype}");
+        let is_written = written().contains(&dtype);
+        let is_read = is_written || GRID.contains(&dtype);
+        assert_eq!(is_computed(dtype), is_read, "{dtype}");
+        assert_eq!(is_quantized_to(dtype), is_written, "{dtype}");
+        let read = dequantize_row(dtype, &bytes, &mut out);
+        assert_eq!(read, refused_unless(is_read), "{dtype}");
+        let written = quantize_row(dtype, &out, &mut bytes);
+        assert_eq!(written, refused_unless(is_written), "{dtype}");
     }
-    assert_eq!(
-        Unsupported {
-            dtype: DType::IQ4_NL
-        }
-        .to_string(),
-        "number format IQ4_NL is not computed; use one of F32, F16, Q4_0, Q8_0, Q4_K, Q6_K, BF16"
+    let message = Unsupported { dtype: DType::Q8_K }.to_string();
+    assert!(
+        message.starts_with("number format Q8_K is not computed; use one of F32, F16, Q4_0, Q4_1,"),
+        "{message}"
     );
 }
 
@@ -360,4 +465,16 @@ fn block_types_and_names_agree() {
     check::<BlockQ8_0, 32>();
     check::<BlockQ4_K, 256>();
     check::<BlockQ6_K, 256>();
+    check::<BlockQ4_1, 32>();
+    check::<BlockQ5_0, 32>();
+    check::<BlockQ5_1, 32>();
+    check::<BlockQ2_K, 256>();
+    check::<BlockQ3_K, 256>();
+    check::<BlockQ5_K, 256>();
+    check::<BlockIQ4_NL, 32>();
+    check::<BlockIQ4_XS, 256>();
+    check::<BlockMXFP4, 32>();
+    check::<BlockNVFP4, 64>();
+    check::<BlockTQ1_0, 256>();
+    check::<BlockTQ2_0, 256>();
 }

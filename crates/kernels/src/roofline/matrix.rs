@@ -48,7 +48,10 @@ impl<'k> MatrixTest<'k> {
         }
         let values: Vec<f32> = wave(N_IN).collect();
         let mut row = vec![0; dtype.row_bytes(N_IN)?];
-        quant::quantize_row(dtype, &values, &mut row).ok()?;
+        if quant::quantize_row(dtype, &values, &mut row).is_err() {
+            // Any codes do, with small scales, where weights of the format cannot be made.
+            row.fill(0x11);
+        }
         let n_out = GEMM_PANELS * PANEL_ROWS;
         let w = PackedMatrix::from_rows(&Pool::new(1), dtype, n_out, N_IN, &row.repeat(n_out));
         Some(Self { kernels, w })

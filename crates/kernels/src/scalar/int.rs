@@ -5,7 +5,8 @@ use troika_base::DType;
 
 use crate::activations::{BLOCK, QuantizedTile};
 use crate::packed::{PANEL_ROWS, in_pairs};
-use crate::unpacked::{Correction, Unpacked};
+use crate::panel::{self, ArrayRows, with_format};
+use crate::unpacked::{Correction, Unpacked, correction};
 
 /// Byte `i` of row `r` in `[..][16][4]` interleaved bytes.
 fn byte(panel: &[u8], r: usize, i: usize) -> u8 {
@@ -18,6 +19,12 @@ fn half_float(panel: &[u8], r: usize) -> f32 {
 
 /// Takes a panel apart into `[n_in/4][16][4]` unsigned bytes and f32 scales.
 pub(crate) fn unpack(dtype: DType, panel: &[u8], n_in: usize, out: &mut Unpacked) {
+    if !matches!(dtype, DType::Q4_0 | DType::Q8_0 | DType::Q4_K | DType::Q6_K) {
+        // SAFETY: arrays need no features; the dispatcher has checked the panel and the room for it.
+        return with_format!(dtype, F => unsafe {
+            panel::unpack::<F, ArrayRows>(panel, n_in, out)
+        });
+    }
     let blocks = n_in / BLOCK;
     let (scale, min) = (floats(&mut out.scale), floats(&mut out.min));
     for r in 0..PANEL_ROWS {
@@ -86,14 +93,14 @@ fn q4_k_scale_min(scales: &[u8], r: usize, sub: usize) -> (u8, u8) {
 
 /// Panels taken apart times a tile of tokens: `out` `[w.len()][x.len][16]`.
 pub(crate) fn gemm(
+    dtype: DType,
     w: &[Unpacked],
-    correction: Correction,
     n_in: usize,
     x: QuantizedTile<'_>,
     out: &mut [f32],
 ) {
     for (w, out) in w.iter().zip(out.chunks_exact_mut(x.len * PANEL_ROWS)) {
-        gemm_panel(w, correction, n_in, x, out);
+        gemm_panel(w, correction(dtype), n_in, x, out);
     }
 }
 
@@ -129,6 +136,18 @@ fn gemm_panel(
                         acc = sum(0..16, 32).mul_add(scale(block * 2), acc);
                         acc = sum(16..BLOCK, 32).mul_add(scale(block * 2 + 1), acc);
                     }
+                    Correction::Offset128Half => {
+                        acc = sum(0..16, 128).mul_add(scale(block * 2), acc);
+                        acc = sum(16..BLOCK, 128).mul_add(scale(block * 2 + 1), acc);
+                    }
+                    Correction::MinimumHalf => {
+                        acc = sum(0..16, 0).mul_add(scale(block * 2), acc);
+                        acc = sum(16..BLOCK, 0).mul_add(scale(block * 2 + 1), acc);
+                        for half in 0..2 {
+                            let min = min[(block * 2 + half) * PANEL_ROWS + r] * x.scale[at];
+                            acc = (x.neg_sum[at][half] as f32).mul_add(min, acc);
+                        }
+                    }
                     Correction::Minimum => {
                         acc = sum(0..BLOCK, 0).mul_add(scale(block), acc);
                         acc = (-min[block * PANEL_ROWS + r]).mul_add(x.scaled_sum[at], acc);
@@ -155,7 +174,7 @@ pub(crate) fn gemv(
         .zip(out.chunks_exact_mut(PANEL_ROWS))
     {
         unpack(dtype, panel, n_in, &mut unpacked);
-        gemm_panel(&unpacked, crate::unpacked::correction(dtype), n_in, x, out);
+        gemm_panel(&unpacked, correction(dtype), n_in, x, out);
     }
 }
 

@@ -10,7 +10,9 @@ use std::arch::x86_64::*;
 use troika_base::DType;
 
 use crate::packed::in_pairs;
+use crate::panel::{Panel, PanelFormat, with_format};
 use crate::tiled::{Bf16Tile, Line, STEP};
+use crate::x86_64::avx512::rows::ZmmRows;
 
 /// Whether this CPU offers the features that the functions here are compiled for.
 pub(super) fn available() -> bool {
@@ -35,7 +37,12 @@ pub(super) fn weights(dtype: DType, panel: &[u8], step: usize, out: &mut Bf16Til
         DType::Q4_K => q4_k(&panel[step / 8 * 2304..][..2304], step % 8, rows),
         DType::Q6_K => q6_k(panel, step, rows),
         DType::F16 => f16(&panel[step * 1024..][..1024], rows),
-        _ => bf16(&panel[step * 1024..][..1024], rows),
+        DType::BF16 => bf16(&panel[step * 1024..][..1024], rows),
+        _ => with_format!(dtype, F => {
+            assert!(panel.len() >= (step + 1) * F::BLOCK_BYTES, "the panel has the step");
+            // SAFETY: it has it, and the caller vouches for the features.
+            unsafe { read::<F>(panel, step, rows) }
+        }),
     }
 }
 
@@ -270,6 +277,42 @@ fn q6_k(panel: &[u8], step: usize, out: &mut [FourColumns]) {
     }
 }
 
+/// A format that is read by rows.
+///
+/// # Safety
+/// The panel has the step.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn read<F: PanelFormat>(panel: &[u8], step: usize, out: &mut [FourColumns]) {
+    let panel = Panel {
+        start: panel.as_ptr(),
+        row: 0,
+    };
+    let parts = if F::HALVES { 2 } else { 1 };
+    for (half, out) in out.chunks_exact_mut(8 / parts).enumerate() {
+        // SAFETY: forwarded from the caller.
+        let scale = unsafe { F::scale::<ZmmRows>(panel, step, half) };
+        let bias = if F::MIN {
+            // SAFETY: forwarded from the caller.
+            let min = unsafe { F::min::<ZmmRows>(panel, step, half) };
+            _mm512_sub_ps(_mm512_setzero_ps(), min)
+        } else {
+            bias(scale, F::OFFSET as f32 + BYTE_BIAS)
+        };
+        for (i, out) in out.iter_mut().enumerate() {
+            // SAFETY: forwarded from the caller.
+            let quants = unsafe { F::quants::<ZmmRows>(panel, step, half * 4 + i) };
+            let columns = biased_bytes(quants.0);
+            if F::MIN {
+                // With the minimum, the bias of the bytes could not be taken off without rounding.
+                let plain = columns.map(|column| _mm512_sub_ps(column, _mm512_set1_ps(BYTE_BIAS)));
+                emit(plain, scale, bias, out);
+            } else {
+                emit(columns, scale, bias, out);
+            }
+        }
+    }
+}
+
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 #[inline]
 fn f16(columns: &[u8], out: &mut [FourColumns]) {
@@ -299,6 +342,7 @@ mod tests {
     use crate::packed::{PANEL_ROWS, PackedMatrix};
     use crate::pool::Pool;
     use crate::quant::dequantize_row;
+    use crate::quant::tests::{integer_formats, put_scales};
 
     /// To nearest even, with subnormal numbers as zero.
     fn rounded(x: f32) -> f32 {
@@ -324,16 +368,6 @@ mod tests {
             (state >> 56) as u8
         };
         std::iter::repeat_with(next).take(len).collect()
-    }
-
-    /// Where the f16 scales are in a block of the format.
-    fn scale_offsets(dtype: DType) -> &'static [usize] {
-        match dtype {
-            DType::Q4_0 | DType::Q8_0 => &[0],
-            DType::Q4_K => &[0, 2],
-            DType::Q6_K => &[208],
-            _ => &[],
-        }
     }
 
     fn check(dtype: DType, n_out: usize, n_in: usize, rows: &[u8]) {
@@ -366,14 +400,8 @@ mod tests {
             println!("skipped: this CPU has no AVX-512 with bf16");
             return;
         }
-        for (dtype, n_in) in [
-            (DType::Q4_0, 96),
-            (DType::Q8_0, 96),
-            (DType::Q4_K, 768),
-            (DType::Q6_K, 768),
-            (DType::F16, 96),
-            (DType::BF16, 96),
-        ] {
+        for dtype in [&[DType::F16, DType::BF16], &integer_formats()[..]].concat() {
+            let n_in = if dtype.block_len() < 256 { 192 } else { 768 };
             for n_out in [1, 16, 37] {
                 let len = dtype.row_bytes(n_in).unwrap() * n_out;
                 // All quants and codes of scales, with scales of: noise, the largest, subnormal, zero, NaN. Infinite
@@ -389,10 +417,9 @@ mod tests {
                 for (seed, scale) in scales.into_iter().enumerate() {
                     let mut rows = noise(len, seed as u64);
                     for block in rows.chunks_exact_mut(dtype.block_bytes()) {
-                        for at in scale_offsets(dtype) {
-                            let noise = u16::from_le_bytes([block[*at], block[at + 1]]) & 0xbbff;
-                            let bits: u16 = scale.unwrap_or(noise);
-                            block[*at..at + 2].copy_from_slice(&bits.to_le_bytes());
+                        if dtype.block_len() > 1 {
+                            let noise = u16::from_le_bytes([block[0], block[1]]) & 0xbbff;
+                            put_scales(dtype, block, || scale.unwrap_or(noise));
                         }
                     }
                     check(dtype, n_out, n_in, &rows);
@@ -401,8 +428,8 @@ mod tests {
             for byte in [0x00, 0x80, 0x7f, 0xff, 0x88] {
                 let mut rows = vec![byte; dtype.row_bytes(n_in).unwrap() * 16];
                 for block in rows.chunks_exact_mut(dtype.block_bytes()) {
-                    for at in scale_offsets(dtype) {
-                        block[*at..at + 2].copy_from_slice(&0x2e66u16.to_le_bytes());
+                    if dtype.block_len() > 1 {
+                        put_scales(dtype, block, || 0x2e66);
                     }
                 }
                 check(dtype, 16, n_in, &rows);

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::dot::Dot;
-use super::format::Format;
+use super::format::Shape;
 use crate::activations::{BLOCK, QuantizedTile};
 
 /// A block's weights, packed or taken apart.
@@ -15,7 +15,7 @@ pub(super) trait Weights: Copy {
     unsafe fn lane(self, step: usize, half: usize) -> __m256i;
     /// Its scales `[SCALES][16]`.
     fn scale(self) -> *const f32;
-    /// Its minima `[16]`, if the format has any.
+    /// Its minima `[SCALES][16]`, if the format has any.
     fn min(self) -> *const f32;
 }
 
@@ -27,7 +27,7 @@ pub(super) trait Weights: Copy {
 /// # Safety
 /// The CPU has the features of `D` and FMA; `weights` are those of format `F`, and `x` has the blocks.
 #[inline(always)]
-pub(super) unsafe fn block<F: Format, D: Dot, const T: usize>(
+pub(super) unsafe fn block<F: Shape, D: Dot, const T: usize>(
     weights: impl Weights,
     steps: usize,
     x: QuantizedTile<'_>,
@@ -76,7 +76,19 @@ pub(super) unsafe fn block<F: Format, D: Dot, const T: usize>(
                 }
             }
         }
-        if F::MIN {
+        if F::MIN && F::SCALES == 2 {
+            for (t, acc) in acc.iter_mut().enumerate() {
+                let scale_x = _mm256_set1_ps(*x.scale.get_unchecked(at + t));
+                for part in 0..2 {
+                    let neg_sum = x.neg_sum.get_unchecked(at + t)[part];
+                    let neg_sum = _mm256_set1_ps(neg_sum as f32);
+                    for (half, acc) in acc.iter_mut().enumerate() {
+                        let min = _mm256_loadu_ps(weights.min().add(part * 16 + half * 8));
+                        *acc = _mm256_fmadd_ps(neg_sum, _mm256_mul_ps(min, scale_x), *acc);
+                    }
+                }
+            }
+        } else if F::MIN {
             for (t, acc) in acc.iter_mut().enumerate() {
                 let scaled_sum = _mm256_set1_ps(*x.scaled_sum.get_unchecked(at + t));
                 for (half, acc) in acc.iter_mut().enumerate() {

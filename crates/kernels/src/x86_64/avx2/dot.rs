@@ -144,10 +144,19 @@ impl Dot for Quads {
 /// Signed weights of 16 bits by `vpmaddwd`: what weights of 8 bits need, since `vpmaddubsw` would saturate.
 ///
 /// A lane holds two columns. A lane of four bytes comes apart by shifts alone into its even and its odd bytes; so the
-/// first eight lanes are the even columns of a block, and the last eight the odd ones.
-pub(super) struct Words;
+/// first lanes are the even columns of a block, and the last the odd ones; or so in each half, if there are two scales.
+pub(super) struct Words<const SCALES: usize>;
 
-impl Words {
+impl<const SCALES: usize> Words<SCALES> {
+    /// Which four columns of a block a lane is of, and whether of the odd (1) or the even (0) ones among them.
+    #[inline(always)]
+    pub(super) const fn place(step: usize) -> (usize, usize) {
+        match SCALES {
+            1 => (step % 8, step / 8),
+            _ => (step / 8 * 4 + step % 4, step % 8 / 4),
+        }
+    }
+
     /// The even (`odd` = 0) or odd (1) bytes of each lane, sign-extended.
     #[inline(always)]
     pub(super) unsafe fn extend(bytes: __m256i, odd: usize) -> __m256i {
@@ -163,11 +172,11 @@ impl Words {
     }
 }
 
-/// Blocks of 32 activations as 16-bit numbers, two to a lane, in the order of [`Words`].
+/// Blocks of 32 activations as 16-bit numbers, two to a lane: the even ones, then the odd ones.
 #[repr(align(32))]
 pub(super) struct WordBlocks<const T: usize>([[i32; 16]; T]);
 
-impl Dot for Words {
+impl<const SCALES: usize> Dot for Words<SCALES> {
     const STEPS: usize = 16;
     type Activations<const T: usize> = WordBlocks<T>;
 
@@ -187,8 +196,9 @@ impl Dot for Words {
     }
     #[inline(always)]
     unsafe fn broadcast<const T: usize>(x: &WordBlocks<T>, t: usize, step: usize) -> __m256i {
+        let (lane, odd) = Self::place(step);
         // SAFETY: the caller's step is below STEPS.
-        unsafe { _mm256_set1_epi32(*x.0[t].get_unchecked(step)) }
+        unsafe { _mm256_set1_epi32(*x.0[t].get_unchecked(odd * 8 + lane)) }
     }
     #[inline(always)]
     unsafe fn begin(sum: __m256i) -> __m256i {

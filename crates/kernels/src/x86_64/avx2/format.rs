@@ -5,17 +5,21 @@ use std::arch::x86_64::*;
 use super::dot::Words;
 use crate::packed::in_pairs;
 
-/// A packed format.
-///
-/// # Safety
-/// Of all functions: the CPU has AVX2 and F16C, and `panel` points to a panel that has the block.
-pub(super) trait Format {
+/// What a format's sums need.
+pub(super) trait Shape {
     /// What is added to every weight.
     const OFFSET: i32;
     /// Scales per block: one, or one for each half of it.
     const SCALES: usize;
-    /// Whether a block has a minimum, which is subtracted from every weight.
+    /// Whether there are minima, as many as scales, which are subtracted from every weight.
     const MIN: bool;
+}
+
+/// A packed format.
+///
+/// # Safety
+/// Of all functions: the CPU has AVX2 and F16C, and `panel` points to a panel that has the block.
+pub(super) trait Format: Shape {
     /// Blocks whose scales are kept together.
     const SUPER: usize;
     /// Bytes that a block takes in a panel, with its scales.
@@ -82,10 +86,13 @@ unsafe fn nibbles(bytes: __m256i, high: bool) -> __m256i {
 
 pub(super) struct Q4_0;
 
-impl Format for Q4_0 {
+impl Shape for Q4_0 {
     const OFFSET: i32 = 8;
     const SCALES: usize = 1;
     const MIN: bool = false;
+}
+
+impl Format for Q4_0 {
     const SUPER: usize = 1;
     const BLOCK_BYTES: usize = 288;
     const CYCLE: usize = 1;
@@ -115,10 +122,13 @@ impl Format for Q4_0 {
 /// Q8_0 as it is stored, in unsigned bytes.
 pub(super) struct Q8_0;
 
-impl Format for Q8_0 {
+impl Shape for Q8_0 {
     const OFFSET: i32 = 128;
     const SCALES: usize = 1;
     const MIN: bool = false;
+}
+
+impl Format for Q8_0 {
     const SUPER: usize = 1;
     const BLOCK_BYTES: usize = 544;
     const CYCLE: usize = 1;
@@ -144,10 +154,13 @@ impl Format for Q8_0 {
 /// Q8_0 as signed 16-bit numbers, in the order of [`Words`].
 pub(super) struct Q8_0Words;
 
-impl Format for Q8_0Words {
+impl Shape for Q8_0Words {
     const OFFSET: i32 = 0;
     const SCALES: usize = Q8_0::SCALES;
     const MIN: bool = Q8_0::MIN;
+}
+
+impl Format for Q8_0Words {
     const SUPER: usize = Q8_0::SUPER;
     const BLOCK_BYTES: usize = Q8_0::BLOCK_BYTES;
     const CYCLE: usize = Q8_0::CYCLE;
@@ -163,7 +176,7 @@ impl Format for Q8_0Words {
         unsafe {
             let unsigned = Q8_0::weights::<AT>(panel, block, step % 8, half);
             let signed = _mm256_xor_si256(unsigned, _mm256_set1_epi8(i8::MIN));
-            Words::extend(signed, step / 8)
+            Words::<1>::extend(signed, step / 8)
         }
     }
 
@@ -177,10 +190,13 @@ impl Format for Q8_0Words {
 #[expect(non_camel_case_types, reason = "spelled as GGUF spells it")]
 pub(super) struct Q4_K;
 
-impl Format for Q4_K {
+impl Shape for Q4_K {
     const OFFSET: i32 = 0;
     const SCALES: usize = 1;
     const MIN: bool = true;
+}
+
+impl Format for Q4_K {
     const SUPER: usize = 8;
     const BLOCK_BYTES: usize = 288;
     const CYCLE: usize = 2;
@@ -251,10 +267,13 @@ unsafe fn byte_f32(lanes: __m256i, i: usize) -> __m256 {
 #[expect(non_camel_case_types, reason = "spelled as GGUF spells it")]
 pub(super) struct Q6_K;
 
-impl Format for Q6_K {
+impl Shape for Q6_K {
     const OFFSET: i32 = 32;
     const SCALES: usize = 2;
     const MIN: bool = false;
+}
+
+impl Format for Q6_K {
     const SUPER: usize = 8;
     const BLOCK_BYTES: usize = 420;
     const CYCLE: usize = 4;

@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use super::block::{Weights, block, store};
 use super::dot::Dot;
-use super::format::{Format, each_block};
+use super::format::{Format, Shape, each_block};
 use crate::activations::{BLOCK, QuantizedTile};
 use crate::unpacked::Unpacked;
 
@@ -24,7 +24,10 @@ pub(super) unsafe fn unpack<F: Format, D: Dot>(panel: &[u8], n_in: usize, out: &
         let first = index * F::SUPER;
         // SAFETY: forwarded from the caller; the lanes of a block have a place each.
         unsafe {
-            let (scale, min) = (scale.add(first * F::SCALES * 16), min.add(first * 16));
+            let (scale, min) = (
+                scale.add(first * F::SCALES * 16),
+                min.add(first * F::SCALES * 16),
+            );
             F::scales(panel, index, scale, min);
             each_block!(F, first, |block, AT| for step in 0..D::STEPS {
                 for half in 0..2 {
@@ -66,7 +69,7 @@ impl Weights for Apart {
 /// # Safety
 /// The CPU has the features; `w` holds `n_in` columns, `x` a tile of `n_in` columns, `out` 16 values per token.
 #[inline(always)]
-pub(super) unsafe fn gemm<F: Format, D: Dot>(
+pub(super) unsafe fn gemm<F: Shape, D: Dot>(
     w: &Unpacked,
     n_in: usize,
     x: QuantizedTile<'_>,
@@ -87,7 +90,7 @@ pub(super) unsafe fn gemm<F: Format, D: Dot>(
 /// `GROUPS` times `T` tokens. The sums of a group of four stay in eight registers while a block of weights passes by;
 /// its f32 accumulators do not fit beside them and wait in memory.
 #[inline(always)]
-unsafe fn tile<F: Format, D: Dot, const T: usize, const GROUPS: usize>(
+unsafe fn tile<F: Shape, D: Dot, const T: usize, const GROUPS: usize>(
     w: &Unpacked,
     n_in: usize,
     x: QuantizedTile<'_>,
@@ -104,7 +107,7 @@ unsafe fn tile<F: Format, D: Dot, const T: usize, const GROUPS: usize>(
             let weights = Apart {
                 lanes: w.q.as_ptr().add(at * D::STEPS * 64),
                 scale: scale.add(at * F::SCALES * 16),
-                min: min.add(at * 16),
+                min: min.add(at * F::SCALES * 16),
             };
             for (group, acc) in acc.iter_mut().enumerate() {
                 block::<F, D, T>(weights, steps, x, (at * GROUPS + group) * T, acc);

@@ -14,9 +14,8 @@ use crate::activations::{BLOCK, QuantizedTile};
 /// Bytes that are asked for ahead of the super-block at hand, which is begun with the scales at its end.
 const AHEAD_BYTES: usize = 4096;
 
-/// The most scales of a super-block, and the most minima, of all rows: 16 each of Q6_K, 8 each of Q4_K.
+/// The most scales of a super-block, and room for as many minima, of all rows: 16 each of Q6_K.
 const SUPER_SCALES: usize = 16 * 16;
-const SUPER_MINS: usize = 8 * 16;
 
 /// `count` panels times one token: `out` `[count][16]`.
 ///
@@ -32,7 +31,7 @@ pub(super) unsafe fn gemv<F: Format, D: Dot>(
 ) {
     let panels = panels.chunks_exact(panels.len() / count);
     let mut scale = [0.0f32; SUPER_SCALES];
-    let mut min = [0.0f32; SUPER_MINS];
+    let mut min = [0.0f32; SUPER_SCALES];
     // Unrolled, the four blocks of a cycle would be mixed until registers run out, and memory read out of order.
     let steps = match F::CYCLE {
         4 => black_box(D::STEPS / F::SCALES),
@@ -53,7 +52,7 @@ pub(super) unsafe fn gemv<F: Format, D: Dot>(
                         panel,
                         block: at,
                         scale: scale[(at - first) * F::SCALES * 16..].as_ptr(),
-                        min: min[(at - first) * 16..].as_ptr(),
+                        min: min[(at - first) * F::SCALES * 16..].as_ptr(),
                         format: PhantomData,
                     };
                     block::<F, D, 1>(weights, steps, x, at, &mut acc);

@@ -3,6 +3,7 @@
 pub(crate) mod float;
 pub(crate) mod int;
 mod lanes;
+pub(super) mod rows;
 
 /// Whether this CPU, and the operating system, offer every feature that the kernels here are compiled for.
 pub(crate) fn available() -> bool {

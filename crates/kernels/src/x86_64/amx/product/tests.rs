@@ -9,16 +9,13 @@ use crate::matmul::{Product, Workspace, matmul};
 use crate::packed::PackedMatrix;
 use crate::pool::Pool;
 use crate::quant::dequantize_row;
+use crate::quant::tests::{integer_formats, put_scales};
 use crate::tiled::{Activations, Cut, MIN_TOKENS, Tiled};
 
-const FORMATS: [DType; 6] = [
-    DType::Q4_0,
-    DType::Q8_0,
-    DType::Q4_K,
-    DType::Q6_K,
-    DType::F16,
-    DType::BF16,
-];
+/// Every format but F32, which is never rounded.
+fn formats() -> Vec<DType> {
+    [&[DType::F16, DType::BF16], &integer_formats()[..]].concat()
+}
 
 /// The AMX set, on the CPU's unit or emulated.
 fn amx() -> Option<Kernels> {
@@ -68,22 +65,19 @@ fn rows(dtype: DType, n_out: usize, n_in: usize, scales: Scales, noise: &mut Noi
     let mut rows = vec![0; n_out * dtype.row_bytes(n_in).unwrap()];
     for (index, block) in rows.chunks_exact_mut(dtype.block_bytes()).enumerate() {
         block.fill_with(|| noise.bits() as u8);
-        let mut put = |at: usize| {
+        let mut scale = || {
             let usual = half::f16::from_f32(noise.unit() / 16.0).to_bits();
-            let bits = match index % 5 {
+            match index % 5 {
                 _ if scales == Scales::Usual => usual,
                 0 => 0,
                 1 => 0x8001,
                 2 => 0x7bff,
                 3 => 0xfbff,
                 _ => usual,
-            };
-            block[at..at + 2].copy_from_slice(&bits.to_le_bytes());
+            }
         };
         match dtype {
-            DType::Q4_0 | DType::Q8_0 | DType::F16 => put(0),
-            DType::Q4_K => [0, 2].into_iter().for_each(put),
-            DType::Q6_K => put(208),
+            _ if dtype != DType::BF16 => put_scales(dtype, block, scale),
             _ => block.copy_from_slice(&bf16::from_f32(noise.unit()).to_le_bytes()),
         }
     }
@@ -191,7 +185,7 @@ fn check(kernels: &Kernels, dtype: DType, shape: (usize, usize, usize), scales: 
 #[test]
 fn products_are_close_to_those_in_f64() {
     let Some(kernels) = amx() else { return };
-    for dtype in FORMATS {
+    for dtype in formats() {
         for n_tok in [1, 2, 15, 16, 17, 31, 32, 33] {
             check(&kernels, dtype, (n_tok, 40, 256), Scales::Usual);
         }
@@ -281,7 +275,7 @@ fn matrix_products_take_tiles_where_they_fit() {
     let (n_tok, n_out, n_in) = (290, 70, 256);
     let mut noise = Noise(11);
     let x = noise.units(n_tok * n_in);
-    let all: Vec<PackedMatrix> = FORMATS
+    let all: Vec<PackedMatrix> = formats()
         .into_iter()
         .chain([DType::F32])
         .map(|dtype| {

@@ -6,12 +6,15 @@
 
 use std::arch::x86_64::*;
 
+use super::gemm::start;
+use super::source::{Read, Source};
 use super::{
     accumulate, broadcast4, byte_f32, load, load_f16, prefetch, q4_k_scales, q6_k_quants,
-    q6_k_scale, store,
+    q6_k_scale, store, subtract_halves,
 };
 use crate::activations::{BLOCK, QuantizedTile};
 use crate::packed::in_pairs;
+use crate::panel::PanelFormat;
 
 /// Defines the product of `count` panels of a format with one token from that of one panel.
 macro_rules! gemv {
@@ -39,6 +42,62 @@ gemv!(q4_0, q4_0_panel);
 gemv!(q8_0, q8_0_panel);
 gemv!(q4_k, q4_k_panel);
 gemv!(q6_k, q6_k_panel);
+
+/// `count` panels of a format that is read by rows times one token.
+///
+/// # Safety
+/// The CPU has the features; `panels` are `count` panels of `n_in` columns, `x` one token, `out` `count * 16`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c,fma")]
+pub(super) unsafe fn read<F: PanelFormat>(
+    panels: &[u8],
+    count: usize,
+    n_in: usize,
+    x: QuantizedTile<'_>,
+    out: &mut [f32],
+) {
+    let panels = panels.chunks_exact(panels.len() / count);
+    for (panel, out) in panels.zip(out.as_chunks_mut::<16>().0) {
+        // SAFETY: forwarded from the caller.
+        unsafe { store([read_panel(Read::<F>::new(panel.as_ptr()), n_in, x)], out) }
+    }
+}
+
+#[inline(always)]
+unsafe fn read_panel<S: Source>(w: S, n_in: usize, x: QuantizedTile<'_>) -> __m512 {
+    // SAFETY: as in `paired`.
+    unsafe {
+        let mut acc = _mm512_setzero_ps();
+        for block in 0..n_in / BLOCK {
+            let weights = w.quants(block);
+            let q = x.q.as_ptr().add(block * BLOCK);
+            let scale_x = *x.scale.get_unchecked(block);
+            // Two sums: those of the halves, or for one scale two that wait less for each other.
+            let mut sums = [start::<S>(x, block, 0), _mm512_setzero_si512()];
+            if S::HALVES {
+                sums[1] = start::<S>(x, block, 1);
+            }
+            for j in 0..4 {
+                sums[0] = _mm512_dpbusd_epi32(sums[0], weights[j], broadcast4(q, j));
+                sums[1] = _mm512_dpbusd_epi32(sums[1], weights[j + 4], broadcast4(q, j + 4));
+            }
+            if S::HALVES {
+                acc = accumulate(acc, sums[0], w.scale(block, 0), scale_x);
+                acc = accumulate(acc, sums[1], w.scale(block, 1), scale_x);
+            } else {
+                let sum = _mm512_add_epi32(sums[0], sums[1]);
+                acc = accumulate(acc, sum, w.scale(block, 0), scale_x);
+            }
+            if S::MIN && S::HALVES {
+                let min = [w.min(block, 0), w.min(block, 1)];
+                acc = subtract_halves(acc, min, *x.neg_sum.get_unchecked(block), scale_x);
+            } else if S::MIN {
+                let scaled_sum = _mm512_set1_ps(*x.scaled_sum.get_unchecked(block));
+                acc = _mm512_fnmadd_ps(w.min(block, 0), scaled_sum, acc);
+            }
+        }
+        acc
+    }
+}
 
 /// Minus the sum of a block's activations, in every lane, to start a sum with that takes an offset of
 /// `2^SHIFT` off every weight.

@@ -18,6 +18,7 @@ use std::arch::x86_64::*;
 use troika_base::DType;
 
 use crate::activations::QuantizedTile;
+use crate::panel::with_format;
 use crate::unpacked::Unpacked;
 
 pub(crate) use gemm::gemm;
@@ -65,6 +66,24 @@ unsafe fn accumulate(acc: __m512, sum: __m512i, scale_w: __m512, scale_x: f32) -
             acc,
         )
     }
+}
+
+/// Takes the minima of both halves of a block off, each times the sum of the half's activations.
+#[inline(always)]
+unsafe fn subtract_halves(
+    mut acc: __m512,
+    min: [__m512; 2],
+    neg_sum: [i32; 2],
+    scale_x: f32,
+) -> __m512 {
+    for half in 0..2 {
+        // SAFETY: as in `accumulate`.
+        unsafe {
+            let min = _mm512_mul_ps(min[half], _mm512_set1_ps(scale_x));
+            acc = _mm512_fmadd_ps(_mm512_set1_ps(neg_sum[half] as f32), min, acc);
+        }
+    }
+    acc
 }
 
 #[inline(always)]
@@ -158,7 +177,8 @@ pub(crate) unsafe fn gemv(
             DType::Q4_0 => gemv::q4_0(panels, count, n_in, x, out),
             DType::Q8_0 => gemv::q8_0(panels, count, n_in, x, out),
             DType::Q4_K => gemv::q4_k(panels, count, n_in, x, out),
-            _ => gemv::q6_k(panels, count, n_in, x, out),
+            DType::Q6_K => gemv::q6_k(panels, count, n_in, x, out),
+            _ => with_format!(dtype, F => gemv::read::<F>(panels, count, n_in, x, out)),
         }
     }
 }
@@ -181,7 +201,8 @@ pub(crate) unsafe fn gemm_packed(
             DType::Q4_0 => gemm::q4_0(panels, count, n_in, x, out),
             DType::Q8_0 => gemm::q8_0(panels, count, n_in, x, out),
             DType::Q4_K => gemm::q4_k(panels, count, n_in, x, out),
-            _ => gemm::q6_k(panels, count, n_in, x, out),
+            DType::Q6_K => gemm::q6_k(panels, count, n_in, x, out),
+            _ => with_format!(dtype, F => gemm::read::<F>(panels, count, n_in, x, out)),
         }
     }
 }
@@ -197,7 +218,8 @@ pub(crate) unsafe fn unpack(dtype: DType, panel: &[u8], n_in: usize, out: &mut U
             DType::Q4_0 => unpack::q4_0(panel, n_in, out),
             DType::Q8_0 => unpack::q8_0(panel, n_in, out),
             DType::Q4_K => unpack::q4_k(panel, n_in, out),
-            _ => unpack::q6_k(panel, n_in, out),
+            DType::Q6_K => unpack::q6_k(panel, n_in, out),
+            _ => with_format!(dtype, F => unpack::read::<F>(panel, n_in, out)),
         }
     }
 }

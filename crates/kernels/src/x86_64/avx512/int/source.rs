@@ -2,10 +2,13 @@
 //! taken apart in registers.
 
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 
 use super::{byte_f32, load, load_f16, prefetch, q4_k_scales, q6_k_scale};
 use crate::packed::in_pairs;
+use crate::panel::{Panel, PanelFormat};
 use crate::unpacked::Unpacked;
+use crate::x86_64::avx512::rows::ZmmRows;
 
 /// Eight registers, each by its number. Not `array::from_fn`: a closure has none of the features of the function around it,
 /// and where it is not inlined, neither are the intrinsics in it.
@@ -23,6 +26,13 @@ macro_rules! each {
 
 /// A panel, block by block.
 pub(super) trait Source: Copy {
+    /// What weights are stored with on top.
+    const OFFSET: i32;
+    /// Whether the halves of a block have scales, and minima, of their own.
+    const HALVES: bool;
+    /// Whether there are minima.
+    const MIN: bool;
+
     /// The unsigned weights of a block: register `j` holds columns `4 j ..` of 16 rows.
     ///
     /// # Safety
@@ -35,21 +45,34 @@ pub(super) trait Source: Copy {
     /// As [`Source::quants`].
     unsafe fn scale(self, block: usize, half: usize) -> __m512;
 
-    /// The rows' minima, of formats that have them.
+    /// The rows' minima, of formats that have them; `half` as for scales.
     ///
     /// # Safety
     /// As [`Source::quants`].
-    unsafe fn min(self, _block: usize) -> __m512 {
+    #[inline(always)]
+    unsafe fn min(self, _block: usize, _half: usize) -> __m512 {
         // SAFETY: features as in the callers.
         unsafe { _mm512_setzero_ps() }
     }
 }
 
-/// A panel that was taken apart, with so many scales for each block.
+/// A panel that was taken apart.
 #[derive(Clone, Copy)]
-pub(super) struct Apart<'w, const SCALES: usize>(pub(super) &'w Unpacked);
+pub(super) struct Apart<'w, const OFFSET: i32, const HALVES: bool, const MIN: bool>(
+    pub(super) &'w Unpacked,
+);
 
-impl<const SCALES: usize> Source for Apart<'_, SCALES> {
+impl<const OFFSET: i32, const HALVES: bool, const MIN: bool> Apart<'_, OFFSET, HALVES, MIN> {
+    const SCALES: usize = if HALVES { 2 } else { 1 };
+}
+
+impl<const OFFSET: i32, const HALVES: bool, const MIN: bool> Source
+    for Apart<'_, OFFSET, HALVES, MIN>
+{
+    const OFFSET: i32 = OFFSET;
+    const HALVES: bool = HALVES;
+    const MIN: bool = MIN;
+
     #[inline(always)]
     unsafe fn quants(self, block: usize) -> [__m512i; 8] {
         // SAFETY: a block is 512 bytes.
@@ -60,13 +83,14 @@ impl<const SCALES: usize> Source for Apart<'_, SCALES> {
     unsafe fn scale(self, block: usize, half: usize) -> __m512 {
         let scale = self.0.scale.as_ptr().cast::<f32>();
         // SAFETY: 16 scales for each block or half of one.
-        unsafe { _mm512_loadu_ps(scale.add((block * SCALES + half) * 16)) }
+        unsafe { _mm512_loadu_ps(scale.add((block * Self::SCALES + half) * 16)) }
     }
 
     #[inline(always)]
-    unsafe fn min(self, block: usize) -> __m512 {
-        // SAFETY: 16 minima for each block.
-        unsafe { _mm512_loadu_ps(self.0.min.as_ptr().cast::<f32>().add(block * 16)) }
+    unsafe fn min(self, block: usize, half: usize) -> __m512 {
+        let min = self.0.min.as_ptr().cast::<f32>();
+        // SAFETY: 16 minima for each block or half of one.
+        unsafe { _mm512_loadu_ps(min.add((block * Self::SCALES + half) * 16)) }
     }
 }
 
@@ -75,6 +99,10 @@ impl<const SCALES: usize> Source for Apart<'_, SCALES> {
 pub(super) struct Q4_0(pub(super) *const u8);
 
 impl Source for Q4_0 {
+    const OFFSET: i32 = 8;
+    const HALVES: bool = false;
+    const MIN: bool = false;
+
     #[inline(always)]
     unsafe fn quants(self, block: usize) -> [__m512i; 8] {
         // SAFETY: a block is 256 bytes of nibbles.
@@ -105,6 +133,10 @@ impl Source for Q4_0 {
 pub(super) struct Q8_0(pub(super) *const u8);
 
 impl Source for Q8_0 {
+    const OFFSET: i32 = 128;
+    const HALVES: bool = false;
+    const MIN: bool = false;
+
     #[inline(always)]
     unsafe fn quants(self, block: usize) -> [__m512i; 8] {
         // SAFETY: a block is 512 bytes.
@@ -136,6 +168,10 @@ impl Q4K {
 }
 
 impl Source for Q4K {
+    const OFFSET: i32 = 0;
+    const HALVES: bool = false;
+    const MIN: bool = true;
+
     #[inline(always)]
     unsafe fn quants(self, block: usize) -> [__m512i; 8] {
         // SAFETY: two blocks are 512 bytes of nibbles.
@@ -171,7 +207,7 @@ impl Source for Q4K {
     }
 
     #[inline(always)]
-    unsafe fn min(self, block: usize) -> __m512 {
+    unsafe fn min(self, block: usize, _half: usize) -> __m512 {
         // SAFETY: as in `scale`.
         unsafe {
             let start = self.super_block(block);
@@ -187,6 +223,10 @@ impl Source for Q4K {
 pub(super) struct Q6K(pub(super) *const u8);
 
 impl Source for Q6K {
+    const OFFSET: i32 = 32;
+    const HALVES: bool = true;
+    const MIN: bool = false;
+
     #[inline(always)]
     unsafe fn quants(self, block: usize) -> [__m512i; 8] {
         // SAFETY: the caller's block is in the panel.
@@ -224,5 +264,66 @@ impl Source for Q6K {
             let scale = q6_k_scale(&scales, i);
             _mm512_mul_ps(load_f16(self.0.add(d)), scale)
         }
+    }
+}
+
+/// A packed panel of a format that is read by rows.
+pub(super) struct Read<F> {
+    panel: *const u8,
+    format: PhantomData<F>,
+}
+
+impl<F> Read<F> {
+    #[inline(always)]
+    pub(super) fn new(panel: *const u8) -> Self {
+        Self {
+            panel,
+            format: PhantomData,
+        }
+    }
+
+    #[inline(always)]
+    fn rows(self) -> Panel {
+        Panel {
+            start: self.panel,
+            row: 0,
+        }
+    }
+}
+
+impl<F> Clone for Read<F> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F> Copy for Read<F> {}
+
+impl<F: PanelFormat> Source for Read<F> {
+    const OFFSET: i32 = F::OFFSET;
+    const HALVES: bool = F::HALVES;
+    const MIN: bool = F::MIN;
+
+    #[inline(always)]
+    unsafe fn quants(self, block: usize) -> [__m512i; 8] {
+        // SAFETY: forwarded from the caller.
+        unsafe {
+            let from = self.panel.wrapping_add(block * F::BLOCK_BYTES);
+            prefetch(from, F::BLOCK_BYTES.div_ceil(64));
+            each!(j => F::quants::<ZmmRows>(self.rows(), block, j).0)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn scale(self, block: usize, half: usize) -> __m512 {
+        // SAFETY: forwarded from the caller.
+        unsafe { F::scale::<ZmmRows>(self.rows(), block, half) }
+    }
+
+    #[inline(always)]
+    unsafe fn min(self, block: usize, half: usize) -> __m512 {
+        // SAFETY: forwarded from the caller.
+        unsafe { F::min::<ZmmRows>(self.rows(), block, half) }
     }
 }

@@ -5,7 +5,9 @@ use std::arch::x86_64::*;
 use super::{byte_f32, load, load_f16, prefetch, q4_k_scales, q6_k_quants, q6_k_scale};
 use crate::activations::BLOCK;
 use crate::packed::in_pairs;
+use crate::panel::{self, PanelFormat};
 use crate::unpacked::Unpacked;
+use crate::x86_64::avx512::rows::ZmmRows;
 
 /// Takes a panel apart into unsigned bytes and f32 scales.
 ///
@@ -129,4 +131,14 @@ pub(super) unsafe fn q6_k(panel: &[u8], n_in: usize, out: &mut Unpacked) {
             }
         }
     }
+}
+
+/// As [`q4_0`], of the formats that are read by rows.
+///
+/// # Safety
+/// As [`q4_0`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c,fma")]
+pub(super) unsafe fn read<F: PanelFormat>(panel: &[u8], n_in: usize, out: &mut Unpacked) {
+    // SAFETY: forwarded from the caller.
+    unsafe { panel::unpack::<F, ZmmRows>(panel, n_in, out) }
 }
