@@ -135,5 +135,5 @@ pub(super) fn weights<const N: usize>(x: &[f32; N], importance: Option<&[f32; N]
         return search::importance(x);
     };
     let mean_square = x.iter().map(|x| x * x).sum::<f32>() / N as f32;
-    std::array::from_fn(|i| importance[i] * (mean_square + x[i] * x[i]).sqrt())
+    std::array::from_fn(|i| importance[i] * (2.0 * mean_square + x[i] * x[i]).sqrt())
 }
