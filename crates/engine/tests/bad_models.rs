@@ -205,17 +205,17 @@ fn shapes_are_those_of_the_hyperparameters() {
 
 #[test]
 fn formats_that_are_not_computed_are_named() {
-    let q5 = |parts: &mut Parts| {
+    let q8 = |parts: &mut Parts| {
         parts.put(
             "blk.0.attn_q.weight",
-            DType::Q5_K,
+            DType::Q8_K,
             &[256, 256],
-            vec![0; 176 * 256],
+            vec![0; 292 * 256],
         );
     };
     refuse(
-        q5,
-        &["blk.0.attn_q.weight", "Q5_K", "Q4_0, Q8_0, Q4_K, Q6_K"],
+        q8,
+        &["blk.0.attn_q.weight", "Q8_K", "Q8_0, Q2_K, Q3_K, Q4_K"],
     );
     let norm = |parts: &mut Parts| {
         parts.put("output_norm.weight", DType::Q8_0, &[256], vec![0; 34 * 8]);

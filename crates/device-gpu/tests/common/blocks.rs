@@ -1,7 +1,6 @@
 //! Weights as files have them: random blocks with every kind of scale, and what they stand for.
 //!
-//! Formats that the CPU computes are read by its scalar code, the others by code of this file that follows the layout
-//! as ggml defines it, one weight at a time.
+//! They are read by the CPU's scalar code, which is tested against another implementation.
 
 use half::f16;
 use troika_base::DType;
@@ -116,70 +115,6 @@ fn random_blocks(dtype: DType, n: usize, scales: Scales, seed: u64) -> Vec<u8> {
 /// What blocks stand for.
 pub(crate) fn values(dtype: DType, bytes: &[u8], n: usize) -> Vec<f32> {
     let mut out = vec![0.0; n];
-    if quant::is_computed(dtype) {
-        quant::dequantize_row(dtype, bytes, &mut out).expect("computed");
-        return out;
-    }
-    let blocks = bytes.chunks_exact(dtype.block_bytes());
-    for (block, out) in blocks.zip(out.chunks_exact_mut(dtype.block_len())) {
-        for (i, out) in out.iter_mut().enumerate() {
-            *out = weight(dtype, block, i);
-        }
-    }
+    quant::dequantize_row(dtype, bytes, &mut out).expect("computed");
     out
-}
-
-fn half_at(block: &[u8], at: usize) -> f32 {
-    f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
-}
-
-/// Weight `i` of a block.
-fn weight(dtype: DType, block: &[u8], i: usize) -> f32 {
-    // Of 32 codes, byte `i` has the first 16 in its low half and the others in its high half.
-    let nibble = |codes: usize| block[codes + i % 16] >> (4 * (i / 16)) & 15;
-    let fifth = |bits: usize| block[bits + i / 8] >> (i % 8) & 1;
-    match dtype {
-        DType::Q4_1 => half_at(block, 0) * f32::from(nibble(4)) + half_at(block, 2),
-        DType::Q5_0 => {
-            let code = nibble(6) | fifth(2) << 4;
-            half_at(block, 0) * (f32::from(code) - 16.0)
-        }
-        DType::Q5_1 => {
-            let code = nibble(8) | fifth(4) << 4;
-            half_at(block, 0) * f32::from(code) + half_at(block, 2)
-        }
-        DType::Q5_K => {
-            let (group, within) = (i / 32, i % 32);
-            let low = block[48 + group / 2 * 32 + within] >> (4 * (group % 2)) & 15;
-            let code = low | (block[16 + within] >> group & 1) << 4;
-            let (scale, minimum) = six_bits(&block[4..16], group);
-            half_at(block, 0) * f32::from(scale) * f32::from(code)
-                - half_at(block, 2) * f32::from(minimum)
-        }
-        DType::IQ4_NL => {
-            const TABLE: [i8; 16] = [
-                -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
-            ];
-            half_at(block, 0) * f32::from(TABLE[usize::from(nibble(2))])
-        }
-        DType::MXFP4 => {
-            const TABLE: [f32; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
-            let code = nibble(1);
-            let sign = if code & 8 == 0 { 1.0 } else { -1.0 };
-            let power = f64::from(block[0]) - 127.0;
-            sign * TABLE[usize::from(code & 7)] * power.exp2() as f32
-        }
-        _ => unreachable!("{dtype} is not among the formats of GPU kernels"),
-    }
-}
-
-/// Scale and minimum of sub-block `j` of a block with 256 weights.
-fn six_bits(packed: &[u8], j: usize) -> (u8, u8) {
-    match j < 4 {
-        true => (packed[j] & 63, packed[j + 4] & 63),
-        false => (
-            packed[j + 4] & 15 | packed[j - 4] >> 6 << 4,
-            packed[j + 4] >> 4 | packed[j] >> 6 << 4,
-        ),
-    }
 }

@@ -15,7 +15,7 @@ use crate::lanes::{ArrayLanes, Lanes};
 /// | 80..82 | `d`, f16 |
 /// | 82..84 | `dmin`, f16 |
 ///
-/// Source: ggml `block_q2_K`, docs/formats/q2_k.md.
+/// Source: ggml `block_q2_K`, docs/formats/k.md.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct BlockQ2_K {

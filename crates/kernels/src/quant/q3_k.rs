@@ -16,7 +16,7 @@ use crate::lanes::{ArrayLanes, Lanes};
 /// | 96..108 | `scales`, see [`scale`](Self::scale) |
 /// | 108..110 | `d`, f16 |
 ///
-/// Source: ggml `block_q3_K`, docs/formats/q3_k.md.
+/// Source: ggml `block_q3_K`, docs/formats/k.md.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct BlockQ3_K {

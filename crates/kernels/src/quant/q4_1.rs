@@ -13,7 +13,7 @@ use super::{Block, F16Le, lines};
 /// | 2..4 | `m`, f16 |
 /// | 4..20 | `qs`: the low nibble of byte `i` is weight `i`, the high nibble weight `i + 16` |
 ///
-/// Source: ggml `block_q4_1`, docs/formats/q4_0.md.
+/// Source: ggml `block_q4_1`, docs/formats/blocks.md.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct BlockQ4_1 {

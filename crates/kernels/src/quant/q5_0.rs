@@ -13,7 +13,7 @@ use super::{Block, F16Le, lines};
 /// | 2..6 | `qh`: bit `i` is the fifth bit of weight `i`'s code |
 /// | 6..22 | `qs`: the low nibble of byte `i` is weight `i`, the high nibble weight `i + 16` |
 ///
-/// Source: ggml `block_q5_0`, docs/formats/q5_0.md.
+/// Source: ggml `block_q5_0`, docs/formats/blocks.md.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct BlockQ5_0 {

@@ -16,7 +16,7 @@ use crate::lanes::{ArrayLanes, Lanes};
 /// | 16..48 | `qh`: bit `j` of byte `i` is the fifth bit of weight `i` of sub-block `j` |
 /// | 48..176 | `qs`: the low bits, as in [`BlockQ4_K`] |
 ///
-/// Source: ggml `block_q5_K`, docs/formats/q5_k.md.
+/// Source: ggml `block_q5_K`, docs/formats/k.md.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct BlockQ5_K {

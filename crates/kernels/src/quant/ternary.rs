@@ -106,7 +106,7 @@ impl Block<256> for BlockTQ1_0 {
         for (n, out) in out.iter_mut().enumerate() {
             let (byte, digit) = place(n);
             let fraction = bytes[byte].wrapping_mul(3u8.pow(digit));
-            let q = u16::from(fraction) * 3 >> 8;
+            let q = (u16::from(fraction) * 3) >> 8;
             *out = d * (f32::from(q) - 1.0);
         }
     }

@@ -247,9 +247,8 @@ fn squared_error(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum()
 }
 
-/// The search has to earn its time: less error than taking the scales from the extremes of each sub-block.
-#[test]
-fn the_search_beats_plain_rounding() {
+/// 64 rows of 256: sums of uniforms, which are close to normal, as weights are.
+fn normal() -> Vec<f32> {
     let mut state = 1u64;
     let mut uniform = || {
         state = state
@@ -257,11 +256,59 @@ fn the_search_beats_plain_rounding() {
             .wrapping_add(1442695040888963407);
         (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
     };
-    // A sum of uniforms is close to normal, as weights are.
-    let x: Vec<f32> = (0..256 * 64)
+    (0..256 * 64)
         .map(|_| (0..8).map(|_| uniform()).sum::<f32>() * 0.02)
-        .collect();
+        .collect()
+}
 
+/// The importance of the columns of such a row, from 1/16 to 4.
+fn importance() -> Vec<f32> {
+    let column = |i: u16| (f32::from(i * 37 % 97) / 97.0 * 6.0 - 4.0).exp2();
+    (0..256).map(column).collect()
+}
+
+/// What llama.cpp's quantizer (ggml 0.25.3, `ggml_quantize_chunk`) makes of the same rows: the squared error, and with
+/// importance the squared error weighted by it.
+#[test]
+fn errors_are_no_larger_than_those_of_the_independent_implementation() {
+    let (x, importance) = (normal(), importance().repeat(64));
+    for (dtype, plain, weighted) in [
+        (DType::Q4_1, 2.5993e-2, 1.6124e-2),
+        (DType::Q5_0, 7.6337e-3, 5.6005e-3),
+        (DType::Q5_1, 6.1702e-3, 3.7447e-3),
+        (DType::Q2_K, 3.7959e-1, 2.1901e-1),
+        (DType::Q3_K, 9.7636e-2, 7.0373e-2),
+        (DType::Q5_K, 5.5520e-3, 4.2773e-3),
+        (DType::IQ4_NL, 2.4918e-2, 1.9600e-2),
+        (DType::IQ4_XS, 2.5331e-2, 2.0081e-2),
+        (DType::MXFP4, 5.7459e-2, 5.4060e-2),
+        (DType::NVFP4, 5.1386e-2, 4.7970e-2),
+        (DType::TQ1_0, 2.8011, 2.5811),
+        (DType::TQ2_0, 2.8011, 2.5811),
+    ] {
+        let error = squared_error(&x, &dequantized(dtype, &quantized(dtype, &x)));
+        let mut bytes = vec![0; dtype.row_bytes(x.len()).expect("whole blocks")];
+        quantize_row_weighted(dtype, &x, Some(&importance), &mut bytes).expect("is written");
+        let back = dequantized(dtype, &bytes);
+        let with_importance: f64 = (x.iter().zip(&back).zip(&importance))
+            .map(|((x, back), w)| f64::from(*w) * f64::from(x - back).powi(2))
+            .sum();
+        println!(
+            "{dtype}: {error:.4e} against {plain:.4e}; {with_importance:.4e} against {weighted:.4e}"
+        );
+        // The last digit that was written down.
+        assert!(error <= plain * 1.0001, "{dtype}");
+        assert!(
+            with_importance <= weighted * 1.0001,
+            "{dtype} with importance"
+        );
+    }
+}
+
+/// The search has to earn its time: less error than taking the scales from the extremes of each sub-block.
+#[test]
+fn the_search_beats_plain_rounding() {
+    let x = normal();
     let plain_q4_k: f64 = x
         .chunks(32)
         .map(|x| {

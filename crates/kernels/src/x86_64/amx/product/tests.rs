@@ -65,7 +65,7 @@ fn rows(dtype: DType, n_out: usize, n_in: usize, scales: Scales, noise: &mut Noi
     let mut rows = vec![0; n_out * dtype.row_bytes(n_in).unwrap()];
     for (index, block) in rows.chunks_exact_mut(dtype.block_bytes()).enumerate() {
         block.fill_with(|| noise.bits() as u8);
-        let mut scale = || {
+        let scale = || {
             let usual = half::f16::from_f32(noise.unit() / 16.0).to_bits();
             match index % 5 {
                 _ if scales == Scales::Usual => usual,
@@ -77,8 +77,8 @@ fn rows(dtype: DType, n_out: usize, n_in: usize, scales: Scales, noise: &mut Noi
             }
         };
         match dtype {
-            _ if dtype != DType::BF16 => put_scales(dtype, block, scale),
-            _ => block.copy_from_slice(&bf16::from_f32(noise.unit()).to_le_bytes()),
+            DType::BF16 => block.copy_from_slice(&bf16::from_f32(noise.unit()).to_le_bytes()),
+            _ => put_scales(dtype, block, scale),
         }
     }
     rows
