@@ -74,6 +74,15 @@ pub enum Error {
         file: String,
     },
 
+    /// A file that is named as a later part of a model is another part, or one of another model.
+    #[error("expected part {want} of the model, its metadata says otherwise ({file})")]
+    OtherPart {
+        /// The part's number, from 1.
+        want: usize,
+        /// The file's name.
+        file: String,
+    },
+
     /// The file ends before the tensor does: it became shorter after it was opened.
     #[error("tensor `{tensor}`, byte {offset}: expected {want} bytes, the file ends before; it changed since it was opened ({file})", tensor = Shown(tensor))]
     ShortRead {

@@ -23,6 +23,7 @@ mod cursor;
 mod directory;
 mod parse;
 mod source;
+mod split;
 
 // And back.
 mod encode;

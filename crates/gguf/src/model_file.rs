@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::directory::Directory;
 use crate::parse;
 use crate::source::Source;
-use crate::{Error, Metadata, Problem, TensorInfo};
+use crate::split;
+use crate::{Error, Metadata, Place, Problem, TensorInfo};
 
 /// An open model. What it lists has been checked against the size of the file.
 ///
@@ -28,9 +29,50 @@ pub struct ModelFile {
 impl ModelFile {
     /// Opens a file and checks its header. No tensor is read.
     ///
+    /// The first part of a model in several files, `NAME-00001-of-00003.gguf`, opens the others beside it, and lists the
+    /// tensors of all. A later part opens as what it is, and has its own tensors only.
+    ///
     /// # Errors
-    /// If it is not a regular file, cannot be read, or its header is not GGUF version 2 or 3 without contradictions.
+    /// If it is not a regular file, cannot be read, or its header is not GGUF version 2 or 3 without contradictions; or if
+    /// that is so of a later part, or that is none.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        let mut model = Self::open_one(path)?;
+        let later = split::later_parts(path, &model.metadata)?;
+        for (want, path) in (2..).zip(&later) {
+            let part = Self::open_one(path)?;
+            split::require_part(want, &model.metadata, &part.metadata, &part.name)?;
+            model.append(part)?;
+        }
+        Ok(model)
+    }
+
+    /// Takes the tensors of the part that follows.
+    fn append(&mut self, part: Self) -> Result<(), Error> {
+        let start = self.bytes;
+        for mut tensor in part.tensors {
+            if let Some(other) = self.tensor(&tensor.name) {
+                return Err(Error::Malformed {
+                    offset: tensor.offset,
+                    problem: Problem::Duplicate {
+                        first: other.offset,
+                    },
+                    place: Place::Tensor(tensor.name),
+                    file: part.name,
+                });
+            }
+            tensor.offset += start;
+            let at = |index: &usize| self.tensors[*index].name < tensor.name;
+            let at = self.by_name.partition_point(at);
+            self.by_name.insert(at, self.tensors.len());
+            self.tensors.push(tensor);
+        }
+        self.source.append(start, part.source);
+        self.bytes += part.bytes;
+        Ok(())
+    }
+
+    /// A file for itself.
+    fn open_one(path: &Path) -> Result<Self, Error> {
         let name = path.display().to_string();
         let (source, bytes) = Source::open(path, &name)?;
         let mut opened = Self::from_source(name, source, bytes)?;
@@ -100,7 +142,7 @@ impl ModelFile {
         self.version
     }
 
-    /// The size of the file when it was opened.
+    /// The size of the file when it was opened, with that of its later parts.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }

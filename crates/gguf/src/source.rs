@@ -12,6 +12,8 @@ use crate::Error;
 pub(crate) enum Source {
     File(File),
     Memory(Cow<'static, [u8]>),
+    /// One after the other, each with where it starts.
+    Parts(Vec<(u64, Self)>),
 }
 
 impl Source {
@@ -43,6 +45,22 @@ impl Source {
                 out.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
                 Ok(())
             }
+            Self::Parts(parts) => {
+                // The first starts at 0. No tensor reaches from one part to the next.
+                let index = parts.partition_point(|(start, _)| *start <= offset) - 1;
+                let (start, part) = &parts[index];
+                part.read_exact_at(offset - start, out)
+            }
+        }
+    }
+
+    /// Lets another follow, which starts at `start`.
+    pub(crate) fn append(&mut self, start: u64, part: Self) {
+        if let Self::Parts(parts) = self {
+            parts.push((start, part));
+        } else {
+            let first = std::mem::replace(self, Self::Parts(Vec::new()));
+            *self = Self::Parts(vec![(0, first), (start, part)]);
         }
     }
 }

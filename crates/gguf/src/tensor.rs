@@ -17,7 +17,7 @@ pub struct TensorInfo {
     /// The shape in GGUF's order, fastest first: `shape[0]` is the row length (`n_in` of a matrix), `shape[1]` the
     /// number of rows (`n_out`). One to four dimensions, none of them zero.
     pub shape: Vec<u64>,
-    /// Where the data starts, in bytes from the start of the file.
+    /// Where the data starts, in bytes from the start of the file; of a later part of a model, with all parts before it.
     pub offset: u64,
     /// The size of the data.
     pub bytes: u64,

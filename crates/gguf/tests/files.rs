@@ -281,3 +281,52 @@ fn a_large_vocabulary_opens_at_once() {
     // Some 20 ms when optimised, 60 ms when not; the rest is room for busy machines.
     assert!(took.as_secs() < 2);
 }
+
+/// One of three parts, with a tensor of its own, `t0` to `t2`; `no` is what its metadata says.
+fn part(dir: &Path, index: usize, no: u16, tensor: &str) -> PathBuf {
+    let mut metadata = Metadata::default();
+    metadata.insert("split.no", no);
+    metadata.insert("split.count", 3u16);
+    let bytes = [index as u8 + 1; 100];
+    let mut writer = Writer::new(metadata);
+    writer.tensor_bytes(tensor, DType::I8, &[100], &bytes);
+    let path = dir.join(format!("m-{:05}-of-00003.gguf", index + 1));
+    writer.write_file(&path).expect("the model is right");
+    path
+}
+
+#[test]
+fn the_first_part_opens_all() {
+    let dir = scratch_dir("parts");
+    let paths = [(0, "t2"), (1, "t0"), (2, "t1")].map(|(i, name)| part(&dir, i, i as u16, name));
+    let model = ModelFile::open(&paths[0]).unwrap();
+    let names: Vec<&str> = model.tensors().iter().map(|t| t.name.as_str()).collect();
+    assert_eq!(names, ["t2", "t0", "t1"]);
+    for (index, name) in names.into_iter().enumerate() {
+        let tensor = model.tensor(name).expect("is listed");
+        assert_eq!(model.read_all(tensor).unwrap(), [index as u8 + 1; 100]);
+        assert!(model.read(tensor, 1, &mut [0; 100]).is_err());
+    }
+    let sizes = paths
+        .each_ref()
+        .map(|path| fs::metadata(path).unwrap().len());
+    assert_eq!(model.bytes(), sizes.iter().sum::<u64>());
+    assert_eq!(ModelFile::open(&paths[1]).unwrap().tensors().len(), 1);
+}
+
+#[test]
+fn parts_that_do_not_fit_are_refused() {
+    let dir = scratch_dir("parts-that-do-not-fit");
+    let first = part(&dir, 0, 0, "a");
+    let open = || ModelFile::open(&first).unwrap_err().to_string();
+    assert!(open().contains("m-00002-of-00003.gguf"), "{}", open());
+    part(&dir, 1, 1, "b");
+    part(&dir, 2, 1, "c");
+    assert!(open().starts_with("expected part 3"), "{}", open());
+    part(&dir, 2, 2, "a");
+    assert!(
+        open().contains("tensor `a`") && open().contains("stands twice"),
+        "{}",
+        open()
+    );
+}
