@@ -8,8 +8,8 @@ use troika_library::Parameters;
 
 use crate::commands::{
     bench, calc, calibrate, catalogue, classify, completions, config, denoise, detect, devices,
-    doctor, embed, keys, list, listen, man, npu, perplexity, plan, pull, receipts, remote, rm,
-    rules, run, segment, serve, show, simulate, top,
+    doctor, embed, import, keys, list, listen, man, npu, perplexity, plan, pull, receipts, remote,
+    rm, rules, run, segment, serve, show, simulate, top,
 };
 use crate::exit::WrongUse;
 use crate::gpu::Layers;
@@ -82,6 +82,7 @@ pub(crate) enum Command {
     Show(show::ShowArgs),
     List(list::ListArgs),
     Pull(pull::PullArgs),
+    Import(import::ImportArgs),
     Rm(rm::RmArgs),
     Calc(calc::CalcArgs),
     Calibrate(Box<calibrate::CalibrateArgs>),

@@ -11,7 +11,8 @@ use std::sync::{Arc, OnceLock};
 use half::f16;
 use troika_base::TokenId;
 use troika_device::{
-    Ahead, Attending, Batch, Error, Feature, Gating, Hidden, KvShape, Logits, Mixture, Ops, Rope, cpu,
+    Ahead, Attending, Batch, Error, Feature, Gating, Hidden, KvShape, Logits, Mixture, Ops, Rope,
+    cpu,
 };
 use troika_gguf::{ModelFile, TensorInfo};
 

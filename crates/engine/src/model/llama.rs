@@ -21,6 +21,11 @@ pub(super) fn load<O: Ops>(
 ) -> Result<Decoder<O, Llama<O>>, Error> {
     let spec = loader.spec;
     let factors = loader.opt_values("rope_freqs.weight")?;
+    // Mistral's first model has one.
+    let scope = Scope {
+        window: keys.window()?,
+        ..Scope::default()
+    };
     let layer = |i: usize| {
         let parts = Parts {
             // Some descendants have biases here.
@@ -28,7 +33,7 @@ pub(super) fn load<O: Ops>(
             ..Parts::default()
         };
         Ok(Llama {
-            attention: SelfAttention::load(loader, i, parts, Scope::default())?,
+            attention: SelfAttention::load(loader, i, parts, scope)?,
             feed_forward: FeedForward::load(loader, i, "ffn_norm", Gating::Silu)?,
         })
     };

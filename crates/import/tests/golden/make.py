@@ -20,6 +20,7 @@ import transformers
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+torch.set_num_threads(1)
 HERE = Path(__file__).parent
 PROMPT = 80
 GREEDY = 64
@@ -136,8 +137,11 @@ def kind(model, name, shape):
 def greedy(model, prompt):
     """Tokens, and by how much of the largest score each stood above the next, at least."""
     ids, margin = list(prompt), 1.0
+    out = model(torch.tensor([ids]), use_cache=True)
     for _ in range(GREEDY):
-        row = model(torch.tensor([ids]), use_cache=False).logits[0, -1]
+        if len(ids) > len(prompt):
+            out = model(torch.tensor([ids[-1:]]), past_key_values=out.past_key_values, use_cache=True)
+        row = out.logits[0, -1]
         top = row.topk(2)
         margin = min(margin, float((top.values[0] - top.values[1]) / row.abs().max()))
         ids.append(int(top.indices[0]))
