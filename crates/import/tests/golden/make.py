@@ -129,6 +129,8 @@ def kind(model, name, shape):
         if model.startswith("gemma"):
             return 0.0, 0.3 * unit  # It is scaled up, and would drown what layers add.
         return 0.0, (unit if "lm_head" not in name else 4.0 * unit)
+    if model == "phi3-long" and "qkv" in name:
+        return 0.0, unit  # The rotation makes them larger.
     if "q_proj" in name or "k_proj" in name or "qkv" in name:
         return 0.0, 1.5 * unit
     return 0.0, unit
