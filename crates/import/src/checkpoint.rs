@@ -1,5 +1,6 @@
 //! A checkpoint: what its directory holds, and the file that is made of it.
 
+use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -102,15 +103,15 @@ impl Checkpoint {
         path: &Path,
         mut progress: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        let mut stopped = false;
+        let stopped = Cell::new(false);
         let mut now = Progress {
             done_bytes: 0,
             bytes: self.bytes(),
         };
-        let tell = std::cell::RefCell::new(|bytes: usize| {
+        let tell = RefCell::new(|bytes: usize| {
             now.done_bytes += bytes as u64;
-            stopped = progress(now).is_break();
-            match stopped {
+            stopped.set(progress(now).is_break());
+            match stopped.get() {
                 true => Err("stopped"),
                 false => Ok(()),
             }
@@ -128,8 +129,7 @@ impl Checkpoint {
             });
         }
         let written = writer.write_file(path);
-        drop(tell);
-        match stopped {
+        match stopped.get() {
             true => Err(Error::Stopped),
             false => Ok(written?),
         }

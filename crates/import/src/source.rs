@@ -110,7 +110,9 @@ fn read_header(path: &Path, entries: &mut BTreeMap<String, Entry>) -> Result<(),
     // Checked as it is read: offsets follow each other, and are as long as shapes say.
     let metadata: SafeMetadata =
         serde_json::from_slice(&header).map_err(|error| malformed(error.to_string()))?;
-    for (name, tensor) in metadata.tensors() {
+    for name in metadata.offset_keys() {
+        let tensor = metadata.info(&name);
+        let tensor = tensor.expect("the name is one of its own. This is a bug.");
         let dtype = match tensor.dtype {
             Dtype::F32 => DType::F32,
             Dtype::F16 => DType::F16,

@@ -62,10 +62,8 @@ pub(crate) fn write(
     let pieces = directory.join("tokenizer.model");
     let spells_bytes = |json: &Value| json["model"]["byte_fallback"] == true;
     let mut tokens = match &files.json {
-        Some(json) if !(spells_bytes(json) && pieces.exists()) => {
-            files.from_json(json, metadata)?
-        }
-        _ if pieces.exists() => files.from_pieces(&pieces, metadata)?,
+        Some(json) if !(spells_bytes(json) && pieces.exists()) => files.bpe(json, metadata)?,
+        _ if pieces.exists() => files.pieces(&pieces, metadata)?,
         _ => {
             return Err(Error::Missing {
                 path: directory.to_owned(),
@@ -110,7 +108,7 @@ impl Files<'_> {
     }
 
     /// Byte-pair encoding, over bytes or over text.
-    fn from_json(&self, json: &Value, metadata: &mut Metadata) -> Result<Vec<Piece>, Error> {
+    fn bpe(&self, json: &Value, metadata: &mut Metadata) -> Result<Vec<Piece>, Error> {
         let model = &json["model"];
         let kind = model["type"].as_str().unwrap_or("BPE");
         if kind != "BPE" {
@@ -225,7 +223,7 @@ impl Files<'_> {
     }
 
     /// SentencePiece's own file, with what `tokenizer.json` or the configuration adds to it.
-    fn from_pieces(&self, path: &Path, metadata: &mut Metadata) -> Result<Vec<Piece>, Error> {
+    fn pieces(&self, path: &Path, metadata: &mut Metadata) -> Result<Vec<Piece>, Error> {
         let bytes = std::fs::read(path).map_err(|source| Error::Io {
             path: path.to_owned(),
             source,
