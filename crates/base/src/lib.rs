@@ -14,7 +14,7 @@ mod units;
 
 pub use dtype::DType;
 pub use estimate::Estimate;
-pub use model_spec::ModelSpec;
+pub use model_spec::{ExpertShape, ModelSpec};
 pub use profile::{Basis, DeviceKind, DeviceProfile, MemoryPool, NumberFormat, Rate, Unit};
 pub use sampling::ExtraSampling;
 pub use token::TokenId;

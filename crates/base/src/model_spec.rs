@@ -25,6 +25,21 @@ pub struct ModelSpec {
     pub n_ctx: usize,
     /// Epsilon of the RMS norms.
     pub norm_eps: f32,
+    /// The experts, if its feed-forward layers have some.
+    pub experts: Option<ExpertShape>,
+    /// Tokens that some or all layers attend to at most, if there are such layers.
+    pub window: Option<usize>,
+}
+
+/// A mixture of experts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpertShape {
+    /// Experts of a layer.
+    pub n: usize,
+    /// Experts that a token goes to.
+    pub n_used: usize,
+    /// Width of an expert.
+    pub n_ff: usize,
 }
 
 impl ModelSpec {

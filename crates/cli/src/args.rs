@@ -8,7 +8,7 @@ use troika_library::Parameters;
 
 use crate::commands::{
     bench, calc, calibrate, catalogue, classify, completions, config, denoise, detect, devices,
-    doctor, embed, imatrix, keys, list, listen, man, npu, perplexity, plan, pull, quantize,
+    doctor, embed, imatrix, import, keys, list, listen, man, npu, perplexity, plan, pull, quantize,
     receipts, remote, rm, rules, run, segment, serve, show, simulate, top,
 };
 use crate::exit::WrongUse;
@@ -84,6 +84,7 @@ pub(crate) enum Command {
     Show(show::ShowArgs),
     List(list::ListArgs),
     Pull(pull::PullArgs),
+    Import(import::ImportArgs),
     Rm(rm::RmArgs),
     Calc(calc::CalcArgs),
     Calibrate(Box<calibrate::CalibrateArgs>),

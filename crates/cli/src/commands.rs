@@ -13,6 +13,7 @@ pub(crate) mod devices;
 pub(crate) mod doctor;
 pub(crate) mod embed;
 pub(crate) mod imatrix;
+pub(crate) mod import;
 pub(crate) mod keys;
 pub(crate) mod list;
 pub(crate) mod listen;
@@ -68,6 +69,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Some(Command::Show(args)) => show::run(&args, &console),
         Some(Command::List(args)) => list::run(&args, &console),
         Some(Command::Pull(args)) => pull::run(&args, &console),
+        Some(Command::Import(args)) => import::run(&args, &console),
         Some(Command::Rm(args)) => rm::run(&args, &console),
         Some(Command::Calc(args)) => calc::run(&args, &console),
         Some(Command::Calibrate(args)) => calibrate::run(&args, &console),

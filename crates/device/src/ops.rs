@@ -6,7 +6,9 @@ use half::f16;
 use troika_base::TokenId;
 use troika_gguf::{ModelFile, TensorInfo};
 
-use crate::{Batch, Error, Hidden, KvShape, Logits, RopePairs};
+use crate::{
+    Attending, Batch, Error, Feature, Gating, Hidden, KvShape, Logits, Mixture, RopePairs,
+};
 
 /// A model's rotary embedding.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +35,8 @@ pub trait Ops {
     type Matrix: Send;
     /// A row of f32 weights: a norm or a bias.
     type Vector: Send;
+    /// A weight matrix `[n_out, n_in]` of every expert.
+    type Experts: Send;
     /// Keys and values of all sequences.
     type Kv: Send;
     /// What one step needs everywhere: positions, rotations, slots in the cache.
@@ -52,6 +56,22 @@ pub trait Ops {
 
     /// Memory that a matrix takes.
     fn matrix_bytes(&self, matrix: &Self::Matrix) -> usize;
+
+    /// The device's name, if it does not compute this. A model that asks for it is refused then when it is loaded, and the
+    /// operations behind it are never called.
+    fn lacks(&self, feature: Feature) -> Option<String> {
+        let _ = feature;
+        None
+    }
+
+    /// Brings a tensor `[n_expert, n_out, n_in]` to the device. The caller has checked its shape.
+    ///
+    /// # Errors
+    /// As [`Self::load_matrix`].
+    fn load_experts(&self, file: &ModelFile, tensor: &TensorInfo) -> Result<Self::Experts, Error>;
+
+    /// Memory that the experts' matrices take.
+    fn experts_bytes(&self, experts: &Self::Experts) -> usize;
 
     /// A KV cache of `n_page` pages.
     ///
@@ -88,7 +108,7 @@ pub trait Ops {
         values: &[f16],
     ) -> Result<(), Error>;
 
-    /// Prepares a step.
+    /// Prepares a step. A model with several rotations prepares one for each, of the same batch.
     ///
     /// # Errors
     /// If the device has no room for what the step needs, or failed.
@@ -119,20 +139,32 @@ pub trait Ops {
     /// Rotates the heads of `x` `[n_tok, n_head * head_dim]` by their positions, in place.
     fn rope(&mut self, step: &Self::Step, x: &mut Self::Tensor, head_dim: usize);
 
-    /// Stores `k` and `v` `[n_tok, n_head_kv * head_dim]` in layer `layer` of the cache, and attends with `q`
-    /// `[n_tok, n_head * head_dim]` to all that each token's sequence has there up to the token itself.
+    /// Stores `k` and `v` `[n_tok, n_head_kv * head_dim]` in a layer of the cache, and attends with `q`
+    /// `[n_tok, n_head * head_dim]` to what each token's sequence has there up to the token itself.
     fn attention(
         &mut self,
         step: &Self::Step,
         kv: &mut Self::Kv,
-        layer: usize,
-        q: &Self::Tensor,
-        k: &Self::Tensor,
-        v: &Self::Tensor,
+        attending: &Attending<'_, Self::Vector>,
+        qkv: [&Self::Tensor; 3],
     ) -> Self::Tensor;
 
-    /// `silu(gate) * up`.
-    fn swiglu(&mut self, gate: Self::Tensor, up: &Self::Tensor) -> Self::Tensor;
+    /// A gate and its other half, joined.
+    fn gate(&mut self, gating: Gating, gate: Self::Tensor, up: &Self::Tensor) -> Self::Tensor;
+
+    /// Sends each row of `x` `[n_tok, n_embd]` to the experts that `scores` `[n_tok, n_expert]` prefer: `[n_tok, n_embd]`.
+    fn experts(
+        &mut self,
+        x: &Self::Tensor,
+        scores: &Self::Tensor,
+        mixture: &Mixture<'_, Self::Experts, Self::Vector>,
+    ) -> Self::Tensor;
+
+    /// `x * factor`, in place.
+    fn scale(&mut self, x: &mut Self::Tensor, factor: f32);
+
+    /// `x += y`.
+    fn add(&mut self, x: &mut Self::Tensor, y: &Self::Tensor);
 
     /// Some rows of `x`.
     fn rows(&mut self, x: &Self::Tensor, rows: &[usize]) -> Self::Tensor;

@@ -46,7 +46,7 @@ pub(crate) fn load<O: Ops + Send + 'static>(
     if let Some(free) = free {
         check_memory(file, kv_shape, n_page, free)?;
     }
-    let loaded = model::load(&ops, file, progress)?;
+    let loaded = model::load(&ops, file, options.n_ctx, progress)?;
     Ok(Box::new(OpsResident {
         spec: loaded.spec,
         forward: loaded.forward,

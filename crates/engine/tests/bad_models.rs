@@ -130,7 +130,27 @@ fn what_is_not_known_is_named() {
     );
     refuse(
         set("llama.expert_count", 8u32.into()),
-        &["expert_count` is 8"],
+        &["llama.expert_used_count"],
+    );
+    let experts = |n: u32, n_used: u32| {
+        move |parts: &mut Parts| {
+            parts.set("llama.expert_count", n);
+            parts.set("llama.expert_used_count", n_used);
+        }
+    };
+    refuse(
+        experts(8, 9),
+        &["expert_used_count` is 9", "no more experts"],
+    );
+    refuse(experts(8, 0), &["expert_used_count` is 0", "positive"]);
+    refuse(
+        experts(1 << 30, 1),
+        &["expert_count` is 1073741824", "65536"],
+    );
+    refuse(experts(8, 2), &["blk.0.ffn_gate_inp.weight", "missing"]);
+    refuse(
+        set("llama.attention.sliding_window", "8".into()),
+        &["llama.attention.sliding_window"],
     );
     refuse(
         set("llama.rope.scaling.type", "longrope".into()),

@@ -34,6 +34,12 @@ pub struct Attention<'a> {
     pub n_head: usize,
     /// Multiplies every score, usually `1/sqrt(head_dim)`.
     pub scale: f32,
+    /// The last so many tokens are seen, itself included; all of them where it is `None`.
+    pub window: Option<usize>,
+    /// Bends scores to between minus and plus this: `cap * tanh(score / cap)`.
+    pub soft_cap: Option<f32>,
+    /// A score for each query head that takes a share of the softmax and gives nothing.
+    pub sinks: Option<&'a [f32]>,
     /// The sequences of the batch.
     pub spans: &'a [Span<'a>],
 }
@@ -57,6 +63,13 @@ pub fn attention(
         attention.n_head.is_multiple_of(shape.n_head_kv),
         "query heads share KV heads evenly"
     );
+    assert!(
+        attention
+            .sinks
+            .is_none_or(|sinks| sinks.len() == attention.n_head),
+        "a sink for each query head"
+    );
+    assert!(attention.window != Some(0), "a token sees itself");
     for span in attention.spans {
         assert!(
             (span.row + span.n_tok) * row <= q.len(),
@@ -80,23 +93,29 @@ pub fn attention(
         })
         .flat_map(|span| (0..shape.n_head_kv).map(move |head| (span, head)))
         .collect();
-    let chunks = |span: &Span<'_>| (span.position + span.n_tok).div_ceil(CHUNK_TOKENS);
+    let chunks = |span: &Span<'_>| {
+        let end = (span.position + span.n_tok).div_ceil(CHUNK_TOKENS);
+        attention.first_seen(span.position) / CHUNK_TOKENS..end
+    };
     let most_chunks = tasks
         .iter()
-        .map(|(span, _)| chunks(span))
+        .map(|(span, _)| chunks(span).len())
         .max()
         .unwrap_or(0);
     let y = Disjoint::new(y);
     if tasks.len() >= 4 * pool.threads() || most_chunks <= 1 {
         let work: usize = tasks
             .iter()
-            .map(|(span, _)| (span.position + span.n_tok) * span.n_tok)
+            .map(|(span, _)| {
+                let end = span.position + span.n_tok;
+                (end - attention.first_seen(span.position)) * span.n_tok
+            })
             .sum();
         let grain = if work < SMALL_WORK { tasks.len() } else { 1 };
         pool.for_each(tasks.len(), grain, |task| {
             let (span, head) = &tasks[task];
             let query = Query::gather(attention, kv, span, *head, q);
-            let sums = (0..chunks(span))
+            let sums = chunks(span)
                 .map(|chunk| query.chunk(kernels, kv, chunk))
                 .reduce(Sums::join);
             query.finish(sums, &y);
@@ -107,7 +126,7 @@ pub fn attention(
     let parts: Vec<(usize, usize)> = tasks
         .iter()
         .enumerate()
-        .flat_map(|(task, (span, _))| (0..chunks(span)).map(move |chunk| (task, chunk)))
+        .flat_map(|(task, (span, _))| chunks(span).map(move |chunk| (task, chunk)))
         .collect();
     let sums: Vec<std::sync::OnceLock<Sums>> =
         parts.iter().map(|_| std::sync::OnceLock::new()).collect();
@@ -121,8 +140,16 @@ pub fn attention(
         .into_iter()
         .map(|sums| sums.into_inner().expect("every part was computed"));
     for (span, head) in &tasks {
-        let joined = sums.by_ref().take(chunks(span)).reduce(Sums::join);
+        let joined = sums.by_ref().take(chunks(span).len()).reduce(Sums::join);
         Query::gather(attention, kv, span, *head, q).finish(joined, &y);
+    }
+}
+
+impl Attention<'_> {
+    /// The first position that a token sees.
+    fn first_seen(&self, position: usize) -> usize {
+        self.window
+            .map_or(0, |window| (position + 1).saturating_sub(window))
     }
 }
 
@@ -140,8 +167,11 @@ struct Query<'a> {
     row: usize,
     /// `[n_tok * group][head_dim]`, scaled.
     q: Vec<f32>,
-    /// Per query, the tokens it sees.
-    visible: Vec<usize>,
+    /// Per query, the tokens it sees: the first, and where they end.
+    visible: Vec<(usize, usize)>,
+    soft_cap: Option<f32>,
+    /// Of the head's queries.
+    sinks: Option<&'a [f32]>,
 }
 
 /// The softmax state of a [`Query`] over some chunk.
@@ -154,7 +184,7 @@ struct Sums {
 
 impl<'a> Query<'a> {
     fn gather(
-        attention: &Attention<'_>,
+        attention: &Attention<'a>,
         kv: &KvPages,
         span: &'a Span<'a>,
         head: usize,
@@ -169,7 +199,8 @@ impl<'a> Query<'a> {
             queries.extend(from.iter().map(|v| v * attention.scale));
         }
         let visible = (0..span.n_tok * group)
-            .map(|query| span.position + query / group + 1)
+            .map(|query| span.position + query / group)
+            .map(|position| (attention.first_seen(position), position + 1))
             .collect();
         Self {
             span,
@@ -180,6 +211,8 @@ impl<'a> Query<'a> {
             row,
             q: queries,
             visible,
+            soft_cap: attention.soft_cap,
+            sinks: attention.sinks.map(|sinks| &sinks[head * group..][..group]),
         }
     }
 
@@ -201,6 +234,7 @@ impl<'a> Query<'a> {
         let job = Attend {
             q: &self.q,
             visible: &self.visible,
+            soft_cap: self.soft_cap,
             head_dim: self.head_dim,
             pages: &pages,
             start: chunk * CHUNK_TOKENS,
@@ -227,15 +261,23 @@ impl<'a> Query<'a> {
             let at = (self.span.row + token) * self.row + head * self.head_dim;
             // SAFETY: each head of each token is written by the one task that computed it.
             let y = unsafe { y.part(at, self.head_dim) };
+            let sum = match self.sinks {
+                None => sums.sum[query],
+                // A sink far above all scores makes the sum infinite, and the head gives nothing, as it should.
+                Some(sinks) => {
+                    sums.sum[query] + (sinks[query % self.group] - sums.max[query]).exp()
+                }
+            };
             for (y, out) in y.iter_mut().zip(out) {
-                *y = out / sums.sum[query];
+                *y = out / sum;
             }
         }
     }
 }
 
 impl Sums {
-    /// The state over this chunk and a later one.
+    /// The state over this chunk and a later one. A query sees something in one of the two: windows are without gaps, and
+    /// the queries of a task are too near to each other for more than one chunk to lie between their ends.
     fn join(mut self, later: Self) -> Self {
         let width = self.out.len() / self.max.len();
         for query in 0..self.max.len() {

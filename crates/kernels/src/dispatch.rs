@@ -9,6 +9,7 @@ use troika_base::DType;
 
 use crate::activations::{BLOCK, QuantizedTile};
 use crate::float::attention::{Attend, State, padded};
+use crate::float::elementwise::Gating;
 use crate::kv::PAGE_TOKENS;
 use crate::packed::{PANEL_ROWS, panel_bytes};
 use crate::quant::Unsupported;
@@ -44,7 +45,7 @@ pub struct Kernels {
     quantize: unsafe fn(&[f32], usize, &mut [i8], &mut [f32]),
     quantize_row: QuantizeRow,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
-    swiglu: unsafe fn(&mut [f32], &[f32]),
+    gate: unsafe fn(Gating, &mut [f32], &[f32]),
     attend: unsafe fn(&Attend<'_>, State<'_>),
     /// The matrix unit for products with many tokens, where there is one.
     pub(crate) tiled: Option<Tiled>,
@@ -64,7 +65,7 @@ impl Kernels {
             quantize: scalar::float::quantize,
             quantize_row: scalar::float::quantize_row,
             rms_norm: scalar::float::rms_norm,
-            swiglu: scalar::float::swiglu,
+            gate: scalar::float::gate,
             attend: scalar::float::attend,
             tiled: None,
         }];
@@ -81,7 +82,7 @@ impl Kernels {
                 quantize: x86_64::avx2::float::quantize,
                 quantize_row: x86_64::avx2::float::quantize_row,
                 rms_norm: x86_64::avx2::float::rms_norm,
-                swiglu: x86_64::avx2::float::swiglu,
+                gate: x86_64::avx2::float::gate,
                 attend: x86_64::avx2::float::attend,
                 tiled: None,
             });
@@ -99,7 +100,7 @@ impl Kernels {
                 quantize: x86_64::avx2::float::quantize,
                 quantize_row: x86_64::avx2::float::quantize_row,
                 rms_norm: x86_64::avx2::float::rms_norm,
-                swiglu: x86_64::avx2::float::swiglu,
+                gate: x86_64::avx2::float::gate,
                 attend: x86_64::avx2::float::attend,
                 tiled: None,
             });
@@ -134,7 +135,7 @@ impl Kernels {
             quantize: x86_64::avx512::float::quantize,
             quantize_row: x86_64::avx512::float::quantize_row,
             rms_norm: x86_64::avx512::float::rms_norm,
-            swiglu: x86_64::avx512::float::swiglu,
+            gate: x86_64::avx512::float::gate,
             attend: x86_64::avx512::float::attend,
             tiled: None,
         }
@@ -357,14 +358,14 @@ impl Kernels {
         unsafe { (self.rms_norm)(x, weight, eps, y) }
     }
 
-    /// `gate = silu(gate) * up`, element by element.
+    /// Joins `gate` and `up` into `gate`, element by element.
     ///
     /// # Panics
     /// If the lengths differ.
-    pub fn swiglu(&self, gate: &mut [f32], up: &[f32]) {
+    pub fn gate(&self, gating: Gating, gate: &mut [f32], up: &[f32]) {
         assert_eq!(gate.len(), up.len(), "one gate for each value");
         // SAFETY: the set is available (see `all`), and sizes were checked above.
-        unsafe { (self.swiglu)(gate, up) }
+        unsafe { (self.gate)(gating, gate, up) }
     }
 
     /// Adds pages of keys and values to the softmax state of some queries.

@@ -30,6 +30,7 @@ pub use activations::{ScaleGroup, TILE_TOKENS, Tile, tiles};
 pub use attention::{Attention, Span, attention};
 pub use buffer::AlignedBuf;
 pub use dispatch::{Kernels, UnknownSet};
+pub use float::elementwise::Gating;
 pub use kv::{KvPages, KvShape, PAGE_TOKENS, Slot};
 pub use matmul::{Product, Workspace, matmul};
 pub use packed::{PANEL_ROWS, PackedMatrix, panel_bytes};

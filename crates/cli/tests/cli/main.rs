@@ -5,6 +5,7 @@ mod devices;
 mod doctor;
 mod embed;
 mod gpu;
+mod import;
 mod interrupt;
 mod kubernetes;
 mod measure;

@@ -10,7 +10,10 @@ use std::sync::{Arc, OnceLock};
 
 use half::f16;
 use troika_base::TokenId;
-use troika_device::{Ahead, Batch, Error, Hidden, KvShape, Logits, Ops, Rope, cpu};
+use troika_device::{
+    Ahead, Attending, Batch, Error, Feature, Gating, Hidden, KvShape, Logits, Mixture, Ops, Rope,
+    cpu,
+};
 use troika_gguf::{ModelFile, TensorInfo};
 
 use crate::attention::{Cache, KvFormat, Plan, Window, attend, rotate};
@@ -181,10 +184,14 @@ impl Stream {
     }
 }
 
+const LACKING: &str = "a model that asks for it was refused. This is a bug.";
+
 impl Ops for GpuOps {
     type Tensor = Activations;
     type Matrix = Matrix;
     type Vector = Buffer;
+    /// The kernels for experts are not behind an operation yet: models that have some are refused.
+    type Experts = std::convert::Infallible;
     type Kv = Cache;
     type Step = Plan;
 
@@ -200,6 +207,26 @@ impl Ops for GpuOps {
 
     fn matrix_bytes(&self, matrix: &Matrix) -> usize {
         matrix.bytes().0 as usize
+    }
+
+    fn lacks(&self, feature: Feature) -> Option<String> {
+        let has = matches!(
+            feature,
+            Feature::SlidingWindow | Feature::Sinks | Feature::Gelu | Feature::Add
+        );
+        (!has).then(|| self.gpu().name().to_owned())
+    }
+
+    fn load_experts(
+        &self,
+        _: &ModelFile,
+        _: &TensorInfo,
+    ) -> Result<std::convert::Infallible, Error> {
+        unreachable!("{LACKING}")
+    }
+
+    fn experts_bytes(&self, experts: &std::convert::Infallible) -> usize {
+        match *experts {}
     }
 
     fn new_kv(&self, shape: KvShape, n_page: usize) -> Result<Cache, Error> {
@@ -312,29 +339,53 @@ impl Ops for GpuOps {
         &mut self,
         step: &Plan,
         kv: &mut Cache,
-        layer: usize,
-        q: &Activations,
-        k: &Activations,
-        v: &Activations,
+        attending: &Attending<'_, Buffer>,
+        [q, k, v]: [&Activations; 3],
     ) -> Activations {
         self.make(|stream| {
             let (q, k, v) = (q.get()?, k.get()?, v.get()?);
+            let layer = attending.layer;
             let out = stream.tensor(q.n_tok(), q.width())?;
             let Stream {
                 recorder, scratch, ..
             } = stream;
-            let window = Window::default();
+            let window = Window {
+                sliding: attending.window,
+                sinks: attending.sinks,
+            };
             attend(recorder, scratch, step, kv, layer, q, k, v, &out, window)?;
             Ok(out)
         })
     }
 
-    fn swiglu(&mut self, gate: Activations, up: &Activations) -> Activations {
+    fn gate(&mut self, gating: Gating, gate: Activations, up: &Activations) -> Activations {
         self.make(|stream| {
             let gate = gate.0.ok_or(Stop::Before)?;
-            rows::swiglu(&mut stream.recorder, &gate, up.get()?)?;
+            match gating {
+                Gating::Silu => rows::swiglu(&mut stream.recorder, &gate, up.get()?)?,
+                Gating::Gelu => rows::geglu(&mut stream.recorder, &gate, up.get()?)?,
+                // Only experts have it.
+                Gating::ClampedSilu { .. } => unreachable!("{LACKING}"),
+            }
             Ok(gate)
         })
+    }
+
+    fn experts(
+        &mut self,
+        _: &Activations,
+        _: &Activations,
+        mixture: &Mixture<'_, std::convert::Infallible, Buffer>,
+    ) -> Activations {
+        match *mixture.gate {}
+    }
+
+    fn scale(&mut self, _: &mut Activations, _: f32) {
+        unreachable!("{LACKING}")
+    }
+
+    fn add(&mut self, x: &mut Activations, y: &Activations) {
+        self.note(|stream| Ok(rows::add(&mut stream.recorder, x.get()?, y.get()?)?));
     }
 
     fn rows(&mut self, x: &Activations, rows: &[usize]) -> Activations {

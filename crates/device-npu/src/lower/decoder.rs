@@ -55,6 +55,19 @@ impl Outline {
             ));
         };
         let spec = keys.spec().map_err(|error| refusal(file, error))?;
+        let lacking = [
+            (spec.experts.is_some(), "mixtures of experts"),
+            (spec.window.is_some(), "sliding windows of attention"),
+        ];
+        if let Some((_, what)) = lacking.iter().find(|(asks, _)| *asks) {
+            return Err(Error::Unsupported {
+                model: file.name().to_owned(),
+                reason: format!(
+                    "{what} are not lowered yet; its architecture is `{}`",
+                    keys.architecture()
+                ),
+            });
+        }
         let factors = match (family, file.tensor("rope_freqs.weight")) {
             (Family::Llama, Some(tensor)) => Some(cpu::read_floats(file, tensor)?),
             _ => None,

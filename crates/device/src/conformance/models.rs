@@ -81,6 +81,8 @@ impl Recipe {
             n_vocab: N_VOCAB,
             n_ctx: N_CTX,
             norm_eps: 1e-5,
+            experts: None,
+            window: None,
         };
         let mut random = Random(0);
         let tensors = tensors(&spec).into_iter().map(|(name, dims)| {

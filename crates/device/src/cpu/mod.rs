@@ -1,5 +1,6 @@
 //! The CPU's operations: `troika-kernels` on a thread pool.
 
+mod experts;
 mod tensor;
 
 use std::ops::Range;
@@ -13,10 +14,13 @@ use troika_kernels::{
     Workspace, attention, matmul, panel_bytes, quant,
 };
 
+pub use experts::ExpertMatrices;
 pub use tensor::Tensor;
 use tensor::TensorPool;
 
-use crate::{Batch, Error, Hidden, KvShape, Logits, Ops, Rope, RopePairs};
+use crate::{
+    Attending, Batch, Error, Gating, Hidden, KvShape, Logits, Mixture, Ops, Rope, RopePairs,
+};
 
 /// The CPU: a kernel set, its threads, and memory for activations. Cloning shares the threads.
 #[derive(Debug)]
@@ -55,14 +59,12 @@ impl CpuOps {
     }
 
     fn multiply(&mut self, x: &Tensor, products: &mut [Product<'_>]) {
-        matmul(
-            self.kernels,
-            &self.pool,
-            x,
-            x.n_tok(),
-            products,
-            &mut self.workspace,
-        );
+        self.multiply_rows(x, x.n_tok(), products);
+    }
+
+    fn multiply_rows(&mut self, x: &[f32], n_tok: usize, products: &mut [Product<'_>]) {
+        let workspace = &mut self.workspace;
+        matmul(self.kernels, &self.pool, x, n_tok, products, workspace);
     }
 }
 
@@ -98,29 +100,12 @@ impl Ops for CpuOps {
     type Tensor = Tensor;
     type Matrix = PackedMatrix;
     type Vector = Vec<f32>;
+    type Experts = ExpertMatrices;
     type Kv = KvPages;
     type Step = CpuStep;
 
     fn load_matrix(&self, file: &ModelFile, tensor: &TensorInfo) -> Result<PackedMatrix, Error> {
-        let n_in = usize::try_from(tensor.row_len()).unwrap_or(usize::MAX);
-        let n_out = usize::try_from(tensor.n_rows()).unwrap_or(usize::MAX);
-        if panel_bytes(tensor.dtype, n_in).is_none() {
-            return Err(unsupported_format(file, tensor, quant::is_computed));
-        }
-        let row_bytes = tensor
-            .dtype
-            .row_bytes(n_in)
-            .expect("checked with the panel's size");
-        let read = |first_row: usize, out: &mut [u8]| {
-            file.read(tensor, (first_row * row_bytes) as u64, out)
-        };
-        Ok(PackedMatrix::pack(
-            &self.pool,
-            tensor.dtype,
-            n_out,
-            n_in,
-            read,
-        )?)
+        pack(&self.pool, file, tensor, 0..tensor.n_rows())
     }
 
     fn load_vector(&self, file: &ModelFile, tensor: &TensorInfo) -> Result<Vec<f32>, Error> {
@@ -129,6 +114,14 @@ impl Ops for CpuOps {
 
     fn matrix_bytes(&self, matrix: &PackedMatrix) -> usize {
         matrix.bytes()
+    }
+
+    fn load_experts(&self, file: &ModelFile, tensor: &TensorInfo) -> Result<ExpertMatrices, Error> {
+        self.pack_experts(file, tensor)
+    }
+
+    fn experts_bytes(&self, experts: &ExpertMatrices) -> usize {
+        experts.bytes()
     }
 
     fn new_kv(&self, shape: KvShape, n_page: usize) -> Result<KvPages, Error> {
@@ -243,17 +236,12 @@ impl Ops for CpuOps {
 
     fn add_matmul(&mut self, residual: &mut Tensor, x: &Tensor, w: &PackedMatrix) {
         let [y] = self.matmul(x, [w]);
-        residual.for_each_row(&self.pool, ROWS_PER_TASK, |token, residual| {
-            residual
-                .iter_mut()
-                .zip(y.row(token))
-                .for_each(|(residual, y)| *residual += y);
-        });
+        self.add(residual, &y);
     }
 
     fn add_bias(&mut self, x: &mut Tensor, bias: &Vec<f32>) {
         for row in x.rows_mut() {
-            row.iter_mut().zip(bias).for_each(|(x, bias)| *x += bias);
+            add_row(row, bias);
         }
     }
 
@@ -265,12 +253,10 @@ impl Ops for CpuOps {
         &mut self,
         step: &CpuStep,
         kv: &mut KvPages,
-        layer: usize,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
+        attending: &Attending<'_, Vec<f32>>,
+        [q, k, v]: [&Tensor; 3],
     ) -> Tensor {
-        kv.write(&self.pool, layer, &step.slots, k, v);
+        kv.write(&self.pool, attending.layer, &step.slots, k, v);
         let spans: Vec<Span<'_>> = step
             .sequences
             .iter()
@@ -283,9 +269,12 @@ impl Ops for CpuOps {
             .collect();
         let head_dim = kv.shape().head_dim;
         let job = Attention {
-            layer,
+            layer: attending.layer,
             n_head: q.width() / head_dim,
-            scale: 1.0 / (head_dim as f32).sqrt(),
+            scale: attending.scale,
+            window: attending.window,
+            soft_cap: attending.soft_cap,
+            sinks: attending.sinks.map(Vec::as_slice),
             spans: &spans,
         };
         let mut y = self.tensors.take(q.n_tok(), q.width());
@@ -293,11 +282,32 @@ impl Ops for CpuOps {
         y
     }
 
-    fn swiglu(&mut self, mut gate: Tensor, up: &Tensor) -> Tensor {
+    fn gate(&mut self, gating: Gating, mut gate: Tensor, up: &Tensor) -> Tensor {
         gate.for_each_row(&self.pool, ROWS_PER_TASK, |token, gate| {
-            self.kernels.swiglu(gate, up.row(token))
+            self.kernels.gate(gating, gate, up.row(token))
         });
         gate
+    }
+
+    fn experts(
+        &mut self,
+        x: &Tensor,
+        scores: &Tensor,
+        mixture: &Mixture<'_, ExpertMatrices, Vec<f32>>,
+    ) -> Tensor {
+        self.mix(x, scores, mixture)
+    }
+
+    fn scale(&mut self, x: &mut Tensor, factor: f32) {
+        x.for_each_row(&self.pool, ROWS_PER_TASK, |_, row| {
+            row.iter_mut().for_each(|x| *x *= factor);
+        });
+    }
+
+    fn add(&mut self, x: &mut Tensor, y: &Tensor) {
+        x.for_each_row(&self.pool, ROWS_PER_TASK, |token, x| {
+            add_row(x, y.row(token))
+        });
     }
 
     fn rows(&mut self, x: &Tensor, rows: &[usize]) -> Tensor {
@@ -335,6 +345,30 @@ impl Ops for CpuOps {
         y.copy_from_slice(&x.values);
         y
     }
+}
+
+fn add_row(x: &mut [f32], y: &[f32]) {
+    x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+}
+
+/// Packs some rows of a tensor, all dimensions but the first one counted as rows.
+fn pack(
+    pool: &Pool,
+    file: &ModelFile,
+    tensor: &TensorInfo,
+    rows: Range<u64>,
+) -> Result<PackedMatrix, Error> {
+    let n_in = usize::try_from(tensor.row_len()).unwrap_or(usize::MAX);
+    let n_out = usize::try_from(rows.end - rows.start).unwrap_or(usize::MAX);
+    if panel_bytes(tensor.dtype, n_in).is_none() {
+        return Err(unsupported_format(file, tensor, quant::is_computed));
+    }
+    let row_bytes = tensor.dtype.row_bytes(n_in);
+    let row_bytes = row_bytes.expect("checked with the panel's size") as u64;
+    let read = |first_row: usize, out: &mut [u8]| {
+        file.read(tensor, (rows.start + first_row as u64) * row_bytes, out)
+    };
+    Ok(PackedMatrix::pack(pool, tensor.dtype, n_out, n_in, read)?)
 }
 
 /// The values of an F32, F16 or BF16 tensor.

@@ -1,6 +1,6 @@
 //! A model's shape from its metadata. Every number is checked before anything is sized by it.
 
-use troika_base::ModelSpec;
+use troika_base::{ExpertShape, ModelSpec};
 use troika_gguf::{Metadata, ModelFile};
 
 use crate::Error;
@@ -124,6 +124,8 @@ impl<'f> Keys<'f> {
             n_vocab: self.n_vocab()?,
             n_ctx: self.count("context_length")?,
             norm_eps: self.norm_eps()?,
+            experts: self.experts()?,
+            window: self.window()?,
         })
     }
 
@@ -174,6 +176,39 @@ impl<'f> Keys<'f> {
         Ok(head_dim)
     }
 
+    /// Tokens that layers with a window see, if the model has such layers.
+    ///
+    /// # Errors
+    /// If it is no number.
+    pub fn window(&self) -> Result<Option<usize>, Error> {
+        let window = self
+            .metadata()
+            .opt_u32(&self.key("attention.sliding_window"))?;
+        // 0 says that there is none.
+        Ok(window
+            .filter(|&window| window > 0)
+            .map(|window| window as usize))
+    }
+
+    /// The experts, if the model has some.
+    fn experts(&self) -> Result<Option<ExpertShape>, Error> {
+        let key = self.key("expert_count");
+        let n = self.metadata().opt_u32(&key)?.unwrap_or(0) as usize;
+        if n == 0 {
+            return Ok(None);
+        }
+        self.expect(n <= MAX_EXPERTS, &key, n, "expected 65536 at most")?;
+        let n_used = self.count("expert_used_count")?;
+        let key = self.key("expert_used_count");
+        let expected = "expected no more experts than the model has";
+        self.expect(n_used <= n, &key, n_used, expected)?;
+        let n_ff = match self.opt_count("expert_feed_forward_length")? {
+            Some(n_ff) => n_ff,
+            None => self.count("feed_forward_length")?,
+        };
+        Ok(Some(ExpertShape { n, n_used, n_ff }))
+    }
+
     /// Rows of the embedding table.
     fn n_vocab(&self) -> Result<usize, Error> {
         let table = self.file.tensor("token_embd.weight");
@@ -210,20 +245,15 @@ impl<'f> Keys<'f> {
         let key = "split.count";
         let parts = self.metadata().opt_u32(key)?.unwrap_or(1);
         let expected = "the file is one part of several; merge them into one file first";
-        self.expect(parts <= 1, key, parts, expected)?;
-        let key = self.key("expert_count");
-        let experts = self.metadata().opt_u32(&key)?.unwrap_or(0);
-        self.expect(
-            experts == 0,
-            &key,
-            experts,
-            "mixtures of experts are not computed yet",
-        )
+        self.expect(parts <= 1, key, parts, expected)
     }
 }
 
 /// More heads than any model's; the size of a page of keys and values cannot overflow.
 const MAX_HEADS: usize = 1 << 16;
+
+/// More experts than any model's.
+const MAX_EXPERTS: usize = 1 << 16;
 
 /// Larger heads than any model's; bounds what a task of attention keeps on its thread.
 const MAX_HEAD_DIM: usize = 1024;

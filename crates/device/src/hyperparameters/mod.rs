@@ -8,5 +8,5 @@ mod rope;
 mod tensors;
 
 pub use keys::Keys;
-pub use rope::rope;
+pub use rope::{longrope, rope, rope_unscaled};
 pub use tensors::Tensors;

@@ -19,6 +19,25 @@ pub fn rope(
     pairs: RopePairs,
     factors: Option<&[f32]>,
 ) -> Result<Rope, Error> {
+    let base = base(keys)?;
+    let mut rope = rope_unscaled(keys, spec, pairs, base)?;
+    if let Some(factors) = factors {
+        stretch(keys, &mut rope, "rope_freqs.weight", factors)?;
+    }
+    rope.magnitude = scale(keys, spec, base, &mut rope.frequencies)?;
+    Ok(rope)
+}
+
+/// A rotation of this base that nothing stretches, whatever the metadata say.
+///
+/// # Errors
+/// If the number of rotated values makes no sense.
+pub fn rope_unscaled(
+    keys: &Keys<'_>,
+    spec: &ModelSpec,
+    pairs: RopePairs,
+    base: f64,
+) -> Result<Rope, Error> {
     let n_rot = keys
         .opt_count("rope.dimension_count")?
         .unwrap_or(spec.head_dim);
@@ -29,31 +48,55 @@ pub fn rope(
         n_rot,
         "expected an even number, a head's width at most",
     )?;
-    let base = keys.opt_float("rope.freq_base")?.unwrap_or(10_000.0);
-    let mut frequencies: Vec<f64> = (0..n_rot / 2)
+    let frequencies = (0..n_rot / 2)
         .map(|pair| base.powf(-2.0 * pair as f64 / n_rot as f64))
         .collect();
-    if let Some(factors) = factors {
-        let good = factors.len() == frequencies.len()
-            && factors
-                .iter()
-                .all(|factor| factor.is_finite() && *factor > 0.0);
-        keys.expect(
-            good,
-            "rope_freqs.weight",
-            factors.len(),
-            "expected a positive factor for each pair",
-        )?;
-        for (frequency, factor) in frequencies.iter_mut().zip(factors) {
-            *frequency /= f64::from(*factor);
-        }
-    }
-    let magnitude = scale(keys, spec, base, &mut frequencies)?;
     Ok(Rope {
         pairs,
         frequencies,
-        magnitude,
+        magnitude: 1.0,
     })
+}
+
+/// LongRoPE (Ding et al. 2024): `factors` divide the frequencies one by one, the first ones for contexts that are longer
+/// than the model was trained for at first, the others for shorter ones. `n_ctx` is what the cache will hold.
+///
+/// # Errors
+/// If a key or a factor makes no sense.
+pub fn longrope(
+    keys: &Keys<'_>,
+    spec: &ModelSpec,
+    pairs: RopePairs,
+    factors: Option<(&[f32], &[f32])>,
+    n_ctx: usize,
+) -> Result<Rope, Error> {
+    let Some((long, short)) = factors else {
+        return rope(keys, spec, pairs, None);
+    };
+    let trained = keys.opt_count("rope.scaling.original_context_length")?;
+    let mut rope = rope_unscaled(keys, spec, pairs, base(keys)?)?;
+    match n_ctx > trained.unwrap_or(spec.n_ctx) {
+        true => stretch(keys, &mut rope, "rope_factors_long.weight", long)?,
+        false => stretch(keys, &mut rope, "rope_factors_short.weight", short)?,
+    }
+    rope.magnitude = keys.opt_float("rope.scaling.attn_factor")?.unwrap_or(1.0);
+    Ok(rope)
+}
+
+fn base(keys: &Keys<'_>) -> Result<f64, Error> {
+    Ok(keys.opt_float("rope.freq_base")?.unwrap_or(10_000.0))
+}
+
+/// Divides the frequencies by `factors`, which are those of tensor `name`.
+fn stretch(keys: &Keys<'_>, rope: &mut Rope, name: &str, factors: &[f32]) -> Result<(), Error> {
+    let is_good = |factor: &f32| factor.is_finite() && *factor > 0.0;
+    let good = factors.len() == rope.frequencies.len() && factors.iter().all(is_good);
+    let expected = "expected a positive factor for each pair";
+    keys.expect(good, name, factors.len(), expected)?;
+    for (frequency, factor) in rope.frequencies.iter_mut().zip(factors) {
+        *frequency /= f64::from(*factor);
+    }
+    Ok(())
 }
 
 /// Stretches frequencies as `rope.scaling` says, and returns what the rotated values are multiplied with.
@@ -81,7 +124,9 @@ fn scale(
             let trained = keys
                 .opt_count("rope.scaling.original_context_length")?
                 .unwrap_or(spec.n_ctx);
-            yarn(base, factor, trained as f64, frequencies);
+            // Trained without rounding, as its configuration says; files have no key for it.
+            let rounds = keys.architecture() != "gpt-oss";
+            yarn(base, factor, trained as f64, rounds, frequencies);
             let attention = keys.opt_float("rope.scaling.attn_factor")?.unwrap_or(1.0);
             Ok(attention * (1.0 + 0.1 * factor.max(1.0).ln()))
         }
@@ -98,16 +143,19 @@ fn scale(
 }
 
 /// YaRN (Peng et al. 2023, section 3.2): pairs that turn often within the trained context keep their frequency, those
-/// that never complete a turn are stretched by `factor`, and a ramp lies between.
-fn yarn(base: f64, factor: f64, trained: f64, frequencies: &mut [f64]) {
+/// that never complete a turn are stretched by `factor`, and a ramp lies between, whose ends are whole pairs if it `rounds`.
+fn yarn(base: f64, factor: f64, trained: f64, rounds: bool, frequencies: &mut [f64]) {
     /// Turns within the trained context from which a pair is left alone, and up to which it is stretched whole.
     const MANY: f64 = 32.0;
     const FEW: f64 = 1.0;
     let n_rot = 2.0 * frequencies.len() as f64;
     let pair_with_turns =
         |turns: f64| n_rot * (trained / (turns * 2.0 * PI)).ln() / (2.0 * base.ln());
-    let first = pair_with_turns(MANY).floor().max(0.0);
-    let last = pair_with_turns(FEW).ceil().min(n_rot - 1.0);
+    let (mut first, mut last) = (pair_with_turns(MANY), pair_with_turns(FEW));
+    if rounds {
+        (first, last) = (first.floor(), last.ceil());
+    }
+    let (first, last) = (first.max(0.0), last.min(n_rot - 1.0));
     for (pair, frequency) in frequencies.iter_mut().enumerate() {
         let ramp = ((pair as f64 - first) / (last - first).max(0.001)).clamp(0.0, 1.0);
         *frequency = *frequency / factor * ramp + *frequency * (1.0 - ramp);
@@ -146,6 +194,8 @@ mod tests {
             n_vocab: 1,
             n_ctx: 8192,
             norm_eps: 1e-5,
+            experts: None,
+            window: None,
         };
         let keys = Keys::new(&file).unwrap();
         rope(&keys, &spec, RopePairs::Adjacent, factors)
@@ -234,7 +284,7 @@ mod tests {
         let base: f64 = 1e6;
         let plain: Vec<f64> = (0..64).map(|i| base.powf(-f64::from(i) / 64.0)).collect();
         let mut stretched = plain.clone();
-        yarn(base, 4.0, 32_768.0, &mut stretched);
+        yarn(base, 4.0, 32_768.0, true, &mut stretched);
         assert_eq!(stretched[0], plain[0]);
         assert_eq!(stretched[63], plain[63] / 4.0);
         // The ramp falls without a step back.

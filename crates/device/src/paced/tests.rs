@@ -87,6 +87,8 @@ impl Device for Slow {
                 n_vocab: 1,
                 n_ctx: 64,
                 norm_eps: 1e-5,
+                experts: None,
+                window: None,
             },
             interrupt: Interrupt::default(),
         }))

@@ -7,7 +7,9 @@ use half::f16;
 use troika_base::TokenId;
 use troika_gguf::{ModelFile, TensorInfo};
 
-use crate::{Batch, Error, Hidden, KvShape, Logits, Ops, Rope};
+use crate::{
+    Attending, Batch, Error, Feature, Gating, Hidden, KvShape, Logits, Mixture, Ops, Rope,
+};
 
 /// Something that a part has made, and that it alone can read.
 pub(super) type Made = Box<dyn Any>;
@@ -19,6 +21,9 @@ pub(super) trait AnyOps: Send {
     fn load_matrix(&self, file: &ModelFile, tensor: &TensorInfo) -> Result<Kept, Error>;
     fn load_vector(&self, file: &ModelFile, tensor: &TensorInfo) -> Result<Kept, Error>;
     fn matrix_bytes(&self, matrix: &Kept) -> usize;
+    fn lacks(&self, feature: Feature) -> Option<String>;
+    fn load_experts(&self, file: &ModelFile, tensor: &TensorInfo) -> Result<Kept, Error>;
+    fn experts_bytes(&self, experts: &Kept) -> usize;
     fn new_kv(&self, shape: KvShape, n_page: usize) -> Result<Kept, Error>;
     fn copy_page(&mut self, kv: &mut Kept, from: usize, to: usize);
     fn read_kv(
@@ -43,8 +48,17 @@ pub(super) trait AnyOps: Send {
     fn add_matmul(&mut self, residual: &mut Made, x: &Made, w: &Kept);
     fn add_bias(&mut self, x: &mut Made, bias: &Kept);
     fn rope(&mut self, step: &Made, x: &mut Made, head_dim: usize);
-    fn attention(&mut self, step: &Made, kv: &mut Kept, layer: usize, qkv: [&Made; 3]) -> Made;
-    fn swiglu(&mut self, gate: Made, up: &Made) -> Made;
+    fn attention(
+        &mut self,
+        step: &Made,
+        kv: &mut Kept,
+        attending: &Attending<'_, Kept>,
+        qkv: [&Made; 3],
+    ) -> Made;
+    fn gate(&mut self, gating: Gating, gate: Made, up: &Made) -> Made;
+    fn experts(&mut self, x: &Made, scores: &Made, mixture: &Mixture<'_, Kept, Kept>) -> Made;
+    fn scale(&mut self, x: &mut Made, factor: f32);
+    fn add(&mut self, x: &mut Made, y: &Made);
     fn rows(&mut self, x: &Made, rows: &[usize]) -> Made;
     fn logits(&mut self, x: &Made, output: &Kept) -> Result<Logits, Error>;
     fn hidden(&mut self, x: &Made) -> Result<Hidden, Error>;
@@ -73,6 +87,18 @@ impl<O: Ops + Send + 'static> AnyOps for O {
 
     fn matrix_bytes(&self, matrix: &Kept) -> usize {
         O::matrix_bytes(self, of(&**matrix))
+    }
+
+    fn lacks(&self, feature: Feature) -> Option<String> {
+        O::lacks(self, feature)
+    }
+
+    fn load_experts(&self, file: &ModelFile, tensor: &TensorInfo) -> Result<Kept, Error> {
+        Ok(Box::new(O::load_experts(self, file, tensor)?))
+    }
+
+    fn experts_bytes(&self, experts: &Kept) -> usize {
+        O::experts_bytes(self, of(&**experts))
     }
 
     fn new_kv(&self, shape: KvShape, n_page: usize) -> Result<Kept, Error> {
@@ -144,24 +170,44 @@ impl<O: Ops + Send + 'static> AnyOps for O {
         &mut self,
         step: &Made,
         kv: &mut Kept,
-        layer: usize,
-        [q, k, v]: [&Made; 3],
+        attending: &Attending<'_, Kept>,
+        qkv: [&Made; 3],
     ) -> Made {
         let (step, kv) = (of(&**step), of_mut(&mut **kv));
+        let sinks = attending.sinks.map(|sinks| of(&**sinks));
+        let attending = attending.with(attending.layer, sinks);
         Box::new(O::attention(
             self,
             step,
             kv,
-            layer,
-            of(&**q),
-            of(&**k),
-            of(&**v),
+            &attending,
+            qkv.map(|x| of(&**x)),
         ))
     }
 
-    fn swiglu(&mut self, gate: Made, up: &Made) -> Made {
+    fn gate(&mut self, gating: Gating, gate: Made, up: &Made) -> Made {
         let gate = *gate.downcast().expect(FOREIGN);
-        Box::new(O::swiglu(self, gate, of(&**up)))
+        Box::new(O::gate(self, gating, gate, of(&**up)))
+    }
+
+    fn experts(&mut self, x: &Made, scores: &Made, mixture: &Mixture<'_, Kept, Kept>) -> Made {
+        let mixture = Mixture {
+            n_used: mixture.n_used,
+            gating: mixture.gating,
+            gate: of(&**mixture.gate),
+            up: of(&**mixture.up),
+            down: of(&**mixture.down),
+            biases: mixture.biases.map(|some| some.map(|bias| of(&**bias))),
+        };
+        Box::new(O::experts(self, of(&**x), of(&**scores), &mixture))
+    }
+
+    fn scale(&mut self, x: &mut Made, factor: f32) {
+        O::scale(self, of_mut(&mut **x), factor);
+    }
+
+    fn add(&mut self, x: &mut Made, y: &Made) {
+        O::add(self, of_mut(&mut **x), of(&**y));
     }
 
     fn rows(&mut self, x: &Made, rows: &[usize]) -> Made {

@@ -14,7 +14,9 @@ use half::f16;
 use troika_base::TokenId;
 use troika_gguf::{ModelFile, TensorInfo};
 
-use crate::{Batch, Error, Hidden, KvShape, Logits, Ops, Rope};
+use crate::{
+    Attending, Batch, Error, Feature, Gating, Hidden, KvShape, Logits, Mixture, Ops, Rope,
+};
 use erased::{AnyOps, Kept, Made};
 pub use fit::ModelBytes;
 
@@ -199,6 +201,7 @@ impl Ops for Split {
     type Tensor = Activations;
     type Matrix = Placed;
     type Vector = Placed;
+    type Experts = Placed;
     type Kv = SplitKv;
     type Step = SplitStep;
 
@@ -216,6 +219,20 @@ impl Ops for Split {
 
     fn matrix_bytes(&self, matrix: &Placed) -> usize {
         self.parts[matrix.part].ops.matrix_bytes(&matrix.weight)
+    }
+
+    fn lacks(&self, feature: Feature) -> Option<String> {
+        self.parts.iter().find_map(|part| part.ops.lacks(feature))
+    }
+
+    fn load_experts(&self, file: &ModelFile, tensor: &TensorInfo) -> Result<Placed, Error> {
+        let part = self.place(file, tensor)?;
+        let weight = self.parts[part].ops.load_experts(file, tensor)?;
+        Ok(Placed { part, weight })
+    }
+
+    fn experts_bytes(&self, experts: &Placed) -> usize {
+        self.parts[experts.part].ops.experts_bytes(&experts.weight)
     }
 
     fn new_kv(&self, shape: KvShape, n_page: usize) -> Result<SplitKv, Error> {
@@ -360,22 +377,22 @@ impl Ops for Split {
         &mut self,
         step: &SplitStep,
         kv: &mut SplitKv,
-        layer: usize,
-        q: &Activations,
-        k: &Activations,
-        v: &Activations,
+        attending: &Attending<'_, Placed>,
+        qkv: [&Activations; 3],
     ) -> Activations {
-        let part = self.part_of_layer(layer);
-        let [Some(q), Some(k), Some(v)] = [q, k, v].map(|x| self.bring(x, part)) else {
+        let part = self.part_of_layer(attending.layer);
+        let [Some(q), Some(k), Some(v)] = qkv.map(|x| self.bring(x, part)) else {
             return self.nothing();
         };
         let kv = kv.parts[part].as_mut().expect("the part has layers");
         let Part { ops, layers } = &mut self.parts[part];
-        let made = ops.attention(&step.0[part], kv, layer - layers.start, [q, k, v]);
+        let sinks = attending.sinks.map(|sinks| &sinks.weight);
+        let attending = attending.with(attending.layer - layers.start, sinks);
+        let made = ops.attention(&step.0[part], kv, &attending, [q, k, v]);
         self.made(part, made)
     }
 
-    fn swiglu(&mut self, gate: Activations, up: &Activations) -> Activations {
+    fn gate(&mut self, gating: Gating, gate: Activations, up: &Activations) -> Activations {
         let Some(home) = gate.home() else {
             return self.nothing();
         };
@@ -385,8 +402,45 @@ impl Ops for Split {
         ) else {
             return self.nothing();
         };
-        let made = self.parts[home].ops.swiglu(gate, up);
+        let made = self.parts[home].ops.gate(gating, gate, up);
         self.made(home, made)
+    }
+
+    fn experts(
+        &mut self,
+        x: &Activations,
+        scores: &Activations,
+        mixture: &Mixture<'_, Placed, Placed>,
+    ) -> Activations {
+        let part = mixture.gate.part;
+        let (Some(x), Some(scores)) = (self.bring(x, part), self.bring(scores, part)) else {
+            return self.nothing();
+        };
+        let mixture = Mixture {
+            n_used: mixture.n_used,
+            gating: mixture.gating,
+            gate: &mixture.gate.weight,
+            up: &mixture.up.weight,
+            down: &mixture.down.weight,
+            biases: mixture.biases.map(|of| of.map(|bias| &bias.weight)),
+        };
+        let made = self.parts[part].ops.experts(x, scores, &mixture);
+        self.made(part, made)
+    }
+
+    fn scale(&mut self, x: &mut Activations, factor: f32) {
+        let Some(home) = x.home() else { return };
+        if let Some(x) = self.bring_mut(x, home) {
+            self.parts[home].ops.scale(x, factor);
+        }
+    }
+
+    fn add(&mut self, x: &mut Activations, y: &Activations) {
+        let Some(home) = y.home() else { return };
+        let (Some(x), Some(y)) = (self.bring_mut(x, home), self.bring(y, home)) else {
+            return;
+        };
+        self.parts[home].ops.add(x, y);
     }
 
     fn rows(&mut self, x: &Activations, rows: &[usize]) -> Activations {

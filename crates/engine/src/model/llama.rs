@@ -1,75 +1,58 @@
-//! Llama 1, 2 and 3, Mistral, and the many models of their shape.
+//! Llama 1, 2 and 3, Mistral, Mixtral, and the many models of their shape.
 //!
 //! Pre-norm transformer: RMS norm, grouped-query attention with rotary positions, SwiGLU. Touvron et al. 2023,
-//! arXiv:2302.13971; grouped queries: arXiv:2307.09288.
+//! arXiv:2302.13971; grouped queries: arXiv:2307.09288; experts in place of SwiGLU: Jiang et al. 2024, arXiv:2401.04088.
 
-use troika_base::ModelSpec;
 use troika_device::hyperparameters::{Keys, rope};
-use troika_device::{Batch, Error, Interrupt, Ops, Outputs, Rope, RopePairs};
+use troika_device::{Error, Gating, Ops, RopePairs};
 
-use super::blocks::{Ends, FeedForward, SelfAttention};
+use super::blocks::{Ends, FeedForward, Parts, Scope, Scores, SelfAttention};
+use super::decoder::{At, Decoder, Layer};
 use super::loader::Loader;
-use super::{Forward, OutputRows};
 
 pub(super) struct Llama<O: Ops> {
-    spec: ModelSpec,
-    rope: Rope,
-    ends: Ends<O>,
-    layers: Vec<Layer<O>>,
-}
-
-struct Layer<O: Ops> {
     attention: SelfAttention<O>,
     feed_forward: FeedForward<O>,
 }
 
-impl<O: Ops> Llama<O> {
-    pub(super) fn load(keys: &Keys<'_>, loader: &Loader<'_, O>) -> Result<Self, Error> {
-        let spec = loader.spec;
-        let factors = loader.opt_values("rope_freqs.weight")?;
-        let layer = |i: usize| {
+pub(super) fn load<O: Ops>(
+    keys: &Keys<'_>,
+    loader: &Loader<'_, O>,
+) -> Result<Decoder<O, Llama<O>>, Error> {
+    let spec = loader.spec;
+    let factors = loader.opt_values("rope_freqs.weight")?;
+    // Mistral's first model has one.
+    let scope = Scope {
+        window: keys.window()?,
+        ..Scope::default()
+    };
+    let layer = |i: usize| {
+        let parts = Parts {
             // Some descendants have biases here.
-            let biased = loader.has(&format!("blk.{i}.attn_q.bias"));
-            Ok(Layer {
-                attention: SelfAttention::load(loader, i, biased)?,
-                feed_forward: FeedForward::load(loader, i)?,
-            })
+            biases: loader.has(&format!("blk.{i}.attn_q.bias")),
+            ..Parts::default()
         };
-        Ok(Self {
-            rope: rope(keys, spec, RopePairs::Adjacent, factors.as_deref())?,
-            ends: Ends::load(loader)?,
-            layers: (0..spec.n_layer).map(layer).collect::<Result<_, Error>>()?,
-            spec: spec.clone(),
+        Ok(Llama {
+            attention: SelfAttention::load(loader, i, parts, scope)?,
+            feed_forward: FeedForward::load(loader, i, "ffn_norm", Gating::Silu)?,
         })
-    }
+    };
+    Ok(Decoder {
+        ropes: vec![rope(keys, spec, RopePairs::Adjacent, factors.as_deref())?],
+        ends: Ends::load(loader, Scores::default())?,
+        layers: (0..spec.n_layer).map(layer).collect::<Result<_, Error>>()?,
+    })
 }
 
-impl<O: Ops> Forward<O> for Llama<O> {
-    fn forward(
-        &self,
-        ops: &mut O,
-        kv: &mut O::Kv,
-        batch: &Batch<'_>,
-        interrupt: &Interrupt,
-    ) -> Result<Outputs, Error> {
-        let eps = self.spec.norm_eps;
-        let step = ops.begin(batch, &self.rope)?;
-        let outputs = OutputRows::new(batch, self.spec.n_layer);
-        let mut x = self.ends.embed(ops, batch);
-        for (i, layer) in self.layers.iter().enumerate() {
-            interrupt.check()?;
-            let attended = {
-                let [mut q, mut k, v] = layer.attention.project(ops, &x, eps);
-                ops.rope(&step, &mut q, self.spec.head_dim);
-                ops.rope(&step, &mut k, self.spec.head_dim);
-                ops.attention(&step, kv, i, &q, &k, &v)
-            };
-            let Some(attended) = outputs.keep(ops, i, &mut x, attended) else {
-                return Ok(Outputs::default());
-            };
-            layer.attention.add(ops, &mut x, attended);
-            layer.feed_forward.add(ops, &mut x, eps);
-        }
-        self.ends.outputs(ops, &x, eps, &outputs)
+impl<O: Ops> Layer<O> for Llama<O> {
+    fn attend(&self, ops: &mut O, at: &mut At<'_, O>, x: &O::Tensor) -> O::Tensor {
+        let [mut q, mut k, v] = self.attention.project(ops, x);
+        self.attention.rope(ops, at, [&mut q, &mut k]);
+        self.attention.attend(ops, at, [&q, &k, &v])
+    }
+
+    fn add(&self, ops: &mut O, x: &mut O::Tensor, attended: O::Tensor) {
+        self.attention.add(ops, x, attended);
+        self.feed_forward.add(ops, x);
     }
 }

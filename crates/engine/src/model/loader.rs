@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use troika_base::{Bytes, ModelSpec};
 use troika_device::hyperparameters::Tensors;
-use troika_device::{Cancelled, Error, LoadProgress, Ops};
+use troika_device::{Cancelled, Error, Feature, LoadProgress, Ops};
 use troika_gguf::{ModelFile, TensorInfo};
 
 /// The callback of a load.
@@ -16,6 +16,8 @@ pub(super) struct Loader<'l, O: Ops> {
     ops: &'l O,
     tensors: Tensors<'l>,
     pub(super) spec: &'l ModelSpec,
+    /// Tokens that the cache will hold.
+    pub(super) n_ctx: usize,
     progress: RefCell<&'l mut Progress<'l>>,
     done: Cell<u64>,
     total: u64,
@@ -27,12 +29,14 @@ impl<'l, O: Ops> Loader<'l, O> {
         ops: &'l O,
         file: &'l ModelFile,
         spec: &'l ModelSpec,
+        n_ctx: usize,
         progress: &'l mut Progress<'l>,
     ) -> Self {
         Self {
             ops,
             tensors: Tensors::new(file, &spec.architecture),
             spec,
+            n_ctx,
             progress: RefCell::new(progress),
             done: Cell::new(0),
             total: file.tensors().iter().map(|tensor| tensor.bytes).sum(),
@@ -44,20 +48,91 @@ impl<'l, O: Ops> Loader<'l, O> {
     pub(super) fn matrix(&self, name: &str, n_out: usize, n_in: usize) -> Result<O::Matrix, Error> {
         let tensor = self.tensors.get(name, &[n_in, n_out])?;
         let matrix = self.ops.load_matrix(self.tensors.file(), tensor)?;
-        self.resident
-            .set(self.resident.get() + self.ops.matrix_bytes(&matrix));
+        self.add_resident(self.ops.matrix_bytes(&matrix));
         self.loaded(tensor)?;
         Ok(matrix)
     }
 
+    /// The matrices `[n_out, n_in]` that are one tensor `name`, each behind the one before it.
+    pub(super) fn matrices<const N: usize>(
+        &self,
+        name: &str,
+        n_out: [usize; N],
+        n_in: usize,
+    ) -> Result<[O::Matrix; N], Error> {
+        let whole = self.tensors.get(name, &[n_in, n_out.iter().sum()])?;
+        let row_bytes = whole.bytes / whole.n_rows();
+        let mut offset = whole.offset;
+        let mut matrices = Vec::with_capacity(N);
+        for n_out in n_out {
+            let part = TensorInfo {
+                shape: vec![n_in as u64, n_out as u64],
+                offset,
+                bytes: n_out as u64 * row_bytes,
+                ..whole.clone()
+            };
+            offset += part.bytes;
+            let matrix = self.ops.load_matrix(self.tensors.file(), &part)?;
+            self.add_resident(self.ops.matrix_bytes(&matrix));
+            self.loaded(&part)?;
+            matrices.push(matrix);
+        }
+        let all = matrices.try_into().map_err(|_| ());
+        Ok(all.expect("as many as were asked for. This is a bug."))
+    }
+
+    /// The matrices `name` `[n_expert, n_out, n_in]`.
+    pub(super) fn experts(
+        &self,
+        name: &str,
+        n_expert: usize,
+        n_out: usize,
+        n_in: usize,
+    ) -> Result<O::Experts, Error> {
+        let tensor = self.tensors.get(name, &[n_in, n_out, n_expert])?;
+        let experts = self.ops.load_experts(self.tensors.file(), tensor)?;
+        self.add_resident(self.ops.experts_bytes(&experts));
+        self.loaded(tensor)?;
+        Ok(experts)
+    }
+
+    /// The rows `name` `[n_row, n]`.
+    pub(super) fn vectors(&self, name: &str, n_row: usize, n: usize) -> Result<O::Vector, Error> {
+        self.floats(self.tensors.get(name, &[n, n_row])?)
+    }
+
     /// The row `name` `[n]`.
     pub(super) fn vector(&self, name: &str, n: usize) -> Result<O::Vector, Error> {
-        let tensor = self.tensors.get(name, &[n])?;
+        self.floats(self.tensors.get(name, &[n])?)
+    }
+
+    fn floats(&self, tensor: &TensorInfo) -> Result<O::Vector, Error> {
         let vector = self.ops.load_vector(self.tensors.file(), tensor)?;
-        self.resident
-            .set(self.resident.get() + n * size_of::<f32>());
+        self.add_resident(tensor.n_elements() as usize * size_of::<f32>());
         self.loaded(tensor)?;
         Ok(vector)
+    }
+
+    /// Makes sure that the device computes this.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if it does not.
+    pub(super) fn need(&self, feature: Feature) -> Result<(), Error> {
+        let Some(device) = self.ops.lacks(feature) else {
+            return Ok(());
+        };
+        Err(Error::Unsupported {
+            model: self.tensors.file().name().to_owned(),
+            device,
+            reason: format!(
+                "architecture `{}` needs {feature}, which are not computed there",
+                self.spec.architecture
+            ),
+        })
+    }
+
+    fn add_resident(&self, bytes: usize) {
+        self.resident.set(self.resident.get() + bytes);
     }
 
     /// Whether the file has this tensor.

@@ -3,22 +3,26 @@
 //! A forward pass is a function that reads like the paper. There is no `if` on a device here, and none on an
 //! architecture anywhere else.
 
-mod blocks;
+mod decoder;
+mod gemma;
+mod gpt_oss;
+mod granite;
 mod llama;
-mod loader;
+mod phi3;
 mod qwen2;
 mod qwen3;
+mod smollm3;
+
+mod blocks;
+mod loader;
 
 use troika_base::{Bytes, ModelSpec};
 use troika_device::hyperparameters::Keys;
 use troika_device::{Batch, Error, Interrupt, Ops, Outputs};
 use troika_gguf::ModelFile;
 
-use llama::Llama;
 use loader::Loader;
 pub(crate) use loader::Progress;
-use qwen2::Qwen2;
-use qwen3::Qwen3;
 
 /// A loaded model's forward pass.
 pub(crate) trait Forward<O: Ops>: Send {
@@ -44,7 +48,20 @@ pub(crate) struct Loaded<O: Ops> {
 
 /// The architectures that run, as GGUF names them.
 pub fn architectures() -> &'static [&'static str] {
-    &["llama", "mistral", "qwen2", "qwen3"]
+    &[
+        "llama",
+        "mistral",
+        "qwen2",
+        "qwen3",
+        "qwen3moe",
+        "smollm3",
+        "granite",
+        "granitemoe",
+        "gemma2",
+        "gemma3",
+        "phi3",
+        "gpt-oss",
+    ]
 }
 
 /// A model's shape.
@@ -63,19 +80,26 @@ pub fn model_spec(file: &ModelFile) -> Result<ModelSpec, Error> {
     keys.spec()
 }
 
-/// Brings a file's model to the device behind `ops`.
+/// Brings a file's model to the device behind `ops`. Its cache will hold `n_ctx` tokens.
 pub(crate) fn load<O: Ops + 'static>(
     ops: &O,
     file: &ModelFile,
+    n_ctx: usize,
     progress: &mut Progress<'_>,
 ) -> Result<Loaded<O>, Error> {
     let spec = model_spec(file)?;
     let keys = Keys::new(file)?;
-    let loader = Loader::new(ops, file, &spec, progress);
+    let loader = Loader::new(ops, file, &spec, n_ctx, progress);
     let forward: Box<dyn Forward<O>> = match keys.architecture() {
-        "qwen2" => Box::new(Qwen2::load(&keys, &loader)?),
-        "qwen3" => Box::new(Qwen3::load(&keys, &loader)?),
-        _ => Box::new(Llama::load(&keys, &loader)?),
+        "qwen2" => Box::new(qwen2::load(&keys, &loader)?),
+        "qwen3" | "qwen3moe" => Box::new(qwen3::load(&keys, &loader)?),
+        "smollm3" => Box::new(smollm3::load(&keys, &loader)?),
+        "granite" | "granitemoe" => Box::new(granite::load(&keys, &loader)?),
+        "gemma2" => Box::new(gemma::load_gemma2(&keys, &loader)?),
+        "gemma3" => Box::new(gemma::load_gemma3(&keys, &loader)?),
+        "phi3" => Box::new(phi3::load(&keys, &loader)?),
+        "gpt-oss" => Box::new(gpt_oss::load(&keys, &loader)?),
+        _ => Box::new(llama::load(&keys, &loader)?),
     };
     let bytes = loader.finish()?;
     Ok(Loaded {

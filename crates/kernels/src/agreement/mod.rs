@@ -11,6 +11,7 @@ use troika_base::DType;
 use crate::activations::BLOCK;
 use crate::dispatch::Kernels;
 use crate::float::attention::{Attend, HeadPage, State, padded};
+use crate::float::elementwise::Gating;
 use crate::kv::PAGE_TOKENS;
 use crate::matmul::{GEMM_PANELS, Product, Workspace, matmul};
 use crate::packed::{PANEL_ROWS, PackedMatrix};
@@ -100,6 +101,16 @@ fn cases(cases: u32) -> ProptestConfig {
     }
 }
 
+/// Every way to gate.
+const GATINGS: [Gating; 3] = [
+    Gating::Silu,
+    Gating::Gelu,
+    Gating::ClampedSilu {
+        alpha: 1.702,
+        limit: 7.0,
+    },
+];
+
 proptest! {
     #![proptest_config(cases(500))]
 
@@ -186,13 +197,18 @@ proptest! {
     }
 
     #[test]
-    fn rows_are_normed_and_gated_alike(len in 0usize..150, floats in floats(), seed: u64) {
+    fn rows_are_normed_and_gated_alike(
+        len in 0usize..150,
+        gating in prop::sample::select(GATINGS.to_vec()),
+        floats in floats(),
+        seed: u64,
+    ) {
         let noise = &mut Noise::new(seed);
         let (x, weight) = (floats.many(len, noise), floats.many(len, noise));
         let both = |set: &Kernels| {
             let (mut normed, mut gated) = (vec![f32::NAN; len], x.clone());
             set.rms_norm(&x, &weight, 1e-5, &mut normed);
-            set.swiglu(&mut gated, &weight);
+            set.gate(gating, &mut gated, &weight);
             (bits(&normed), bits(&gated))
         };
         let (reference, sets) = sets();
@@ -207,6 +223,8 @@ proptest! {
         n_query in 1usize..20,
         n_page in 1usize..4,
         start in prop::sample::select(vec![0usize, 64]),
+        windowed: bool,
+        soft_cap in prop::option::of(0.5f32..60.0),
         floats in floats(),
         seed: u64,
     ) {
@@ -215,10 +233,17 @@ proptest! {
         let stored = pages(n_page, head_dim, width, floats, noise);
         let pages: Vec<HeadPage<'_>> = stored.iter().map(|(k, v)| HeadPage { k, v }).collect();
         let end = start + n_page * PAGE_TOKENS;
-        let visible: Vec<usize> = (0..n_query).map(|_| noise.bits() as usize % (end + 2)).collect();
+        let visible: Vec<(usize, usize)> = (0..n_query)
+            .map(|_| {
+                let end = noise.bits() as usize % (end + 2);
+                let from = if windowed { noise.bits() as usize % (end + 1) } else { 0 };
+                (from, end)
+            })
+            .collect();
         let job = Attend {
             q: &floats.many(n_query * head_dim, noise),
             visible: &visible,
+            soft_cap,
             head_dim,
             pages: &pages,
             start,

@@ -21,8 +21,10 @@ pub(crate) struct HeadPage<'a> {
 pub(crate) struct Attend<'a> {
     /// `[n_query][head_dim]`, scaled by `1/sqrt(head_dim)`.
     pub(crate) q: &'a [f32],
-    /// Per query, how many tokens from the sequence's start it sees.
-    pub(crate) visible: &'a [usize],
+    /// Per query, which tokens of the sequence it sees: from the first one, up to but without the second.
+    pub(crate) visible: &'a [(usize, usize)],
+    /// Bends scores to between minus and plus this: `cap * tanh(score / cap)`.
+    pub(crate) soft_cap: Option<f32>,
     pub(crate) head_dim: usize,
     pub(crate) pages: &'a [HeadPage<'a>],
     /// Position of the first token of the first page.
@@ -98,12 +100,14 @@ unsafe fn group<L: Lanes, const Q: usize>(
     state: &StatePtr,
 ) {
     let start = job.start + page * PAGE_TOKENS;
-    let seen: [usize; Q] = std::array::from_fn(|i| {
-        job.visible[first + i]
-            .saturating_sub(start)
-            .min(PAGE_TOKENS)
+    let in_page = |position: usize| position.saturating_sub(start).min(PAGE_TOKENS);
+    let seen: [(usize, usize); Q] = std::array::from_fn(|i| {
+        let (from, end) = job.visible[first + i];
+        (in_page(from), in_page(end))
     });
-    let tokens = seen.into_iter().max().unwrap_or(0);
+    let sees_some = |(from, end): &(usize, usize)| from < end;
+    let tokens = seen.iter().filter(|seen| sees_some(seen));
+    let tokens = tokens.map(|&(_, end)| end).max().unwrap_or(0);
     if tokens == 0 {
         return;
     }
@@ -112,6 +116,9 @@ unsafe fn group<L: Lanes, const Q: usize>(
     unsafe {
         let mut p = [[0.0f32; PAGE_TOKENS]; Q];
         scores::<L, Q>(job, page, first, next, &mut p);
+        if let Some(cap) = job.soft_cap {
+            p.iter_mut().for_each(|p| bend::<L>(p, cap));
+        }
         let mut rescale = [0.0f32; Q];
         for i in 0..Q {
             let query = first + i;
@@ -159,19 +166,35 @@ unsafe fn scores<L: Lanes, const Q: usize>(
     }
 }
 
+/// `p = cap * tanh(p / cap)`.
+#[inline(always)]
+unsafe fn bend<L: Lanes>(p: &mut [f32; PAGE_TOKENS], cap: f32) {
+    for at in [0, LANES] {
+        // SAFETY: forwarded from the caller; the array is two vectors.
+        unsafe {
+            let p = p.as_mut_ptr().add(at);
+            // tanh(x) = 1 - 2 / (e^2x + 1).
+            let e = L::load(p).mul(L::splat(2.0 / cap)).exp();
+            let tanh = L::splat(1.0).sub(L::splat(2.0).div(e.add(L::splat(1.0))));
+            tanh.mul(L::splat(cap)).store(p);
+        }
+    }
+}
+
 /// Turns scores into weights `e^(score - max)`, hidden tokens into 0; returns what earlier weights are scaled by.
 #[inline(always)]
 unsafe fn softmax<L: Lanes>(
     p: &mut [f32; PAGE_TOKENS],
-    seen: usize,
+    (from, end): (usize, usize),
     max: &mut f32,
     sum: &mut f32,
 ) -> f32 {
-    if seen == 0 {
+    if from >= end {
         *p = [0.0; PAGE_TOKENS];
         return 1.0;
     }
-    p[seen..].fill(f32::NEG_INFINITY);
+    p[..from].fill(f32::NEG_INFINITY);
+    p[end..].fill(f32::NEG_INFINITY);
     // SAFETY: forwarded from the caller; the array is two vectors.
     unsafe {
         let (low, high) = (L::load(p.as_ptr()), L::load(p.as_ptr().add(LANES)));
@@ -186,7 +209,8 @@ unsafe fn softmax<L: Lanes>(
         high.sub(L::splat(new_max))
             .exp()
             .store(p.as_mut_ptr().add(LANES));
-        p[seen..].fill(0.0);
+        p[..from].fill(0.0);
+        p[end..].fill(0.0);
         let total = L::load(p.as_ptr())
             .add(L::load(p.as_ptr().add(LANES)))
             .sum();

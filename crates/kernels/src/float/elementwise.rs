@@ -72,34 +72,113 @@ pub(crate) unsafe fn rms_norm<L: Lanes>(x: &[f32], weight: &[f32], eps: f32, y: 
     }
 }
 
-/// `gate = silu(gate) * up` with `silu(x) = x / (1 + e^-x)`.
+/// How a feed-forward layer's gate and its other half become one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Gating {
+    /// `silu(gate) * up` with `silu(x) = x / (1 + e^-x)` (SwiGLU).
+    Silu,
+    /// `gelu(gate) * up` with the tanh form of GELU (GeGLU).
+    Gelu,
+    /// `gate / (1 + e^(-alpha * gate)) * (up + 1)`, the gate no larger than `limit`, the other no further from 0.
+    ClampedSilu {
+        /// How steep the gate is.
+        alpha: f32,
+        /// The largest gate.
+        limit: f32,
+    },
+}
+
+/// One kind of [`Gating`], of 16 values.
+trait Gate: Copy {
+    /// The gate and the other half, joined.
+    unsafe fn join<L: Lanes>(self, gate: L, up: L) -> L;
+}
+
+#[derive(Clone, Copy)]
+struct Silu;
+#[derive(Clone, Copy)]
+struct Gelu;
+#[derive(Clone, Copy)]
+struct ClampedSilu(f32, f32);
+
+/// Joins `gate` and `up` into `gate`.
 ///
 /// # Safety
 /// The features of `L` are there; both slices have the same length.
 #[inline(always)]
-pub(crate) unsafe fn swiglu<L: Lanes>(gate: &mut [f32], up: &[f32]) {
+pub(crate) unsafe fn gate<L: Lanes>(gating: Gating, gate: &mut [f32], up: &[f32]) {
+    // SAFETY: forwarded from the caller.
+    unsafe {
+        match gating {
+            Gating::Silu => gated::<L, _>(Silu, gate, up),
+            Gating::Gelu => gated::<L, _>(Gelu, gate, up),
+            Gating::ClampedSilu { alpha, limit } => {
+                gated::<L, _>(ClampedSilu(alpha, limit), gate, up);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn gated<L: Lanes, G: Gate>(kind: G, gate: &mut [f32], up: &[f32]) {
     debug_assert!(gate.len() == up.len());
     let mut gates = gate.chunks_exact_mut(LANES);
     let mut ups = up.chunks_exact(LANES);
     for (g, u) in gates.by_ref().zip(ups.by_ref()) {
         // SAFETY: chunks of 16.
-        unsafe { gated(L::load(g.as_ptr()), L::load(u.as_ptr())).store(g.as_mut_ptr()) }
+        unsafe {
+            kind.join(L::load(g.as_ptr()), L::load(u.as_ptr()))
+                .store(g.as_mut_ptr())
+        }
     }
     let (rest, mut padded) = (gates.into_remainder(), [[0.0f32; LANES]; 2]);
     padded[0][..rest.len()].copy_from_slice(rest);
     padded[1][..rest.len()].copy_from_slice(ups.remainder());
     // SAFETY: arrays of 16.
-    let values =
-        unsafe { gated(L::load(padded[0].as_ptr()), L::load(padded[1].as_ptr())).to_array() };
+    let values = unsafe {
+        kind.join(L::load(padded[0].as_ptr()), L::load(padded[1].as_ptr()))
+            .to_array()
+    };
     rest.copy_from_slice(&values[..rest.len()]);
 }
 
-/// A function and not a closure: a closure is compiled without the caller's features, and its intrinsics become calls.
-#[inline(always)]
-unsafe fn gated<L: Lanes>(gate: L, up: L) -> L {
-    // SAFETY: forwarded from the caller.
-    unsafe {
-        let denominator = L::splat(0.0).sub(gate).exp().add(L::splat(1.0));
-        gate.div(denominator).mul(up)
+// Functions and not closures: a closure is compiled without the caller's features, and its intrinsics become calls.
+impl Gate for Silu {
+    #[inline(always)]
+    unsafe fn join<L: Lanes>(self, gate: L, up: L) -> L {
+        // SAFETY: forwarded from the caller.
+        unsafe {
+            let denominator = L::splat(0.0).sub(gate).exp().add(L::splat(1.0));
+            gate.div(denominator).mul(up)
+        }
+    }
+}
+
+impl Gate for Gelu {
+    #[inline(always)]
+    unsafe fn join<L: Lanes>(self, gate: L, up: L) -> L {
+        // (1 + tanh(u)) / 2 = 1 / (1 + e^-2u), with u = sqrt(2/pi) * (x + 0.044715 * x^3).
+        const TWICE: f32 = -2.0 * 0.797_884_6;
+        // SAFETY: forwarded from the caller.
+        unsafe {
+            let cubed = gate.mul(gate).mul(gate);
+            let u = cubed.mul_add(L::splat(0.044_715), gate);
+            let denominator = u.mul(L::splat(TWICE)).exp().add(L::splat(1.0));
+            gate.div(denominator).mul(up)
+        }
+    }
+}
+
+impl Gate for ClampedSilu {
+    #[inline(always)]
+    unsafe fn join<L: Lanes>(self, gate: L, up: L) -> L {
+        let Self(alpha, limit) = self;
+        // SAFETY: forwarded from the caller.
+        unsafe {
+            let gate = gate.min(L::splat(limit));
+            let up = up.min(L::splat(limit)).max(L::splat(-limit));
+            let denominator = gate.mul(L::splat(-alpha)).exp().add(L::splat(1.0));
+            gate.div(denominator).mul(up.add(L::splat(1.0)))
+        }
     }
 }

@@ -58,14 +58,14 @@ macro_rules! float_kernels {
             unsafe { elementwise::rms_norm::<$lanes>(x, weight, eps, y) }
         }
 
-        /// See [`elementwise::swiglu`].
+        /// See [`elementwise::gate`].
         ///
         /// # Safety
         /// The CPU has the features.
         $(#[target_feature(enable = $features)])?
-        pub(crate) unsafe fn swiglu(gate: &mut [f32], up: &[f32]) {
+        pub(crate) unsafe fn gate(gating: elementwise::Gating, gate: &mut [f32], up: &[f32]) {
             // SAFETY: forwarded from the caller.
-            unsafe { elementwise::swiglu::<$lanes>(gate, up) }
+            unsafe { elementwise::gate::<$lanes>(gating, gate, up) }
         }
 
         /// See [`attention::attend`].

@@ -161,6 +161,8 @@ mod tests {
             n_vocab: 10,
             n_ctx: 1000,
             norm_eps: 1e-5,
+            experts: None,
+            window: None,
         };
         let test = |n_prompt, n_gen, depth, batch| Test {
             n_prompt,

@@ -183,6 +183,8 @@ fn spec() -> ModelSpec {
         architecture: "llama".to_owned(),
         name: None,
         norm_eps: 1e-5,
+        experts: None,
+        window: None,
         n_layer: 1,
         n_head: 1,
         n_head_kv: 1,

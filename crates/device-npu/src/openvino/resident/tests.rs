@@ -122,6 +122,8 @@ fn resident(manner: Manner, n_slot: usize) -> (GraphResident<Fake>, Arc<Told>) {
         n_vocab: N_VOCAB,
         n_ctx: 128,
         norm_eps: 1e-5,
+        experts: None,
+        window: None,
     };
     let resident = GraphResident::new("fake".to_owned(), spec, Bytes(1), graph, n_slot);
     (resident, told)

@@ -1,0 +1,192 @@
+//! Imported models against Hugging Face's transformers: `golden/make.py` wrote what is expected. Weights are a hash of
+//! their names and indices, computed here as there.
+#![expect(
+    clippy::unwrap_used,
+    reason = "golden files that are not what they should be fail the test"
+)]
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use serde_json::Value;
+use troika_base::TokenId;
+use troika_device::LoadOptions;
+use troika_engine::tokenizer::EncodeOptions;
+use troika_engine::{CpuDevice, Model, Session};
+use troika_gguf::ModelFile;
+use troika_import::Checkpoint;
+
+/// Tokens of the cache: more than any golden text has.
+const N_CTX: usize = 256;
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name)
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// Evenly spread values: SplitMix64 of the name's FNV-1a and the index.
+fn weights(seed: &Value, name: &str, n: usize, mean: f64, spread: f64) -> Vec<u8> {
+    let start = format!("{seed}:{name}")
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    let value = |i: u64| {
+        let x = start.wrapping_add(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(i));
+        let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let unit = ((x ^ (x >> 31)) >> 40) as f64 / f64::from(1 << 24);
+        (mean + spread * (unit - 0.5) * 12f64.sqrt()) as f32
+    };
+    (1..=n as u64)
+        .flat_map(|i| value(i).to_le_bytes())
+        .collect()
+}
+
+/// A checkpoint as its makers would publish it.
+fn checkpoint(name: &str, golden_json: &Value) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let copy = |from: PathBuf, to: &str| std::fs::copy(from, directory.path().join(to)).unwrap();
+    copy(golden(name).join("config.json"), "config.json");
+    copy(golden("tokenizer.json"), "tokenizer.json");
+    copy(golden("tokenizer_config.json"), "tokenizer_config.json");
+    let mut tensors = BTreeMap::new();
+    for (tensor, told) in golden_json["tensors"].as_object().unwrap() {
+        let shape = told["shape"].as_array().unwrap().iter();
+        let shape: Vec<usize> = shape.map(|n| n.as_u64().unwrap() as usize).collect();
+        let [mean, spread] = [0, 1].map(|i| told["kind"][i].as_f64().unwrap());
+        let n = shape.iter().product();
+        let bytes = weights(&golden_json["seed"], tensor, n, mean, spread);
+        tensors.insert(tensor.clone(), (shape, bytes));
+    }
+    let views = tensors.iter().map(|(name, (shape, bytes))| {
+        (
+            name,
+            TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap(),
+        )
+    });
+    let path = directory.path().join("model.safetensors");
+    safetensors::serialize_to_file(views, None, &path).unwrap();
+    directory
+}
+
+fn import(directory: &Path) -> ModelFile {
+    let path = directory.join("model.gguf");
+    let checkpoint = Checkpoint::open(directory).unwrap();
+    let mut last = None;
+    let progress = |progress| {
+        last = Some(progress);
+        ControlFlow::Continue(())
+    };
+    checkpoint.write(&path, progress).unwrap();
+    let last = last.unwrap();
+    assert_eq!(
+        (last.done_bytes, last.bytes),
+        (checkpoint.bytes(), checkpoint.bytes())
+    );
+    ModelFile::open(&path).unwrap()
+}
+
+fn load(file: &ModelFile) -> Model {
+    let device = CpuDevice::batch_invariant(2);
+    let options = LoadOptions { n_ctx: N_CTX };
+    Model::load(file, &device, options, &mut |_| ControlFlow::Continue(())).unwrap()
+}
+
+fn ids(value: &Value) -> Vec<TokenId> {
+    let id = |id: &Value| TokenId(id.as_u64().unwrap() as u32);
+    value.as_array().unwrap().iter().map(id).collect()
+}
+
+fn argmax(row: &[f32]) -> TokenId {
+    let best = (0..row.len())
+        .max_by(|&a, &b| row[a].total_cmp(&row[b]))
+        .unwrap();
+    TokenId(best as u32)
+}
+
+/// The largest logits of some tokens of the prompt, and the greedy tokens after it.
+fn agrees(name: &str) {
+    let golden = read(&golden(name).join("golden.json"));
+    let directory = checkpoint(name, &golden);
+    let mut model = load(&import(directory.path()));
+    let mut session = Session::new(&mut model);
+    let logits = session.score(&ids(&golden["prompt"])).unwrap();
+    let rows: Vec<&[f32]> = logits.rows().collect();
+    let mut worst = 0f64;
+    for (position, top) in golden["top"].as_object().unwrap() {
+        let row = rows[position.parse::<usize>().unwrap()];
+        let largest = top[0][1].as_f64().unwrap().abs();
+        for pair in top.as_array().unwrap() {
+            let have = f64::from(row[pair[0].as_u64().unwrap() as usize]);
+            worst = worst.max((have - pair[1].as_f64().unwrap()).abs() / largest);
+        }
+    }
+    assert!(
+        worst < 1e-3,
+        "{name}: logits differ by {worst:.2e} of the largest"
+    );
+    let mut next = argmax(rows[rows.len() - 1]);
+    for (i, want) in ids(&golden["greedy"]).into_iter().enumerate() {
+        assert_eq!(next, want, "{name}: greedy token {i}");
+        next = argmax(session.decode(next).unwrap());
+    }
+}
+
+macro_rules! agree {
+    ($($test:ident: $name:literal),* $(,)?) => {
+        $(
+            #[test]
+            fn $test() {
+                agrees($name);
+            }
+        )*
+    };
+}
+
+agree! {
+    llama: "llama",
+    mistral: "mistral",
+    mixtral: "mixtral",
+    qwen2: "qwen2",
+    qwen3: "qwen3",
+    qwen3moe: "qwen3moe",
+    smollm3: "smollm3",
+    granite: "granite",
+    granitemoe: "granitemoe",
+    gemma2: "gemma2",
+    gemma3: "gemma3",
+    phi3: "phi3",
+    phi3_long: "phi3-long",
+    gpt_oss: "gpt-oss",
+}
+
+/// Texts become the tokens that Hugging Face's tokenizers make of them.
+#[test]
+fn the_tokenizer_is_the_same() {
+    let golden_json = read(&golden("llama").join("golden.json"));
+    let directory = checkpoint("llama", &golden_json);
+    let model = load(&import(directory.path()));
+    let options = EncodeOptions {
+        add_special: false,
+        parse_special: true,
+    };
+    for pair in read(&golden("tokens.json")).as_array().unwrap() {
+        let text = pair[0].as_str().unwrap();
+        assert_eq!(
+            model.tokenizer().encode(text, options),
+            ids(&pair[1]),
+            "{text:?}"
+        );
+    }
+    assert!(model.tokenizer().adds_bos());
+    assert!(model.chat_template().unwrap().is_ok());
+}
