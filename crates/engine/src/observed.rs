@@ -3,7 +3,9 @@
 use std::ops::Range;
 
 use troika_base::TokenId;
-use troika_device::{Batch, Error, Hidden, KvShape, Logits, Ops, Rope, f16};
+use troika_device::{
+    Attending, Batch, Error, Feature, Gating, Hidden, KvShape, Logits, Mixture, Ops, Rope, f16,
+};
 use troika_gguf::{ModelFile, TensorInfo};
 
 use crate::importance::Observer;
@@ -40,6 +42,7 @@ impl<O: Ops> Ops for Observed<O> {
     type Tensor = O::Tensor;
     type Matrix = Named<O::Matrix>;
     type Vector = O::Vector;
+    type Experts = O::Experts;
     type Kv = O::Kv;
     type Step = O::Step;
 
@@ -56,6 +59,18 @@ impl<O: Ops> Ops for Observed<O> {
 
     fn matrix_bytes(&self, matrix: &Self::Matrix) -> usize {
         self.inner.matrix_bytes(&matrix.matrix)
+    }
+
+    fn lacks(&self, feature: Feature) -> Option<String> {
+        self.inner.lacks(feature)
+    }
+
+    fn load_experts(&self, file: &ModelFile, tensor: &TensorInfo) -> Result<Self::Experts, Error> {
+        self.inner.load_experts(file, tensor)
+    }
+
+    fn experts_bytes(&self, experts: &Self::Experts) -> usize {
+        self.inner.experts_bytes(experts)
     }
 
     fn new_kv(&self, shape: KvShape, n_page: usize) -> Result<Self::Kv, Error> {
@@ -128,16 +143,32 @@ impl<O: Ops> Ops for Observed<O> {
         &mut self,
         step: &Self::Step,
         kv: &mut Self::Kv,
-        layer: usize,
-        q: &Self::Tensor,
-        k: &Self::Tensor,
-        v: &Self::Tensor,
+        attending: &Attending<'_, Self::Vector>,
+        qkv: [&Self::Tensor; 3],
     ) -> Self::Tensor {
-        self.inner.attention(step, kv, layer, q, k, v)
+        self.inner.attention(step, kv, attending, qkv)
     }
 
-    fn swiglu(&mut self, gate: Self::Tensor, up: &Self::Tensor) -> Self::Tensor {
-        self.inner.swiglu(gate, up)
+    fn gate(&mut self, gating: Gating, gate: Self::Tensor, up: &Self::Tensor) -> Self::Tensor {
+        self.inner.gate(gating, gate, up)
+    }
+
+    /// Which rows an expert gets is known to the device alone, so what goes into experts is not observed.
+    fn experts(
+        &mut self,
+        x: &Self::Tensor,
+        scores: &Self::Tensor,
+        mixture: &Mixture<'_, Self::Experts, Self::Vector>,
+    ) -> Self::Tensor {
+        self.inner.experts(x, scores, mixture)
+    }
+
+    fn scale(&mut self, x: &mut Self::Tensor, factor: f32) {
+        self.inner.scale(x, factor);
+    }
+
+    fn add(&mut self, x: &mut Self::Tensor, y: &Self::Tensor) {
+        self.inner.add(x, y);
     }
 
     fn rows(&mut self, x: &Self::Tensor, rows: &[usize]) -> Self::Tensor {

@@ -8,7 +8,7 @@ fn what_cannot_be_imported_is_said() {
     let (from, out) = (home.join("checkpoint"), home.join("out.gguf"));
     std::fs::create_dir_all(&from).unwrap();
     let paths = [&from, &out].map(|path| path.to_str().unwrap().to_owned());
-    let mut refused = |words: &str| {
+    let refused = |words: &str| {
         let output = troika_in(&home, &["import", &paths[0], &paths[1]], b"");
         assert_eq!(code(&output), Some(1));
         assert!(
