@@ -1,24 +1,22 @@
 //! IQ1, IQ2 and IQ3: weights whose magnitudes are points of a grid; 1.56 to 3.44 bits per weight.
 //!
-//! They are read here, and not written.
+//! How blocks are read and written; [`grid_search`](super::grid_search) finds what to write.
 
 use bytemuck::{Pod, Zeroable};
 use troika_base::DType;
 
-use super::{F16Le, grids};
+use super::grid_search::{Found, Group, Kind, Signs};
+use super::{Block, F16Le, grids, lines};
 
-/// A block of 256 weights that are points of a grid.
-pub(super) trait GridBlock: Pod {
-    /// The format's name in files.
-    const DTYPE: DType;
-
-    /// Weight `32 b + i`, block by block of 32.
-    fn sub_block(&self, b: usize) -> [f32; 32];
-}
-
-/// Defines a block's type: its format, bytes, fields, and what it is.
+/// Defines a block's type: its format, bytes and fields, the weights of 32, the search, and the block with what that found.
 macro_rules! grid_block {
-    ($(#[$doc:meta])* $name:ident, $dtype:ident, $bytes:literal, { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }, |$self:ident, $b:ident| $weights:expr) => {
+    (
+        $(#[$doc:meta])* $name:ident, $dtype:ident, $bytes:literal,
+        { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* },
+        |$self:ident, $b:ident| $weights:expr,
+        $kind:expr,
+        |$found:ident| $write:expr
+    ) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
         #[repr(C)]
@@ -28,14 +26,45 @@ macro_rules! grid_block {
 
         const _: () = assert!(size_of::<$name>() == $bytes && align_of::<$name>() == 1);
 
-        impl GridBlock for $name {
+        impl Block<256> for $name {
             const DTYPE: DType = DType::$dtype;
 
-            fn sub_block(&$self, $b: usize) -> [f32; 32] {
-                $weights
+            fn dequantize(&$self, out: &mut [f32; 256]) {
+                for ($b, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+                    *out = $weights;
+                }
+            }
+
+            fn quantize(x: &[f32; 256]) -> Self {
+                Self::quantize_weighted(x, None)
+            }
+
+            /// By trying every point of the grid: thorough, and slow.
+            fn quantize_weighted(x: &[f32; 256], importance: Option<&[f32; 256]>) -> Self {
+                let kind: Kind = $kind;
+                let $found = kind.search(x, &lines::weights(x, importance)).unwrap_or(DAMAGED);
+                $write
             }
         }
     };
+}
+
+/// A block that cannot be quantized.
+const DAMAGED: Found = Found {
+    d: F16Le::NAN,
+    codes: [[0; 2]; 8],
+    groups: [[Group {
+        points: [0; 2],
+        signs: 0,
+        is_lowered: false,
+    }; 4]; 8],
+};
+
+/// The signs of 32 weights, 7 of each 8, below a code of 4 bits.
+fn signs_and_code(groups: &[Group; 4], code: u8) -> u32 {
+    let signs = groups.iter().rev();
+    let signs = signs.fold(0, |signs, group| signs << 7 | u32::from(group.signs & 0x7f));
+    signs | u32::from(code) << 28
 }
 
 /// The nibble of a byte for the first or the second half of a block.
@@ -92,6 +121,22 @@ grid_block!(
             (grids::point(&grids::IQ2_XXS, points[g].into()), even_signs(seven))
         };
         signed(group, |_| scale)
+    },
+    Kind {
+        grid: &grids::IQ2_XXS,
+        point_len: 8,
+        scale_len: 32,
+        signs: Signs::Even,
+        scale: (0.125, 0.25, 15),
+    },
+    |found| Self {
+        d: found.d,
+        qs: std::array::from_fn(|b| {
+            let groups = &found.groups[b];
+            let [s0, s1, s2, s3] = signs_and_code(groups, found.codes[b][0]).to_le_bytes();
+            let [p0, p1, p2, p3] = groups.map(|group| group.points[0] as u8);
+            [p0, p1, p2, p3, s0, s1, s2, s3]
+        }),
     }
 );
 
@@ -123,6 +168,19 @@ grid_block!(
         signed(group, |half| {
             self.d.to_f32() * (0.5 + f32::from(nibble(self.scales[b], half))) * 0.25
         })
+    },
+    Kind {
+        grid: &grids::IQ2_XS,
+        point_len: 8,
+        scale_len: 16,
+        signs: Signs::Even,
+        scale: (0.125, 0.25, 15),
+    },
+    |found| Self {
+        d: found.d,
+        qs: (found.groups)
+            .map(|b| b.map(|g| (g.points[0] | u16::from(g.signs & 0x7f) << 9).to_le_bytes())),
+        scales: found.codes.map(|[low, high]| low | high << 4),
     }
 );
 
@@ -160,6 +218,21 @@ grid_block!(
         signed(group, |half| {
             self.d.to_f32() * (0.5 + f32::from(nibble(self.scales[b], half))) * 0.25
         })
+    },
+    Kind {
+        grid: &grids::IQ2_S,
+        point_len: 8,
+        scale_len: 16,
+        signs: Signs::Free,
+        scale: (0.125, 0.25, 15),
+    },
+    |found| Self {
+        d: found.d,
+        qs: found.groups.map(|b| b.map(|group| group.points[0] as u8)),
+        signs: found.groups.map(|b| b.map(|group| group.signs)),
+        qh: (found.groups)
+            .map(|b| (0..4).fold(0, |bits, g| bits | ((b[g].points[0] >> 8) as u8) << (2 * g))),
+        scales: found.codes.map(|[low, high]| low | high << 4),
     }
 );
 
@@ -191,6 +264,21 @@ grid_block!(
             (pair(&grids::IQ3_XXS, points), even_signs(seven))
         };
         signed(group, |_| scale)
+    },
+    Kind {
+        grid: &grids::IQ3_XXS,
+        point_len: 4,
+        scale_len: 32,
+        signs: Signs::Even,
+        scale: (0.25, 0.5, 15),
+    },
+    |found| Self {
+        d: found.d,
+        qs: (found.groups)
+            .map(|b| std::array::from_fn(|i| b[i / 2].points[i % 2] as u8)),
+        signs: std::array::from_fn(|b| {
+            signs_and_code(&found.groups[b], found.codes[b][0]).to_le_bytes()
+        }),
     }
 );
 
@@ -230,6 +318,23 @@ grid_block!(
             (pair(&grids::IQ3_S, points), self.signs[b][g])
         };
         signed(group, |_| scale)
+    },
+    Kind {
+        grid: &grids::IQ3_S,
+        point_len: 4,
+        scale_len: 32,
+        signs: Signs::Free,
+        scale: (1.0, 2.0, 15),
+    },
+    |found| Self {
+        d: found.d,
+        qs: (found.groups)
+            .map(|b| std::array::from_fn(|i| b[i / 2].points[i % 2] as u8)),
+        qh: (found.groups).map(|b| {
+            (0..8).fold(0, |bits, i| bits | ((b[i / 2].points[i % 2] >> 8) as u8) << i)
+        }),
+        signs: found.groups.map(|b| b.map(|group| group.signs)),
+        scales: std::array::from_fn(|i| found.codes[2 * i][0] | found.codes[2 * i + 1][0] << 4),
     }
 );
 
@@ -275,6 +380,23 @@ grid_block!(
             let index = u16::from(self.qs[b][g]) | (high >> (3 * g) & 7) << 8;
             (index.into(), high >> 15 == 1, scale)
         })
+    },
+    Kind {
+        grid: &grids::IQ1,
+        point_len: 8,
+        scale_len: 32,
+        signs: Signs::ShiftOf32,
+        scale: (1.0, 2.0, 7),
+    },
+    |found| Self {
+        d: found.d,
+        qs: found.groups.map(|b| b.map(|group| group.points[0] as u8)),
+        qh: std::array::from_fn(|b| {
+            let groups = &found.groups[b];
+            let high = (0..4).fold(0, |bits, g| bits | (groups[g].points[0] >> 8) << (3 * g));
+            let is_lowered = u16::from(groups[0].is_lowered);
+            (high | u16::from(found.codes[b][0]) << 12 | is_lowered << 15).to_le_bytes()
+        }),
     }
 );
 
@@ -308,5 +430,26 @@ grid_block!(
             let code = scales[at / 4] >> (at % 4 * 3) & 7;
             (index.into(), high >> 3 == 1, d * f32::from(2 * code + 1))
         })
+    },
+    Kind {
+        grid: &grids::IQ1,
+        point_len: 8,
+        scale_len: 16,
+        signs: Signs::ShiftOf8,
+        scale: (1.0, 2.0, 7),
+    },
+    |found| Self {
+        qs: found.groups.map(|b| b.map(|group| group.points[0] as u8)),
+        qh: (found.groups).map(|b| {
+            let [p0, p1, p2, p3] =
+                b.map(|g| (g.points[0] >> 8) as u8 | u8::from(g.is_lowered) << 3);
+            [p0 | p1 << 4, p2 | p3 << 4]
+        }),
+        scales: std::array::from_fn(|i| {
+            let d = u16::from_le_bytes(found.d.0) >> (4 * i) & 0xf;
+            let codes = found.codes[2 * i..2 * i + 2].as_flattened().iter().rev();
+            let codes = codes.fold(0, |codes, code| codes << 3 | u16::from(*code));
+            (codes | d << 12).to_le_bytes()
+        }),
     }
 );

@@ -10,6 +10,7 @@
 mod bf16;
 mod f16;
 mod fp4;
+mod grid_search;
 pub(crate) mod grids;
 mod iq;
 mod iq4;
@@ -125,21 +126,6 @@ pub fn is_computed(dtype: DType) -> bool {
     !is_other
 }
 
-/// Whether weights of this format can be made: of the formats whose codes are points of a grid they are only read.
-pub fn is_quantized_to(dtype: DType) -> bool {
-    let is_grid = matches!(
-        dtype,
-        DType::IQ1_S
-            | DType::IQ1_M
-            | DType::IQ2_XXS
-            | DType::IQ2_XS
-            | DType::IQ2_S
-            | DType::IQ3_XXS
-            | DType::IQ3_S
-    );
-    is_computed(dtype) && !is_grid
-}
-
 /// Writes the weights of whole blocks as f32.
 ///
 /// `bytes` are blocks of `dtype`, at any address; `out` is as long as the weights they hold.
@@ -175,13 +161,13 @@ pub fn dequantize_row(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<(),
         DType::NVFP4 => dequantize_blocks::<BlockNVFP4, _>(bytes, out),
         DType::TQ1_0 => dequantize_blocks::<BlockTQ1_0, _>(bytes, out),
         DType::TQ2_0 => dequantize_blocks::<BlockTQ2_0, _>(bytes, out),
-        DType::IQ1_S => dequantize_grid::<BlockIQ1_S>(bytes, out),
-        DType::IQ1_M => dequantize_grid::<BlockIQ1_M>(bytes, out),
-        DType::IQ2_XXS => dequantize_grid::<BlockIQ2_XXS>(bytes, out),
-        DType::IQ2_XS => dequantize_grid::<BlockIQ2_XS>(bytes, out),
-        DType::IQ2_S => dequantize_grid::<BlockIQ2_S>(bytes, out),
-        DType::IQ3_XXS => dequantize_grid::<BlockIQ3_XXS>(bytes, out),
-        DType::IQ3_S => dequantize_grid::<BlockIQ3_S>(bytes, out),
+        DType::IQ1_S => dequantize_blocks::<BlockIQ1_S, _>(bytes, out),
+        DType::IQ1_M => dequantize_blocks::<BlockIQ1_M, _>(bytes, out),
+        DType::IQ2_XXS => dequantize_blocks::<BlockIQ2_XXS, _>(bytes, out),
+        DType::IQ2_XS => dequantize_blocks::<BlockIQ2_XS, _>(bytes, out),
+        DType::IQ2_S => dequantize_blocks::<BlockIQ2_S, _>(bytes, out),
+        DType::IQ3_XXS => dequantize_blocks::<BlockIQ3_XXS, _>(bytes, out),
+        DType::IQ3_S => dequantize_blocks::<BlockIQ3_S, _>(bytes, out),
         _ => return Err(Unsupported { dtype }),
     }
     Ok(())
@@ -193,7 +179,7 @@ pub fn dequantize_row(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<(),
 /// range give NaN, as the [module](self) says; only F32, F16 and BF16 keep an infinity.
 ///
 /// # Errors
-/// If the format is not among those that [`is_quantized_to`] names.
+/// If the format is not computed.
 ///
 /// # Panics
 /// If the lengths disagree.
@@ -258,6 +244,13 @@ pub(crate) unsafe fn quantize_row_in<L: Lanes>(
         DType::NVFP4 => unsafe { quantize_blocks::<L, BlockNVFP4, _>(x, importance, out) },
         DType::TQ1_0 => unsafe { quantize_blocks::<L, BlockTQ1_0, _>(x, importance, out) },
         DType::TQ2_0 => unsafe { quantize_blocks::<L, BlockTQ2_0, _>(x, importance, out) },
+        DType::IQ1_S => unsafe { quantize_blocks::<L, BlockIQ1_S, _>(x, importance, out) },
+        DType::IQ1_M => unsafe { quantize_blocks::<L, BlockIQ1_M, _>(x, importance, out) },
+        DType::IQ2_XXS => unsafe { quantize_blocks::<L, BlockIQ2_XXS, _>(x, importance, out) },
+        DType::IQ2_XS => unsafe { quantize_blocks::<L, BlockIQ2_XS, _>(x, importance, out) },
+        DType::IQ2_S => unsafe { quantize_blocks::<L, BlockIQ2_S, _>(x, importance, out) },
+        DType::IQ3_XXS => unsafe { quantize_blocks::<L, BlockIQ3_XXS, _>(x, importance, out) },
+        DType::IQ3_S => unsafe { quantize_blocks::<L, BlockIQ3_S, _>(x, importance, out) },
         _ => return Err(Unsupported { dtype }),
     }
     Ok(())
@@ -282,16 +275,6 @@ pub fn blocks_mut<B: Pod>(bytes: &mut [u8]) -> &mut [B] {
 fn dequantize_blocks<B: Block<N>, const N: usize>(bytes: &[u8], out: &mut [f32]) {
     for (block, out) in blocks::<B>(bytes).iter().zip(out.as_chunks_mut::<N>().0) {
         block.dequantize(out);
-    }
-}
-
-fn dequantize_grid<B: iq::GridBlock>(bytes: &[u8], out: &mut [f32]) {
-    debug_assert_eq!(B::DTYPE.block_bytes(), size_of::<B>());
-    let blocks = blocks::<B>(bytes).iter();
-    for (block, out) in blocks.zip(out.as_chunks_mut::<256>().0) {
-        for (b, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            *out = block.sub_block(b);
-        }
     }
 }
 
