@@ -238,9 +238,8 @@ fn count(file: &ModelFile, key: &str) -> Option<usize> {
         .map(|n| n as usize)
 }
 
-fn shape(file: &ModelFile, has_importance: bool) -> Result<Shape, Error> {
-    let n_layer = file.metadata().str("general.architecture").map(|_| ());
-    n_layer?;
+pub(crate) fn shape(file: &ModelFile, has_importance: bool) -> Result<Shape, Error> {
+    file.metadata().str("general.architecture")?;
     let n_head = count(file, "attention.head_count").unwrap_or(1);
     let n_head_kv = count(file, "attention.head_count_kv").unwrap_or(n_head);
     let of_role = |role| move |tensor: &&TensorInfo| Role::of(&tensor.name) == role;
