@@ -29,6 +29,9 @@ pub struct TextTooShort {
     pub needed: usize,
 }
 
+/// Takes the scores of a token, and the token that followed.
+pub(crate) type RowSink<'s> = dyn FnMut(&[f32], TokenId) -> Result<(), Error> + 's;
+
 impl Model {
     /// The perplexity of `tokens`, measured as llama.cpp does, so that figures can be compared: in windows of `n_ctx`
     /// tokens that do not overlap, each with the first token replaced by the one that begins a text, and in each only
@@ -91,7 +94,7 @@ impl Model {
     pub(crate) fn score_window(
         &mut self,
         window: &[TokenId],
-        sink: &mut dyn FnMut(&[f32], TokenId) -> Result<(), Error>,
+        sink: &mut RowSink<'_>,
     ) -> Result<(), Error> {
         let n_vocab = self.tokenizer().n_vocab();
         let first = window.len() / 2;

@@ -3,7 +3,7 @@
 use regex::Regex;
 use troika_base::DType;
 use troika_gguf::{Metadata, ModelFile, TensorInfo, checked_tensor_bytes};
-use troika_kernels::quant::{is_computed, is_quantized_to};
+use troika_kernels::quant::is_computed;
 
 use crate::importance::Importance;
 use crate::mix::Mix;
@@ -191,7 +191,7 @@ fn check(tensors: &[Planned], allow_requantize: bool) -> Result<(), Error> {
         if !is_computed(tensor.from) {
             return Err(not_computed(tensor.from));
         }
-        if !is_quantized_to(tensor.to) {
+        if !is_computed(tensor.to) {
             return Err(not_computed(tensor.to));
         }
         if !is_exact(tensor.from) && !allow_requantize {
@@ -238,9 +238,8 @@ fn count(file: &ModelFile, key: &str) -> Option<usize> {
         .map(|n| n as usize)
 }
 
-fn shape(file: &ModelFile, has_importance: bool) -> Result<Shape, Error> {
-    let n_layer = file.metadata().str("general.architecture").map(|_| ());
-    n_layer?;
+pub(crate) fn shape(file: &ModelFile, has_importance: bool) -> Result<Shape, Error> {
+    file.metadata().str("general.architecture")?;
     let n_head = count(file, "attention.head_count").unwrap_or(1);
     let n_head_kv = count(file, "attention.head_count_kv").unwrap_or(n_head);
     let of_role = |role| move |tensor: &&TensorInfo| Role::of(&tensor.name) == role;

@@ -6,7 +6,7 @@ use bytemuck::{Pod, Zeroable};
 use troika_base::DType;
 
 use super::grid_search::{Found, Group, Kind, Signs};
-use super::{Block, F16Le, grids, lines};
+use super::{Block, F16Le, grids, search};
 
 /// Defines a block's type: its format, bytes and fields, the weights of 32, the search, and the block with what that found.
 macro_rules! grid_block {
@@ -42,7 +42,7 @@ macro_rules! grid_block {
             /// By trying every point of the grid: thorough, and slow.
             fn quantize_weighted(x: &[f32; 256], importance: Option<&[f32; 256]>) -> Self {
                 let kind: Kind = $kind;
-                let $found = kind.search(x, &lines::weights(x, importance)).unwrap_or(DAMAGED);
+                let $found = kind.search(x, &search::importance(x, importance)).unwrap_or(DAMAGED);
                 $write
             }
         }

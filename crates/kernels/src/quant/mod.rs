@@ -126,6 +126,20 @@ pub fn is_computed(dtype: DType) -> bool {
     !is_other
 }
 
+/// Whether the codes of a format are points of a grid: the search for the nearest one tries all of them, and takes long.
+pub fn is_of_grid(dtype: DType) -> bool {
+    matches!(
+        dtype,
+        DType::IQ1_S
+            | DType::IQ1_M
+            | DType::IQ2_XXS
+            | DType::IQ2_XS
+            | DType::IQ2_S
+            | DType::IQ3_XXS
+            | DType::IQ3_S
+    )
+}
+
 /// Writes the weights of whole blocks as f32.
 ///
 /// `bytes` are blocks of `dtype`, at any address; `out` is as long as the weights they hold.
@@ -220,38 +234,41 @@ pub(crate) unsafe fn quantize_row_in<L: Lanes>(
     if let Some(importance) = importance {
         assert_eq!(importance.len(), x.len(), "one importance for each weight");
     }
-    match dtype {
-        DType::F32 => {
-            for (out, x) in out.as_chunks_mut::<4>().0.iter_mut().zip(x) {
-                *out = x.to_le_bytes();
+    // SAFETY: forwarded from the caller.
+    unsafe {
+        match dtype {
+            DType::F32 => {
+                for (out, x) in out.as_chunks_mut::<4>().0.iter_mut().zip(x) {
+                    *out = x.to_le_bytes();
+                }
             }
+            DType::F16 => quantize_blocks::<L, F16Le, _>(x, importance, out),
+            DType::BF16 => quantize_blocks::<L, Bf16Le, _>(x, importance, out),
+            DType::Q4_0 => quantize_blocks::<L, BlockQ4_0, _>(x, importance, out),
+            DType::Q8_0 => quantize_blocks::<L, BlockQ8_0, _>(x, importance, out),
+            DType::Q4_K => quantize_blocks::<L, BlockQ4_K, _>(x, importance, out),
+            DType::Q6_K => quantize_blocks::<L, BlockQ6_K, _>(x, importance, out),
+            DType::Q4_1 => quantize_blocks::<L, BlockQ4_1, _>(x, importance, out),
+            DType::Q5_0 => quantize_blocks::<L, BlockQ5_0, _>(x, importance, out),
+            DType::Q5_1 => quantize_blocks::<L, BlockQ5_1, _>(x, importance, out),
+            DType::Q2_K => quantize_blocks::<L, BlockQ2_K, _>(x, importance, out),
+            DType::Q3_K => quantize_blocks::<L, BlockQ3_K, _>(x, importance, out),
+            DType::Q5_K => quantize_blocks::<L, BlockQ5_K, _>(x, importance, out),
+            DType::IQ4_NL => quantize_blocks::<L, BlockIQ4_NL, _>(x, importance, out),
+            DType::IQ4_XS => quantize_blocks::<L, BlockIQ4_XS, _>(x, importance, out),
+            DType::MXFP4 => quantize_blocks::<L, BlockMXFP4, _>(x, importance, out),
+            DType::NVFP4 => quantize_blocks::<L, BlockNVFP4, _>(x, importance, out),
+            DType::TQ1_0 => quantize_blocks::<L, BlockTQ1_0, _>(x, importance, out),
+            DType::TQ2_0 => quantize_blocks::<L, BlockTQ2_0, _>(x, importance, out),
+            DType::IQ1_S => quantize_blocks::<L, BlockIQ1_S, _>(x, importance, out),
+            DType::IQ1_M => quantize_blocks::<L, BlockIQ1_M, _>(x, importance, out),
+            DType::IQ2_XXS => quantize_blocks::<L, BlockIQ2_XXS, _>(x, importance, out),
+            DType::IQ2_XS => quantize_blocks::<L, BlockIQ2_XS, _>(x, importance, out),
+            DType::IQ2_S => quantize_blocks::<L, BlockIQ2_S, _>(x, importance, out),
+            DType::IQ3_XXS => quantize_blocks::<L, BlockIQ3_XXS, _>(x, importance, out),
+            DType::IQ3_S => quantize_blocks::<L, BlockIQ3_S, _>(x, importance, out),
+            _ => return Err(Unsupported { dtype }),
         }
-        DType::F16 => unsafe { quantize_blocks::<L, F16Le, _>(x, importance, out) },
-        DType::BF16 => unsafe { quantize_blocks::<L, Bf16Le, _>(x, importance, out) },
-        DType::Q4_0 => unsafe { quantize_blocks::<L, BlockQ4_0, _>(x, importance, out) },
-        DType::Q8_0 => unsafe { quantize_blocks::<L, BlockQ8_0, _>(x, importance, out) },
-        DType::Q4_K => unsafe { quantize_blocks::<L, BlockQ4_K, _>(x, importance, out) },
-        DType::Q6_K => unsafe { quantize_blocks::<L, BlockQ6_K, _>(x, importance, out) },
-        DType::Q4_1 => unsafe { quantize_blocks::<L, BlockQ4_1, _>(x, importance, out) },
-        DType::Q5_0 => unsafe { quantize_blocks::<L, BlockQ5_0, _>(x, importance, out) },
-        DType::Q5_1 => unsafe { quantize_blocks::<L, BlockQ5_1, _>(x, importance, out) },
-        DType::Q2_K => unsafe { quantize_blocks::<L, BlockQ2_K, _>(x, importance, out) },
-        DType::Q3_K => unsafe { quantize_blocks::<L, BlockQ3_K, _>(x, importance, out) },
-        DType::Q5_K => unsafe { quantize_blocks::<L, BlockQ5_K, _>(x, importance, out) },
-        DType::IQ4_NL => unsafe { quantize_blocks::<L, BlockIQ4_NL, _>(x, importance, out) },
-        DType::IQ4_XS => unsafe { quantize_blocks::<L, BlockIQ4_XS, _>(x, importance, out) },
-        DType::MXFP4 => unsafe { quantize_blocks::<L, BlockMXFP4, _>(x, importance, out) },
-        DType::NVFP4 => unsafe { quantize_blocks::<L, BlockNVFP4, _>(x, importance, out) },
-        DType::TQ1_0 => unsafe { quantize_blocks::<L, BlockTQ1_0, _>(x, importance, out) },
-        DType::TQ2_0 => unsafe { quantize_blocks::<L, BlockTQ2_0, _>(x, importance, out) },
-        DType::IQ1_S => unsafe { quantize_blocks::<L, BlockIQ1_S, _>(x, importance, out) },
-        DType::IQ1_M => unsafe { quantize_blocks::<L, BlockIQ1_M, _>(x, importance, out) },
-        DType::IQ2_XXS => unsafe { quantize_blocks::<L, BlockIQ2_XXS, _>(x, importance, out) },
-        DType::IQ2_XS => unsafe { quantize_blocks::<L, BlockIQ2_XS, _>(x, importance, out) },
-        DType::IQ2_S => unsafe { quantize_blocks::<L, BlockIQ2_S, _>(x, importance, out) },
-        DType::IQ3_XXS => unsafe { quantize_blocks::<L, BlockIQ3_XXS, _>(x, importance, out) },
-        DType::IQ3_S => unsafe { quantize_blocks::<L, BlockIQ3_S, _>(x, importance, out) },
-        _ => return Err(Unsupported { dtype }),
     }
     Ok(())
 }

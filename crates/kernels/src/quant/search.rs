@@ -274,9 +274,9 @@ impl<const N: usize, const S: usize> Block<N, S> {
             let (inverse, min) = (L::load(inverse.as_ptr()), L::load(min.as_ptr()));
             let zero = L::splat(0.0);
             let (mut w, mut wx, mut wq, mut wqq, mut wxq) = (zero, zero, zero, zero, zero);
-            for i in 0..N {
-                let x = L::load(self.x[i].as_ptr());
-                let importance = L::load(self.importance[i].as_ptr());
+            for (q, (x, importance)) in q.iter_mut().zip(self.x.iter().zip(&self.importance)) {
+                let x = L::load(x.as_ptr());
+                let importance = L::load(importance.as_ptr());
                 let code = x
                     .add(min)
                     .mul(inverse)
@@ -284,7 +284,7 @@ impl<const N: usize, const S: usize> Block<N, S> {
                     .min(high)
                     .add(unit)
                     .sub(unit);
-                code.store(q[i].as_mut_ptr());
+                code.store(q.as_mut_ptr());
                 let weighted = importance.mul(code);
                 w = w.add(importance);
                 wx = wx.add(importance.mul(x));
@@ -310,10 +310,10 @@ impl<const N: usize, const S: usize> Block<N, S> {
         unsafe {
             let (scale, min) = (L::load(scale.as_ptr()), L::load(min.as_ptr()));
             let mut errors = L::splat(0.0);
-            for i in 0..N {
-                let x = L::load(self.x[i].as_ptr());
-                let diff = L::load(q[i].as_ptr()).mul(scale).sub(min).sub(x);
-                let importance = L::load(self.importance[i].as_ptr());
+            for (q, (x, importance)) in q.iter().zip(self.x.iter().zip(&self.importance)) {
+                let x = L::load(x.as_ptr());
+                let diff = L::load(q.as_ptr()).mul(scale).sub(min).sub(x);
+                let importance = L::load(importance.as_ptr());
                 errors = errors.add(diff.mul(diff).mul(importance));
             }
             errors.to_array()
@@ -455,6 +455,7 @@ impl Best {
 
 /// Positive, and neither subnormal, infinite nor NaN. As a comparison, since lanes have no branches.
 #[inline(always)]
+#[expect(clippy::manual_range_contains, reason = "it would have a branch")]
 fn is_normal(x: f32) -> bool {
     (x >= f32::MIN_POSITIVE) & (x < f32::INFINITY)
 }

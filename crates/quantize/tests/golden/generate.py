@@ -19,7 +19,7 @@ import numpy as np
 HERE = Path(__file__).parent
 MIXES = """F16 Q4_0 Q4_1 Q8_0 Q5_0 Q5_1 Q2_K Q3_K_S Q3_K_M Q3_K_L Q4_K_S Q4_K_M Q5_K_S Q5_K_M Q6_K
 IQ4_NL IQ4_XS TQ1_0 TQ2_0 BF16 MXFP4_MOE""".split()
-WRITTEN = "Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K_S Q4_K_S Q4_K_M Q5_K_S Q6_K IQ4_NL IQ4_XS".split()
+WRITTEN = "Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K_S Q4_K_S Q4_K_M Q5_K_S Q6_K".split()
 
 # name: (n_layer, n_embd, n_ff, n_head, n_head_kv, n_expert, tied)
 MODELS = {
