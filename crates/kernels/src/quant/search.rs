@@ -40,23 +40,25 @@ pub(super) fn largest(x: &[f32]) -> Option<f32> {
 
 /// How much each weight's squared error counts: as much as it was `measured` to, times more for large weights.
 ///
-/// The block's root mean square keeps small weights from counting for nothing. ggml uses the same measure for its K
-/// formats. What was measured is taken relative to the block's mean, so that its unit does not matter; a block whose
-/// columns were never seen to do anything is rounded as if nothing had been measured.
+/// The block's mean square keeps small weights from counting for nothing, more so where something was measured. ggml uses the
+/// same measures for its K formats. What was measured is taken relative to the block's mean, so that its unit does not
+/// matter; a block whose columns were never seen to do anything is rounded as if nothing had been measured.
 #[inline(always)]
 pub(super) fn importance<const N: usize>(x: &[f32; N], measured: Option<&[f32; N]>) -> [f32; N] {
-    let rms = (sum(|i| x[i] * x[i], x) / N as f32).sqrt();
+    let mean_square = sum(|i| x[i] * x[i], x) / N as f32;
     let mut importance = [0.0; N];
-    for (importance, x) in importance.iter_mut().zip(x) {
-        *importance = rms + x.abs();
-    }
     if let Some(measured) = measured {
         let mean = sum(|i| measured[i], measured) / N as f32;
         if mean.is_normal() {
-            for (importance, measured) in importance.iter_mut().zip(measured) {
-                *importance *= measured / mean;
+            for i in 0..N {
+                importance[i] = measured[i] / mean * (2.0 * mean_square + x[i] * x[i]).sqrt();
             }
+            return importance;
         }
+    }
+    let rms = mean_square.sqrt();
+    for (importance, x) in importance.iter_mut().zip(x) {
+        *importance = rms + x.abs();
     }
     importance
 }

@@ -31,8 +31,11 @@ pub(super) struct Options {
     repeat_last_n: Option<i64>,
     presence_penalty: Option<f32>,
     frequency_penalty: Option<f32>,
-    #[serde(flatten)]
-    extra: ExtraSampling,
+    typical_p: Option<f32>,
+    #[serde(deserialize_with = "whole")]
+    mirostat: Option<i64>,
+    mirostat_tau: Option<f32>,
+    mirostat_eta: Option<f32>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -72,7 +75,13 @@ impl Options {
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
             // -1 is none; other negative numbers are seeds like any, by their bits.
-            extra: self.extra,
+            extra: ExtraSampling {
+                typical_p: self.typical_p,
+                mirostat: self.mirostat,
+                mirostat_tau: self.mirostat_tau,
+                mirostat_eta: self.mirostat_eta,
+                ..ExtraSampling::default()
+            },
             seed: self.seed.filter(|&seed| seed != -1).map(|seed| seed as u64),
             max_tokens: match self.num_predict {
                 // No limit, and until the context is full: the context ends every answer here.
