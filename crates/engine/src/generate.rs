@@ -242,9 +242,9 @@ impl Session<'_> {
 struct Drafts<'d> {
     drafter: &'d mut dyn Drafter,
     reach: Reach,
-    /// Tokens of the draft that is being read, and how many of them were right.
+    /// Tokens of the draft that is being read, and how many of them were right so far.
     of_draft: (usize, usize),
-    /// The same of all before it.
+    /// The same of all drafts of the answer, this one's included.
     count: (usize, usize),
 }
 
