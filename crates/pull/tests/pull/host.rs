@@ -22,6 +22,8 @@ pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// What goes wrong with one request for bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Fault {
+    /// This one is answered as it should be.
+    None,
     /// The connection ends after so many bytes.
     Cut(usize),
     /// Nothing more comes after so many bytes.
@@ -40,7 +42,9 @@ pub(crate) enum Fault {
 /// What the host has and does; shared with the test.
 #[derive(Default)]
 pub(crate) struct Stage {
-    pub(crate) file: Mutex<Vec<u8>>,
+    file: Mutex<Vec<u8>>,
+    /// Its digest.
+    right: Mutex<String>,
     /// What it says that the digest is, if not the right one.
     pub(crate) digest: Mutex<Option<String>>,
     /// What it says that the length is.
@@ -51,10 +55,40 @@ pub(crate) struct Stage {
     pub(crate) log: Mutex<Vec<(String, Option<String>)>>,
     /// Each so many bytes are followed by a pause.
     pub(crate) pace: Mutex<Option<(usize, Duration)>>,
-    /// The addresses that redirects lead to are good as long as this stays.
-    pub(crate) ticket: Mutex<u32>,
+    /// Each address that redirects lead to is good for so many answers, if not for ever.
+    pub(crate) lasts: Mutex<Option<u32>>,
+    /// How many answers each of those gave.
+    pub(crate) tickets: Mutex<Vec<u32>>,
     /// Where bytes are: another origin.
     far: Mutex<Option<SocketAddr>>,
+}
+
+impl Stage {
+    /// From now on, this is the file.
+    pub(crate) fn serve(&self, file: Vec<u8>) {
+        *self.right.lock().unwrap() = digest_of(&file);
+        *self.file.lock().unwrap() = file;
+    }
+
+    /// An address with the bytes, for the one who asks now.
+    fn ticket(&self) -> String {
+        let mut tickets = self.tickets.lock().unwrap();
+        tickets.push(0);
+        format!("ticket={}", tickets.len() - 1)
+    }
+
+    /// Whether an address is still good. This answer counts.
+    fn admits(&self, ticket: &str) -> bool {
+        let number: usize = ticket.strip_prefix("ticket=").unwrap().parse().unwrap();
+        let answers = &mut self.tickets.lock().unwrap()[number];
+        let is_good = self
+            .lasts
+            .lock()
+            .unwrap()
+            .is_none_or(|lasts| *answers < lasts);
+        *answers += u32::from(is_good);
+        is_good
+    }
 }
 
 #[derive(Clone)]
@@ -67,7 +101,7 @@ impl Host {
     /// A host with this file, and a second one beside it that its redirects lead to.
     pub(crate) async fn with(file: Vec<u8>) -> Self {
         let stage = Arc::new(Stage::default());
-        *stage.file.lock().unwrap() = file;
+        stage.serve(file);
         let address = listen(&stage).await;
         let far = listen(&stage).await;
         *stage.far.lock().unwrap() = Some(far);
@@ -113,11 +147,10 @@ async fn answer(
     stage.log.lock().unwrap().push((what, who));
     let far = stage.far.lock().unwrap().expect("is set");
     let moved = |to: String| (StatusCode::FOUND, [(header::LOCATION, to)]).into_response();
-    let ticket = format!("ticket={}", stage.ticket.lock().unwrap());
-    let near = || format!("http://{far}/near.gguf?{ticket}");
+    let near = || format!("http://{far}/near.gguf?{}", stage.ticket());
     let digest = || {
         let told = stage.digest.lock().unwrap().clone();
-        told.unwrap_or_else(|| digest_of(&stage.file.lock().unwrap()))
+        told.unwrap_or_else(|| stage.right.lock().unwrap().clone())
     };
     let length = || {
         stage
@@ -155,7 +188,7 @@ async fn answer(
         ]}))
         .into_response(),
         "/far.gguf" => moved(near()),
-        "/near.gguf" if uri.query() != Some(&*ticket) => StatusCode::FORBIDDEN.into_response(),
+        "/near.gguf" if !stage.admits(uri.query().unwrap()) => StatusCode::FORBIDDEN.into_response(),
         "/loop.gguf" => moved("/pool.gguf".to_owned()),
         "/pool.gguf" => moved("/loop.gguf".to_owned()),
         path if path.starts_with("/many/") => moved(format!("{path}x.gguf")),
@@ -221,7 +254,7 @@ async fn bytes(stage: &Stage, path: &str, range: Option<&str>) -> Response {
     let headers = response.headers_mut();
     let tag = match fault {
         Some(Fault::Tag) => "\"other\"".to_owned(),
-        _ => format!("\"{}\"", digest_of(&file)),
+        _ => format!("\"{}\"", stage.right.lock().unwrap()),
     };
     headers.insert(header::ETAG, tag.parse().unwrap());
     headers.insert(header::CONTENT_LENGTH, (end - start).into());
