@@ -39,15 +39,17 @@ impl ModelFile {
         let mut model = Self::open_one(path)?;
         let later = split::later_parts(path, &model.metadata)?;
         for (want, path) in (2..).zip(&later) {
-            let part = Self::open_one(path)?;
-            split::require_part(want, &model.metadata, &part.metadata, &part.name)?;
-            model.append(part)?;
+            model.append(want, Self::open_one(path)?)?;
         }
         Ok(model)
     }
 
-    /// Takes the tensors of the part that follows.
-    fn append(&mut self, part: Self) -> Result<(), Error> {
+    /// Takes the tensors of the part that follows: part `number`, from 1, of as many as the first one says.
+    ///
+    /// # Errors
+    /// If it is another part, or has a tensor that a part before it has.
+    pub fn append(&mut self, number: usize, part: Self) -> Result<(), Error> {
+        split::require_part(number, &self.metadata, &part.metadata, &part.name)?;
         let start = self.bytes;
         for mut tensor in part.tensors {
             if let Some(other) = self.tensor(&tensor.name) {

@@ -2,7 +2,7 @@
 //!
 //! A [`Library`] is a directory and the models that are part of the program. In the directory stand
 //!
-//! - `*.gguf`: each is a model, named as its file;
+//! - `*.gguf`: each is a model, named as its file; those of a model in several files (`-00001-of-00003.gguf`) are one;
 //! - `manifests/*.json`: models that were created: settings over one of the files ([`Manifest`]);
 //! - `blobs/sha256-*`: files that were uploaded. They have no name of their own and live as long as a manifest needs them.
 //!
@@ -26,6 +26,7 @@ mod summary;
 // Where it is.
 mod blobs;
 mod disk;
+mod files;
 mod library;
 
 pub use blobs::Upload;

@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use troika_gguf::PartName;
+
 use crate::blobs::{Blobs, Upload};
 use crate::error::shortened;
-use crate::name::{is_model_path, without_default_tag};
+use crate::files::{self, FileState, modified};
+use crate::name::without_default_tag;
 use crate::summary::Summaries;
 use crate::{Digest, Entry, Error, Manifest, ModelName, Source, disk};
 
@@ -62,14 +65,6 @@ enum What {
     },
     File(FileState),
     BuiltIn(&'static [u8]),
-}
-
-#[derive(Clone)]
-struct FileState {
-    file_name: String,
-    path: PathBuf,
-    bytes: u64,
-    modified: SystemTime,
 }
 
 impl fmt::Debug for Library {
@@ -189,7 +184,9 @@ impl Library {
                         users.join(", ") + if users.len() == 1 { " is" } else { " are" },
                     )));
                 }
+                // The first one first: the others are no model without it.
                 disk::remove(&file.path)?;
+                file.later.iter().try_for_each(|part| disk::remove(part))?;
             }
             What::Created { manifest, .. } => {
                 let from = read_manifest(manifest).map(|manifest| manifest.from);
@@ -238,25 +235,28 @@ impl Library {
         }
     }
 
-    /// Takes such a file as the model `NAME.gguf`. Its old name stays, for whoever wrote it to remove.
+    /// Takes such a file as the model `NAME.gguf`, or as the part of one that the name says it is. Its old name stays, for whoever wrote it to remove.
     ///
     /// # Errors
     /// [`Error::BadName`] if it cannot be the name of a file; [`Error::Conflict`] if there is a model of this name.
     pub fn admit_file(&self, file: &Path, name: &ModelName) -> Result<(), Error> {
         let _changes = self.change();
         let target = self.file_of(name)?;
+        // A later part is a file beside the model's, and no model.
+        let part = PartName::of(name.as_str());
+        let model_name = part.map_or(name.as_str(), |it| it.base);
         let taken = || {
             Error::Conflict(format!(
                 "there is a model {name:?} already; delete it first, or choose another name",
-                name = name.as_str()
+                name = model_name
             ))
         };
         let all = self.listed()?;
         let is_taken = |listed: &Listed| {
-            !matches!(listed.what, What::BuiltIn(_))
-                && listed.name.eq_ignore_ascii_case(name.as_str())
+            !matches!(listed.what, What::BuiltIn(_)) && listed.name.eq_ignore_ascii_case(model_name)
         };
-        if all.iter().any(is_taken) {
+        let is_model = part.is_none_or(|it| it.number == 1);
+        if is_model && all.iter().any(is_taken) {
             return Err(taken());
         }
         match disk::link(file, &target) {
@@ -304,20 +304,13 @@ impl Library {
                 });
             }
         }
-        for (file_name, path, about) in disk::files(&self.directory)? {
-            if is_model_path(Path::new(&file_name)) {
-                let stem = &file_name[..file_name.len() - ".gguf".len()];
-                let is_free = !all.iter().any(|listed| listed.name == stem);
-                all.push(Listed {
-                    name: if is_free { stem } else { &*file_name }.to_owned(),
-                    what: What::File(FileState {
-                        path,
-                        bytes: about.len(),
-                        modified: modified(&about),
-                        file_name,
-                    }),
-                });
-            }
+        for file in files::models(&self.directory)? {
+            let stem = files::model_name(&file.file_name);
+            let is_free = !all.iter().any(|listed| listed.name == stem);
+            all.push(Listed {
+                name: if is_free { stem } else { &*file.file_name }.to_owned(),
+                what: What::File(file),
+            });
         }
         all.sort_by(|a, b| a.name.cmp(&b.name));
         for &(name, bytes) in self.built_in {
@@ -389,6 +382,7 @@ impl Library {
                     path,
                     bytes: about.len(),
                     modified: modified(&about),
+                    later: Vec::new(),
                 })),
                 None => Err(format!("the file with the digest {digest} is gone")),
             };
@@ -526,10 +520,6 @@ fn read_manifest(path: &Path) -> Result<Manifest, String> {
         .map_err(|error| format!("its settings are no manifest: {error}"))?;
     manifest.check().map_err(|error| error.to_string())?;
     Ok(manifest)
-}
-
-fn modified(about: &Metadata) -> SystemTime {
-    about.modified().unwrap_or(UNIX_EPOCH)
 }
 
 /// When the program was installed.

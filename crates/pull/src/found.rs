@@ -1,6 +1,7 @@
 //! What a reference turns out to be.
 
 use http::Uri;
+use troika_gguf::PartName;
 use troika_library::{Digest, Manifest};
 
 /// Another file that could be had in place of the one.
@@ -14,26 +15,41 @@ pub struct Choice {
     pub quantization: Option<String>,
 }
 
-/// A model that is elsewhere.
+/// A file that is elsewhere.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Found {
-    /// Where its file is.
+pub(crate) struct FoundFile {
+    /// Where it is.
     pub(crate) uri: Uri,
-    /// What the file is called there.
-    pub(crate) file: String,
-    /// What the model shall be called, if nobody says otherwise.
+    /// What it is called there.
     pub(crate) name: String,
-    /// How long the file is, where that was announced.
+    /// How long it is, where that was announced.
     pub(crate) bytes: Option<u64>,
     /// What it is, where that was announced.
     pub(crate) digest: Option<Digest>,
+}
+
+/// A model that is elsewhere.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Found {
+    /// Its file, the first of several.
+    pub(crate) file: FoundFile,
+    /// Those that follow.
+    pub(crate) later: Vec<FoundFile>,
+    /// What the model shall be called, if nobody says otherwise.
+    pub(crate) name: String,
     pub(crate) licence: Option<String>,
-    /// Every file that could be had, the one among them.
+    /// Every file that could be had, the one among them; of several that are one model, the first.
     pub(crate) choices: Vec<Choice>,
     /// Settings that come with it; of a file alone, `None`.
     pub(crate) manifest: Option<Manifest>,
     /// What a person should know.
     pub(crate) notes: Vec<String>,
+}
+
+/// What a model is called after its file, or its first one.
+pub(crate) fn model_name(file: &str) -> &str {
+    let stem = stem(file);
+    PartName::of(stem).map_or(stem, |part| part.base)
 }
 
 /// A file's name without its folder and its ending.

@@ -3,12 +3,13 @@
 use http::Uri;
 use serde::Deserialize;
 use serde_json::Value;
+use troika_gguf::PartName;
 use troika_library::Digest;
 
 use crate::Error;
 use crate::client::Client;
 use crate::error::shortened;
-use crate::found::{Choice, Found, quantization, stem};
+use crate::found::{Choice, Found, FoundFile, model_name, quantization, stem};
 use crate::reference::check_segment;
 use crate::sites::host;
 
@@ -79,9 +80,22 @@ pub(crate) async fn find(
         return Err(nonsense("the repository has no commit".to_owned()));
     }
     let what = format!("{owner}/{repo}");
-    let sibling = choose(&repository.siblings, &what, want)?;
-    let file = &sibling.rfilename;
-    let digest = sibling.digest().map_err(&nonsense)?;
+    let chosen = choose(&repository.siblings, &what, want)?;
+    let file = |sibling: &Sibling| -> Result<FoundFile, Error> {
+        let name = &sibling.rfilename;
+        Ok(FoundFile {
+            uri: parse(&format!(
+                "{hub}/{what}/resolve/{}/{}",
+                repository.sha,
+                escaped(name)
+            ))?,
+            name: name.clone(),
+            bytes: sibling.bytes(),
+            digest: sibling.digest().map_err(&nonsense)?,
+        })
+    };
+    let mut files = chosen.iter().map(|it| file(it));
+    let first = files.next().expect("something was chosen")?;
     let mut notes = Vec::new();
     if repository.gated.as_str().is_some() && client.sites.token.is_none() {
         notes.push(
@@ -90,17 +104,11 @@ pub(crate) async fn find(
         );
     }
     Ok(Found {
-        uri: parse(&format!(
-            "{hub}/{what}/resolve/{}/{}",
-            repository.sha,
-            escaped(file)
-        ))?,
-        name: stem(file).to_owned(),
-        bytes: sibling.bytes(),
-        digest,
+        name: model_name(&first.name).to_owned(),
+        later: files.collect::<Result<_, _>>()?,
+        file: first,
         licence: repository.licence(),
-        choices: repository.siblings.iter().filter_map(choice).collect(),
-        file: file.clone(),
+        choices: choices(&repository.siblings),
         manifest: None,
         notes,
     })
@@ -141,38 +149,60 @@ impl Sibling {
             .map_err(|_| "the file's digest is none".to_owned())
     }
 
+    /// Whether it is a model, or the first file of one.
     fn is_model(&self) -> bool {
         let lower = self.rfilename.to_ascii_lowercase();
         let name = lower.rsplit('/').next().unwrap_or(&lower);
         // What sees pictures for a model is a file beside it.
-        lower.ends_with(".gguf") && !name.contains("mmproj") && !name.contains("imatrix")
+        lower.ends_with(".gguf")
+            && !name.contains("mmproj")
+            && !name.contains("imatrix")
+            && self.part().is_none_or(|part| part.number == 1)
     }
 
-    /// Whether it is one of several files that are a model together: `x-00001-of-00003.gguf`.
-    fn is_split(&self) -> bool {
-        let Some((rest, count)) = stem(&self.rfilename).rsplit_once("-of-") else {
-            return false;
+    fn part(&self) -> Option<PartName<'_>> {
+        PartName::of(stem(&self.rfilename))
+    }
+
+    /// This file, and those that follow where it is the first of several.
+    fn with_later<'s>(&'s self, siblings: &'s [Self]) -> Result<Vec<&'s Self>, String> {
+        let mut files = vec![self];
+        let Some(part) = self.part() else {
+            return Ok(files);
         };
-        let digits = |text: &str| text.len() == 5 && text.bytes().all(|it| it.is_ascii_digit());
-        let number = rest.rsplit('-').next().unwrap_or_default();
-        digits(count) && digits(number) && count != "00001"
+        let folder = self.rfilename.rfind('/').map_or(0, |at| at + 1);
+        for number in 2..=part.count {
+            let name = PartName::write(part.base, number, part.count);
+            let name = format!("{}{name}.gguf", &self.rfilename[..folder]);
+            let found = siblings.iter().find(|it| it.rfilename == name);
+            files.push(found.ok_or_else(|| format!("its file {name:?} is not there"))?);
+        }
+        Ok(files)
     }
 }
 
-fn choice(sibling: &Sibling) -> Option<Choice> {
-    (sibling.is_model() && !sibling.is_split()).then(|| Choice {
-        name: sibling.rfilename.clone(),
-        bytes: sibling.bytes().unwrap_or(0),
-        quantization: quantization(&sibling.rfilename),
-    })
+/// Every model that could be had.
+fn choices(siblings: &[Sibling]) -> Vec<Choice> {
+    let choice = |sibling: &Sibling| {
+        // One whose files are not all there cannot be had.
+        let files = sibling.with_later(siblings).ok()?;
+        Some(Choice {
+            name: sibling.rfilename.clone(),
+            bytes: files.iter().filter_map(|it| it.bytes()).sum(),
+            quantization: quantization(&sibling.rfilename),
+        })
+    };
+    let models = siblings.iter().filter(|it| it.is_model());
+    models.filter_map(choice).collect()
 }
 
-/// The file that is meant: by its name, by its quantization, or the usual one.
+/// The file that is meant: by its name, by its quantization, or the usual one; with those that follow it, if it is the first of
+/// several.
 fn choose<'s>(
     siblings: &'s [Sibling],
     what: &str,
     want: Option<&str>,
-) -> Result<&'s Sibling, Error> {
+) -> Result<Vec<&'s Sibling>, Error> {
     let models: Vec<_> = siblings.iter().filter(|it| it.is_model()).collect();
     let fail = |why: String| Error::Choice {
         what: what.to_owned(),
@@ -195,10 +225,8 @@ fn choose<'s>(
         |test: &dyn Fn(&&Sibling) -> bool| models.iter().copied().filter(test).collect::<Vec<_>>();
     let meant = match want {
         Some("latest") | None => {
-            let usual = USUAL
-                .iter()
-                .map(|want| all(&|it| stored(want, it) && !it.is_split()));
-            let first = usual.into_iter().find(|it| !it.is_empty());
+            let mut usual = USUAL.iter().map(|want| all(&|it| stored(want, it)));
+            let first = usual.find(|it| !it.is_empty());
             first.unwrap_or_else(|| models.clone())
         }
         Some(want) => match all(&|it| named(want, it)) {
@@ -207,10 +235,9 @@ fn choose<'s>(
         },
     };
     let list = || {
-        let choices = models.iter().filter_map(|it| choice(it));
-        let names: Vec<_> = choices
-            .map(|it| it.quantization.unwrap_or(it.name))
-            .collect();
+        let names = choices(siblings).into_iter();
+        let names = names.map(|it| it.quantization.unwrap_or(it.name));
+        let names: Vec<_> = names.collect();
         let more = names.len().saturating_sub(CHOICES_SHOWN);
         let shown: Vec<_> = names.into_iter().take(CHOICES_SHOWN).collect();
         let rest = if more > 0 {
@@ -226,24 +253,23 @@ fn choose<'s>(
             shortened(want.unwrap_or_default()),
             list()
         ))),
-        _ if meant.iter().all(|it| it.is_split()) => Err(fail(format!(
-            "{:?} is split into several files, which cannot be opened here; choose one that is whole: {}",
-            shortened(&meant[0].rfilename),
-            list()
-        ))),
-        [one] => named_well(one).map_err(fail),
+        [one] => named_well(one, siblings).map_err(fail),
         // The same form of weights in several ways, or none of the usual ones.
-        _ => match *meant.iter().filter(|it| !it.is_split()).collect::<Vec<_>>() {
-            [one] => named_well(one).map_err(fail),
+        _ => match *meant
+            .iter()
+            .filter(|it| it.part().is_none())
+            .collect::<Vec<_>>()
+        {
+            [one] => named_well(one, siblings).map_err(fail),
             _ => Err(fail(format!("say which file: {}", list()))),
         },
     }
 }
 
-/// Refuses a file whose name could lead elsewhere.
-fn named_well(sibling: &Sibling) -> Result<&Sibling, String> {
-    sibling.rfilename.split('/').try_for_each(check_segment)?;
-    Ok(sibling)
+/// The files of a model. Refuses one whose name could lead elsewhere.
+fn named_well<'s>(model: &'s Sibling, siblings: &'s [Sibling]) -> Result<Vec<&'s Sibling>, String> {
+    model.rfilename.split('/').try_for_each(check_segment)?;
+    model.with_later(siblings)
 }
 
 /// A path in an address: all but plain characters by their numbers.
@@ -282,8 +308,9 @@ mod tests {
 
     fn chosen(names: &[&str], want: Option<&str>) -> Result<String, String> {
         let all = siblings(names);
-        let chosen = choose(&all, "a/b", want).map(|it| it.rfilename.clone());
-        chosen.map_err(|error| error.to_string())
+        let chosen = choose(&all, "a/b", want).map_err(|error| error.to_string())?;
+        let names: Vec<_> = chosen.iter().map(|it| &*it.rfilename).collect();
+        Ok(names.join(" "))
     }
 
     #[test]
@@ -295,6 +322,7 @@ mod tests {
             "mmproj-x-f16.gguf",
             "sub/x-BF16-00001-of-00002.gguf",
             "sub/x-BF16-00002-of-00002.gguf",
+            "x-F16-00001-of-00002.gguf",
         ];
         for (want, file) in [
             (None, "x-Q4_K_M.gguf"),
@@ -302,12 +330,16 @@ mod tests {
             (Some("q8_0"), "x-Q8_0.gguf"),
             (Some("x-Q8_0.gguf"), "x-Q8_0.gguf"),
             (Some("X-q8_0"), "x-Q8_0.gguf"),
+            (
+                Some("bf16"),
+                "sub/x-BF16-00001-of-00002.gguf sub/x-BF16-00002-of-00002.gguf",
+            ),
         ] {
             assert_eq!(chosen(&names, want).as_deref(), Ok(file), "{want:?}");
         }
         for (want, why) in [
-            (Some("Q2_K"), "it has Q8_0, Q4_K_M"),
-            (Some("BF16"), "split into several files"),
+            (Some("Q2_K"), "it has Q8_0, Q4_K_M, BF16"),
+            (Some("F16"), "\"x-F16-00002-of-00002.gguf\" is not there"),
             (Some("README.md"), "no file"),
         ] {
             let error = chosen(&names, want).expect_err("is none");

@@ -22,6 +22,7 @@ mod direct;
 mod found;
 mod header;
 mod hub;
+mod part;
 mod registry;
 
 // How it gets here.

@@ -10,13 +10,14 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, watch};
 use troika_gguf::ModelFile;
-use troika_library::{Digest, Library, Manifest, ModelName};
+use troika_library::{Digest, Library, ModelName};
 
 use crate::client::Client;
-use crate::download::{Download, Source};
-use crate::found::{Choice, Found};
+use crate::download::Download;
+use crate::found::{Choice, Found, FoundFile};
+use crate::part::{self, Part, Target, made_of};
 use crate::progress::Pace;
-use crate::store::{self, Identity, PIECE_BYTES, Store};
+use crate::store::{self, PIECE_BYTES, Store};
 use crate::{
     Error, Patience, Progress, Reference, Sites, Stage, direct, header, hub, registry, space, trail,
 };
@@ -61,13 +62,13 @@ pub struct Look {
     pub source: String,
     /// What it will be called.
     pub name: String,
-    /// Its file there.
+    /// Its file there, the first of several.
     pub file: String,
-    /// Bytes of the file.
+    /// Bytes of all its files.
     pub bytes: u64,
     /// How many of them are here already.
     pub have_bytes: u64,
-    /// What the file is, if its source says so.
+    /// What the file is, the first of several, if its source says so.
     pub digest: Option<Digest>,
     /// The licence, as far as card, registry or file name one.
     pub licence: Option<String>,
@@ -81,17 +82,15 @@ pub struct Look {
     pub notes: Vec<String>,
     /// Bytes that are free where it would go; `None` where the system does not tell.
     pub disk_free_bytes: Option<u64>,
-    fetched: Source,
-    target: Target,
+    /// Its files, in their order; at least one.
+    parts: Vec<Part>,
 }
 
-/// What becomes of the file.
-#[derive(Clone, Debug)]
-enum Target {
-    /// `NAME.gguf`.
-    File(ModelName),
-    /// A file without a name of its own, and settings over it.
-    Created(ModelName, Box<Manifest>),
+impl Look {
+    /// Its files, and how many bytes each has: more than one where the model is split.
+    pub fn files(&self) -> impl ExactSizeIterator<Item = (&str, u64)> {
+        self.parts.iter().map(|part| (&*part.file, part.bytes()))
+    }
 }
 
 /// Looks at models that are elsewhere, and fetches them into a library.
@@ -125,61 +124,83 @@ impl Puller {
     /// # Errors
     /// If there is no such model, or nobody can be asked.
     pub async fn look(&self, wish: &Wish) -> Result<Look, Error> {
-        let found = self.find(wish).await?;
-        let head = header::read(&self.client, &found.uri, &found.file).await?;
-        let mut source = head.source;
-        if let Some(want) = found.bytes.filter(|&want| want != source.bytes) {
-            return Err(Error::WrongLength {
-                host: crate::sites::host(&found.uri),
-                want,
-                have: source.bytes,
-            });
+        let mut found = self.find(wish).await?;
+        if let Some(digits) = &wish.sha256 {
+            let digits = digits.strip_prefix("sha256:").unwrap_or(digits);
+            let digest = format!("sha256:{}", digits.to_ascii_lowercase()).parse::<Digest>()?;
+            found.file.digest = Some(digest);
         }
-        let digest = match &wish.sha256 {
-            Some(digits) => {
-                let digits = digits.strip_prefix("sha256:").unwrap_or(digits);
-                Some(format!("sha256:{}", digits.to_ascii_lowercase()).parse::<Digest>()?)
-            }
-            None => found.digest,
-        };
+        let name = wish.name.as_deref().unwrap_or(&found.name);
+        let targets = part::targets(name, found.manifest, 1 + found.later.len())?;
+        let (mut head, mut parts) = (None, Vec::new());
+        for (target, file) in targets
+            .into_iter()
+            .zip(std::iter::once(found.file).chain(found.later))
+        {
+            let (own, part) = self.part(file, target).await?;
+            head = joined(head, own, &parts, &part)?;
+            parts.push(part);
+        }
+        let first = &parts[0];
         let mut notes = found.notes;
-        if digest.is_some() {
-            // Its digest says what it is, and copies of it may have other tags.
-            source.tag = None;
-        } else {
+        if parts.iter().any(|part| part.digest.is_none()) {
             notes.push(
                 "nobody says which digest the file must have: length and header alone are checked"
                     .to_owned(),
             );
         }
-        if !source.has_ranges {
+        if !first.fetched.has_ranges {
             notes.push(
                 "its host gives it as a whole only: what breaks off is sent again from the start"
                     .to_owned(),
             );
         }
-        let target = target(wish.name.as_deref().unwrap_or(&found.name), found.manifest)?;
-        let metadata = head.model.as_ref().map(ModelFile::metadata);
+        let metadata = head.as_ref().map(ModelFile::metadata);
         let own = metadata.and_then(|it| it.opt_str("general.license").ok()?);
-        let mut look = Look {
+        Ok(Look {
             from: reference_to(wish),
             source: wish.from.source(),
-            name: target.name().to_string(),
-            bytes: source.bytes,
-            have_bytes: 0,
+            name: first.target.model().to_owned(),
+            bytes: parts.iter().map(Part::bytes).sum(),
+            have_bytes: parts.iter().map(|part| self.have(part)).sum(),
             licence: found.licence.or_else(|| own.map(str::to_owned)),
-            quantization: quantization(head.model.as_ref(), &found.file),
-            file: found.file,
-            digest,
+            quantization: quantization(head.as_ref(), &first.file),
+            file: first.file.clone(),
+            digest: first.digest.clone(),
             choices: found.choices,
-            head: head.model,
+            head,
             notes,
             disk_free_bytes: space::free(self.library.directory()),
-            fetched: source,
+            parts,
+        })
+    }
+
+    /// Looks at one file: its head, and what it becomes.
+    async fn part(
+        &self,
+        file: FoundFile,
+        target: Target,
+    ) -> Result<(Option<ModelFile>, Part), Error> {
+        let head = header::read(&self.client, &file.uri, &file.name).await?;
+        let mut fetched = head.source;
+        if let Some(want) = file.bytes.filter(|&want| want != fetched.bytes) {
+            return Err(Error::WrongLength {
+                host: crate::sites::host(&file.uri),
+                want,
+                have: fetched.bytes,
+            });
+        }
+        if file.digest.is_some() {
+            // Its digest says what it is, and copies of it may have other tags.
+            fetched.tag = None;
+        }
+        let part = Part {
+            file: file.name,
+            digest: file.digest,
+            fetched,
             target,
         };
-        look.have_bytes = self.have(&look);
-        Ok(look)
+        Ok((head.model, part))
     }
 
     /// Fetches what was looked at, and gives the model's name. Those who watch are told how far it is. Dropped before its
@@ -201,20 +222,45 @@ impl Puller {
             });
         };
         told(Stage::Downloading, 0, 0.0);
-        if !self.is_here(look).await? {
-            let opened = self.open(look).await?;
-            let over = CallOff(Arc::clone(&opened));
-            // Whoever had it until now may have brought it to its end.
-            if self.is_here(look).await? {
-                opened.clear();
-            } else {
-                let digest = self.fetch(look, &opened, &told).await?;
-                self.finish(look, &opened, digest).await?;
-            }
-            drop(over);
+        self.require_free_name(look)?;
+        // The first part comes last: without it the others are no model that could be listed.
+        let mut before = 0;
+        for part in look.parts.iter().rev() {
+            let told = |stage, done, pace| told(stage, before + done, pace);
+            self.pull_part(part, &told).await?;
+            before += part.bytes();
         }
         told(Stage::Done, look.bytes, 0.0);
         Ok(look.name.clone())
+    }
+
+    async fn pull_part(&self, part: &Part, told: &impl Fn(Stage, u64, f64)) -> Result<(), Error> {
+        if self.is_here(part).await? {
+            return Ok(());
+        }
+        let opened = self.open(part).await?;
+        let over = CallOff(Arc::clone(&opened));
+        // Whoever had it until now may have brought it to its end.
+        if self.is_here(part).await? {
+            opened.clear();
+        } else {
+            let digest = self.fetch(part, &opened, told).await?;
+            self.finish(part, &opened, digest).await?;
+        }
+        drop(over);
+        Ok(())
+    }
+
+    /// Refuses a model in several files beside one file of its name, before gigabytes have come.
+    fn require_free_name(&self, look: &Look) -> Result<(), Error> {
+        let is_taken = || {
+            let name = ModelName::new(&look.name)?;
+            Ok::<_, Error>(self.library.file_of(&name)?.exists())
+        };
+        match look.parts.len() > 1 && is_taken()? {
+            true => Err(taken(&look.name)),
+            false => Ok(()),
+        }
     }
 
     async fn find(&self, wish: &Wish) -> Result<Found, Error> {
@@ -233,20 +279,20 @@ impl Puller {
     }
 
     /// How much of a file is here.
-    fn have(&self, look: &Look) -> u64 {
-        let is_whole = match (&look.target, &look.digest) {
+    fn have(&self, part: &Part) -> u64 {
+        let is_whole = match (&part.target, &part.digest) {
             (Target::File(name), Some(_)) => {
                 let path = self.library.file_of(name);
-                path.is_ok_and(|path| path.metadata().is_ok_and(|it| it.len() == look.bytes))
+                path.is_ok_and(|path| path.metadata().is_ok_and(|it| it.len() == part.bytes()))
             }
             (Target::Created(..), Some(digest)) => self.library.has_blob(digest),
             _ => false,
         };
         match is_whole {
-            true => look.bytes,
+            true => part.bytes(),
             false => {
                 let models = self.library.directory();
-                Store::have(models, &identity(look), self.piece_bytes)
+                Store::have(models, &part.identity(), self.piece_bytes)
             }
         }
     }
@@ -255,9 +301,9 @@ impl Puller {
     ///
     /// # Errors
     /// If another model has the name.
-    async fn is_here(&self, look: &Look) -> Result<bool, Error> {
+    async fn is_here(&self, part: &Part) -> Result<bool, Error> {
         let library = Arc::clone(&self.library);
-        let (digest, target, bytes) = (look.digest.clone(), look.target.clone(), look.bytes);
+        let (digest, target, bytes) = (part.digest.clone(), part.target.clone(), part.bytes());
         // A file of gigabytes may be read: whoever gives up meanwhile does not wait for it.
         let stop = Stop::default();
         let stopped = Arc::clone(&stop.0);
@@ -277,10 +323,7 @@ impl Puller {
                         .is_some_and(|it| digest_of(&path, &stopped).is_ok_and(|its| its == it));
                 match is_same {
                     true => Ok(true),
-                    false => Err(Error::Library(troika_library::Error::Conflict(format!(
-                        "there is another model {:?} already; delete it first, or choose another name",
-                        name.as_str()
-                    )))),
+                    false => Err(taken(name.as_str())),
                 }
             }
             _ => Ok(false),
@@ -288,11 +331,11 @@ impl Puller {
         here.await
     }
 
-    async fn open(&self, look: &Look) -> Result<Arc<Store>, Error> {
+    async fn open(&self, part: &Part) -> Result<Arc<Store>, Error> {
         // One that was just called off may take a moment to let go.
         const PATIENCE: u32 = 40;
         let models = self.library.directory().to_owned();
-        let (identity, piece_bytes) = (identity(look), self.piece_bytes);
+        let (identity, piece_bytes) = (part.identity(), self.piece_bytes);
         let opened = blocking("open a pull", move || {
             store::sweep(&models);
             for _ in 0..PATIENCE {
@@ -309,14 +352,14 @@ impl Puller {
     /// Fetches all pieces and has them read; gives the digest of what came.
     async fn fetch(
         &self,
-        look: &Look,
+        part: &Part,
         store: &Arc<Store>,
         told: &impl Fn(Stage, u64, f64),
     ) -> Result<[u8; 32], Error> {
         let (findings, mut found) = mpsc::unbounded_channel();
         let read = Arc::clone(store);
         tokio::task::spawn_blocking(move || trail::follow(&read, &findings));
-        let download = Download::new(&self.client, &look.fetched, Arc::clone(store));
+        let download = Download::new(&self.client, &part.fetched, Arc::clone(store));
         let stage = AtomicBool::new(false);
         let work = async {
             loop {
@@ -343,7 +386,7 @@ impl Puller {
                         true => Stage::Verifying,
                         false => Stage::Downloading,
                     };
-                    told(stage, bytes.min(look.bytes), pace.at(bytes));
+                    told(stage, bytes.min(part.bytes()), pace.at(bytes));
                     flusher.tick();
                 }
             }
@@ -351,9 +394,9 @@ impl Puller {
     }
 
     /// Holds the digest against what was announced, brings the file to disk and gives it to the library.
-    async fn finish(&self, look: &Look, store: &Arc<Store>, have: [u8; 32]) -> Result<(), Error> {
+    async fn finish(&self, part: &Part, store: &Arc<Store>, have: [u8; 32]) -> Result<(), Error> {
         let have = Digest::of(&have);
-        if let Some(want) = look.digest.as_ref().filter(|want| **want != have) {
+        if let Some(want) = part.digest.as_ref().filter(|want| **want != have) {
             // Each piece is as it came, so its source sent something else. Which bytes are wrong, nobody can tell.
             store.clear();
             return Err(Error::WrongDigest {
@@ -362,7 +405,7 @@ impl Puller {
             });
         }
         let (library, store) = (Arc::clone(&self.library), Arc::clone(store));
-        let (target, file) = (look.target.clone(), look.file.clone());
+        let (target, file) = (part.target.clone(), part.file.clone());
         let put = move || {
             store.sync()?;
             let path = store.data_path();
@@ -385,14 +428,6 @@ impl Puller {
             Ok(())
         };
         blocking("give the model to the library", put).await
-    }
-}
-
-impl Target {
-    fn name(&self) -> &ModelName {
-        match self {
-            Self::File(name) | Self::Created(name, _) => name,
-        }
     }
 }
 
@@ -446,35 +481,31 @@ impl Flusher {
     }
 }
 
-/// What becomes of a file under this name.
-fn target(name: &str, manifest: Option<Manifest>) -> Result<Target, Error> {
-    let name = ModelName::new(name)?;
-    let is_plain = !name.as_str().contains(['/', ':']);
-    Ok(match manifest {
-        None if is_plain => Target::File(name),
-        manifest => Target::Created(name, Box::new(manifest.unwrap_or_default())),
-    })
-}
-
-fn made_of(manifest: &Manifest, digest: &Digest) -> Manifest {
-    Manifest {
-        from: digest.to_string(),
-        ..manifest.clone()
+/// The head of a model whose parts so far have the first one, and which goes on with this one.
+fn joined(
+    head: Option<ModelFile>,
+    next: Option<ModelFile>,
+    before: &[Part],
+    part: &Part,
+) -> Result<Option<ModelFile>, Error> {
+    if before.is_empty() {
+        return Ok(next);
     }
-}
-
-/// What the parts of a file are known by.
-fn identity(look: &Look) -> Identity {
-    let uri = &look.fetched.uri;
-    let what = match (&look.digest, &look.fetched.tag) {
-        (Some(digest), _) => digest.to_string(),
-        (None, Some(tag)) => format!("{uri} {tag}"),
-        (None, None) => uri.to_string(),
+    let (Some(mut head), Some(next)) = (head, next) else {
+        return Ok(None);
     };
-    Identity {
-        what,
-        bytes: look.bytes,
-    }
+    let joined = head.append(before.len() + 1, next);
+    joined.map_err(|source| Error::NotAModel {
+        name: part.file.clone(),
+        source: Box::new(source),
+    })?;
+    Ok(Some(head))
+}
+
+fn taken(name: &str) -> Error {
+    Error::Library(troika_library::Error::Conflict(format!(
+        "there is another model {name:?} already; delete it first, or choose another name"
+    )))
 }
 
 /// The reference with the file that was asked for.

@@ -10,7 +10,7 @@ use troika_library::{Digest, Manifest, Parameters, Turn};
 use crate::Error;
 use crate::client::{Client, Given};
 use crate::error::shortened;
-use crate::found::Found;
+use crate::found::{Found, FoundFile};
 use crate::sites::host;
 
 const MANIFEST_BYTES_MAX: usize = 1 << 20;
@@ -64,11 +64,13 @@ pub(crate) async fn find(
     let weights = weights(&layers, &what)?;
     let digest = digest(weights, &given)?;
     let mut found = Found {
-        uri: place.address(&format!("blobs/{digest}"))?,
-        file: what,
         name: called(namespace, name, tag),
-        bytes: Some(weights.size),
-        digest: Some(digest),
+        file: FoundFile {
+            uri: place.address(&format!("blobs/{digest}"))?,
+            name: what,
+            bytes: Some(weights.size),
+            digest: Some(digest),
+        },
         ..Found::default()
     };
     let mut manifest = Manifest::default();

@@ -166,7 +166,7 @@ fn look_json(look: &Look, fit: &Fit) -> Value {
         "from": look.from,
         "name": look.name,
         "source": look.source,
-        "files": [{"name": look.file, "bytes": look.bytes}],
+        "files": look.files().map(|(name, bytes)| json!({"name": name, "bytes": bytes})).collect::<Vec<_>>(),
         "bytes": look.bytes,
         "have_bytes": look.have_bytes,
         "licence": look.licence,

@@ -255,9 +255,16 @@ fn page(look: &Look, fit: &Fit) -> String {
         Verdict::DoesNotFit => "does not fit",
         Verdict::Unknown => "not known",
     };
+    let more = match look.files().len() {
+        1 => String::new(),
+        files => format!(" and {} more", files - 1),
+    };
     let mut rows = vec![
         ["name", &look.name].map(str::to_owned),
-        ["from".to_owned(), format!("{}: {}", look.source, look.file)],
+        [
+            "from".to_owned(),
+            format!("{}: {}{more}", look.source, look.file),
+        ],
         [
             "size".to_owned(),
             format!("{}{rest}{}", Bytes(look.bytes), free.unwrap_or_default()),
@@ -296,6 +303,7 @@ fn look_json(look: &Look, fit: &Fit) -> serde_json::Value {
         "from": look.from,
         "name": look.name,
         "file": look.file,
+        "files": look.files().map(|(name, bytes)| json!({"name": name, "bytes": bytes})).collect::<Vec<_>>(),
         "bytes": look.bytes,
         "have_bytes": look.have_bytes,
         "licence": look.licence,

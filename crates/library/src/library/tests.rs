@@ -119,6 +119,36 @@ fn files_are_found_by_their_names() {
 }
 
 #[test]
+fn files_of_one_model_are_one() {
+    let (_directory, library) = empty();
+    fs::create_dir_all(library.directory()).unwrap();
+    let put = |name: &str| fs::write(library.directory().join(name), gguf()).unwrap();
+    // A later part without its first one is none.
+    put("stray-00002-of-00002.gguf");
+    for number in 1..=3 {
+        put(&format!("big-{number:05}-of-00003.gguf"));
+    }
+    // As many others, and one that stands alone.
+    put("big-00001-of-00002.gguf");
+    put("big-1-of-2.gguf");
+    assert_eq!(
+        names(&library),
+        ["big", "big-00001-of-00003.gguf", "big-1-of-2", "inside"]
+    );
+    let one = gguf().len() as u64;
+    assert_eq!(library.find("big").unwrap().file_bytes, one);
+    let whole = library.find("big-00001-of-00003.gguf").unwrap();
+    assert_eq!(whole.file_bytes, 3 * one);
+    library.delete("big-00001-of-00003.gguf").unwrap();
+    let left = [
+        "big-00001-of-00002.gguf",
+        "big-1-of-2.gguf",
+        "stray-00002-of-00002.gguf",
+    ];
+    assert_eq!(files_below(library.directory()), left);
+}
+
+#[test]
 fn a_file_that_changes_is_another_state() {
     let (_directory, library) = with_tiny();
     let before = library.find("tiny").unwrap();

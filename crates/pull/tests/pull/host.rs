@@ -45,6 +45,8 @@ pub(crate) struct Stage {
     file: Mutex<Vec<u8>>,
     /// Its digest.
     right: Mutex<String>,
+    /// The files of `acme/split-GGUF`, in their order.
+    pub(crate) split: Mutex<Vec<(String, Vec<u8>)>>,
     /// What it says that the digest is, if not the right one.
     pub(crate) digest: Mutex<Option<String>>,
     /// What it says that the length is.
@@ -171,6 +173,13 @@ async fn answer(
             ],
         }))
         .into_response(),
+        "/api/models/acme/split-GGUF/revision/main" => {
+            let split = stage.split.lock().unwrap();
+            let siblings = split.iter().map(|(name, file)| {
+                json!({"rfilename": name, "size": file.len(), "lfs": {"sha256": digest_of(file), "size": file.len()}})
+            });
+            axum::Json(json!({"sha": COMMIT, "siblings": siblings.collect::<Vec<_>>()})).into_response()
+        }
         "/v2/library/tiny/manifests/latest" | "/v2/library/tiny/manifests/1b" => {
             let layer = |kind: &str, text: &str| json!({
                 "mediaType": format!("application/vnd.ollama.image.{kind}"),
@@ -228,7 +237,15 @@ async fn bytes(stage: &Stage, path: &str, range: Option<&str>) -> Response {
         }
         _ => {}
     }
-    let file = stage.file.lock().unwrap().clone();
+    let split = stage.split.lock().unwrap().clone();
+    let own = split.into_iter().find(|(name, _)| path.ends_with(&**name));
+    let (file, digest) = match own {
+        Some((_, file)) => (file.clone(), digest_of(&file)),
+        None => (
+            stage.file.lock().unwrap().clone(),
+            stage.right.lock().unwrap().clone(),
+        ),
+    };
     let total = stage.total.lock().unwrap().unwrap_or(file.len() as u64);
     let wanted = range.filter(|_| !*stage.has_no_ranges.lock().unwrap());
     let (start, end) = match wanted {
@@ -254,7 +271,7 @@ async fn bytes(stage: &Stage, path: &str, range: Option<&str>) -> Response {
     let headers = response.headers_mut();
     let tag = match fault {
         Some(Fault::Tag) => "\"other\"".to_owned(),
-        _ => format!("\"{}\"", stage.right.lock().unwrap()),
+        _ => format!("\"{digest}\""),
     };
     headers.insert(header::ETAG, tag.parse().unwrap());
     headers.insert(header::CONTENT_LENGTH, (end - start).into());
@@ -314,7 +331,22 @@ pub(crate) fn digest_of(bytes: &[u8]) -> String {
 
 /// A model of about so many bytes, none of whose weights is zero.
 pub(crate) fn model(bytes: usize) -> Vec<u8> {
-    let mut metadata = Metadata::default();
+    written(Metadata::default(), "output.weight", bytes)
+}
+
+/// A model in two files of about so many bytes each.
+pub(crate) fn split_model(bytes: usize) -> Vec<(String, Vec<u8>)> {
+    let part = |number: u16| {
+        let mut metadata = Metadata::default();
+        metadata.insert("split.no", number - 1);
+        metadata.insert("split.count", 2u16);
+        let file = written(metadata, &format!("blk.{number}.weight"), bytes);
+        (format!("big-Q8_0-{number:05}-of-00002.gguf"), file)
+    };
+    vec![part(1), part(2)]
+}
+
+fn written(mut metadata: Metadata, tensor: &str, bytes: usize) -> Vec<u8> {
     metadata.insert("general.architecture", "llama");
     metadata.insert("general.license", "bsd");
     metadata.insert("llama.context_length", 512u32);
@@ -323,7 +355,7 @@ pub(crate) fn model(bytes: usize) -> Vec<u8> {
     getrandom::fill(&mut weights).unwrap();
     weights.iter_mut().for_each(|byte| *byte |= 1);
     let mut writer = Writer::new(metadata);
-    writer.tensor_bytes("output.weight", DType::F32, &[4, rows as u64], &weights);
+    writer.tensor_bytes(tensor, DType::F32, &[4, rows as u64], &weights);
     let mut out = Vec::new();
     writer.write_to(&mut out).unwrap();
     out

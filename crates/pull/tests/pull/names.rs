@@ -3,7 +3,7 @@
 use troika_pull::{Error, Reference, Wish};
 
 use crate::Place;
-use crate::host::{Host, SYSTEM, digest_of, model};
+use crate::host::{Fault, Host, SYSTEM, digest_of, model, split_model};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_of_the_hub_becomes_a_model() {
@@ -44,6 +44,74 @@ async fn a_file_of_the_hub_becomes_a_model() {
     let before = host.ranges().len();
     place.pull(&look).await.unwrap();
     assert_eq!(host.ranges().len(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_in_several_files_is_one() {
+    let host = Host::with(model(1000)).await;
+    let files = split_model(200_000);
+    *host.stage.split.lock().unwrap() = files.clone();
+    let place = Place::new(&host);
+    let look = place.look("hf:acme/split-GGUF:Q8_0").await.unwrap();
+    let bytes: Vec<_> = files.iter().map(|(_, file)| file.len() as u64).collect();
+    assert_eq!((&*look.name, look.bytes), ("big-Q8_0", bytes.iter().sum()));
+    let listed: Vec<_> = look
+        .files()
+        .map(|(name, bytes)| (name.to_owned(), bytes))
+        .collect();
+    let want: Vec<_> = files
+        .iter()
+        .map(|(name, file)| (name.clone(), file.len() as u64))
+        .collect();
+    assert_eq!(listed, want);
+    // What is judged beforehand has the tensors of all.
+    let head = look.head.as_ref().unwrap();
+    assert!(head.tensor("blk.1.weight").is_some() && head.tensor("blk.2.weight").is_some());
+    // The first part comes last, and what is there without it is no model.
+    host.fail(
+        std::iter::repeat_n(Fault::None, 18).chain(std::iter::repeat_n(Fault::Status(404), 99)),
+    );
+    place.pull(&look).await.unwrap_err();
+    assert!(place.names().is_empty());
+    host.stage.faults.lock().unwrap().clear();
+    let again = place.look("hf:acme/split-GGUF:Q8_0").await.unwrap();
+    assert!(
+        again.have_bytes > bytes[1],
+        "{} of {bytes:?}",
+        again.have_bytes
+    );
+    assert_eq!(place.pull(&again).await.unwrap(), "big-Q8_0");
+    assert_eq!(place.names(), ["big-Q8_0"]);
+    let entry = place.library.find("big-Q8_0").unwrap();
+    assert_eq!(entry.file_bytes, look.bytes);
+    assert_eq!(entry.open().unwrap().tensors().len(), 2);
+    assert!(!place.has_rests());
+    assert_eq!(place.library.delete("big-q8_0").unwrap(), "big-Q8_0");
+    assert!(place.names().is_empty());
+    let folder = place.library.directory();
+    let left = std::fs::read_dir(folder).unwrap().filter(|it| {
+        let name = it.as_ref().unwrap().file_name();
+        name.to_string_lossy().contains("big")
+    });
+    assert_eq!(left.count(), 0, "a part stayed");
+    // By the address of the first, too; nothing is known of their digests then.
+    let by_address = place
+        .look(&host.url("/a/big-Q8_0-00001-of-00002.gguf?x=1"))
+        .await
+        .unwrap();
+    assert_eq!(by_address.bytes, look.bytes);
+    place.pull(&by_address).await.unwrap();
+    assert!(place.library.find("big-Q8_0").unwrap().open().is_ok());
+    let later = place
+        .look(&host.url("/a/big-Q8_0-00002-of-00002.gguf"))
+        .await;
+    assert!(matches!(later, Err(Error::BadReference { .. })));
+    // Not beside one file of the same name, and not with settings over it.
+    let beside = Wish {
+        name: Some("a/b".to_owned()),
+        ..Wish::of("hf:acme/split-GGUF".parse::<Reference>().unwrap())
+    };
+    assert!(place.puller.look(&beside).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,7 +189,10 @@ async fn what_is_not_there_or_leads_elsewhere_is_refused() {
     for (from, part) in [
         ("hf:acme/none", "is not there"),
         ("hf:acme/tiny-GGUF:Q2_K", "it has Q8_0, Q4_K_M"),
-        ("hf:acme/tiny-GGUF:BF16", "split into several files"),
+        (
+            "hf:acme/tiny-GGUF:BF16",
+            "00002-of-00002.gguf\" is not there",
+        ),
         ("ollama:none", "is not there"),
         ("ollama:evil/tiny", "a digest is none"),
         ("https://example.com/page", "does not end in `.gguf`"),
