@@ -31,7 +31,7 @@ mod temporary;
 
 pub use error::{Error, Place, Problem};
 pub use metadata::Metadata;
-pub use model_file::ModelFile;
+pub use model_file::{ModelFile, TensorReader};
 pub use tensor::{TensorInfo, checked_tensor_bytes};
 pub use value::{Array, Value};
 pub use write::{DataResult, Writer};
