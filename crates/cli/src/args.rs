@@ -1,7 +1,7 @@
 //! The command line: verbs, and the flags that mean the same for all of them.
 
 use clap::{ArgAction, Parser, Subcommand};
-use troika_base::{ExtraSampling, TokenId};
+use troika_base::{Bytes, ExtraSampling, TokenId};
 use troika_engine::sampler::SamplingParams;
 use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
 use troika_library::Parameters;
@@ -135,6 +135,10 @@ pub(crate) struct DeviceArgs {
     /// Layers on the GPU, the last ones; the others are on the CPU [default: auto, as many as fit]
     #[arg(long, value_name = "N|auto")]
     pub(crate) gpu_layers: Option<Layers>,
+    /// Keep at most so many MiB of a mixture's experts in memory, and read the others from the file, which is slow
+    /// [default: as much as fits]
+    #[arg(long, value_name = "MIB")]
+    expert_memory: Option<u32>,
 }
 
 impl DeviceArgs {
@@ -143,7 +147,13 @@ impl DeviceArgs {
         Self {
             device: Some("cpu0".to_owned()),
             gpu_layers: None,
+            expert_memory: None,
         }
+    }
+
+    /// Memory for experts, if somebody wants a limit.
+    pub(crate) fn expert_memory(&self) -> Option<Bytes> {
+        self.expert_memory.map(|mib| Bytes(u64::from(mib) << 20))
     }
 }
 

@@ -57,7 +57,7 @@ impl Processor {
         threads: Option<usize>,
         console: &Console,
     ) -> anyhow::Result<Self> {
-        let cpu = Arc::new(cpu(threads)?);
+        let cpu = Arc::new(cpu(threads)?.with_expert_memory(args.expert_memory()));
         let layers = args.gpu_layers.unwrap_or_default();
         let names = args.device.as_deref();
         if names == Some("cpu0") || names.is_none() && layers == Layers::Count(0) {
@@ -188,5 +188,11 @@ pub(crate) fn model(
         return Err(Interrupted.into());
     }
     let model = loaded.context("cannot load the model")?;
+    if let Some(experts) = model.experts_in_file() {
+        console.note(format_args!(
+            "note: {} of experts stay in the file, and {} of them are kept in memory: each token waits for what is read",
+            experts.all, experts.kept
+        ));
+    }
     Ok((model, started.elapsed()))
 }

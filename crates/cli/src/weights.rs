@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use troika_base::{Bytes, DType, ModelSpec};
 use troika_device::{KvShape, PAGE_TOKENS};
+use troika_engine::ExpertBytes;
 use troika_gguf::{ModelFile, TensorInfo};
 use troika_kernels::{PANEL_ROWS, panel_bytes};
 
@@ -18,6 +19,8 @@ pub(crate) struct Footprint {
     pub(crate) n_ctx: usize,
     pub(crate) weights: Bytes,
     pub(crate) kv: Bytes,
+    /// What the weights can do with at least, if experts stay in the file; `None` if there are none.
+    pub(crate) weights_min: Option<Bytes>,
 }
 
 impl Footprint {
@@ -29,9 +32,13 @@ impl Footprint {
             head_dim: spec.head_dim,
         };
         let weights: Option<u64> = file.tensors().iter().map(resident_bytes).sum();
+        let weights = weights?;
+        let experts = ExpertBytes::of(file, spec);
+        let dense = Bytes(weights.saturating_sub(experts.all.0));
         Some(Self {
             n_ctx,
-            weights: Bytes(weights?),
+            weights: Bytes(weights),
+            weights_min: (experts.all.0 > 0).then(|| dense + experts.least),
             kv: Bytes((shape.page_bytes() * n_ctx.div_ceil(PAGE_TOKENS)) as u64),
         })
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use half::f16;
 use troika_base::{Bytes, ModelSpec};
 
-use crate::{Abilities, Batch, Error, Interrupt, KvShape, Outputs, Resident};
+use crate::{Abilities, Batch, Error, ExpertsInFile, Interrupt, KvShape, Outputs, Resident};
 
 /// A resident that is another one in all but what it does itself of steps, and of what its cache gives and takes.
 ///
@@ -71,6 +71,10 @@ impl<A: Around> Resident for A {
 
     fn weights_bytes(&self) -> Bytes {
         self.inner().weights_bytes()
+    }
+
+    fn experts_in_file(&self) -> Option<ExpertsInFile> {
+        self.inner().experts_in_file()
     }
 
     fn kv_shape(&self) -> KvShape {

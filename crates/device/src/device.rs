@@ -110,6 +110,15 @@ pub trait Device: Send + Sync {
     ) -> Result<Box<dyn Resident>, Error>;
 }
 
+/// Experts that are read from the model's file when tokens go to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpertsInFile {
+    /// All of them.
+    pub all: Bytes,
+    /// What of them is in memory at most: those that were used last.
+    pub kept: Bytes,
+}
+
 /// What a resident can do beside giving logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Abilities {
@@ -138,6 +147,11 @@ pub trait Resident: Send {
 
     /// Memory that the weights take.
     fn weights_bytes(&self) -> Bytes;
+
+    /// What stays in the file, if experts do.
+    fn experts_in_file(&self) -> Option<ExpertsInFile> {
+        None
+    }
 
     /// The shape of the KV cache.
     fn kv_shape(&self) -> KvShape;

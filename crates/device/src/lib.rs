@@ -25,8 +25,8 @@ pub mod hyperparameters;
 pub use around::Around;
 pub use batch::{Batch, Output, Sequence};
 pub use device::{
-    Abilities, Cancelled, Device, Hidden, Interrupt, LoadOptions, LoadProgress, Logits, Outputs,
-    Preparation, Resident,
+    Abilities, Cancelled, Device, ExpertsInFile, Hidden, Interrupt, LoadOptions, LoadProgress,
+    Logits, Outputs, Preparation, Resident,
 };
 pub use error::Error;
 pub use fingerprint::Fingerprint;

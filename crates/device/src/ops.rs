@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use half::f16;
-use troika_base::TokenId;
+use troika_base::{Bytes, TokenId};
 use troika_gguf::{ModelFile, TensorInfo};
 
 use crate::{
@@ -72,6 +72,11 @@ pub trait Ops {
 
     /// Memory that the experts' matrices take.
     fn experts_bytes(&self, experts: &Self::Experts) -> usize;
+
+    /// Where experts stay in the file and are read when they are wanted: memory for those that are kept.
+    fn experts_kept(&self) -> Option<Bytes> {
+        None
+    }
 
     /// A KV cache of `n_page` pages.
     ///

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use troika_base::Bytes;
 use troika_device::cpu::CpuOps;
-use troika_device::{Cancelled, Device, Error, LoadOptions, LoadProgress, Resident};
+use troika_device::{Cancelled, Device, Error, LoadOptions, LoadProgress, PAGE_TOKENS, Resident};
 use troika_gguf::ModelFile;
 use troika_kernels::{Kernels, Pool, UnknownSet, physical_cores};
 
+use crate::experts_in_file::{ExpertBytes, room};
+use crate::model_spec;
 use crate::resident;
 
 /// The CPU: a kernel set and the threads that run it, shared by all models that are loaded on it.
@@ -16,6 +18,7 @@ use crate::resident;
 pub struct CpuDevice {
     kernels: &'static Kernels,
     pool: Arc<Pool>,
+    expert_memory: Option<Bytes>,
 }
 
 impl CpuDevice {
@@ -27,6 +30,7 @@ impl CpuDevice {
         Ok(Self {
             kernels: Kernels::from_env()?,
             pool: Arc::new(Pool::new(threads)),
+            expert_memory: None,
         })
     }
 
@@ -37,7 +41,37 @@ impl CpuDevice {
 
     /// A kernel set on some threads.
     pub fn with(kernels: &'static Kernels, pool: Arc<Pool>) -> Self {
-        Self { kernels, pool }
+        Self {
+            kernels,
+            pool,
+            expert_memory: None,
+        }
+    }
+
+    /// Keeps at most `limit` of a model's experts in memory, and the others in its file. Without a limit that is done only
+    /// where not all would fit.
+    #[must_use]
+    pub fn with_expert_memory(self, limit: Option<Bytes>) -> Self {
+        Self {
+            expert_memory: limit,
+            ..self
+        }
+    }
+
+    /// Memory for experts, if not all of them are to be there.
+    fn experts_kept(
+        &self,
+        file: &ModelFile,
+        options: LoadOptions,
+        free: Option<Bytes>,
+    ) -> Result<Option<Bytes>, Error> {
+        let spec = model_spec(file)?;
+        let experts = ExpertBytes::of(file, &spec);
+        let n_page = options.n_ctx.div_ceil(PAGE_TOKENS);
+        let cache = resident::cache_bytes(resident::kv_shape(&spec), n_page);
+        let weights = resident::weights_bytes(file, &spec, None);
+        let room = free.map(|free| room(experts, weights, cache, free));
+        Ok(experts.kept(self.expert_memory, room))
     }
 
     /// One thread for each physical core: a second one on the same core has no unit of its own to multiply with.
@@ -80,8 +114,12 @@ impl Device for CpuDevice {
         options: LoadOptions,
         progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<Cancelled>,
     ) -> Result<Box<dyn Resident>, Error> {
-        let ops = CpuOps::new(self.kernels, Arc::clone(&self.pool));
-        resident::load(ops, file, options, free_memory(), progress)
+        let free = free_memory();
+        let mut ops = CpuOps::new(self.kernels, Arc::clone(&self.pool));
+        if let Some(limit) = self.experts_kept(file, options, free)? {
+            ops = ops.with_experts_in_file(limit);
+        }
+        resident::load(ops, file, options, free, progress)
     }
 }
 

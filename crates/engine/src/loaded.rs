@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use troika_base::{Bytes, ModelSpec, TokenId};
 use troika_device::{
-    Batch, Cancelled, Device, Interrupt, KvShape, LoadOptions, LoadProgress, Output, Outputs,
-    PAGE_TOKENS, Resident, f16,
+    Batch, Cancelled, Device, ExpertsInFile, Interrupt, KvShape, LoadOptions, LoadProgress, Output,
+    Outputs, PAGE_TOKENS, Resident, f16,
 };
 use troika_gguf::ModelFile;
 
@@ -124,6 +124,11 @@ impl Model {
     /// Memory that the weights take.
     pub fn weights_bytes(&self) -> Bytes {
         self.resident.weights_bytes()
+    }
+
+    /// What stays in the file, if experts do.
+    pub fn experts_in_file(&self) -> Option<ExpertsInFile> {
+        self.resident.experts_in_file()
     }
 
     /// Memory that the KV cache takes when it is full.

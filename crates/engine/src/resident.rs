@@ -4,12 +4,13 @@ use std::ops::Range;
 
 use troika_base::{Bytes, ModelSpec};
 use troika_device::{
-    Ahead, Batch, Error, Hidden, Interrupt, KvShape, LoadOptions, Ops, Outputs, PAGE_TOKENS,
-    Resident, check_kv, f16,
+    Ahead, Batch, Error, ExpertsInFile, Hidden, Interrupt, KvShape, LoadOptions, Ops, Outputs,
+    PAGE_TOKENS, Resident, check_kv, f16,
 };
 use troika_gguf::ModelFile;
 
 use crate::ahead::{LookAhead, Next};
+use crate::experts_in_file::ExpertBytes;
 use crate::model::{self, Forward, Progress};
 
 /// A model's weights and KV cache on the device behind `O`.
@@ -18,6 +19,7 @@ struct OpsResident<O: Ops> {
     spec: ModelSpec,
     forward: Box<dyn Forward<O>>,
     weights: Bytes,
+    experts: Option<ExpertsInFile>,
     kv: O::Kv,
     kv_shape: KvShape,
     n_page: usize,
@@ -37,20 +39,21 @@ pub(crate) fn load<O: Ops + Send + 'static>(
     progress: &mut Progress<'_>,
 ) -> Result<Box<dyn Resident>, Error> {
     let spec = model::model_spec(file)?;
-    let kv_shape = KvShape {
-        n_layer: spec.n_layer,
-        n_head_kv: spec.n_head_kv,
-        head_dim: spec.head_dim,
-    };
+    let kv_shape = kv_shape(&spec);
     let n_page = options.n_ctx.div_ceil(PAGE_TOKENS);
     if let Some(free) = free {
-        check_memory(file, kv_shape, n_page, free)?;
+        let cache = cache_bytes(kv_shape, n_page);
+        check_memory(weights_bytes(file, &spec, ops.experts_kept()), cache, free)?;
     }
     let loaded = model::load(&ops, file, options.n_ctx, progress)?;
     Ok(Box::new(OpsResident {
         spec: loaded.spec,
         forward: loaded.forward,
         weights: loaded.bytes,
+        experts: ops.experts_kept().map(|kept| ExpertsInFile {
+            all: ExpertBytes::of(file, &spec).all,
+            kept,
+        }),
         kv: ops.new_kv(kv_shape, n_page)?,
         ops,
         kv_shape,
@@ -182,6 +185,10 @@ impl<O: Ops + Send> Resident for OpsResident<O> {
         self.weights
     }
 
+    fn experts_in_file(&self) -> Option<ExpertsInFile> {
+        self.experts
+    }
+
     fn kv_shape(&self) -> KvShape {
         self.kv_shape
     }
@@ -225,22 +232,39 @@ impl<O: Ops + Send> Resident for OpsResident<O> {
     }
 }
 
+/// The shape of a model's cache.
+pub(crate) fn kv_shape(spec: &ModelSpec) -> KvShape {
+    KvShape {
+        n_layer: spec.n_layer,
+        n_head_kv: spec.n_head_kv,
+        head_dim: spec.head_dim,
+    }
+}
+
+/// Memory that a cache of `n_page` pages takes.
+pub(crate) fn cache_bytes(kv: KvShape, n_page: usize) -> Bytes {
+    Bytes((kv.page_bytes() as u64).saturating_mul(n_page as u64))
+}
+
+/// Memory that a file's weights take, of whose experts `kept` bytes are in memory, or all.
+pub(crate) fn weights_bytes(file: &ModelFile, spec: &ModelSpec, kept: Option<Bytes>) -> Bytes {
+    let all: u64 = file.tensors().iter().map(|tensor| tensor.bytes).sum();
+    let Some(kept) = kept else {
+        return Bytes(all);
+    };
+    Bytes(all.saturating_sub(ExpertBytes::of(file, spec).all.0)) + kept
+}
+
 /// Refuses a model that the device has no room for, before something worse happens. `free` is what it has.
-fn check_memory(file: &ModelFile, kv: KvShape, n_page: usize, free: Bytes) -> Result<(), Error> {
-    let weights: u64 = file.tensors().iter().map(|tensor| tensor.bytes).sum();
-    let cache = (kv.page_bytes() as u64).saturating_mul(n_page as u64);
-    let need = weights.saturating_add(cache);
+fn check_memory(weights: Bytes, cache: Bytes, free: Bytes) -> Result<(), Error> {
+    let need = weights.0.saturating_add(cache.0);
     if need <= free.0 {
         return Ok(());
     }
     Err(Error::OutOfMemory {
         need: Bytes(need),
         free,
-        purpose: format!(
-            "{} of weights and {} of KV cache",
-            Bytes(weights),
-            Bytes(cache)
-        ),
+        purpose: format!("{weights} of weights and {cache} of KV cache"),
         advice: "take a smaller model, a smaller context (`--ctx`), or close other programs"
             .to_owned(),
     })

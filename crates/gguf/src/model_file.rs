@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::directory::Directory;
 use crate::parse;
@@ -17,7 +18,7 @@ use crate::{Error, Metadata, Place, Problem, TensorInfo};
 pub struct ModelFile {
     name: String,
     path: Option<PathBuf>,
-    source: Source,
+    source: Arc<Source>,
     bytes: u64,
     version: u32,
     metadata: Metadata,
@@ -68,7 +69,10 @@ impl ModelFile {
             self.by_name.insert(at, self.tensors.len());
             self.tensors.push(tensor);
         }
-        self.source.append(start, part.source);
+        let unshared = "nobody reads a file that is being opened. This is a bug.";
+        let source = Arc::into_inner(part.source).expect(unshared);
+        let whole = Arc::get_mut(&mut self.source).expect(unshared);
+        whole.append(start, source);
         self.bytes += part.bytes;
         Ok(())
     }
@@ -122,7 +126,7 @@ impl ModelFile {
             metadata: header.metadata,
             name,
             path: None,
-            source,
+            source: Arc::new(source),
             bytes,
             tensors,
             by_name,
@@ -172,35 +176,16 @@ impl ModelFile {
     /// # Errors
     /// If the range is not inside the tensor, or the file cannot be read there any more.
     pub fn read(&self, tensor: &TensorInfo, offset: u64, out: &mut [u8]) -> Result<(), Error> {
-        let want = out.len() as u64;
-        if offset
-            .checked_add(want)
-            .is_none_or(|end| end > tensor.bytes)
-        {
-            return Err(Error::OutsideTensor {
-                tensor: tensor.name.clone(),
-                offset,
-                want,
-                bytes: tensor.bytes,
-            });
+        read(&self.source, &self.name, tensor, offset, out)
+    }
+
+    /// What reads the tensor's bytes later on.
+    pub fn reader(&self, tensor: &TensorInfo) -> TensorReader {
+        TensorReader {
+            name: self.name.clone(),
+            source: Arc::clone(&self.source),
+            tensor: tensor.clone(),
         }
-        // Saturation reads beyond the end of any file, and so is an error like any other.
-        let offset = tensor.offset.saturating_add(offset);
-        self.source.read_exact_at(offset, out).map_err(|source| {
-            if source.kind() == io::ErrorKind::UnexpectedEof {
-                return Error::ShortRead {
-                    tensor: tensor.name.clone(),
-                    offset,
-                    want,
-                    file: self.name.clone(),
-                };
-            }
-            Error::Io {
-                action: "read a tensor",
-                file: self.name.clone(),
-                source,
-            }
-        })
     }
 
     /// All bytes of a tensor.
@@ -214,4 +199,66 @@ impl ModelFile {
         self.read(tensor, 0, &mut out)?;
         Ok(out)
     }
+}
+
+/// Reads one tensor, also when its [`ModelFile`] is gone: the file stays open, under whatever name.
+#[derive(Clone, Debug)]
+pub struct TensorReader {
+    name: String,
+    source: Arc<Source>,
+    tensor: TensorInfo,
+}
+
+impl TensorReader {
+    /// The tensor.
+    pub fn tensor(&self) -> &TensorInfo {
+        &self.tensor
+    }
+
+    /// As [`ModelFile::read`].
+    ///
+    /// # Errors
+    /// As that.
+    pub fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
+        read(&self.source, &self.name, &self.tensor, offset, out)
+    }
+}
+
+/// Fills `out` with bytes of a tensor of the file `name`.
+fn read(
+    source: &Source,
+    name: &str,
+    tensor: &TensorInfo,
+    offset: u64,
+    out: &mut [u8],
+) -> Result<(), Error> {
+    let want = out.len() as u64;
+    if offset
+        .checked_add(want)
+        .is_none_or(|end| end > tensor.bytes)
+    {
+        return Err(Error::OutsideTensor {
+            tensor: tensor.name.clone(),
+            offset,
+            want,
+            bytes: tensor.bytes,
+        });
+    }
+    // Saturation reads beyond the end of any file, and so is an error like any other.
+    let offset = tensor.offset.saturating_add(offset);
+    source.read_exact_at(offset, out).map_err(|source| {
+        if source.kind() == io::ErrorKind::UnexpectedEof {
+            return Error::ShortRead {
+                tensor: tensor.name.clone(),
+                offset,
+                want,
+                file: name.to_owned(),
+            };
+        }
+        Error::Io {
+            action: "read a tensor",
+            file: name.to_owned(),
+            source,
+        }
+    })
 }

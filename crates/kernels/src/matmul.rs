@@ -21,9 +21,22 @@ pub struct Product<'a> {
     pub y: &'a mut [f32],
 }
 
-/// Quantized and tiled forms of an input, kept between products so that their memory is.
+/// Some tokens, and the products that take them. All share `n_in`.
+#[derive(Debug)]
+pub struct Group<'g, 'a> {
+    /// The rows of `x` that these tokens are.
+    pub rows: &'g [usize],
+    /// What they are multiplied with.
+    pub products: &'g mut [Product<'a>],
+}
+
+/// Quantized and tiled forms of inputs, kept between products so that their memory is.
 #[derive(Debug, Default)]
-pub struct Workspace {
+pub struct Workspace(Vec<Forms>);
+
+/// Those of one input.
+#[derive(Debug, Default)]
+struct Forms {
     /// `[tile][n_in][token]`
     columns: Vec<f32>,
     block32: QuantizedActivations,
@@ -79,84 +92,127 @@ pub fn matmul(
         return;
     };
     assert_eq!(x.len(), n_tok * n_in, "x is [n_tok, n_in]");
-    for product in &*products {
-        assert_eq!(product.w.n_in(), n_in, "products share n_in");
-        assert_eq!(
-            product.y.len(),
-            n_tok * product.w.n_out(),
-            "y is [n_tok, n_out]"
-        );
+    let rows: Vec<usize> = (0..n_tok).collect();
+    let rows = &rows;
+    matmul_groups(kernels, pool, x, &mut [Group { rows, products }], workspace);
+}
+
+/// Multiplies some rows of `x` `[rows, n_in]` by some weights and others by others, each group as [`matmul`] would, and
+/// all of them in one go: no thread waits at a group's end. A product's `y` is `[group's tokens, n_out]`.
+///
+/// # Panics
+/// If a shape disagrees, or a row is not there.
+pub fn matmul_groups(
+    kernels: &Kernels,
+    pool: &Pool,
+    x: &[f32],
+    groups: &mut [Group<'_, '_>],
+    workspace: &mut Workspace,
+) {
+    let products = || groups.iter().flat_map(|group| &*group.products);
+    let Some(n_in) = products().next().map(|product| product.w.n_in()) else {
+        return;
+    };
+    assert!(
+        products().all(|product| product.w.n_in() == n_in),
+        "products share n_in"
+    );
+    let forms = &mut workspace.0;
+    if forms.len() < groups.len() {
+        forms.resize_with(groups.len(), Forms::default);
     }
-    prepare(kernels, pool, x, n_tok, n_in, products, workspace);
-    let parts: Vec<Part<'_>> = products
+    let inputs: Vec<Rows<'_>> = groups
+        .iter()
+        .map(|group| Rows {
+            x,
+            n_in,
+            rows: group.rows,
+        })
+        .collect();
+    match &*groups {
+        [group] => forms[0].prepare(kernels, pool, inputs[0], group.products),
+        groups => {
+            // Each group is one thread's, which has no others to share it with.
+            let alone = Pool::new(1);
+            pool.for_each_chunk(&mut forms[..groups.len()], 1, |index, forms| {
+                let products = &*groups[index].products;
+                forms[0].prepare(kernels, &alone, inputs[index], products);
+            });
+        }
+    }
+    // Where there are many parts, they need not be cut small for all threads to have some.
+    let threads = match groups.len() {
+        1 => pool.threads(),
+        _ => 1,
+    };
+    let parts: Vec<Part<'_>> = groups
         .iter_mut()
-        .map(|product| {
-            let w = product.w;
-            let panels = || Tasks::new(w.n_panels(), panels_per_task(kernels, w, n_tok));
-            let (x, tasks) = match (Form::of(kernels, w, n_tok), &kernels.tiled) {
-                (Form::Tiles, Some(tiled)) => {
-                    let cut = Cut::new(tiled, n_tok, w.n_panels(), pool.threads());
-                    let tasks = Tasks::new(cut.count(), 1);
-                    (Input::Tiles(tiled, &workspace.tiles, cut), tasks)
-                }
-                (Form::Quantized(ScaleGroup::Block32), _) => {
-                    (Input::Quantized(&workspace.block32), panels())
-                }
-                (Form::Quantized(ScaleGroup::Block256), _) => {
-                    (Input::Quantized(&workspace.block256), panels())
-                }
-                _ => (Input::Float(&workspace.columns), panels()),
-            };
-            let y = Disjoint::new(product.y);
-            Part { w, y, x, tasks }
+        .zip(&*forms)
+        .flat_map(|(group, forms)| {
+            let n_tok = group.rows.len();
+            let part = move |product| Part::new(kernels, product, n_tok, forms, threads);
+            group.products.iter_mut().map(part)
         })
         .collect();
     let work = |_| {
         for part in &parts {
             while let Some(tasks) = part.tasks.next() {
-                part.compute(kernels, n_tok, tasks);
+                part.compute(kernels, tasks);
             }
         }
     };
     // A small product is over before another thread has woken up.
-    let weight_bytes: usize = parts.iter().map(|part| part.w.bytes()).sum();
-    if weight_bytes * n_tok.min(8) < SMALL_BYTES {
+    let work_bytes = |part: &Part<'_>| part.w.bytes() * part.n_tok.min(8);
+    if parts.iter().map(work_bytes).sum::<usize>() < SMALL_BYTES {
         work(0)
     } else {
         pool.run(work)
     }
 }
 
-/// Brings `x` into every form that a product wants.
-fn prepare(
-    kernels: &Kernels,
-    pool: &Pool,
-    x: &[f32],
-    n_tok: usize,
-    n_in: usize,
-    products: &[Product<'_>],
-    workspace: &mut Workspace,
-) {
-    let is_used = |form| {
-        products
-            .iter()
-            .any(|product| Form::of(kernels, product.w, n_tok) == form)
-    };
-    for (group, quantized) in [
-        (ScaleGroup::Block32, &mut workspace.block32),
-        (ScaleGroup::Block256, &mut workspace.block256),
-    ] {
-        if is_used(Form::Quantized(group)) {
-            quantize(kernels, pool, x, n_tok, n_in, group, quantized);
+/// Some rows of `x` `[_, n_in]`: the tokens of a group.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) x: &'a [f32],
+    pub(crate) n_in: usize,
+    pub(crate) rows: &'a [usize],
+}
+
+impl<'a> Rows<'a> {
+    pub(crate) fn len(self) -> usize {
+        self.rows.len()
+    }
+
+    /// A token's values.
+    pub(crate) fn row(self, token: usize) -> &'a [f32] {
+        &self.x[self.rows[token] * self.n_in..][..self.n_in]
+    }
+}
+
+impl Forms {
+    /// Brings `x` into every form that a product wants.
+    fn prepare(&mut self, kernels: &Kernels, pool: &Pool, x: Rows<'_>, products: &[Product<'_>]) {
+        let is_used = |form| {
+            products
+                .iter()
+                .any(|product| Form::of(kernels, product.w, x.len()) == form)
+        };
+        for (group, quantized) in [
+            (ScaleGroup::Block32, &mut self.block32),
+            (ScaleGroup::Block256, &mut self.block256),
+        ] {
+            if is_used(Form::Quantized(group)) {
+                quantize(kernels, pool, x, group, quantized);
+            }
         }
-    }
-    if is_used(Form::Float) {
-        tile_columns(pool, x, n_tok, n_in, &mut workspace.columns);
-    }
-    if let Some(tiled) = &kernels.tiled
-        && is_used(Form::Tiles)
-    {
-        workspace.tiles.fill(tiled, pool, x, n_tok, n_in);
+        if is_used(Form::Float) {
+            tile_columns(pool, x, &mut self.columns);
+        }
+        if let Some(tiled) = &kernels.tiled
+            && is_used(Form::Tiles)
+        {
+            self.tiles.fill(tiled, pool, x);
+        }
     }
 }
 
@@ -186,16 +242,17 @@ fn panels_per_task(kernels: &Kernels, w: &PackedMatrix, n_tok: usize) -> usize {
 }
 
 /// Fills `out` with `x` tile by tile, each transposed: `[tile][n_in][token]`.
-fn tile_columns(pool: &Pool, x: &[f32], n_tok: usize, n_in: usize, out: &mut Vec<f32>) {
-    out.resize(x.len(), 0.0);
+fn tile_columns(pool: &Pool, x: Rows<'_>, out: &mut Vec<f32>) {
+    let (n_tok, n_in) = (x.len(), x.n_in);
+    out.resize(n_tok * n_in, 0.0);
     let out = Disjoint::new(out);
     let tiles: Vec<_> = tiles(n_tok).collect();
     pool.for_each(tiles.len(), 1, |index| {
         let tile = tiles[index];
         // SAFETY: tiles do not overlap.
         let columns = unsafe { out.part(tile.start * n_in, tile.len * n_in) };
-        let rows = x[tile.start * n_in..].chunks_exact(n_in);
-        for (token, row) in rows.take(tile.len).enumerate() {
+        for token in 0..tile.len {
+            let row = x.row(tile.start + token);
             for (value, column) in row.iter().zip(columns.chunks_exact_mut(tile.len)) {
                 column[token] = *value;
             }
@@ -207,12 +264,11 @@ fn tile_columns(pool: &Pool, x: &[f32], n_tok: usize, n_in: usize, out: &mut Vec
 fn quantize(
     kernels: &Kernels,
     pool: &Pool,
-    x: &[f32],
-    n_tok: usize,
-    n_in: usize,
+    x: Rows<'_>,
     group: ScaleGroup,
     out: &mut QuantizedActivations,
 ) {
+    let (n_tok, n_in) = (x.len(), x.n_in);
     out.resize(n_tok, n_in);
     let (q, scale) = (Disjoint::new(&mut out.q), Disjoint::new(&mut out.scale));
     let (neg_sum, scaled_sum) = (
@@ -229,7 +285,7 @@ fn quantize(
         ROW.with_borrow_mut(|(row, scales)| {
             row.resize(n_in, 0);
             scales.resize(n_in / group.values(), 0.0);
-            kernels.quantize(&x[token * n_in..][..n_in], group.values(), row, scales);
+            kernels.quantize(x.row(token), group.values(), row, scales);
             for (block, values) in row.as_chunks::<BLOCK>().0.iter().enumerate() {
                 let at = first + block * stride;
                 let block_scale = scales[block * BLOCK / group.values()];
@@ -299,13 +355,49 @@ struct Part<'a> {
     w: &'a PackedMatrix,
     y: Disjoint<'a, f32>,
     x: Input<'a>,
+    n_tok: usize,
     /// Of panels, or of jobs of the cut.
     tasks: Tasks,
 }
 
-impl Part<'_> {
+impl<'a> Part<'a> {
+    /// Cut so that each of `threads` has some tasks.
+    fn new(
+        kernels: &'a Kernels,
+        product: &'a mut Product<'_>,
+        n_tok: usize,
+        forms: &'a Forms,
+        threads: usize,
+    ) -> Self {
+        let w = product.w;
+        assert_eq!(product.y.len(), n_tok * w.n_out(), "y is [n_tok, n_out]");
+        let panels = || Tasks::new(w.n_panels(), panels_per_task(kernels, w, n_tok));
+        let (x, tasks) = match (Form::of(kernels, w, n_tok), &kernels.tiled) {
+            (Form::Tiles, Some(tiled)) => {
+                let cut = Cut::new(tiled, n_tok, w.n_panels(), threads);
+                let tasks = Tasks::new(cut.count(), 1);
+                (Input::Tiles(tiled, &forms.tiles, cut), tasks)
+            }
+            (Form::Quantized(ScaleGroup::Block32), _) => {
+                (Input::Quantized(&forms.block32), panels())
+            }
+            (Form::Quantized(ScaleGroup::Block256), _) => {
+                (Input::Quantized(&forms.block256), panels())
+            }
+            _ => (Input::Float(&forms.columns), panels()),
+        };
+        Self {
+            w,
+            y: Disjoint::new(product.y),
+            x,
+            n_tok,
+            tasks,
+        }
+    }
+
     /// Computes the outputs of some panels for all tokens, or those of some jobs.
-    fn compute(&self, kernels: &Kernels, n_tok: usize, tasks: Range<usize>) {
+    fn compute(&self, kernels: &Kernels, tasks: Range<usize>) {
+        let n_tok = self.n_tok;
         SCRATCH.with_borrow_mut(|scratch| match &self.x {
             Input::Quantized(x) if n_tok == 1 => self.gemv(kernels, x, tasks, scratch),
             Input::Quantized(x) if reads_packed(kernels, n_tok) => {
@@ -481,6 +573,69 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// Groups of all sizes, which take rows as they like, against products one by one.
+    #[test]
+    fn groups_are_products_side_by_side() {
+        const N_IN: usize = 512;
+        let value = |i: usize| ((i * 7919) % 2003) as f32 / 1001.0 - 1.0;
+        let x: Vec<f32> = (0..48 * N_IN).map(value).collect();
+        let pool = Pool::new(2);
+        let mut matrices = Vec::new();
+        for (n_out, dtype) in [(40, DType::Q4_K), (16, DType::Q6_K), (7, DType::F32)] {
+            let weights: Vec<f32> = (0..n_out * N_IN).map(|i| value(i + n_out)).collect();
+            let mut rows = vec![0; n_out * dtype.row_bytes(N_IN).expect("whole blocks")];
+            crate::quant::quantize_row(dtype, &weights, &mut rows).expect("is quantized");
+            matrices.push(PackedMatrix::from_rows(&pool, dtype, n_out, N_IN, &rows));
+        }
+        let rows: Vec<Vec<usize>> = [1, 5, 16, 33, 3]
+            .iter()
+            .map(|&n_tok| (0..n_tok).map(|i| (i * 11 + n_tok) % 48).collect())
+            .collect();
+        for kernels in Kernels::all() {
+            let mut workspace = Workspace::default();
+            let blank = |rows: &Vec<usize>| {
+                let of = |w: &PackedMatrix| vec![f32::NAN; rows.len() * w.n_out()];
+                matrices.iter().map(of).collect::<Vec<_>>()
+            };
+            let mut have: Vec<Vec<Vec<f32>>> = rows.iter().map(blank).collect();
+            let mut want = have.clone();
+            let mut products: Vec<Vec<Product<'_>>> = have
+                .iter_mut()
+                .map(|y| {
+                    let pairs = matrices.iter().zip(y);
+                    pairs.map(|(w, y)| Product { w, y }).collect()
+                })
+                .collect();
+            let mut groups: Vec<_> = rows
+                .iter()
+                .zip(&mut products)
+                .map(|(rows, products)| Group { rows, products })
+                .collect();
+            matmul_groups(&kernels, &pool, &x, &mut groups, &mut workspace);
+            for (rows, y) in rows.iter().zip(&mut want) {
+                let x: Vec<f32> = rows
+                    .iter()
+                    .flat_map(|row| &x[row * N_IN..][..N_IN])
+                    .copied()
+                    .collect();
+                let mut products: Vec<_> = matrices
+                    .iter()
+                    .zip(y)
+                    .map(|(w, y)| Product { w, y })
+                    .collect();
+                matmul(
+                    &kernels,
+                    &pool,
+                    &x,
+                    rows.len(),
+                    &mut products,
+                    &mut workspace,
+                );
+            }
+            assert_eq!(have, want, "{}", kernels.name);
+        }
+    }
 
     proptest! {
         #[test]

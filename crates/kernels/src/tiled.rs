@@ -9,6 +9,7 @@ use std::ops::Range;
 use bytemuck::{Pod, Zeroable};
 use troika_base::DType;
 
+use crate::matmul::Rows;
 use crate::packed::{PANEL_ROWS, panel_bytes};
 use crate::pool::{Disjoint, Pool};
 
@@ -151,18 +152,12 @@ pub(crate) struct Activations {
 }
 
 impl Activations {
-    /// Rounds `x` `[n_tok, n_in]`.
-    pub(crate) fn fill(
-        &mut self,
-        tiled: &Tiled,
-        pool: &Pool,
-        x: &[f32],
-        n_tok: usize,
-        n_in: usize,
-    ) {
+    /// Rounds `x`.
+    pub(crate) fn fill(&mut self, tiled: &Tiled, pool: &Pool, x: Rows<'_>) {
         thread_local! {
             static ROW: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
         }
+        let (n_tok, n_in) = (x.len(), x.n_in);
         let steps = n_in / STEP;
         let groups = n_tok.div_ceil(GROUP_TOKENS);
         (self.n_tok, self.n_in) = (n_tok, n_in);
@@ -173,7 +168,7 @@ impl Activations {
                 row.clear();
                 row.resize(steps, [0; STEP]);
                 if token < n_tok {
-                    tiled.round(&x[token * n_in..][..n_in], row);
+                    tiled.round(x.row(token), row);
                 }
                 for (step, line) in row.iter().enumerate() {
                     let at = line_index(groups, steps, token, step);
@@ -295,7 +290,13 @@ mod tests {
         for (n_tok, n_in) in [(70, 64), (49, 96), (16, 32), (17, 64), (1, 128)] {
             // Whole numbers of at most 8 bits are bf16 as they are.
             let x: Vec<f32> = (0..n_tok * n_in).map(|i| (1 + i % 255) as f32).collect();
-            tiles.fill(&CUTTING, &pool, &x, n_tok, n_in);
+            let rows: Vec<usize> = (0..n_tok).collect();
+            let input = Rows {
+                x: &x,
+                n_in,
+                rows: &rows,
+            };
+            tiles.fill(&CUTTING, &pool, input);
             let (groups, steps) = (n_tok.div_ceil(GROUP_TOKENS), n_in / STEP);
             assert_eq!(tiles.chunk(&(0..n_tok)).len(), groups * steps);
             let mut seen = vec![false; groups * steps * GROUP_TOKENS];

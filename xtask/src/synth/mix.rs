@@ -16,6 +16,8 @@ pub(crate) enum Role {
     Sensitive { layer: usize },
     /// Any other matrix.
     Matrix,
+    /// What scores experts: always F32.
+    Router,
     /// Norms, biases and rope factors: always F32.
     Vector,
 }
@@ -66,7 +68,7 @@ impl Mix {
     /// the former.)
     pub(crate) fn dtype(self, role: Role, row_len: usize, n_layer: usize) -> DType {
         let wanted = match (self, role) {
-            (_, Role::Vector) => DType::F32,
+            (_, Role::Vector | Role::Router) => DType::F32,
             (Self::F32, _) => DType::F32,
             (Self::F16, _) => DType::F16,
             (Self::BF16, _) => DType::BF16,

@@ -49,6 +49,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     layers: Option<u16>,
 
+    /// Make up this many tokens instead of the model's
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2048..=1_048_576), conflicts_with = "vocab")]
+    tokens: Option<u32>,
+
     /// Take the vocabulary of this GGUF file instead of a made-up one
     #[arg(long, value_name = "FILE")]
     vocab: Option<PathBuf>,
@@ -59,6 +63,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut shape = args.shape.clone();
     if let Some(layers) = args.layers {
         shape.n_layer = usize::from(layers);
+    }
+    if let Some(tokens) = args.tokens {
+        shape.n_vocab = tokens as usize;
     }
     let mut tokenizer = Metadata::default();
     match &args.vocab {
@@ -130,6 +137,11 @@ fn metadata(shape: &Shape, mix: Mix, tokenizer: &Metadata) -> Metadata {
     count("attention.value_length", shape.head_dim);
     count("rope.dimension_count", shape.head_dim);
     count("vocab_size", shape.n_vocab);
+    if let Some(experts) = shape.experts {
+        count("expert_count", experts.n);
+        count("expert_used_count", experts.n_used);
+        count("expert_feed_forward_length", experts.n_ff);
+    }
     metadata.insert(
         format!("{arch}.attention.layer_norm_rms_epsilon"),
         shape.rms_eps,
@@ -191,6 +203,18 @@ mod tests {
             model.metadata().str("tokenizer.ggml.pre").expect("set"),
             "llama-bpe"
         );
+    }
+
+    #[test]
+    fn experts_are_made_for_every_layer() {
+        let model = make("experts", &["tiny-moe", "--type", "q4_k_m"]);
+        let gate = model
+            .tensor("blk.1.ffn_gate_exps.weight")
+            .expect("a layer of experts");
+        assert_eq!(gate.shape, [256, 256, 8]);
+        assert!(model.tensor("blk.1.ffn_gate.weight").is_none());
+        let count = model.metadata().u32("qwen3moe.expert_used_count");
+        assert_eq!(count.expect("set"), 2);
     }
 
     #[test]

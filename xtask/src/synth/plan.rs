@@ -3,14 +3,14 @@
 use troika_base::DType;
 
 use super::mix::{Mix, Role};
-use super::shape::{Arch, Shape};
+use super::shape::{Arch, Experts, Shape};
 
 /// One tensor to be written.
 #[derive(Debug)]
 pub(crate) struct Tensor {
     pub(crate) name: String,
     pub(crate) dtype: DType,
-    /// GGUF's order: row length (`n_in`), then rows (`n_out`).
+    /// GGUF's order: row length (`n_in`), then rows (`n_out`), then experts.
     pub(crate) dims: Vec<u64>,
     pub(crate) fill: Fill,
 }
@@ -83,32 +83,43 @@ impl Plan<'_> {
                 self.vector(&name("attn_k.bias"), Fill::Near(0.0), n_kv);
                 self.vector(&name("attn_v.bias"), Fill::Near(0.0), n_kv);
             }
-            Arch::Qwen3 => {
+            Arch::Qwen3 | Arch::Qwen3Moe => {
                 self.vector(&name("attn_q_norm.weight"), Fill::Near(1.0), head_dim);
                 self.vector(&name("attn_k_norm.weight"), Fill::Near(1.0), head_dim);
             }
         }
         self.matrix(&name("attn_output.weight"), Role::Matrix, n_q, n_embd);
         self.vector(&name("ffn_norm.weight"), Fill::Near(1.0), n_embd);
+        if let Some(Experts { n, n_ff, .. }) = self.shape.experts {
+            self.matrix(&name("ffn_gate_inp.weight"), Role::Router, n_embd, n);
+            let mut experts = |part: &str, role, n_in: usize, n_out: usize| {
+                let name = name(&format!("{part}_exps.weight"));
+                self.tensor(&name, role, &[n_in, n_out, n], Fill::Weights);
+            };
+            experts("ffn_gate", Role::Matrix, n_embd, n_ff);
+            experts("ffn_up", Role::Matrix, n_embd, n_ff);
+            experts("ffn_down", sensitive, n_ff, n_embd);
+            return;
+        }
         self.matrix(&name("ffn_gate.weight"), Role::Matrix, n_embd, n_ff);
         self.matrix(&name("ffn_up.weight"), Role::Matrix, n_embd, n_ff);
         self.matrix(&name("ffn_down.weight"), sensitive, n_ff, n_embd);
     }
 
     fn matrix(&mut self, name: &str, role: Role, n_in: usize, n_out: usize) {
-        self.tensors.push(Tensor {
-            name: name.to_owned(),
-            dtype: self.mix.dtype(role, n_in, self.shape.n_layer),
-            dims: vec![n_in as u64, n_out as u64],
-            fill: Fill::Weights,
-        });
+        self.tensor(name, role, &[n_in, n_out], Fill::Weights);
     }
 
     fn vector(&mut self, name: &str, fill: Fill, len: usize) {
+        self.tensor(name, Role::Vector, &[len], fill);
+    }
+
+    /// Dimensions in GGUF's order.
+    fn tensor(&mut self, name: &str, role: Role, dims: &[usize], fill: Fill) {
         self.tensors.push(Tensor {
             name: name.to_owned(),
-            dtype: self.mix.dtype(Role::Vector, len, self.shape.n_layer),
-            dims: vec![len as u64],
+            dtype: self.mix.dtype(role, dims[0], self.shape.n_layer),
+            dims: dims.iter().map(|&dim| dim as u64).collect(),
             fill,
         });
     }
@@ -152,5 +163,6 @@ mod tests {
         assert_eq!(parameters("llama-3.1-8b"), 8_030_261_248);
         assert_eq!(parameters("qwen2.5-0.5b"), 494_032_768);
         assert_eq!(parameters("qwen3-0.6b"), 596_049_920);
+        assert_eq!(parameters("qwen3-30b-a3b"), 30_532_122_624);
     }
 }

@@ -9,6 +9,8 @@ pub(crate) enum Arch {
     Qwen2,
     /// Qwen3: norms on each head of q and k.
     Qwen3,
+    /// Qwen3 with experts instead of the feed-forward network.
+    Qwen3Moe,
 }
 
 impl Arch {
@@ -18,8 +20,17 @@ impl Arch {
             Self::Llama => "llama",
             Self::Qwen2 => "qwen2",
             Self::Qwen3 => "qwen3",
+            Self::Qwen3Moe => "qwen3moe",
         }
     }
+}
+
+/// The experts of a layer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Experts {
+    pub(crate) n: usize,
+    pub(crate) n_used: usize,
+    pub(crate) n_ff: usize,
 }
 
 /// The dimensions of a model, in the words of the GGUF family.
@@ -30,6 +41,8 @@ pub(crate) struct Shape {
     pub(crate) n_layer: usize,
     pub(crate) n_embd: usize,
     pub(crate) n_ff: usize,
+    /// Instead of one network of `n_ff`, where there are some.
+    pub(crate) experts: Option<Experts>,
     pub(crate) n_head: usize,
     pub(crate) n_head_kv: usize,
     pub(crate) head_dim: usize,
@@ -53,6 +66,7 @@ pub(crate) const SHAPES: &[Shape] = &[
         n_layer: 16,
         n_embd: 2048,
         n_ff: 8192,
+        experts: None,
         n_head: 32,
         n_head_kv: 8,
         head_dim: 64,
@@ -70,6 +84,7 @@ pub(crate) const SHAPES: &[Shape] = &[
         n_layer: 32,
         n_embd: 4096,
         n_ff: 14_336,
+        experts: None,
         n_head: 32,
         n_head_kv: 8,
         head_dim: 128,
@@ -87,6 +102,7 @@ pub(crate) const SHAPES: &[Shape] = &[
         n_layer: 24,
         n_embd: 896,
         n_ff: 4864,
+        experts: None,
         n_head: 14,
         n_head_kv: 2,
         head_dim: 64,
@@ -104,6 +120,7 @@ pub(crate) const SHAPES: &[Shape] = &[
         n_layer: 28,
         n_embd: 1024,
         n_ff: 3072,
+        experts: None,
         n_head: 16,
         n_head_kv: 8,
         head_dim: 128,
@@ -115,6 +132,28 @@ pub(crate) const SHAPES: &[Shape] = &[
         tied: true,
         chat: false,
     },
+    Shape {
+        name: "qwen3-30b-a3b",
+        arch: Arch::Qwen3Moe,
+        n_layer: 48,
+        n_embd: 2048,
+        n_ff: 6144,
+        experts: Some(Experts {
+            n: 128,
+            n_used: 8,
+            n_ff: 768,
+        }),
+        n_head: 32,
+        n_head_kv: 4,
+        head_dim: 128,
+        n_vocab: 151_936,
+        n_ctx: 40_960,
+        rope_base: 1_000_000.0,
+        rope_factor: None,
+        rms_eps: 1e-6,
+        tied: false,
+        chat: false,
+    },
     // No published model: small enough to make in a test, with every part of the large ones.
     Shape {
         name: "llama-tiny",
@@ -122,6 +161,7 @@ pub(crate) const SHAPES: &[Shape] = &[
         n_layer: 2,
         n_embd: 256,
         n_ff: 512,
+        experts: None,
         n_head: 4,
         n_head_kv: 2,
         head_dim: 64,
@@ -141,6 +181,30 @@ pub(crate) const SHAPES: &[Shape] = &[
         n_layer: 2,
         n_embd: 256,
         n_ff: 512,
+        experts: None,
+        n_head: 4,
+        n_head_kv: 2,
+        head_dim: 64,
+        n_vocab: 2048,
+        n_ctx: 4096,
+        rope_base: 1_000_000.0,
+        rope_factor: None,
+        rms_eps: 1e-6,
+        tied: false,
+        chat: true,
+    },
+    // As tiny-chat, with experts.
+    Shape {
+        name: "tiny-moe",
+        arch: Arch::Qwen3Moe,
+        n_layer: 2,
+        n_embd: 256,
+        n_ff: 512,
+        experts: Some(Experts {
+            n: 8,
+            n_used: 2,
+            n_ff: 256,
+        }),
         n_head: 4,
         n_head_kv: 2,
         head_dim: 64,

@@ -38,10 +38,10 @@ pub(crate) fn make_up(metadata: &mut Metadata, shape: &Shape) {
     let (pre, n_special, special_names, bos, eos): (_, _, &[&str], _, _) = match shape.arch {
         Arch::Llama => ("llama-bpe", 256, &LLAMA_SPECIAL, 0, 9),
         // A model that chats is not to say reserved tokens all the time, so it has none.
-        Arch::Qwen2 | Arch::Qwen3 if shape.chat => {
+        Arch::Qwen2 | Arch::Qwen3 | Arch::Qwen3Moe if shape.chat => {
             ("qwen2", QWEN_SPECIAL.len(), &QWEN_SPECIAL, 0, 2)
         }
-        Arch::Qwen2 | Arch::Qwen3 => ("qwen2", 293, &QWEN_SPECIAL, 0, 2),
+        Arch::Qwen2 | Arch::Qwen3 | Arch::Qwen3Moe => ("qwen2", 293, &QWEN_SPECIAL, 0, 2),
     };
     let first_special = shape.n_vocab - n_special;
 

@@ -61,7 +61,7 @@ impl Pools {
         match &tensor.fill {
             Fill::Weights => {
                 let pool = &self.pools[&(tensor.dtype, tensor.row_len())];
-                let n_rows = tensor.dims[1] as usize;
+                let n_rows = tensor.dims[1..].iter().product::<u64>() as usize;
                 pool.write_rows(n_rows, &mut random, out, &mut wrote)
             }
             Fill::Near(mean) => {

@@ -185,8 +185,14 @@ fn n_ctx(asked: Option<usize>, spec: &ModelSpec, console: &Console) -> usize {
 }
 
 fn about(model: &Model, load: Duration) -> String {
+    let experts = model.experts_in_file().map_or_else(String::new, |experts| {
+        format!(
+            " ({} of them for experts, which stay in the file)",
+            experts.kept
+        )
+    });
     format!(
-        "{}: {} of weights, {} of KV cache for {} tokens, loaded in {:.2} s",
+        "{}: {} of weights{experts}, {} of KV cache for {} tokens, loaded in {:.2} s",
         crate::output::line(model.name(), 80),
         model.weights_bytes(),
         model.kv_bytes(),

@@ -3,25 +3,11 @@
 use std::ops::Range;
 
 use troika_gguf::{ModelFile, TensorInfo};
-use troika_kernels::{PackedMatrix, Product};
+use troika_kernels::{Group, Product, matmul_groups, panel_bytes, quant};
 
-use super::{CpuOps, ROWS_PER_TASK, Tensor, add_row, pack};
+use super::expert_store::{ExpertMatrices, matrices, runs};
+use super::{CpuOps, ROWS_PER_TASK, Tensor, add_row, unsupported_format};
 use crate::{Error, Mixture};
-
-/// A matrix `[n_out, n_in]` of every expert.
-#[derive(Debug)]
-pub struct ExpertMatrices(Vec<PackedMatrix>);
-
-impl ExpertMatrices {
-    /// Memory that they take.
-    pub(super) fn bytes(&self) -> usize {
-        self.0.iter().map(PackedMatrix::bytes).sum()
-    }
-
-    fn n_out(&self) -> usize {
-        self.0.first().map_or(0, PackedMatrix::n_out)
-    }
-}
 
 /// A token that goes to an expert.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -98,20 +84,14 @@ impl CpuOps {
         file: &ModelFile,
         tensor: &TensorInfo,
     ) -> Result<ExpertMatrices, Error> {
-        let [_, n_out, n_expert] = tensor.shape[..] else {
-            unreachable!("the loader has checked the shape. This is a bug.")
-        };
-        (0..n_expert)
-            .map(|expert| {
-                pack(
-                    &self.pool,
-                    file,
-                    tensor,
-                    expert * n_out..(expert + 1) * n_out,
-                )
-            })
-            .collect::<Result<_, Error>>()
-            .map(ExpertMatrices)
+        let n_in = usize::try_from(tensor.row_len()).unwrap_or(usize::MAX);
+        if panel_bytes(tensor.dtype, n_in).is_none() {
+            return Err(unsupported_format(file, tensor, quant::is_computed));
+        }
+        match &self.streamed {
+            Some(_) => Ok(ExpertMatrices::in_file(file, tensor)),
+            None => ExpertMatrices::in_memory(&self.pool, file, tensor),
+        }
     }
 
     pub(super) fn mix(
@@ -121,20 +101,8 @@ impl CpuOps {
         mixture: &Mixture<'_, ExpertMatrices, Vec<f32>>,
     ) -> Tensor {
         let routes = Routes::new(scores, mixture.n_used);
-        let mut x_of = None;
-        if x.n_tok() > 1 {
-            let mut sorted = self.tensors.take(routes.by_expert.len(), x.width());
-            sorted.for_each_row(&self.pool, ROWS_PER_TASK, |place, row| {
-                row.copy_from_slice(x.row(routes.by_expert[place].token));
-            });
-            x_of = Some(sorted);
-        }
-        let [mut gate, mut up] = self.by_experts(
-            &routes,
-            x_of.as_ref().unwrap_or(x),
-            [mixture.gate, mixture.up],
-        );
-        drop(x_of);
+        let of_token: Vec<usize> = routes.by_expert.iter().map(|route| route.token).collect();
+        let [mut gate, mut up] = self.by_experts(&routes, x, &of_token, [mixture.gate, mixture.up]);
         if let Some([gate_bias, up_bias, _]) = mixture.biases {
             self.add_biases(&routes, &mut gate, gate_bias);
             self.add_biases(&routes, &mut up, up_bias);
@@ -143,7 +111,8 @@ impl CpuOps {
             self.kernels.gate(mixture.gating, gate, up.row(place));
         });
         drop(up);
-        let [mut down] = self.by_experts(&routes, &gate, [mixture.down]);
+        let each: Vec<usize> = (0..gate.n_tok()).collect();
+        let [mut down] = self.by_experts(&routes, &gate, &each, [mixture.down]);
         if let Some([_, _, bias]) = mixture.biases {
             self.add_biases(&routes, &mut down, bias);
         }
@@ -159,38 +128,58 @@ impl CpuOps {
         y
     }
 
-    /// Multiplies each expert's rows with its matrices. One row of `x` is that of all experts: its products run together.
+    /// Multiplies the row of `x` that stands at each place of `rows` with the matrices of that place's expert. All experts
+    /// run together, as far as their matrices may be in memory at a time. One that cannot be read is told at the step's
+    /// end; what comes back then means nothing.
     fn by_experts<const N: usize>(
         &mut self,
         routes: &Routes,
         x: &Tensor,
+        rows: &[usize],
         w: [&ExpertMatrices; N],
     ) -> [Tensor; N] {
-        let n = routes.by_expert.len();
-        let mut outputs = w.map(|w| self.tensors.take(n, w.n_out()));
-        let mut products: Vec<(usize, Vec<Product<'_>>)> = routes
-            .runs()
-            .map(|(_, run)| (run.len(), Vec::new()))
-            .collect();
-        for (w, y) in w.iter().zip(&mut outputs) {
-            let (n_out, mut rest) = (w.n_out(), &mut **y);
-            for ((expert, run), (_, products)) in routes.runs().zip(&mut products) {
-                let (y, after) = std::mem::take(&mut rest).split_at_mut(run.len() * n_out);
-                let w = &w.0[expert];
-                products.push(Product { w, y });
-                rest = after;
+        let mut outputs = w.map(|w| self.tensors.take(rows.len(), w.n_out()));
+        let mut rest = outputs.each_mut().map(|y| &mut **y);
+        let chosen: Vec<(usize, Range<usize>)> = routes.runs().collect();
+        let of_expert = w.iter().map(|w| w.matrix_bytes()).sum();
+        for run in runs(self.streamed.as_ref(), of_expert, chosen.len()) {
+            let chosen = &chosen[run];
+            let experts: Vec<usize> = chosen.iter().map(|(expert, _)| *expert).collect();
+            let packed = match matrices(&self.pool, self.streamed.as_mut(), w, &experts) {
+                Ok(packed) => packed,
+                Err(error) => {
+                    self.failed.get_or_insert(error);
+                    break;
+                }
+            };
+            let mut products: Vec<Vec<Product<'_>>> = Vec::with_capacity(chosen.len());
+            for ((_, places), packed) in chosen.iter().zip(packed.chunks_exact(N)) {
+                let parts = packed.iter().zip(&mut rest);
+                products.push(
+                    parts
+                        .map(|(w, rest)| {
+                            let len = places.len() * w.n_out();
+                            let (y, after) = std::mem::take(rest).split_at_mut(len);
+                            *rest = after;
+                            Product { w, y }
+                        })
+                        .collect(),
+                );
             }
-        }
-        if x.n_tok() == 1 {
-            let mut all: Vec<_> = products.into_iter().flat_map(|(_, of)| of).collect();
-            self.multiply_rows(x, 1, &mut all);
-            return outputs;
-        }
-        let mut rows = &x[..];
-        for (n_tok, mut products) in products {
-            let (x, after) = rows.split_at(n_tok * x.width());
-            self.multiply_rows(x, n_tok, &mut products);
-            rows = after;
+            // One row is that of all experts, and is brought into the kernels' form once.
+            if x.n_tok() == 1 {
+                products = vec![products.into_iter().flatten().collect()];
+            }
+            let mut groups: Vec<Group<'_, '_>> = chosen
+                .iter()
+                .zip(&mut products)
+                .map(|((_, places), products)| Group {
+                    rows: &rows[places.clone()],
+                    products,
+                })
+                .collect();
+            let workspace = &mut self.workspace;
+            matmul_groups(self.kernels, &self.pool, x, &mut groups, workspace);
         }
         outputs
     }

@@ -1,5 +1,6 @@
 //! The CPU's operations: `troika-kernels` on a thread pool.
 
+mod expert_store;
 mod experts;
 mod tensor;
 
@@ -7,14 +8,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use half::f16;
-use troika_base::{DType, TokenId};
+use troika_base::{Bytes, DType, TokenId};
 use troika_gguf::{ModelFile, TensorInfo};
 use troika_kernels::{
     Attention, Kernels, KvPages, PAGE_TOKENS, PackedMatrix, Pool, Product, RopeTable, Slot, Span,
     Workspace, attention, matmul, panel_bytes, quant,
 };
 
-pub use experts::ExpertMatrices;
+use expert_store::ExpertCache;
+pub use expert_store::ExpertMatrices;
 pub use tensor::Tensor;
 use tensor::TensorPool;
 
@@ -29,11 +31,19 @@ pub struct CpuOps {
     pool: Arc<Pool>,
     tensors: TensorPool,
     workspace: Workspace,
+    /// Experts stay in the file, but for those that were used last.
+    streamed: Option<ExpertCache>,
+    /// What went wrong in this step.
+    failed: Option<Error>,
 }
 
 impl Clone for CpuOps {
     fn clone(&self) -> Self {
-        Self::new(self.kernels, Arc::clone(&self.pool))
+        let new = Self::new(self.kernels, Arc::clone(&self.pool));
+        match &self.streamed {
+            Some(experts) => new.with_experts_in_file(experts.limit()),
+            None => new,
+        }
     }
 }
 
@@ -45,7 +55,23 @@ impl CpuOps {
             pool,
             tensors: TensorPool::default(),
             workspace: Workspace::default(),
+            streamed: None,
+            failed: None,
         }
+    }
+
+    /// Leaves the experts' weights in the file, and keeps at most `limit` of them in memory: those that were used last.
+    #[must_use]
+    pub fn with_experts_in_file(self, limit: Bytes) -> Self {
+        Self {
+            streamed: Some(ExpertCache::new(limit)),
+            ..self
+        }
+    }
+
+    /// The error that a step has met, once.
+    fn check(&mut self) -> Result<(), Error> {
+        self.failed.take().map_or(Ok(()), Err)
     }
 
     /// The kernel set.
@@ -59,12 +85,8 @@ impl CpuOps {
     }
 
     fn multiply(&mut self, x: &Tensor, products: &mut [Product<'_>]) {
-        self.multiply_rows(x, x.n_tok(), products);
-    }
-
-    fn multiply_rows(&mut self, x: &[f32], n_tok: usize, products: &mut [Product<'_>]) {
         let workspace = &mut self.workspace;
-        matmul(self.kernels, &self.pool, x, n_tok, products, workspace);
+        matmul(self.kernels, &self.pool, x, x.n_tok(), products, workspace);
     }
 }
 
@@ -122,6 +144,10 @@ impl Ops for CpuOps {
 
     fn experts_bytes(&self, experts: &ExpertMatrices) -> usize {
         experts.bytes()
+    }
+
+    fn experts_kept(&self) -> Option<Bytes> {
+        self.streamed.as_ref().map(ExpertCache::limit)
     }
 
     fn new_kv(&self, shape: KvShape, n_page: usize) -> Result<KvPages, Error> {
@@ -319,6 +345,7 @@ impl Ops for CpuOps {
     }
 
     fn logits(&mut self, x: &Tensor, output: &PackedMatrix) -> Result<Logits, Error> {
+        self.check()?;
         let mut values = vec![0.0; x.n_tok() * output.n_out()];
         self.multiply(
             x,
@@ -334,6 +361,7 @@ impl Ops for CpuOps {
     }
 
     fn hidden(&mut self, x: &Tensor) -> Result<Hidden, Error> {
+        self.check()?;
         Ok(Hidden {
             n_embd: x.width(),
             values: x.to_vec(),
@@ -344,6 +372,10 @@ impl Ops for CpuOps {
         let mut y = self.tensors.take(x.rows().len(), x.n_embd);
         y.copy_from_slice(&x.values);
         y
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        self.check()
     }
 }
 

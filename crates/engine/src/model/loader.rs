@@ -165,6 +165,7 @@ impl<'l, O: Ops> Loader<'l, O> {
     /// Memory that the weights take on the device, once every tensor of the file was used.
     pub(super) fn finish(self) -> Result<Bytes, Error> {
         self.tensors.finish()?;
-        Ok(Bytes(self.resident.get() as u64))
+        let experts = self.ops.experts_kept().unwrap_or_default();
+        Ok(Bytes(self.resident.get() as u64) + experts)
     }
 }

@@ -9,7 +9,7 @@ use troika_base::DType;
 use super::together;
 use crate::activations::{QuantizedActivations, TILE_TOKENS, Tile};
 use crate::dispatch::Kernels;
-use crate::matmul::GEMM_PANELS;
+use crate::matmul::{GEMM_PANELS, Rows};
 use crate::packed::{PANEL_ROWS, PackedMatrix};
 use crate::pool::Pool;
 use crate::quant;
@@ -132,7 +132,13 @@ impl<'k> MatrixTest<'k> {
         let n_tok = tiled::CHUNK_TOKENS;
         let values: Vec<f32> = wave(n_tok * N_IN).collect();
         let mut x = tiled::Activations::default();
-        x.fill(unit, &Pool::new(1), &values, n_tok, N_IN);
+        let rows: Vec<usize> = (0..n_tok).collect();
+        let input = Rows {
+            x: &values,
+            n_in: N_IN,
+            rows: &rows,
+        };
+        x.fill(unit, &Pool::new(1), input);
         let job = tiled::Job {
             dtype: self.w.dtype(),
             n_in: N_IN,

@@ -78,6 +78,7 @@ fn memory(footprint: &Footprint) -> Json {
     json!({
         "n_ctx": footprint.n_ctx,
         "weights_bytes": footprint.weights.0,
+        "weights_min_bytes": footprint.weights_min.map(|bytes| bytes.0),
         "kv_bytes": footprint.kv.0,
         "total_bytes": footprint.total().0,
     })

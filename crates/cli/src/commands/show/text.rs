@@ -146,7 +146,13 @@ fn memory(facts: &Facts<'_>) -> String {
             footprint.total().to_string(),
         ]);
     }
-    indent(&output::table([Align::Right; 4], &rows))
+    let mut text = indent(&output::table([Align::Right; 4], &rows));
+    if let Some(least) = facts.memory.iter().find_map(|memory| memory.weights_min) {
+        text += &format!(
+            "  Where memory is short, experts stay in the file: slow, and {least} of weights will do.\n"
+        );
+    }
+    text
 }
 
 fn metadata(facts: &Facts<'_>) -> Vec<[String; 2]> {

@@ -5,7 +5,7 @@ use troika_base::DType;
 
 use super::*;
 use crate::dispatch::Kernels;
-use crate::matmul::{Product, Workspace, matmul};
+use crate::matmul::{Product, Rows, Workspace, matmul};
 use crate::packed::PackedMatrix;
 use crate::pool::Pool;
 use crate::quant::dequantize_row;
@@ -124,7 +124,13 @@ fn tiled(kernels: &Kernels, w: &PackedMatrix, x: &[f32], threads: usize) -> Vec<
     let (n_in, n_out) = (w.n_in(), w.n_out());
     let n_tok = x.len() / n_in;
     let mut tiles = Activations::default();
-    tiles.fill(unit(kernels), &Pool::new(1), x, n_tok, n_in);
+    let rows: Vec<usize> = (0..n_tok).collect();
+    let input = Rows {
+        x,
+        n_in,
+        rows: &rows,
+    };
+    tiles.fill(unit(kernels), &Pool::new(1), input);
     let cut = Cut::new(unit(kernels), n_tok, w.n_panels(), threads);
     let mut scratch = Scratch::EMPTY;
     let mut y = vec![f32::NAN; n_tok * n_out];
@@ -241,7 +247,13 @@ fn bits_do_not_depend_on_slabs_and_jobs() {
         assert_eq!(tiled(&kernels, &w, &x, threads), want, "{threads} threads");
     }
     let mut tiles = Activations::default();
-    tiles.fill(unit(&kernels), &Pool::new(1), &x, n_tok, n_in);
+    let tokens: Vec<usize> = (0..n_tok).collect();
+    let input = Rows {
+        x: &x,
+        n_in,
+        rows: &tokens,
+    };
+    tiles.fill(unit(&kernels), &Pool::new(1), input);
     let job = Job {
         dtype,
         n_in,

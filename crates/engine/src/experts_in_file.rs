@@ -1,0 +1,103 @@
+//! Models whose experts are too many for the memory: their weights stay in the file, and some of them are kept.
+
+use std::collections::BTreeMap;
+
+use troika_base::{Bytes, ModelSpec};
+use troika_gguf::{ModelFile, TensorInfo};
+use troika_kernels::{PANEL_ROWS, panel_bytes};
+
+/// Memory that a model's experts take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExpertBytes {
+    /// All of them.
+    pub all: Bytes,
+    /// Those that a token goes to in one layer, where these are largest: with less memory they would be read twice for it.
+    pub least: Bytes,
+}
+
+impl ExpertBytes {
+    /// Those of a file; none if it has no experts.
+    pub fn of(file: &ModelFile, spec: &ModelSpec) -> Self {
+        let Some(experts) = spec.experts else {
+            return Self::default();
+        };
+        let mut layers = BTreeMap::<&str, u64>::new();
+        for tensor in file.tensors().iter().filter(|tensor| is_of_experts(tensor)) {
+            let layer = tensor.name.split(".ffn_").next().unwrap_or_default();
+            *layers.entry(layer).or_default() += packed_bytes(tensor).unwrap_or(tensor.bytes);
+        }
+        let largest = layers.values().max().copied().unwrap_or_default();
+        Self {
+            all: Bytes(layers.values().sum()),
+            least: Bytes(largest.div_ceil(experts.n.max(1) as u64) * experts.n_used as u64),
+        }
+    }
+
+    /// How much memory experts get: what was asked for, or what is left of `room` when there is too little; `None` if all
+    /// of them can be in memory.
+    pub(crate) fn kept(self, asked: Option<Bytes>, room: Option<Bytes>) -> Option<Bytes> {
+        let limit = asked.or(room)?;
+        (limit < self.all).then(|| limit.max(self.least))
+    }
+}
+
+/// Memory that a tensor of experts takes; `None` if its format is not computed.
+fn packed_bytes(tensor: &TensorInfo) -> Option<u64> {
+    let panel = panel_bytes(tensor.dtype, usize::try_from(tensor.row_len()).ok()?)?;
+    let panels = tensor.shape[1].div_ceil(PANEL_ROWS as u64);
+    panels
+        .checked_mul(tensor.shape[2])?
+        .checked_mul(panel as u64)
+}
+
+/// Matrices of all experts are one tensor of three dimensions.
+fn is_of_experts(tensor: &TensorInfo) -> bool {
+    tensor.shape.len() == 3 && tensor.name.ends_with("_exps.weight")
+}
+
+/// What of the free memory experts may take, when weights of `weights` bytes in all and a cache of keys and values are to
+/// be there too: an eighth stays free, for what steps need and for the file's pages.
+pub(crate) fn room(experts: ExpertBytes, weights: Bytes, cache: Bytes, free: Bytes) -> Bytes {
+    let need = weights + cache;
+    if need <= free {
+        return experts.all;
+    }
+    let dense = need.0.saturating_sub(experts.all.0);
+    Bytes((free.0 - free.0 / 8).saturating_sub(dense))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXPERTS: ExpertBytes = ExpertBytes {
+        all: Bytes(800),
+        least: Bytes(50),
+    };
+
+    #[test]
+    fn experts_stay_in_the_file_only_where_memory_is_short() {
+        let kept = |free| {
+            let room = room(EXPERTS, Bytes(1000), Bytes(200), Bytes(free));
+            EXPERTS.kept(None, Some(room))
+        };
+        assert_eq!(kept(1200), None);
+        assert_eq!(kept(1199), Some(Bytes(1199 - 149 - 400)));
+        assert_eq!(kept(800), Some(Bytes(300)));
+        // Less than a token needs is refused later, by what that is.
+        assert_eq!(kept(450), Some(Bytes(50)));
+        assert_eq!(kept(100), Some(Bytes(50)));
+    }
+
+    #[test]
+    fn a_limit_that_was_asked_for_goes_before_what_is_free() {
+        assert_eq!(
+            EXPERTS.kept(Some(Bytes(100)), Some(Bytes(800))),
+            Some(Bytes(100))
+        );
+        assert_eq!(EXPERTS.kept(Some(Bytes(800)), Some(Bytes(300))), None);
+        assert_eq!(EXPERTS.kept(Some(Bytes(0)), None), Some(Bytes(50)));
+        assert_eq!(EXPERTS.kept(None, None), None);
+        assert_eq!(ExpertBytes::default().kept(Some(Bytes(10)), None), None);
+    }
+}
