@@ -39,6 +39,8 @@ mod tests_of_away;
 mod tests_of_compiling;
 #[cfg(test)]
 mod tests_of_devices;
+#[cfg(test)]
+mod tests_of_drafts;
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
