@@ -89,6 +89,10 @@ impl<A: Around> Resident for A {
         self.take_step_ahead(batch)
     }
 
+    fn runs_ahead(&mut self) -> bool {
+        self.inner_mut().runs_ahead()
+    }
+
     fn copy_page(&mut self, from: usize, to: usize) {
         self.inner_mut().copy_page(from, to);
     }

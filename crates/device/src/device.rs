@@ -177,6 +177,11 @@ pub trait Resident: Send {
         self.step(batch)
     }
 
+    /// Whether it begins with the step after one that goes on.
+    fn runs_ahead(&mut self) -> bool {
+        false
+    }
+
     /// Copies a page of the KV cache.
     ///
     /// # Panics

@@ -14,6 +14,9 @@ use crate::{Error, Session};
 /// Tokens of a draft at most. With the token before it, it stays below the 16 from which on a matrix unit computes otherwise.
 pub const DRAFT_MAX: usize = 12;
 
+/// Tokens of a step at most in which some are drafted, over all its sequences, for the same reason.
+pub const STEP_MAX: usize = 15;
+
 /// Makes up how a text may go on.
 pub trait Drafter {
     /// Writes up to `most` tokens that may follow `text` to `out`, which is empty.
@@ -43,13 +46,9 @@ impl Default for PromptLookup {
     }
 }
 
-impl Drafter for PromptLookup {
-    fn draft(
-        &mut self,
-        text: &[TokenId],
-        most: usize,
-        out: &mut Vec<TokenId>,
-    ) -> Result<(), Error> {
+impl PromptLookup {
+    /// Up to `most` tokens that may follow `text`.
+    pub fn look_up<'t>(&self, text: &'t [TokenId], most: usize) -> &'t [TokenId] {
         for n in (self.shortest..=self.longest).rev() {
             let Some(before) = text.len().checked_sub(n) else {
                 continue;
@@ -59,10 +58,21 @@ impl Drafter for PromptLookup {
             let mut places = text[..text.len() - 1].windows(n).enumerate().rev();
             if let Some((place, _)) = places.find(|(_, tokens)| *tokens == run) {
                 let follows = &text[place + n..];
-                out.extend_from_slice(&follows[..follows.len().min(most)]);
-                return Ok(());
+                return &follows[..follows.len().min(most)];
             }
         }
+        &[]
+    }
+}
+
+impl Drafter for PromptLookup {
+    fn draft(
+        &mut self,
+        text: &[TokenId],
+        most: usize,
+        out: &mut Vec<TokenId>,
+    ) -> Result<(), Error> {
+        out.extend_from_slice(self.look_up(text, most));
         Ok(())
     }
 }
@@ -121,28 +131,55 @@ fn likeliest(logits: &[f32]) -> TokenId {
     TokenId(best.map_or(0, |(id, _)| id as u32))
 }
 
-/// How many tokens to draft: more where drafts are right, fewer where they are not.
+/// How many tokens to draft: more where drafts are right, fewer where they are not, and none for a while where they are wrong
+/// time and again.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Reach {
+pub struct Reach {
     tokens: usize,
     max: usize,
+    /// Drafts in a row of which nothing was right.
+    failures: u32,
+    /// Steps without a draft that are left.
+    rest: u32,
 }
 
+/// So many drafts in a row may be wrong before there is none for a while.
+const FAILURES_MAX: u32 = 2;
+/// The longest while, as a power of two of steps: a text that begins to repeat itself is noticed soon all the same.
+const REST_LOG2_MAX: u32 = 5;
+
 impl Reach {
-    pub(crate) fn new(max: usize) -> Self {
+    /// A few tokens at first, and never more than `max`.
+    pub fn new(max: usize) -> Self {
         let max = max.min(DRAFT_MAX);
         Self {
             tokens: max.min(4),
             max,
+            failures: 0,
+            rest: 0,
         }
     }
 
-    pub(crate) fn tokens(self) -> usize {
-        self.tokens
+    /// Tokens to draft for the next step.
+    pub fn tokens(&mut self) -> usize {
+        match self.rest {
+            0 => self.tokens,
+            _ => {
+                self.rest -= 1;
+                0
+            }
+        }
     }
 
     /// Of so many tokens that were drafted, so many were right.
-    pub(crate) fn learn(&mut self, drafted: usize, right: usize) {
+    pub fn learn(&mut self, drafted: usize, right: usize) {
+        if drafted == 0 {
+            return;
+        }
+        self.failures = if right > 0 { 0 } else { self.failures + 1 };
+        if self.failures > FAILURES_MAX {
+            self.rest = 1 << (self.failures - FAILURES_MAX).min(REST_LOG2_MAX);
+        }
         self.tokens = match right == drafted {
             true => (self.tokens * 2).min(self.max),
             false => (right + 1).min(self.max),
@@ -183,17 +220,30 @@ mod tests {
     #[test]
     fn drafts_are_as_long_as_they_are_right() {
         let mut reach = Reach::new(9);
-        assert_eq!(reach.tokens(), 4);
-        reach.learn(4, 4);
-        assert_eq!(reach.tokens(), 8);
-        reach.learn(8, 8);
-        assert_eq!(reach.tokens(), 9);
-        reach.learn(9, 2);
-        assert_eq!(reach.tokens(), 3);
-        reach.learn(3, 0);
-        assert_eq!(reach.tokens(), 1);
-        reach.learn(1, 1);
-        assert_eq!(reach.tokens(), 2);
+        for (drafted, right, next) in [(4, 4, 8), (8, 8, 9), (9, 2, 3), (3, 0, 1), (1, 1, 2)] {
+            reach.learn(drafted, right);
+            assert_eq!(reach.tokens(), next);
+        }
         assert_eq!(Reach::new(99).max, DRAFT_MAX);
+    }
+
+    #[test]
+    fn drafts_that_are_wrong_time_and_again_become_rare() {
+        let mut reach = Reach::new(9);
+        let mut rests = Vec::new();
+        for _ in 0..9 {
+            let mut rest = 0;
+            while reach.tokens() == 0 {
+                rest += 1;
+            }
+            rests.push(rest);
+            reach.learn(1, 0);
+            // A step for which there was nothing to guess says nothing.
+            reach.learn(0, 0);
+        }
+        assert_eq!(rests, [0, 0, 0, 2, 4, 8, 16, 32, 32]);
+        while reach.tokens() == 0 {}
+        reach.learn(1, 1);
+        assert_eq!(reach.tokens(), 2, "one that is right is enough");
     }
 }

@@ -271,9 +271,7 @@ impl<'d> Drafts<'d> {
             return Ok(());
         }
         let (drafted, right) = self.of_draft;
-        if drafted > 0 {
-            self.reach.learn(drafted, right);
-        }
+        self.reach.learn(drafted, right);
         // The last token that is wanted is not read, and the one before it needs no draft.
         let most = self.reach.tokens().min(wanted.saturating_sub(1));
         let most = most.min(session.room().saturating_sub(1));

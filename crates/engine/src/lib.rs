@@ -40,7 +40,7 @@ mod writer;
 pub use comparison::{Comparison, Share};
 pub use cpu::CpuDevice;
 pub use divergence::{CALIBRATION, Divergence, Text, divergence};
-pub use draft::{DRAFT_MAX, DraftModel, Drafter, PromptLookup};
+pub use draft::{DRAFT_MAX, DraftModel, Drafter, PromptLookup, Reach, STEP_MAX};
 pub use embedding::{Pooler, Pooling, shorten};
 pub use error::Error;
 pub use experts_in_file::ExpertBytes;

@@ -170,6 +170,11 @@ impl Model {
         &self.cache
     }
 
+    /// Whether [`Self::step_ahead`] gains anything: whether the device begins with the step after it.
+    pub fn runs_ahead(&mut self) -> bool {
+        self.resident.runs_ahead()
+    }
+
     /// One forward pass. Every sequence is longer by its tokens afterwards. Returns what the steps ask for, in their
     /// order.
     ///

@@ -201,6 +201,10 @@ impl<O: Ops + Send> Resident for OpsResident<O> {
         self.take(batch, true)
     }
 
+    fn runs_ahead(&mut self) -> bool {
+        self.ops.ahead().is_some()
+    }
+
     fn copy_page(&mut self, from: usize, to: usize) {
         self.drop_begun();
         self.ops.copy_page(&mut self.kv, from, to);

@@ -117,7 +117,7 @@ impl Writer {
     }
 
     /// Tokens that are still wanted at most.
-    pub(crate) fn wanted(&self) -> usize {
+    pub fn wanted(&self) -> usize {
         let left = |most: usize| most.saturating_sub(self.n_tok);
         self.max_tokens.map_or(usize::MAX, left)
     }

@@ -16,6 +16,10 @@ pub struct Usage {
     pub completion_tokens: usize,
     /// Of these, tokens of reasoning.
     pub reasoning_tokens: usize,
+    /// Tokens that were guessed ahead, beside those that were written.
+    pub drafted_tokens: usize,
+    /// Of these, tokens that were right, and took no step of their own.
+    pub accepted_tokens: usize,
     /// Time until the model was loaded.
     pub load: Duration,
     /// Time in the queue.
@@ -124,6 +128,8 @@ pub fn add(total: &mut Usage, job: &Usage) {
     total.cached_tokens += job.cached_tokens;
     total.completion_tokens += job.completion_tokens;
     total.reasoning_tokens += job.reasoning_tokens;
+    total.drafted_tokens += job.drafted_tokens;
+    total.accepted_tokens += job.accepted_tokens;
     longer(&mut total.load, job.load);
     longer(&mut total.queue, job.queue);
     longer(&mut total.prefill, job.prefill);

@@ -181,10 +181,15 @@ impl Batcher {
         self.running.computed(now);
     }
 
-    /// Takes note that a sequence wrote a token. `false` if it does not run here.
-    pub fn wrote(&mut self, id: SeqId) -> bool {
+    /// Takes note that a sequence wrote tokens, of which all but the last are held. `false` if it does not run here.
+    pub fn wrote(&mut self, id: SeqId, n_tok: u32) -> bool {
         let found = self.running.seek(id);
-        let wrote = found.map(|at| self.running.change(at, |sequence| sequence.known += 1));
+        let wrote = found.map(|at| {
+            self.running.change(at, |sequence| {
+                sequence.known += n_tok;
+                sequence.held += n_tok.saturating_sub(1);
+            });
+        });
         wrote.is_some()
     }
 

@@ -195,13 +195,26 @@ pub struct StepReport {
     /// What it used, where a meter told it; else it is estimated from the watts of the model's gait there, and unknown
     /// where these are.
     pub joules: Option<Joules>,
-    /// The sequences whose slice was complete, each with whether it has ended with the token that it wrote. A vector always
-    /// ends.
-    pub ended: Vec<(SeqId, bool)>,
+    /// What the sequences wrote whose slice was complete.
+    pub wrote: Vec<Wrote>,
+    /// Tokens that were computed beyond those of the slices: guesses at what the sequences write next, right and wrong.
+    pub drafted: u32,
     /// Sequences that cannot go on, with nothing to blame on the device.
     pub failed: Vec<JobId>,
     /// Pages of the model's cache that nobody needs.
     pub free_pages: u32,
+}
+
+/// What a sequence wrote in a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Wrote {
+    /// The sequence.
+    pub seq: SeqId,
+    /// Tokens, one at least; more where [`Action::Step`] let some be drafted. All but the last are held by now. A vector is
+    /// counted as one.
+    pub n_tok: u32,
+    /// Whether it has ended with the last of them. A vector always has.
+    pub has_ended: bool,
 }
 
 /// What is to be done.
@@ -249,6 +262,8 @@ pub enum Action {
         model: ModelId,
         /// Whose tokens.
         slices: Vec<Slice>,
+        /// Whether it may last a little longer, for guesses at the tokens after those that are written in it.
+        may_draft: bool,
     },
     /// Take the caches of all of a job's sequences to another device, where its model is. Answered by [`Event::Moved`] or
     /// [`Event::MoveFailed`].

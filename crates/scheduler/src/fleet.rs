@@ -7,6 +7,7 @@ use troika_base::Bytes;
 
 use crate::batcher::{Batcher, Slice};
 use crate::beside::Beside;
+use crate::event::StepReport;
 use crate::facts::{DeviceFacts, Heat};
 use crate::gait::{Correction, Gait, Load};
 use crate::job::{JobId, KeepAlive, ModelId};
@@ -143,6 +144,19 @@ pub(crate) struct Step {
     pub(crate) hangs: Time,
     /// The most urgent class in it.
     pub(crate) class: Class,
+}
+
+impl Step {
+    /// It has computed more than was planned: guesses, of which those that were right are tokens of the sequences.
+    pub(crate) fn drafted(&mut self, report: &StepReport) {
+        self.load.tokens += u64::from(report.drafted);
+        for wrote in report.wrote.iter().filter(|wrote| wrote.n_tok > 1) {
+            let mut slices = self.slices.iter_mut();
+            if let Some(slice) = slices.find(|slice| slice.seq == wrote.seq) {
+                slice.n_tok += wrote.n_tok - 1;
+            }
+        }
+    }
 }
 
 /// Of the time before, a share of `1/e` counts after so long.

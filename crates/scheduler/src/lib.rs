@@ -37,7 +37,7 @@ pub use away::{Elsewhere, RemoteFacts, Returned, Worth};
 pub use batcher::{Batcher, Limits, Plan, Slice};
 pub use class::{Class, UnknownName};
 pub use decision::{Candidate, Cause, Decision, JobForecast, Lost};
-pub use event::{Action, Event, Refusal, StepReport};
+pub use event::{Action, Event, Refusal, StepReport, Wrote};
 pub use facts::{DeviceFacts, Form, Heat, ModelFacts, PoolFacts, Power};
 pub use gait::{Correction, Gait, Load};
 pub use job::{DeviceId, JobId, JobSpec, KeepAlive, ModelId, OwnerId, PoolId, SeqId, Work};

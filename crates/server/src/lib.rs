@@ -53,7 +53,7 @@ pub use backend::{Backend, ModelDetails, Placement, State};
 pub use beside::Beside;
 pub use chats::Chats;
 pub use host::{
-    Around, Carried, Courier, Errand, Host, HostDevice, HostSettings, Offer, Outlook, ram,
+    Around, Carried, Courier, Draft, Errand, Host, HostDevice, HostSettings, Offer, Outlook, ram,
     ram_shared,
 };
 pub use hybrid::{Hybrid, HybridError, HybridPaths, RemoteView};

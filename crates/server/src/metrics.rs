@@ -27,6 +27,8 @@ const QUEUE: &str = "troika_queue_wait_seconds";
 const PROMPT_TOKENS: &str = "troika_prompt_tokens_total";
 const CACHED_TOKENS: &str = "troika_prompt_tokens_cached_total";
 const GENERATED_TOKENS: &str = "troika_generated_tokens_total";
+const DRAFTED_TOKENS: &str = "troika_drafted_tokens_total";
+const ACCEPTED_TOKENS: &str = "troika_drafted_tokens_accepted_total";
 const KV_USED: &str = "troika_kv_pages_used";
 const KV_TOTAL: &str = "troika_kv_pages";
 const RUNNING: &str = "troika_jobs_running";
@@ -96,6 +98,11 @@ fn describe() {
         "Tokens of prompts that the prefix cache had."
     );
     describe_counter!(GENERATED_TOKENS, "Tokens written.");
+    describe_counter!(DRAFTED_TOKENS, "Tokens guessed ahead.");
+    describe_counter!(
+        ACCEPTED_TOKENS,
+        "Tokens guessed ahead that were right: they are among those written."
+    );
     describe_gauge!(KV_USED, "Pages of the KV cache in use.");
     describe_gauge!(KV_TOTAL, "Pages of the KV cache.");
     describe_gauge!(RUNNING, "Jobs in progress.");
@@ -224,6 +231,13 @@ pub(crate) fn tokens(model: &str, prompt: usize, cached: usize, generated: usize
     counter!(GENERATED_TOKENS, "model" => label()).increment(generated as u64);
 }
 
+/// A job is done for which so many tokens were guessed ahead, of which so many were right.
+pub(crate) fn drafts(model: &str, drafted: usize, accepted: usize) {
+    let label = || model.to_owned();
+    counter!(DRAFTED_TOKENS, "model" => label()).increment(drafted as u64);
+    counter!(ACCEPTED_TOKENS, "model" => label()).increment(accepted as u64);
+}
+
 /// A job is done, and this is what it took.
 pub(crate) fn job_done(report: &Report) {
     let class = report.class.name();
@@ -331,6 +345,7 @@ mod tests {
         inter_token("m-metrics", seconds);
         queue_wait("m-metrics", seconds);
         tokens("m-metrics", 100, 40, 7);
+        drafts("m-metrics", 9, 5);
         kv_pages("m-metrics", "cpu0", 3, 8);
         jobs("m-metrics", 2, 5);
         model_loaded("m-metrics", "cpu0", seconds);
@@ -357,6 +372,8 @@ mod tests {
             "troika_time_to_first_token_seconds_bucket{model=\"m-metrics\",le=\"0.05\"} 1",
             "troika_prompt_tokens_cached_total{model=\"m-metrics\"} 40",
             "troika_generated_tokens_total{model=\"m-metrics\"} 7",
+            "troika_drafted_tokens_total{model=\"m-metrics\"} 9",
+            "troika_drafted_tokens_accepted_total{model=\"m-metrics\"} 5",
             "troika_kv_pages_used{model=\"m-metrics\",device=\"cpu0\"} 3",
             "troika_jobs_queued{model=\"m-metrics\"} 5",
             "troika_http_requests_total{route=\"/v1/x\",method=\"POST\",status=\"200\"} 1",

@@ -29,6 +29,8 @@ pub(crate) fn troika(usage: &Usage) -> Option<Value> {
         "joules": account.joules.map(rounded),
         "joules_source": account.joules_source,
         "expected": account.expected.as_ref().map(|forecast| expected(forecast, account.joules.is_some())),
+        "drafted_tokens": usage.drafted_tokens,
+        "accepted_tokens": usage.accepted_tokens,
         "moves": account.moves,
         "replays": account.replays,
         "remote": report.sent.iter().map(sent).collect::<Vec<_>>(),

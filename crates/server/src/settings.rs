@@ -17,6 +17,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use serde::{Deserialize, Serialize};
 use troika_scheduler::Policy;
 
+use crate::Draft;
 use crate::job::KeepAlive;
 pub use fields::{FIELDS, Field, example, guide_table};
 
@@ -53,6 +54,8 @@ pub struct Settings {
     /// Layers on the GPU of a model that it shares with the CPU; as many as fit if absent.
     #[serde(with = "values::count_or_auto")]
     pub gpu_layers: Option<usize>,
+    /// Where guesses at the next tokens of answers come from.
+    pub draft: Draft,
     /// Threads that compute; one for each physical core if absent.
     pub threads: Option<usize>,
     /// Answers that each model writes at the same time on a device. Those that are less urgent keep none out: it holds for
@@ -161,6 +164,7 @@ impl Settings {
             npu_models: true,
             gpu_models: true,
             gpu_layers: None,
+            draft: Draft::Off,
             threads: None,
             max_streams: 64,
             queue_length: 256,

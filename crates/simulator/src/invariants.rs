@@ -154,6 +154,7 @@ impl<'w> Checker<'w> {
                 device,
                 model,
                 slices,
+                ..
             } => self.step(*device, *model, slices)?,
             Action::Move {
                 job,

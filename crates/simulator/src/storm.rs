@@ -88,10 +88,17 @@ impl Storm {
         // From a source of its own: what was hard without endpoints is so still.
         let beyond = Beyond::storm(&arrivals, &mut chance(seed, 3));
         require_endpoints(&mut arrivals, &beyond, &mut chance(seed, 5));
+        let mut drafting = chance(seed, 6);
+        let drafts = if drafting.happens(0.5) {
+            1 + drafting.below(12) as u32
+        } else {
+            0
+        };
         Self {
             settings: settings(&mut rng),
             options: Options {
                 beyond,
+                drafts,
                 seed,
                 noise: 0.05,
                 hidden: 1.0 + rng.unit(),

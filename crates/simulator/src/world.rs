@@ -52,6 +52,8 @@ pub struct Options {
     pub hidden: f64,
     /// What goes wrong.
     pub faults: Faults,
+    /// Tokens that a step drafts for each answer where it may, of which by chance some are right.
+    pub drafts: u32,
     /// What is beyond the machine, and who may go there.
     pub beyond: Beyond,
     /// Whether all that the scheduler does is checked.
@@ -74,6 +76,7 @@ impl Default for Options {
             noise: 0.05,
             hidden: 1.25,
             faults: Faults::default(),
+            drafts: 0,
             beyond: Beyond::default(),
             checks: false,
             patience: 7 * DAY,

@@ -181,19 +181,27 @@ fn allotted(
     (console, interrupt): (&Console, &Interrupt),
 ) -> anyhow::Result<Allotment> {
     let mut bar = Bar::new(console, "measuring", Unit::Weights);
-    let mut tell = |progress: Progress<'_>| -> ControlFlow<Cancelled> {
-        bar.update(progress.done, progress.total);
-        bar.remark(progress.tensor);
-        interrupt.flow(Cancelled)
-    };
     let budget = Budget {
         bits_per_weight,
         allow_requantize: args.allow_requantize,
     };
     let with = (device.kernels(), device.pool().as_ref());
-    match troika_quantize::allot(file, budget, importance, with, &mut tell) {
+    let tell = &mut teller(&mut bar, interrupt);
+    match troika_quantize::allot(file, budget, importance, with, tell) {
         Err(troika_quantize::Error::Cancelled) => Err(Interrupted.into()),
         other => Ok(other?),
+    }
+}
+
+/// Tells a bar how far the work is; who interrupts cancels it.
+fn teller(
+    bar: &mut Bar,
+    interrupt: &Interrupt,
+) -> impl FnMut(Progress<'_>) -> ControlFlow<Cancelled> {
+    move |progress| {
+        bar.update(progress.done, progress.total);
+        bar.remark(progress.tensor);
+        interrupt.flow(Cancelled)
     }
 }
 
@@ -213,13 +221,11 @@ fn write(
     (console, interrupt): (&Console, &Interrupt),
 ) -> anyhow::Result<()> {
     let mut bar = Bar::new(console, "quantizing", Unit::Weights);
-    let mut tell = |progress: Progress<'_>| -> ControlFlow<Cancelled> {
-        bar.update(progress.done, progress.total);
-        bar.remark(progress.tensor);
-        interrupt.flow(Cancelled)
-    };
     let with = (device.kernels(), device.pool().as_ref());
-    let written = troika_quantize::run(file, plan, importance, with, to, &mut tell);
+    let written = {
+        let tell = &mut teller(&mut bar, interrupt);
+        troika_quantize::run(file, plan, importance, with, to, tell)
+    };
     bar.clear();
     match written {
         Err(troika_quantize::Error::Cancelled) => Err(Interrupted.into()),

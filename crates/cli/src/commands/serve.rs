@@ -137,6 +137,7 @@ pub(crate) fn models(
             ..troika_scheduler::Settings::default()
         },
         around,
+        draft: settings.draft,
     };
     let library = Arc::new(Home::library_in(settings.models_dir.clone()));
     let host = Host::over(library, devices, pools, host);

@@ -37,6 +37,9 @@ pub struct Plan {
     pub n_page: u32,
     /// Sequences that had to give up their pages, and do not run any more.
     pub preempted: Vec<SeqId>,
+    /// Whether all in it are of one class and write: then it may last a little longer, for tokens that are drafted. Beside a
+    /// prompt, or guests, it lasts as long as it may already.
+    pub may_draft: bool,
 }
 
 /// A step that is being put together. Sequences go by their places among all that run.
@@ -136,6 +139,8 @@ impl Batcher {
             class: classes.max().unwrap_or_default(),
             ..Plan::default()
         };
+        let writes = |sequence: &Sequence| sequence.class == plan.class && !sequence.reads();
+        plan.may_draft = parts.iter().all(|&(at, _)| writes(self.at(at)));
         for &(at, n_tok) in parts {
             let sequence = *self.at(at);
             plan.slices.push(Slice {

@@ -55,7 +55,7 @@ fn step_at(batcher: &mut Batcher, ms: u64) -> Vec<(u64, u32, bool)> {
     let plan = plan.expect("something runs");
     batcher.computed(now);
     for slice in plan.slices.iter().filter(|slice| slice.complete) {
-        batcher.wrote(slice.seq);
+        batcher.wrote(slice.seq, 1);
     }
     let facts = plan.slices.iter();
     facts.map(|s| (s.seq.job.0, s.n_tok, s.complete)).collect()
@@ -88,6 +88,30 @@ fn answers_flow_on_while_a_prompt_is_read() {
         batcher.observe(n_tok, Duration::from_millis(20 + u64::from(n_tok)));
     }
     assert_eq!(step(&mut batcher), [(1, 1, true), (2, 21, false)]);
+}
+
+#[test]
+fn tokens_are_drafted_where_all_write_and_nobody_more_urgent_waits_for_it() {
+    let mut batcher = batcher();
+    let may_draft = |batcher: &mut Batcher| {
+        let plan = batcher.plan(PLENTY, &Settings::default(), Time(0));
+        plan.expect("something runs").may_draft
+    };
+    let first = start(&mut batcher, 1, Interactive, 9);
+    assert!(!may_draft(&mut batcher), "it reads");
+    assert_eq!(step(&mut batcher), [(1, 9, true)]);
+    assert!(may_draft(&mut batcher));
+    batcher.computed(Time(0));
+    assert!(batcher.wrote(first, 4));
+    assert_eq!(batcher.progress(first), Some((14, 13)), "one is to go");
+    assert_eq!(step(&mut batcher), [(1, 1, true)]);
+    start(&mut batcher, 2, Interactive, 1);
+    assert!(may_draft(&mut batcher), "both write");
+    start(&mut batcher, 3, Background, 1);
+    assert!(!may_draft(&mut batcher), "a guest is there");
+    batcher.remove(seq(3));
+    start(&mut batcher, 4, Interactive, 30);
+    assert!(!may_draft(&mut batcher), "somebody waits for a first token");
 }
 
 #[test]
@@ -192,8 +216,8 @@ fn a_fork_pays_for_the_page_that_it_writes_to() {
     batcher.computed(Time(0));
     let fork = SeqId { choice: 1, ..first };
     batcher.fork(first, fork);
-    batcher.wrote(first);
-    batcher.wrote(fork);
+    batcher.wrote(first, 1);
+    batcher.wrote(fork, 1);
     let plan = batcher.plan(PLENTY, &Settings::default(), Time(0));
     let plan = plan.expect("runs");
     assert_eq!((plan.slices.len(), plan.n_page), (2, 2));
@@ -306,10 +330,16 @@ impl World {
                 continue;
             }
             let (known, end) = self.jobs.get_mut(&slice.seq).expect("a job");
-            *known += 1;
+            let held = self.held.get_mut(&slice.seq).expect("it was admitted");
+            // As many guesses are right as its last page has room for, where there may be any.
+            let room = held.next_multiple_of(PAGE) - *held;
+            let n_draft = if plan.may_draft { room } else { 0 };
+            let n_tok = (1 + n_draft).min(*end - *known);
+            *known += n_tok;
+            *held += n_tok - 1;
             match known == end {
                 true => self.cancel(slice.seq),
-                false => drop(self.batcher.wrote(slice.seq)),
+                false => drop(self.batcher.wrote(slice.seq, n_tok)),
             }
         }
         Ok(())

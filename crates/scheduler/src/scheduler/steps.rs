@@ -8,7 +8,7 @@ use super::Scheduler;
 use crate::Time;
 use crate::account::{JoulesSource, Phase, Span};
 use crate::batcher::{Batcher, Plan, Slice, Urgency};
-use crate::event::{Action, Refusal, StepReport};
+use crate::event::{Action, Refusal, StepReport, Wrote};
 use crate::fleet::Step;
 use crate::gait::Gait;
 use crate::job::{DeviceId, JobId, ModelId, SeqId, Work};
@@ -60,6 +60,7 @@ impl Scheduler {
             class,
             begun,
             preempted,
+            may_draft,
             ..
         }) = plan
         else {
@@ -90,6 +91,7 @@ impl Scheduler {
             device: id,
             model,
             slices,
+            may_draft,
         });
     }
 
@@ -164,12 +166,13 @@ impl Scheduler {
     pub(super) fn step_done(&mut self, id: DeviceId, report: StepReport) {
         let now = self.now;
         let device = &mut self.devices[usize::from(id.0)];
-        let Some(step) = device.step.take() else {
+        let Some(mut step) = device.step.take() else {
             return;
         };
         let Some(resident) = device.residents.get_mut(&step.model) else {
             return;
         };
+        step.drafted(&report);
         let gait = *resident.true_gait();
         resident.free_pages = report.free_pages;
         resident.served = now;
@@ -177,8 +180,8 @@ impl Scheduler {
         resident.batcher.computed(now);
         let joules = self.charge_device(id, &step, &report, &gait);
         self.charge_jobs(id, &step, &report, &gait, joules);
-        for (seq, has_ended) in report.ended {
-            self.wrote(id, step.model, seq, has_ended);
+        for wrote in report.wrote {
+            self.wrote(id, step.model, wrote);
         }
         for job in report.failed {
             self.finish(job);
@@ -270,9 +273,10 @@ impl Scheduler {
         }
     }
 
-    /// A sequence wrote a token, or became a vector.
-    fn wrote(&mut self, device: DeviceId, model: ModelId, at: SeqId, has_ended: bool) {
+    /// A sequence wrote tokens, or became a vector.
+    fn wrote(&mut self, device: DeviceId, model: ModelId, wrote: Wrote) {
         let now = self.now;
+        let at = wrote.seq;
         let residents = &mut self.devices[usize::from(device.0)].residents;
         let mut batcher = residents
             .get_mut(&model)
@@ -293,15 +297,15 @@ impl Scheduler {
             return;
         };
         if matches!(job.spec.work, Work::Write { .. }) {
-            answer.known += 1;
-            job.account.decode_tokens += 1;
+            answer.known += wrote.n_tok;
+            job.account.decode_tokens += u64::from(wrote.n_tok);
         }
         job.last_token = Some(now);
-        answer.has_ended |= has_ended;
+        answer.has_ended |= wrote.has_ended;
         if let Some(batcher) = batcher {
-            match has_ended {
+            match wrote.has_ended {
                 true => batcher.remove(at),
-                false => batcher.wrote(at),
+                false => batcher.wrote(at, wrote.n_tok),
             };
         }
         if job.answers.iter().all(|answer| answer.has_ended) {

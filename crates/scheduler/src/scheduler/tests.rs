@@ -38,6 +38,35 @@ fn chat_goes_to_the_fast_device_and_background_to_the_frugal_one() {
 }
 
 #[test]
+fn tokens_that_were_guessed_are_counted_as_any_other() {
+    let mut bench = Bench::only(GPU);
+    let plain = bench.submit(job(Class::Interactive, 100, 20));
+    bench.run();
+    bench.drafts = 3;
+    let drafted = bench.submit(job(Class::Interactive, 100, 20));
+    bench.run();
+    let steps_of = |id: JobId| {
+        let steps = bench.log.iter().filter_map(|action| match action {
+            Action::Step { slices, .. } => Some(slices),
+            _ => None,
+        });
+        steps.filter(|slices| slices[0].seq.job == id).count()
+    };
+    // The prompt's last step writes one; 19 more are written one by one, or four at a time.
+    assert_eq!(steps_of(plain) - steps_of(drafted), 19 - 5);
+    let (plain, drafted) = (&bench.finished[&plain], &bench.finished[&drafted]);
+    assert_eq!(drafted.decode_tokens, 20);
+    let tokens = |account: &crate::Account| {
+        let spans = account.spans.iter();
+        spans
+            .map(|span| (span.phase, span.tokens))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(tokens(drafted), tokens(plain));
+    assert!(drafted.decode_s < plain.decode_s / 3.0);
+}
+
+#[test]
 fn the_policy_decides() {
     for (policy, device) in [("fastest", GPU), ("frugal", NPU), ("PREFER_NPU", NPU)] {
         let mut bench = Bench::new(Settings {

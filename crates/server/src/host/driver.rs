@@ -433,8 +433,14 @@ impl Driver {
                 device,
                 model,
                 slices,
+                may_draft,
             } => {
-                self.order(books, device, Order::Step { model, slices });
+                let order = Order::Step {
+                    model,
+                    slices,
+                    may_draft,
+                };
+                self.order(books, device, order);
             }
             Action::Move {
                 job,

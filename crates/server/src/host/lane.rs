@@ -10,17 +10,17 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use troika_base::Bytes;
-use troika_device::{Device, Interrupt, Outputs};
+use troika_base::{Bytes, TokenId};
+use troika_device::{Device, Interrupt};
 use troika_engine::{KvImage, probe_watched};
 use troika_machine::meter::Work;
-use troika_scheduler::{DeviceId, Event, JobId, ModelId, SeqId, Slice, StepReport};
+use troika_scheduler::{DeviceId, Event, JobId, ModelId, SeqId, Slice, StepReport, Wrote};
 
 use super::clock::Clock;
 use super::driver::Driver;
 use super::models::lock;
 use super::request::Request;
-use super::resident::{Resident, Seat, StepError};
+use super::resident::{Computed, Resident, Seat, StepError};
 use crate::{ApiError, metrics};
 
 /// What a device is to do.
@@ -43,7 +43,11 @@ pub(super) enum Order {
         turn: u64,
     },
     /// Run a step.
-    Step { model: ModelId, slices: Vec<Slice> },
+    Step {
+        model: ModelId,
+        slices: Vec<Slice>,
+        may_draft: bool,
+    },
     /// Send a job's caches to another device.
     Move {
         job: JobId,
@@ -208,7 +212,11 @@ impl Worker {
                 request,
                 turn,
             } => self.start(model, &request, turn)?,
-            Order::Step { model, slices } => self.step(model, &slices)?,
+            Order::Step {
+                model,
+                slices,
+                may_draft,
+            } => self.step(model, &slices, may_draft)?,
             Order::Move {
                 job,
                 model,
@@ -315,17 +323,17 @@ impl Worker {
         Some(meters.work(&driver.workers(self.id)))
     }
 
-    fn step(&mut self, model: ModelId, slices: &[Slice]) -> Result<(), String> {
+    fn step(&mut self, model: ModelId, slices: &[Slice], may_draft: bool) -> Result<(), String> {
         let start = self.clock.now();
         let (name, device, at_work) = (self.name.clone(), self.id, self.at_work.clone());
         let work = self.meter();
         let resident = self.resident(model)?;
         at_work.begins(resident.model.interrupt());
-        let computed = resident.compute(slices);
+        let computed = resident.compute(slices, may_draft);
         at_work.ends();
         let mut said = Said::default();
         match computed {
-            Ok(outputs) => said.hand_out(resident, slices, &outputs)?,
+            Ok(computed) => said.hand_out(resident, slices, &computed)?,
             Err(StepError::OutOfPages) if is_alone(resident, slices) => {
                 said.cut_off(resident, slices)
             }
@@ -348,7 +356,8 @@ impl Worker {
         let report = StepReport {
             took: self.clock.now() - start,
             joules: work.and_then(|work| work.finish().joules()),
-            ended: said.ended,
+            wrote: said.wrote,
+            drafted: said.drafted,
             failed: said.failed,
             free_pages,
         };
@@ -386,7 +395,8 @@ fn is_alone(resident: &Resident, slices: &[Slice]) -> bool {
 /// What came of a step, as the scheduler hears it.
 #[derive(Default)]
 struct Said {
-    ended: Vec<(SeqId, bool)>,
+    wrote: Vec<Wrote>,
+    drafted: u32,
     failed: Vec<JobId>,
 }
 
@@ -396,16 +406,20 @@ impl Said {
         &mut self,
         resident: &mut Resident,
         slices: &[Slice],
-        outputs: &Outputs,
+        computed: &Computed,
     ) -> Result<(), String> {
+        let Computed { outputs, guesses } = computed;
         let (mut logits, mut hidden) = (outputs.logits.rows(), outputs.hidden.rows());
-        for slice in slices {
-            resident.remember(slice);
+        for (slice, guesses) in slices.iter().zip(guesses) {
+            self.drafted += guesses.len() as u32;
+            if guesses.is_empty() {
+                resident.remember(slice.seq, slice.n_tok);
+            }
             // It is there: the step has just been computed with it, and each job has its own.
             let Some(seat) = resident.seats.get_mut(&slice.seq.job) else {
                 // Another sequence of the job failed in this step; its rows are passed over.
                 if slice.complete {
-                    logits.next();
+                    logits.nth(guesses.len());
                 }
                 continue;
             };
@@ -417,30 +431,34 @@ impl Said {
             let outcome = match seat.request.is_embedding() {
                 true => embed(seat),
                 false => {
-                    let row = logits.next();
-                    let row = row.ok_or("a step returned too few rows of logits")?;
-                    speak(seat, slice.seq.choice, row)
+                    let rows: Vec<_> = logits.by_ref().take(1 + guesses.len()).collect();
+                    if rows.len() <= guesses.len() {
+                        return Err("a step returned too few rows of logits".to_owned());
+                    }
+                    speak(seat, slice.seq.choice, (guesses, &rows))
                 }
             };
+            if let Ok(spoken) = &outcome
+                && !guesses.is_empty()
+            {
+                // Those that were wrong are gone by now.
+                resident.remember(slice.seq, 1 + n_right(spoken, slice.seq.choice));
+            }
             self.note(resident, slice.seq.job, outcome);
         }
         Ok(())
     }
 
-    fn note(
-        &mut self,
-        resident: &mut Resident,
-        job: JobId,
-        outcome: Result<Vec<(u32, bool)>, ApiError>,
-    ) {
+    fn note(&mut self, resident: &mut Resident, job: JobId, outcome: Result<Vec<Wrote>, ApiError>) {
         let Some(seat) = resident.seats.get_mut(&job) else {
             return;
         };
         match outcome {
             Ok(spoken) => {
-                let sequences = spoken.into_iter();
-                self.ended
-                    .extend(sequences.map(|(choice, ended)| (SeqId { job, choice }, ended)));
+                for wrote in spoken.iter().filter(|wrote| wrote.has_ended) {
+                    seat.held.remove(&wrote.seq.choice);
+                }
+                self.wrote.extend(spoken);
                 if seat.held.is_empty() {
                     resident.seats.remove(&job);
                 }
@@ -449,7 +467,7 @@ impl Said {
                 seat.request.fail(error);
                 resident.seats.remove(&job);
                 self.failed.push(job);
-                self.ended.retain(|(seq, _)| seq.job != job);
+                self.wrote.retain(|wrote| wrote.seq.job != job);
             }
         }
     }
@@ -460,16 +478,31 @@ impl Said {
             if let Some(seat) = resident.seats.remove(&slice.seq.job) {
                 seat.request.cut_off(slice.seq.choice);
             }
-            self.ended.push((slice.seq, true));
+            self.wrote.push(Wrote {
+                seq: slice.seq,
+                n_tok: 1,
+                has_ended: true,
+            });
         }
     }
 }
 
-/// The next token of one answer; after a prompt, the first ones of all its answers. Those that have ended give up their
-/// cache.
-fn speak(seat: &mut Seat, choice: u32, logits: &[f32]) -> Result<Vec<(u32, bool)>, ApiError> {
+/// Guesses of a sequence that were right.
+fn n_right(spoken: &[Wrote], choice: u32) -> u32 {
+    let own = spoken.iter().find(|wrote| wrote.seq.choice == choice);
+    own.map_or(0, |wrote| wrote.n_tok - 1)
+}
+
+/// The next token of one answer, and those after it that were guessed rightly; after a prompt, the first ones of all its
+/// answers. What was guessed wrongly goes from the cache.
+fn speak(
+    seat: &mut Seat,
+    choice: u32,
+    (guesses, rows): (&[TokenId], &[&[f32]]),
+) -> Result<Vec<Wrote>, ApiError> {
     let request = Arc::clone(&seat.request);
     let held = seat.held.get(&choice).map_or(0, |held| held.tokens().len());
+    let held = held.saturating_sub(guesses.len());
     if !request.is_read_by(held) {
         // The scheduler counts otherwise than the cache.
         tracing::error!(
@@ -481,7 +514,7 @@ fn speak(seat: &mut Seat, choice: u32, logits: &[f32]) -> Result<Vec<(u32, bool)
     }
     let turn = seat.turn;
     let spoken = catch_unwind(AssertUnwindSafe(|| {
-        request.speak(turn, choice, held, logits)
+        request.speak(turn, choice, held, (guesses, rows))
     }));
     let spoken = match spoken {
         Ok(spoken) => spoken.map_err(|error| ApiError::invalid(error.to_string()))?,
@@ -490,24 +523,26 @@ fn speak(seat: &mut Seat, choice: u32, logits: &[f32]) -> Result<Vec<(u32, bool)
             return Err(ApiError::internal());
         }
     };
-    for &(answer, _) in &spoken {
-        if answer != choice {
-            seat.fork(answer);
-        }
-    }
-    for &(answer, ended) in &spoken {
-        if ended {
-            seat.held.remove(&answer);
-        }
+    seat.truncate(choice, held + n_right(&spoken, choice) as usize);
+    for other in spoken.iter().filter(|wrote| wrote.seq.choice != choice) {
+        seat.fork(other.seq.choice);
     }
     Ok(spoken)
 }
 
 /// A text is read to its end: its vector is done.
-fn embed(seat: &mut Seat) -> Result<Vec<(u32, bool)>, ApiError> {
+fn embed(seat: &mut Seat) -> Result<Vec<Wrote>, ApiError> {
     let vector = seat.vector();
     let vector = vector.map_err(|error| ApiError::invalid(error.to_string()))?;
     seat.request.embedded(vector);
     seat.held.clear();
-    Ok(vec![(0, true)])
+    let seq = SeqId {
+        job: seat.request.id,
+        choice: 0,
+    };
+    Ok(vec![Wrote {
+        seq,
+        n_tok: 1,
+        has_ended: true,
+    }])
 }

@@ -10,6 +10,7 @@ mod clock;
 mod devices;
 mod driver;
 mod facts;
+mod guess;
 mod info;
 mod lane;
 mod loader;
@@ -38,6 +39,8 @@ mod tests_of_away;
 mod tests_of_compiling;
 #[cfg(test)]
 mod tests_of_devices;
+#[cfg(test)]
+mod tests_of_drafts;
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -72,6 +75,7 @@ use request::{Asked, Client, Embedding};
 pub use around::Around;
 pub use away::{Carried, Courier, Errand, Offer, Outlook};
 pub use devices::{HostDevice, ram, ram_shared};
+pub use guess::Draft;
 
 /// What a [`Host`] may do.
 #[derive(Clone, Debug, Default)]
@@ -84,6 +88,8 @@ pub struct HostSettings {
     pub scheduler: troika_scheduler::Settings,
     /// What there is around the devices.
     pub around: Around,
+    /// Where guesses at the next tokens of answers come from.
+    pub draft: Draft,
 }
 
 /// The models on this machine.
@@ -92,6 +98,7 @@ pub struct Host {
     library: Arc<Library>,
     models: Arc<Models>,
     driver: Arc<Driver>,
+    draft: Draft,
     /// It tells the driver what changes around the devices, as long as it is there.
     _watcher: Option<Arc<Watcher>>,
 }
@@ -167,6 +174,7 @@ impl Host {
             library,
             models: Arc::new(Models::new(Arc::clone(&driver), context)?),
             driver,
+            draft: settings.draft,
             _watcher: watcher.transpose()?.map(Arc::new),
         })
     }

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use troika_base::TokenId;
 use troika_engine::Error;
-use troika_scheduler::{DeviceId, JobId, KeepAlive};
+use troika_scheduler::{DeviceId, JobId, KeepAlive, SeqId, Wrote};
 
 use super::away::{CallBack, Leaves};
+use super::guess::Guesses;
 use super::models::{Handle, lock};
 use super::voice::{Style, Voice};
 use crate::job::{Event, FinishReason, Placed, Report, Started, Usage};
@@ -90,6 +91,8 @@ struct Writing {
     written: Vec<TokenId>,
     ended: bool,
     last_token: Instant,
+    /// `None` where nothing is guessed.
+    guesses: Option<Guesses>,
 }
 
 /// What a request is made of.
@@ -283,8 +286,28 @@ impl Request {
         }
     }
 
-    /// The token that follows the first `held` known ones of a sequence; after a prompt, the first ones of all answers.
-    /// Returns the sequences that wrote, each with whether it has ended; none if the job is another device's by now.
+    /// Up to `most` tokens that may follow the first `held` known ones of an answer; none if it knows more by now.
+    pub(super) fn guess(&self, choice: u32, held: usize, most: usize) -> Vec<TokenId> {
+        let mut progress = lock(&self.progress);
+        let Some(answer) = progress.writing.get_mut(choice as usize) else {
+            return Vec::new();
+        };
+        let n_known = self.tokens.len() + answer.written.len();
+        let Some(guesses) = &mut answer.guesses else {
+            return Vec::new();
+        };
+        if held != n_known || answer.ended {
+            return Vec::new();
+        }
+        // The last token that is wanted, or that has room, is not read.
+        let wanted = answer.voice.wanted().min(self.n_ctx - n_known);
+        let text = [&self.tokens[..], &answer.written].concat();
+        guesses.guess(&text, most.min(wanted.saturating_sub(1)))
+    }
+
+    /// The token that follows the first `held` known ones of a sequence; after a prompt, the first ones of all answers. And
+    /// those after it, as long as each is the one that was guessed: `rows` are the logits that follow the held ones, and the
+    /// guesses. Returns what was written; nothing if the job is another device's by now.
     ///
     /// A device may have written more than the scheduler heard of before it was given up. Whoever goes on from what the
     /// scheduler knows finds these tokens here, and none is written twice.
@@ -296,8 +319,8 @@ impl Request {
         turn: u64,
         choice: u32,
         held: usize,
-        logits: &[f32],
-    ) -> Result<Vec<(u32, bool)>, Error> {
+        (guesses, rows): (&[TokenId], &[&[f32]]),
+    ) -> Result<Vec<Wrote>, Error> {
         let mut progress = lock(&self.progress);
         let progress = &mut *progress;
         if progress.turn != turn {
@@ -311,9 +334,47 @@ impl Request {
             0 => 0..self.answers.unwrap_or(0),
             _ => choice..choice + 1,
         };
-        let spoken =
-            answers.map(|choice| Ok((choice, self.speak_one(progress, choice, at, logits)?)));
+        let spoken = answers.map(|choice| {
+            let (n_tok, has_ended) = self.speak_on(progress, choice, at, (guesses, rows))?;
+            Ok(Wrote {
+                seq: SeqId {
+                    job: self.id,
+                    choice,
+                },
+                n_tok,
+                has_ended,
+            })
+        });
         spoken.collect()
+    }
+
+    /// One token of an answer after the other, as far as they were guessed. Returns how many, and whether it has ended.
+    fn speak_on(
+        &self,
+        progress: &mut Progress,
+        choice: u32,
+        at: usize,
+        (guesses, rows): (&[TokenId], &[&[f32]]),
+    ) -> Result<(u32, bool), Error> {
+        let mut n_tok = 0;
+        let has_ended = loop {
+            let has_ended = self.speak_one(progress, choice, at + n_tok, rows[n_tok])?;
+            let answer = progress.writing.get(choice as usize);
+            let chosen = answer.and_then(|answer| answer.written.get(at + n_tok));
+            let is_right = chosen.is_some() && chosen == guesses.get(n_tok);
+            n_tok += 1;
+            if has_ended || !is_right {
+                break has_ended;
+            }
+        };
+        let right = n_tok - 1;
+        progress.usage.drafted_tokens += guesses.len();
+        progress.usage.accepted_tokens += right;
+        let answer = progress.writing.get_mut(choice as usize);
+        if let Some(own) = answer.and_then(|answer| answer.guesses.as_mut()) {
+            own.learn(guesses.len(), right);
+        }
+        Ok((u32::try_from(n_tok).unwrap_or(u32::MAX), has_ended))
     }
 
     /// A prompt is read: from here on each of its answers is a sequence of its own.
@@ -329,6 +390,7 @@ impl Request {
                 written: Vec::new(),
                 ended: false,
                 last_token: now,
+                guesses: Guesses::new(style.draft),
             });
         }
         progress.first_token = Some(now);
@@ -428,6 +490,11 @@ impl Request {
             usage.prompt_tokens,
             usage.cached_tokens,
             usage.completion_tokens,
+        );
+        metrics::drafts(
+            &self.handle.info.name,
+            usage.drafted_tokens,
+            usage.accepted_tokens,
         );
         usage.report = Some(Box::new(report));
         match progress.client.take() {

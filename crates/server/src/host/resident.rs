@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use troika_base::TokenId;
 use troika_device::{Output, Outputs, PAGE_TOKENS, Paced};
-use troika_engine::{Error, KvImage, Model, Pooler, PrefixCache, Sequence, Step};
+use troika_engine::{Error, KvImage, Model, Pooler, PrefixCache, STEP_MAX, Sequence, Step};
 use troika_scheduler::{JobId, SeqId, Slice};
 
 use super::models::Handle;
@@ -42,6 +42,13 @@ pub(super) struct Seat {
 
 /// A job that leaves a device: itself, by which turn it was there, and the caches of its sequences.
 type Leaving = (Arc<Request>, u64, BTreeMap<u32, KvImage>);
+
+/// What a step has computed.
+pub(super) struct Computed {
+    pub(super) outputs: Outputs,
+    /// What was guessed to follow each slice, and computed with it.
+    pub(super) guesses: Vec<Vec<TokenId>>,
+}
 
 /// Why a step was not done.
 #[derive(Debug, thiserror::Error)]
@@ -210,19 +217,35 @@ impl Resident {
         Ok(())
     }
 
-    /// The forward pass over these slices.
+    /// The forward pass over these slices, and where it `may_draft`, over guesses at the tokens after them.
     ///
     /// # Errors
     /// If pages are short, the device fails, or a slice makes no sense; no sequence has changed then.
-    pub(super) fn compute(&mut self, slices: &[Slice]) -> Result<Outputs, StepError> {
+    pub(super) fn compute(
+        &mut self,
+        slices: &[Slice],
+        may_draft: bool,
+    ) -> Result<Computed, StepError> {
         let mut drawn = Vec::with_capacity(slices.len());
         for slice in slices {
             drawn.push(self.draw(slice)?);
         }
-        let goes_on = self.goes_on_as_expected(slices);
+        let mut goes_on = self.goes_on_as_expected(slices);
+        let mut guesses = vec![Vec::new(); slices.len()];
+        // A device that has begun with the next step already has no use for guesses.
+        if may_draft && !(goes_on && self.model.runs_ahead()) {
+            guesses = self.guess(slices);
+        }
+        for ((tokens, output), guesses) in drawn.iter_mut().zip(&guesses) {
+            if !guesses.is_empty() {
+                tokens.extend(guesses);
+                *output = Output::AllLogits;
+                goes_on = false;
+            }
+        }
         let mut held: Vec<_> = slices.iter().map(|slice| self.take(slice)).collect();
-        let growth = held.iter().zip(slices);
-        let growth = growth.map(|(held, slice)| (held, slice.n_tok as usize));
+        let growth = held.iter().zip(&drawn);
+        let growth = growth.map(|(held, (tokens, _))| (held, tokens.len()));
         let wanted = self.model.pages_wanted(growth);
         self.prefixes
             .evict(wanted.saturating_sub(self.model.n_page_free()));
@@ -242,10 +265,40 @@ impl Resident {
         for (slice, sequence) in slices.iter().zip(held) {
             self.put(slice, sequence);
         }
-        result.map_err(|error| match error {
-            Error::CacheFull { .. } => StepError::OutOfPages,
-            error => StepError::Failed(error.to_string()),
-        })
+        match result {
+            Ok(outputs) => Ok(Computed { outputs, guesses }),
+            Err(Error::CacheFull { .. }) => Err(StepError::OutOfPages),
+            Err(error) => Err(StepError::Failed(error.to_string())),
+        }
+    }
+
+    /// Guesses at the tokens after these slices, for each of them: as many as a step has room for, and none where pages are
+    /// short. Those that find nothing to guess leave their share to the others.
+    fn guess(&self, slices: &[Slice]) -> Vec<Vec<TokenId>> {
+        let n_tok: u32 = slices.iter().map(|slice| slice.n_tok).sum();
+        let mut room = STEP_MAX.saturating_sub(n_tok as usize);
+        let mut guesses = Vec::with_capacity(slices.len());
+        let mut growth = Vec::with_capacity(slices.len());
+        let nothing = Sequence::default();
+        for (at, slice) in slices.iter().enumerate() {
+            let seat = self.seats.get(&slice.seq.job);
+            let held = seat.and_then(|seat| seat.held.get(&slice.seq.choice));
+            let held = held.unwrap_or(&nothing);
+            let n_tok = slice.n_tok as usize;
+            let most = room / (slices.len() - at);
+            let guess = seat.filter(|_| most > 0).map(|seat| {
+                let end = held.tokens().len() + n_tok;
+                seat.request.guess(slice.seq.choice, end, most)
+            });
+            let guess = guess.unwrap_or_default();
+            room -= guess.len();
+            growth.push((held, n_tok + guess.len()));
+            guesses.push(guess);
+        }
+        match self.model.pages_wanted(growth) <= self.free_pages() as usize {
+            true => guesses,
+            false => vec![Vec::new(); slices.len()],
+        }
     }
 
     /// Whether the step after this one will probably be one more token for the same sequences, the likeliest for each: if it
@@ -299,16 +352,16 @@ impl Resident {
         }
     }
 
-    /// Keeps the pages that a slice has filled for prompts that begin alike.
-    pub(super) fn remember(&mut self, slice: &Slice) {
-        let Some(seat) = self.seats.get(&slice.seq.job) else {
+    /// Keeps the pages that the last `n_tok` tokens of a sequence have filled for prompts that begin alike.
+    pub(super) fn remember(&mut self, seq: SeqId, n_tok: u32) {
+        let Some(seat) = self.seats.get(&seq.job) else {
             return;
         };
-        let Some(sequence) = seat.held.get(&slice.seq.choice) else {
+        let Some(sequence) = seat.held.get(&seq.choice) else {
             return;
         };
         let held = sequence.tokens().len();
-        if held / PAGE_TOKENS > (held - slice.n_tok as usize) / PAGE_TOKENS {
+        if held / PAGE_TOKENS > (held - n_tok as usize) / PAGE_TOKENS {
             self.prefixes.insert(&seat.request.namespace, sequence);
         }
     }
@@ -337,6 +390,13 @@ impl Seat {
     /// If it has no direction.
     pub(super) fn vector(&mut self) -> Result<Vec<f32>, Error> {
         self.pooler.take().ok_or(Error::EmptyPrompt)?.finish()
+    }
+
+    /// A sequence forgets all but its first `n_tok` tokens.
+    pub(super) fn truncate(&mut self, choice: u32, n_tok: usize) {
+        if let Some(held) = self.held.get_mut(&choice) {
+            held.truncate(n_tok);
+        }
     }
 
     /// Another answer to the prompt goes on from its cache.

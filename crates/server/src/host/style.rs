@@ -12,6 +12,7 @@ use troika_engine::constraint::{Constraint, ConstraintError, Grammar, check_sche
 use troika_engine::sampler::{SampleError, SamplingParams};
 use troika_library::Parameters;
 
+use super::guess::Draft;
 use super::models::Handle;
 use super::prompt::Encoded;
 use super::voice::Style;
@@ -27,6 +28,7 @@ pub(super) fn style(
     job: &Job,
     encoded: &Encoded,
     max_tokens: Option<usize>,
+    draft: Draft,
 ) -> Result<Style, ApiError> {
     let defaults = &model.manifest.parameters;
     let mut stop = job.stop.clone();
@@ -65,6 +67,7 @@ pub(super) fn style(
         parser,
         constraint,
         logprobs: job.top_logprobs.is_some(),
+        draft,
     })
 }
 

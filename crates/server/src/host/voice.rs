@@ -8,6 +8,7 @@ use troika_engine::constraint::Constraint;
 use troika_engine::tokenizer::Tokenizer;
 use troika_engine::{Error, Finish, GenerateOptions, Writer};
 
+use super::guess::Draft;
 use crate::ids::new_id;
 use crate::job::{Delta, FinishReason, Part, TokenLogprob};
 
@@ -21,6 +22,8 @@ pub(super) struct Style {
     pub(super) constraint: Option<Constraint>,
     /// Whether tokens are reported with their log-probabilities.
     pub(super) logprobs: bool,
+    /// Where guesses at its next tokens come from.
+    pub(super) draft: Draft,
 }
 
 /// Writes one answer.
@@ -78,6 +81,11 @@ impl Voice {
     /// As [`Writer::goes_on_as_expected`].
     pub(super) fn goes_on_as_expected(&self) -> bool {
         self.constraint.is_none() && self.writer.goes_on_as_expected()
+    }
+
+    /// As [`Writer::wanted`].
+    pub(super) fn wanted(&self) -> usize {
+        self.writer.wanted()
     }
 
     /// Chooses the token that follows `logits`; `room` as in [`Writer::advance`].

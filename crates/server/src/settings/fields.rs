@@ -118,6 +118,12 @@ pub const FIELDS: &[Field] = &[
         "Layers on the GPU of a model that the GPU and the CPU share because it does not fit the GPU; as many as fit",
     ),
     field(
+        "draft",
+        "off|ngram",
+        "Models",
+        "Guess tokens ahead, and compute them with the one before: `ngram` guesses what followed where the text stood before",
+    ),
+    field(
         "threads",
         "N",
         "Models",

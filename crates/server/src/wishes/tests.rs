@@ -330,7 +330,7 @@ async fn answers_tell_where_they_were_made_and_what_that_took() {
                 "wait_ms": 10.0, "load_ms": 0.0, "prefill_ms": 50.0, "copy_ms": 0.0, "decode_ms": 120.0,
                 "ttft_ms": 60.0, "total_ms": 180.0, "joules": 2.0, "spread": 1.3,
             },
-            "moves": 1,
+            "drafted_tokens": 0, "accepted_tokens": 0, "moves": 1,
             "replays": 0,
             "remote": [],
         });

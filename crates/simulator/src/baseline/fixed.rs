@@ -284,13 +284,13 @@ impl Fixed {
                 answer.held += slice.n_tok;
             }
         }
-        for &(seq, has_ended) in &report.ended {
-            if let Some(job) = self.jobs.get_mut(&seq.job) {
-                job.wrote(seq.choice, has_ended, now);
+        for wrote in &report.wrote {
+            if let Some(job) = self.jobs.get_mut(&wrote.seq.job) {
+                job.wrote(wrote.seq.choice, wrote.has_ended, now);
             }
         }
         let mut done: Vec<JobId> = report.failed.clone();
-        done.extend(report.ended.iter().map(|(seq, _)| seq.job));
+        done.extend(report.wrote.iter().map(|wrote| wrote.seq.job));
         done.dedup();
         for job in done {
             let is_done = |found: &Job| found.answers.iter().all(|answer| answer.has_ended);
@@ -470,6 +470,7 @@ impl Fixed {
                     device: id,
                     model,
                     slices,
+                    may_draft: false,
                 });
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use troika_base::Bytes;
-use troika_scheduler::{DeviceId, JobId, JobSpec, ModelId, PoolId, Slice, Time, Work};
+use troika_scheduler::{DeviceId, JobId, JobSpec, ModelId, PoolId, Slice, Time, Work, Wrote};
 
 /// Where a job is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,8 +69,9 @@ impl Job {
         }
     }
 
-    /// An answer wrote a token. With the first one, answers to the same prompt part.
-    pub(super) fn wrote(&mut self, choice: u32, has_ended: bool) {
+    /// An answer wrote tokens. With the first one, answers to the same prompt part.
+    pub(super) fn wrote(&mut self, wrote: &Wrote) {
+        let has_ended = wrote.has_ended;
         let Work::Write { n, .. } = self.spec.work else {
             self.answers[0].has_ended = has_ended;
             return;
@@ -81,8 +82,8 @@ impl Job {
                 self.answers.push(self.answers[0].clone());
             }
         }
-        if let Some(answer) = self.answers.get_mut(choice as usize) {
-            answer.known += 1;
+        if let Some(answer) = self.answers.get_mut(wrote.seq.choice as usize) {
+            answer.known += wrote.n_tok;
             answer.has_ended |= has_ended;
         }
     }

@@ -90,11 +90,16 @@ impl Checker<'_> {
                 answer.served = self.now;
             }
         }
-        for &(seq, has_ended) in &report.ended {
-            if let Some(job) = self.jobs.get_mut(&seq.job)
+        for wrote in &report.wrote {
+            if let Some(job) = self.jobs.get_mut(&wrote.seq.job)
                 && !job.is_over
             {
-                job.wrote(seq.choice, has_ended);
+                job.wrote(wrote);
+                if job.place == Where::On(device)
+                    && let Some(answer) = job.answers.get_mut(wrote.seq.choice as usize)
+                {
+                    answer.held += wrote.n_tok - 1;
+                }
             }
         }
         for job in &report.failed {

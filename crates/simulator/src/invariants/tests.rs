@@ -74,6 +74,7 @@ fn step(id: u64, n_tok: u32, complete: bool) -> Action {
             n_tok,
             complete,
         }],
+        may_draft: false,
     }
 }
 
@@ -150,7 +151,8 @@ fn check_where(
                 let report = StepReport {
                     took: std::time::Duration::ZERO,
                     joules: None,
-                    ended: Vec::new(),
+                    wrote: Vec::new(),
+                    drafted: 0,
                     failed: Vec::new(),
                     free_pages: 100,
                 };

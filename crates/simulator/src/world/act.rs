@@ -45,7 +45,11 @@ impl World<'_> {
                 device,
                 model,
                 slices,
-            } => self.step(device, model, slices),
+                may_draft,
+            } => {
+                let n_draft = if may_draft { self.options.drafts } else { 0 };
+                self.step(device, model, slices, n_draft);
+            }
             Action::Move {
                 job,
                 model,
@@ -163,7 +167,7 @@ impl World<'_> {
         });
     }
 
-    fn step(&mut self, id: DeviceId, model: ModelId, slices: Vec<Slice>) {
+    fn step(&mut self, id: DeviceId, model: ModelId, slices: Vec<Slice>, n_draft: u32) {
         let crowd = self.crowd(id);
         let draw_gbs = self.machine.hardware[usize::from(id.0)].draw_gbs;
         let device = &mut self.devices[usize::from(id.0)];
@@ -177,7 +181,7 @@ impl World<'_> {
         let writes = slices.iter().map(|s| (&resident.caches[&s.seq], s.n_tok));
         let needs = resident.pages.needs(writes.clone());
         let load = Load {
-            tokens: slices.iter().map(|slice| u64::from(slice.n_tok)).sum(),
+            tokens: slices.iter().map(|s| u64::from(s.n_tok + n_draft)).sum(),
             past: writes.map(|(held, _)| u64::from(held.tokens)).sum(),
         };
         if needs > resident.pages.n_free() {
@@ -212,6 +216,7 @@ impl World<'_> {
             slices,
             took,
             joules,
+            n_draft,
         };
         self.later(id, took, what);
     }

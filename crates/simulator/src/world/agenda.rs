@@ -48,6 +48,8 @@ pub(super) enum Done {
         slices: Vec<Slice>,
         took: Duration,
         joules: f64,
+        /// Tokens that it drafted for each sequence.
+        n_draft: u32,
     },
     Load {
         model: ModelId,

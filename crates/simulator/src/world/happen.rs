@@ -1,7 +1,7 @@
 //! What happens in the world, and what the scheduler hears of it.
 
 use troika_base::{Bytes, Joules};
-use troika_scheduler::{DeviceId, Event, JobId, ModelId, SeqId, Slice, StepReport, Time};
+use troika_scheduler::{DeviceId, Event, JobId, ModelId, SeqId, Slice, StepReport, Time, Wrote};
 
 use super::agenda::{Done, Happening};
 use super::record::index;
@@ -130,8 +130,9 @@ impl World<'_> {
                 slices,
                 took,
                 joules,
+                n_draft,
             } => {
-                let report = self.step_done(device, model, &slices);
+                let report = self.step_done(device, model, &slices, n_draft);
                 let report = StepReport {
                     took,
                     joules: self.device(device).is_metered.then_some(Joules(joules)),
@@ -148,22 +149,30 @@ impl World<'_> {
         }
     }
 
-    /// The step's tokens are computed and the next ones written.
-    fn step_done(&mut self, id: DeviceId, model: ModelId, slices: &[Slice]) -> StepReport {
+    /// The step's tokens are computed and the next ones written. Of the tokens that it has drafted for a sequence, by chance
+    /// some are right.
+    fn step_done(
+        &mut self,
+        id: DeviceId,
+        model: ModelId,
+        slices: &[Slice],
+        n_draft: u32,
+    ) -> StepReport {
         let now = self.now;
         let n_ctx = self.models[&model].forms[&id].n_ctx;
         let fails = self.wrong(self.options.faults.job_fails);
         let device = &mut self.devices[usize::from(id.0)];
         let working = device.working.take();
         let dropped = working.map(|working| working.dropped).unwrap_or_default();
-        let mut ended = Vec::new();
+        let mut wrote = Vec::new();
         let mut failed = Vec::new();
         let Some(resident) = device.residents.get_mut(&model) else {
             // It was unloaded at work: a scheduler that is checked is stopped before.
             return StepReport {
                 took: std::time::Duration::ZERO,
                 joules: None,
-                ended: Vec::new(),
+                wrote: Vec::new(),
+                drafted: 0,
                 failed: Vec::new(),
                 free_pages: 0,
             };
@@ -180,6 +189,13 @@ impl World<'_> {
                 continue;
             }
             let mut writers = vec![slice.seq.choice];
+            let mut n_tok = 1;
+            if job.has_parted() && n_draft > 0 {
+                let room = resident.caches.get(&slice.seq);
+                let room = room.map_or(0, |held| resident.pages.room(held));
+                n_tok += self.rng.below(n_draft as usize + 1) as u32;
+                n_tok = n_tok.min(1 + room);
+            }
             if !job.has_parted() {
                 for choice in job.part(now) {
                     writers.push(choice);
@@ -194,15 +210,27 @@ impl World<'_> {
                 }
             }
             for choice in writers {
-                let has_ended = job.write(choice, n_ctx, now);
+                let before = job.known(choice);
+                let mut has_ended = false;
+                for _ in 0..n_tok {
+                    has_ended = has_ended || job.write(choice, n_ctx, now);
+                }
                 let seq = SeqId {
                     choice,
                     ..slice.seq
                 };
+                let n_tok = (job.known(choice) - before).max(1);
+                if let Some(held) = resident.caches.get_mut(&seq) {
+                    held.tokens += n_tok - 1;
+                }
                 if has_ended {
                     resident.release(seq, keeper(&self.specs[index(seq.job)]));
                 }
-                ended.push((seq, has_ended));
+                wrote.push(Wrote {
+                    seq,
+                    n_tok,
+                    has_ended,
+                });
             }
         }
         for job in dropped.into_iter().chain(failed.iter().copied()) {
@@ -211,7 +239,8 @@ impl World<'_> {
         StepReport {
             took: std::time::Duration::ZERO,
             joules: None,
-            ended,
+            wrote,
+            drafted: n_draft * slices.len() as u32,
             failed,
             free_pages: resident.pages.n_free(),
         }

@@ -102,6 +102,11 @@ impl Pages {
         true
     }
 
+    /// Tokens that a sequence can write without another page.
+    pub(super) fn room(&self, held: &Held) -> u32 {
+        held.pages.len() as u32 * self.page_tokens - held.tokens
+    }
+
     fn take(&mut self) -> u32 {
         while self.free.is_empty() {
             let oldest = self.left.iter().min_by_key(|(_, left)| left.used);

@@ -9,7 +9,7 @@ use crate::event::Action;
 use crate::{
     Account, Class, Decision, DeviceFacts, DeviceId, Event, Form, Gait, JobId, JobSpec, Load,
     ModelFacts, ModelId, Outlook, OwnerId, PoolFacts, PoolId, Refusal, Returned, Schedule,
-    Scheduler, Settings, Snapshot, StepReport, Time, Work,
+    Scheduler, Settings, Slice, Snapshot, StepReport, Time, Work, Wrote,
 };
 
 pub(super) const CPU: DeviceId = DeviceId(0);
@@ -102,6 +102,8 @@ pub(super) struct Bench {
     pub(super) refused: BTreeMap<JobId, Refusal>,
     decisions: BTreeMap<JobId, Decision>,
     pub(super) unloads: usize,
+    /// Guesses that steps make for each answer where they may; all of them are right.
+    pub(super) drafts: u32,
 }
 
 impl Bench {
@@ -176,6 +178,7 @@ impl Bench {
             refused: BTreeMap::new(),
             decisions: BTreeMap::new(),
             unloads: 0,
+            drafts: 0,
         };
         let model = |id: u32, gib: u64, on: &dyn Fn(DeviceId) -> bool| ModelFacts {
             id: ModelId(id),
@@ -323,16 +326,31 @@ impl Bench {
         }
     }
 
+    /// Tokens that a step drafts for each answer.
+    fn n_draft(&self, may_draft: bool) -> u32 {
+        if may_draft { self.drafts } else { 0 }
+    }
+
+    fn load(&self, slices: &[Slice], may_draft: bool) -> Load {
+        let n_draft = self.n_draft(may_draft);
+        let tokens = slices.iter().map(|slice| u64::from(slice.n_tok + n_draft));
+        Load {
+            tokens: tokens.sum(),
+            past: 0,
+        }
+    }
+
     fn begin(&mut self, action: Action) {
         let seconds = match &action {
             Action::Step {
                 device,
                 model,
                 slices,
+                may_draft,
             } => {
                 assert!(self.pages.contains_key(&(*device, *model)), "no such model");
-                let tokens = slices.iter().map(|slice| u64::from(slice.n_tok)).sum();
-                gait_on(*device).step_s(Load { tokens, past: 0 })
+                let load = self.load(slices, *may_draft);
+                gait_on(*device).step_s(load)
             }
             Action::Load { .. } | Action::Send { .. } => 1.0,
             Action::Move { .. } => 0.1,
@@ -442,34 +460,45 @@ impl Bench {
                 device,
                 slices,
                 model,
+                may_draft,
             } if !self.gone.contains(device) => {
-                let mut ended = Vec::new();
+                let mut wrote = Vec::new();
+                let n_draft = self.n_draft(*may_draft);
                 for slice in slices.iter().filter(|slice| slice.complete) {
                     let Work::Write { n, max_tokens } = self.jobs[&slice.seq.job].work else {
-                        ended.push((slice.seq, true));
+                        wrote.push(Wrote {
+                            seq: slice.seq,
+                            n_tok: 1,
+                            has_ended: true,
+                        });
                         continue;
                     };
                     let is_first = !self.written.contains_key(&(slice.seq.job, 0));
                     for choice in 0..if is_first { n } else { 1 } {
                         let choice = if is_first { choice } else { slice.seq.choice };
                         let written = self.written.entry((slice.seq.job, choice)).or_insert(0);
-                        *written += 1;
+                        let n_tok = (1 + n_draft).min(max_tokens - *written);
+                        *written += n_tok;
                         let seq = crate::SeqId {
                             choice,
                             ..slice.seq
                         };
-                        ended.push((seq, *written >= max_tokens));
+                        wrote.push(Wrote {
+                            seq,
+                            n_tok,
+                            has_ended: *written >= max_tokens,
+                        });
                     }
                 }
-                let tokens = slices.iter().map(|slice| u64::from(slice.n_tok)).sum();
-                let took = gait_on(*device).step_s(Load { tokens, past: 0 });
+                let took = gait_on(*device).step_s(self.load(slices, *may_draft));
                 let _ = model;
                 Event::StepDone {
                     device: *device,
                     report: StepReport {
                         took: Duration::from_secs_f64(took),
                         joules: None,
-                        ended,
+                        drafted: n_draft * slices.len() as u32,
+                        wrote,
                         failed: Vec::new(),
                         free_pages,
                     },

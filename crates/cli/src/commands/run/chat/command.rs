@@ -6,8 +6,10 @@ use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::Context as _;
+use troika_base::ExtraSampling;
 use troika_engine::GenerateOptions;
 use troika_engine::chat::ChatMessage;
+use troika_engine::sampler::SamplingParams;
 
 pub(super) const HELP: &str = "\
 /system TEXT      what the model is told before the conversation
@@ -70,7 +72,7 @@ pub(super) fn settings(options: &GenerateOptions) -> String {
     let params = &options.sampling;
     let seed = params.seed.map(|seed| seed.to_string());
     let max_tokens = options.max_tokens.map(|n| n.to_string());
-    [
+    let mut all = vec![
         ("temperature", params.temperature.to_string()),
         ("top-k", params.top_k.to_string()),
         ("top-p", params.top_p.to_string()),
@@ -83,9 +85,57 @@ pub(super) fn settings(options: &GenerateOptions) -> String {
             "max-tokens",
             max_tokens.unwrap_or_else(|| "unlimited".to_owned()),
         ),
+    ];
+    all.extend(extra_settings(params));
+    let lines = all.iter().map(|(name, value)| format!("{name:<23}{value}"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The samplers that few ask for, under the names of their flags.
+fn extra_settings(params: &SamplingParams) -> [(&'static str, String); 13] {
+    let SamplingParams {
+        xtc, dry, dynatemp, ..
+    } = params;
+    let last_n = match dry.last_n {
+        u32::MAX => "-1".to_owned(),
+        tokens => tokens.to_string(),
+    };
+    let mirostat = params.mirostat.unwrap_or_default();
+    let version = if params.mirostat.is_some() { "2" } else { "0" };
+    [
+        ("typical-p", params.typical_p.to_string()),
+        ("xtc-probability", xtc.probability.to_string()),
+        ("xtc-threshold", xtc.threshold.to_string()),
+        ("dry-multiplier", dry.multiplier.to_string()),
+        ("dry-base", dry.base.to_string()),
+        ("dry-allowed-length", dry.allowed_length.to_string()),
+        ("dry-penalty-last-n", last_n),
+        (
+            "dry-sequence-breakers",
+            serde_json::json!(dry.breakers).to_string(),
+        ),
+        ("mirostat", version.to_owned()),
+        ("mirostat-tau", mirostat.tau.to_string()),
+        ("mirostat-eta", mirostat.eta.to_string()),
+        ("dynatemp-range", dynatemp.range.to_string()),
+        ("dynatemp-exponent", dynatemp.exponent.to_string()),
     ]
-    .map(|(name, value)| format!("{name:<18}{value}"))
-    .join("\n")
+}
+
+/// One of the samplers that few ask for, from the name of its flag and a value as JSON has it; `None` if there is none of
+/// this name.
+fn extra(name: &str, value: &str) -> Option<Result<ExtraSampling, String>> {
+    let field = name.replace('-', "_");
+    if !ExtraSampling::NAMES.contains(&&*field) {
+        return None;
+    }
+    let value_of_it = serde_json::from_str::<serde_json::Value>(value);
+    let extra = value_of_it.and_then(|value| {
+        serde_json::from_value(serde_json::Value::Object(
+            [(field, value)].into_iter().collect(),
+        ))
+    });
+    Some(extra.map_err(|_| format!("{value:?} is no value for {name}.")))
 }
 
 /// Changes one setting.
@@ -107,11 +157,20 @@ pub(super) fn set(options: &mut GenerateOptions, name: &str, value: &str) -> Res
         "seed" => params.seed = Some(parse(name, value)?),
         "max-tokens" if value == "unlimited" => max_tokens = None,
         "max-tokens" => max_tokens = Some(parse(name, value)?),
-        _ => {
-            return Err(format!(
-                "There is no setting {name:?}; /set alone shows what there is."
-            ));
+        "mirostat-tau" | "mirostat-eta" if params.mirostat.is_none() => {
+            return Err(format!("{name} is for mirostat 2: set that before."));
         }
+        _ => match extra(name, value) {
+            Some(extra) => {
+                let with = params.with(&extra?);
+                params = with.map_err(|error| format!("Not set: {error}"))?;
+            }
+            None => {
+                return Err(format!(
+                    "There is no setting {name:?}; /set alone shows what there is."
+                ));
+            }
+        },
     }
     params
         .validate()
@@ -156,8 +215,6 @@ pub(super) fn save(path: &str, messages: &[ChatMessage]) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use troika_engine::sampler::SamplingParams;
-
     use super::*;
 
     #[test]
@@ -196,6 +253,18 @@ mod tests {
             ("seed", "7", true),
             ("max-tokens", "unlimited", true),
             ("colour", "blue", false),
+            ("typical-p", "0.9", true),
+            ("typical-p", "9", false),
+            ("xtc-probability", "half", false),
+            ("dry-multiplier", "0.8", true),
+            ("dry-penalty-last-n", "-1", true),
+            ("dry-penalty-last-n", "0.5", false),
+            ("dry-sequence-breakers", r#"["\n", "."]"#, true),
+            ("mirostat-tau", "3", false),
+            ("mirostat", "2", true),
+            ("mirostat-tau", "3", true),
+            ("mirostat", "1", false),
+            ("dynatemp-range", "0.3", true),
         ] {
             let was_set = set(&mut options, name, value);
             assert_eq!(was_set.is_ok(), is_good, "{name} {value}");
@@ -205,7 +274,22 @@ mod tests {
             (0.0, Some(7))
         );
         assert_eq!(options.sampling.top_p, SamplingParams::default().top_p);
-        assert!(settings(&options).contains("seed              7"));
+        let shown = settings(&options);
+        for (name, value) in [
+            ("seed", "7"),
+            ("typical-p", "0.9"),
+            ("dry-multiplier", "0.8"),
+            ("dry-sequence-breakers", r#"["\n","."]"#),
+            ("mirostat", "2"),
+            ("mirostat-tau", "3"),
+            ("dynatemp-range", "0.3"),
+        ] {
+            let line = format!("{name:<23}{value}");
+            assert!(
+                shown.lines().any(|shown| shown == line),
+                "{line} in {shown}"
+            );
+        }
     }
 
     #[test]
