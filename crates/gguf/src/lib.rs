@@ -31,7 +31,6 @@ mod temporary;
 
 pub use error::{Error, Place, Problem};
 pub use metadata::Metadata;
-pub use model_file::ModelFile;
 pub use model_file::{ModelFile, TensorReader};
 pub use split::PartName;
 pub use tensor::{TensorInfo, checked_tensor_bytes};
