@@ -9,6 +9,7 @@ use troika_device::{
 };
 use troika_gguf::ModelFile;
 
+use crate::adapter::Adapted;
 use crate::ahead::{LookAhead, Next};
 use crate::model::{self, Forward, Progress};
 
@@ -30,6 +31,19 @@ struct OpsResident<O: Ops> {
 /// # Errors
 /// As [`Device::load`](troika_device::Device::load).
 pub(crate) fn load<O: Ops + Send + 'static>(
+    ops: O,
+    file: &ModelFile,
+    options: LoadOptions,
+    free: Option<Bytes>,
+    progress: &mut Progress<'_>,
+) -> Result<Box<dyn Resident>, Error> {
+    match file.adapter() {
+        Some(_) => load_with(Adapted::new(ops, file), file, options, free, progress),
+        None => load_with(ops, file, options, free, progress),
+    }
+}
+
+fn load_with<O: Ops + Send + 'static>(
     ops: O,
     file: &ModelFile,
     options: LoadOptions,
@@ -227,7 +241,7 @@ impl<O: Ops + Send> Resident for OpsResident<O> {
 
 /// Refuses a model that the device has no room for, before something worse happens. `free` is what it has.
 fn check_memory(file: &ModelFile, kv: KvShape, n_page: usize, free: Bytes) -> Result<(), Error> {
-    let weights: u64 = file.tensors().iter().map(|tensor| tensor.bytes).sum();
+    let weights: u64 = file.resident_tensors().map(|tensor| tensor.bytes).sum();
     let cache = (kv.page_bytes() as u64).saturating_mul(n_page as u64);
     let need = weights.saturating_add(cache);
     if need <= free.0 {
