@@ -265,6 +265,3 @@ fn write(out: &mut dyn Write, values: impl Iterator<Item = f32>) -> DataResult {
     let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
     Ok(out.write_all(&bytes)?)
 }
-
-#[cfg(test)]
-mod tests;

@@ -73,7 +73,8 @@ impl<O: Ops> Ops for Adapted<O> {
         let pair = match (find(A), find(B), file.tensor(&tensor.name)) {
             (Some((adapter, a)), Some((_, b)), Some(whole)) => Some([
                 self.inner.load_matrix(adapter, a)?,
-                self.inner.load_matrix(adapter, &rows_of(whole, tensor, b))?,
+                self.inner
+                    .load_matrix(adapter, &rows_of(whole, tensor, b))?,
             ]),
             _ => None,
         };

@@ -1,6 +1,7 @@
 """Writes what PEFT computes for the tiny models of `make.py` with LoRA adapters over them.
 
-    python adapters.py
+    python adapters.py        # all
+    python adapters.py llama  # some
 
 Wants what `make.py` wants, and `peft`. The adapters' weights are a hash of their names and indices as the models' are: a
 directory `adapter-NAME` holds `adapter_config.json` as PEFT writes it, and `golden.json`.
@@ -8,6 +9,7 @@ directory `adapter-NAME` holds `adapter_config.json` as PEFT writes it, and `gol
 
 import json
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -44,11 +46,12 @@ def make(name):
         scratch = Path(scratch)
         adapter = scratch / "adapter"
         fresh = get_peft_model(base(name, scratch), LoraConfig(task_type="CAUSAL_LM", **ADAPTERS[name]))
-        fresh.save_pretrained(adapter)
+        # Else it saves the matrix of the scores beside the pair that changes it.
+        fresh.save_pretrained(adapter, save_embedding_layers=False)
         with safe_open(adapter / "adapter_model.safetensors", "np") as file:
             shapes = {key: list(file.get_slice(key).get_shape()) for key in sorted(file.keys())}
-        # What one multiplies is a tenth of what the matrix gives: enough to change the answer.
-        spread = {key: shape[1] ** -0.5 if "lora_A" in key else 0.1 for key, shape in shapes.items()}
+        # Enough to change the answer, and not so much that f16 keys would show.
+        spread = {key: shape[1] ** -0.5 if "lora_A" in key else 0.05 for key, shape in shapes.items()}
         tensors = {key: dict(shape=shape, kind=[0.0, spread[key]]) for key, shape in shapes.items()}
         prompt = [(7 + 31 * i + i * i) % 256 for i in range(PROMPT)]
         best = (-1.0,)
@@ -80,5 +83,5 @@ def make(name):
     (out / "golden.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
-for name in ADAPTERS:
+for name in sys.argv[1:] or ADAPTERS:
     make(name)

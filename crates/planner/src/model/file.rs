@@ -41,7 +41,10 @@ pub fn read_file(file: &ModelFile) -> Result<(ModelShape, Quantization), NotAMod
     );
     let tied = file.tensor("output.weight").is_none();
     let (mut weights, dtype) = weigh(file.tensors());
-    let adapter = file.adapter().into_iter().flat_map(|adapter| adapter.tensors());
+    let adapter = file
+        .adapter()
+        .into_iter()
+        .flat_map(|adapter| adapter.tensors());
     weights.layers += adapter.map(|tensor| tensor.bytes as f64).sum::<f64>();
     let experts = experts(&keys)?;
     let params: u64 = file.tensors().iter().map(TensorInfo::n_elements).sum();
