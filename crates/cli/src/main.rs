@@ -7,6 +7,7 @@
 mod args;
 mod commands;
 
+mod adapters;
 mod always_on;
 mod seeing;
 mod sound;

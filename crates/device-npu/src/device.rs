@@ -209,6 +209,9 @@ impl NpuDevice {
     }
 }
 
+/// Why a model with an adapter runs elsewhere.
+const ADAPTERS: &str = "adapters are not compiled";
+
 impl Device for NpuDevice {
     fn name(&self) -> &str {
         &self.name
@@ -219,6 +222,9 @@ impl Device for NpuDevice {
     }
 
     fn preparation(&self, file: &ModelFile) -> Result<Preparation, troika_device::Error> {
+        if file.adapter().is_some() {
+            return Ok(Preparation::Impossible(ADAPTERS.to_owned()));
+        }
         let options = self.compile_options(file, 0);
         let key = self.key(file, &options);
         let known = key.map_err(|error| for_device(&self.name, error))?;
@@ -252,6 +258,13 @@ impl Device for NpuDevice {
         options: LoadOptions,
         progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<Cancelled>,
     ) -> Result<Box<dyn Resident>, troika_device::Error> {
+        if file.adapter().is_some() {
+            return Err(troika_device::Error::Unsupported {
+                model: file.name().to_owned(),
+                device: self.name.clone(),
+                reason: ADAPTERS.to_owned(),
+            });
+        }
         self.bring(file, options.n_ctx, progress)
             .map_err(|error| for_device(&self.name, error))
     }

@@ -34,12 +34,14 @@ impl Fingerprint {
                 hash.update(format!("\n{key} {value:?}"));
             }
         }
-        for tensor in file.tensors() {
-            let TensorInfo {
-                name, shape, dtype, ..
-            } = tensor;
-            hash.update(format!("\n{name:?} {dtype} {shape:?} "));
-            sample(file, tensor, &mut hash)?;
+        for file in [Some(file), file.adapter()].into_iter().flatten() {
+            for tensor in file.tensors() {
+                let TensorInfo {
+                    name, shape, dtype, ..
+                } = tensor;
+                hash.update(format!("\n{name:?} {dtype} {shape:?} "));
+                sample(file, tensor, &mut hash)?;
+            }
         }
         Ok(Self(hash.finalize().into()))
     }

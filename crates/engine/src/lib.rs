@@ -11,6 +11,7 @@ pub mod sampler;
 pub mod stop;
 pub mod tokenizer;
 
+mod adapter;
 mod ahead;
 mod comparison;
 mod cpu;
@@ -37,6 +38,7 @@ mod resident;
 mod session;
 mod writer;
 
+pub use adapter::{Adapter, AdapterError, with_adapters};
 pub use comparison::{Comparison, Share};
 pub use cpu::CpuDevice;
 pub use divergence::{CALIBRATION, Divergence, Text, divergence};

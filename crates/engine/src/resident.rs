@@ -9,6 +9,7 @@ use troika_device::{
 };
 use troika_gguf::ModelFile;
 
+use crate::adapter::Adapted;
 use crate::ahead::{LookAhead, Next};
 use crate::experts_in_file::ExpertBytes;
 use crate::model::{self, Forward, Progress};
@@ -32,6 +33,19 @@ struct OpsResident<O: Ops> {
 /// # Errors
 /// As [`Device::load`](troika_device::Device::load).
 pub(crate) fn load<O: Ops + Send + 'static>(
+    ops: O,
+    file: &ModelFile,
+    options: LoadOptions,
+    free: Option<Bytes>,
+    progress: &mut Progress<'_>,
+) -> Result<Box<dyn Resident>, Error> {
+    match file.adapter() {
+        Some(_) => load_with(Adapted::new(ops, file), file, options, free, progress),
+        None => load_with(ops, file, options, free, progress),
+    }
+}
+
+fn load_with<O: Ops + Send + 'static>(
     ops: O,
     file: &ModelFile,
     options: LoadOptions,
@@ -252,7 +266,7 @@ pub(crate) fn cache_bytes(kv: KvShape, n_page: usize) -> Bytes {
 
 /// Memory that a file's weights take, of whose experts `kept` bytes are in memory, or all.
 pub(crate) fn weights_bytes(file: &ModelFile, spec: &ModelSpec, kept: Option<Bytes>) -> Bytes {
-    let all: u64 = file.tensors().iter().map(|tensor| tensor.bytes).sum();
+    let all: u64 = file.resident_tensors().map(|tensor| tensor.bytes).sum();
     let Some(kept) = kept else {
         return Bytes(all);
     };

@@ -25,6 +25,7 @@ pub struct ModelFile {
     tensors: Vec<TensorInfo>,
     /// Indices into `tensors`, in order of the names.
     by_name: Vec<usize>,
+    adapter: Option<Box<Self>>,
 }
 
 impl ModelFile {
@@ -130,7 +131,28 @@ impl ModelFile {
             bytes,
             tensors,
             by_name,
+            adapter: None,
         })
+    }
+
+    /// The same model with changes of low rank: where `adapter` has `NAME.lora_a` `[rank, n_in]` and `NAME.lora_b`
+    /// `[n_out, rank]`, both F32, matrix `NAME` of this file stands for itself plus `lora_b · lora_a`. Whoever computes with
+    /// the file has to, or has to refuse it.
+    #[must_use]
+    pub fn with_adapter(mut self, adapter: Self) -> Self {
+        self.adapter = Some(Box::new(adapter));
+        self
+    }
+
+    /// The changes, if there are some.
+    pub fn adapter(&self) -> Option<&Self> {
+        self.adapter.as_deref()
+    }
+
+    /// All that takes memory where the model runs: the tensors, and those of the adapter.
+    pub fn resident_tensors(&self) -> impl Iterator<Item = &TensorInfo> {
+        let adapter = self.adapter.iter().flat_map(|adapter| adapter.tensors());
+        self.tensors.iter().chain(adapter)
     }
 
     /// The path as it was given, or the name of a model in memory.

@@ -15,7 +15,7 @@ pub(crate) struct Family {
     /// As GGUF names it.
     pub(crate) gguf: &'static str,
     /// Pairs of the rotation become neighbours.
-    interleaves: bool,
+    pub(crate) interleaves: bool,
     /// Norms of the heads of queries and keys.
     head_norms: bool,
     /// Norms are kept as what they differ from 1 by, and stand behind each half of a layer as well.
@@ -131,6 +131,15 @@ impl Family {
             .find(|family| family.hugging_face.contains(&named));
         found.copied().ok_or_else(|| Error::UnknownArchitecture {
             architecture: named.to_owned(),
+            known: known().join(", "),
+        })
+    }
+
+    /// That of a GGUF file's architecture.
+    pub(crate) fn of_gguf(architecture: &str) -> Result<Self, Error> {
+        let found = FAMILIES.iter().find(|family| family.gguf == architecture);
+        found.copied().ok_or_else(|| Error::UnknownArchitecture {
+            architecture: architecture.to_owned(),
             known: known().join(", "),
         })
     }

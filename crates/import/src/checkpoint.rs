@@ -116,24 +116,33 @@ impl Checkpoint {
                 false => Ok(()),
             }
         });
-        let mut writer = Writer::new(self.metadata.clone());
-        for tensor in &self.tensors {
-            let tell = &tell;
-            writer.tensor(&tensor.name, tensor.dtype, &tensor.shape, move |out| {
-                for piece in tensor.bytes() {
-                    let piece = piece?;
-                    out.write_all(&piece)?;
-                    (tell.borrow_mut())(piece.len())?;
-                }
-                Ok(())
-            });
-        }
-        let written = writer.write_file(path);
+        let tell = |bytes: usize| (tell.borrow_mut())(bytes);
+        let written = writer(self.metadata.clone(), &self.tensors, &tell).write_file(path);
         match stopped.get() {
             true => Err(Error::Stopped),
             false => Ok(written?),
         }
     }
+}
+
+/// What writes these tensors. `tell` is told of every piece's bytes, and may stop it.
+pub(crate) fn writer<'t>(
+    metadata: Metadata,
+    tensors: &'t [Made],
+    tell: &'t dyn Fn(usize) -> Result<(), &'static str>,
+) -> Writer<'t> {
+    let mut writer = Writer::new(metadata);
+    for tensor in tensors {
+        writer.tensor(&tensor.name, tensor.dtype, &tensor.shape, move |out| {
+            for piece in tensor.bytes() {
+                let piece = piece?;
+                out.write_all(&piece)?;
+                tell(piece.len())?;
+            }
+            Ok(())
+        });
+    }
+    writer
 }
 
 /// The model's own name, or its directory's.

@@ -39,6 +39,12 @@ pub enum Error {
         /// What is lacking.
         what: String,
     },
+    /// A directory is no adapter.
+    #[error("{}: there is no adapter_config.json; an adapter has that and adapter_model.safetensors", path.display())]
+    NoAdapter {
+        /// The directory.
+        path: PathBuf,
+    },
     /// An architecture that nobody has written yet.
     #[error("architecture `{architecture}` is not imported; those that are: {known}")]
     UnknownArchitecture {

@@ -68,11 +68,19 @@ impl<'s> Layout<'s> {
             problem: "it is missing".to_owned(),
         })?;
         Ok(Self {
-            source,
             prefix: prefix.to_owned(),
+            ..Self::unnamed(source)
+        })
+    }
+
+    /// Nothing yet, of tensors that are asked for by their whole names.
+    pub(crate) fn unnamed(source: &'s Source) -> Self {
+        Self {
+            source,
+            prefix: String::new(),
             used: BTreeSet::new(),
             made: Vec::new(),
-        })
+        }
     }
 
     /// Whether the checkpoint has a tensor.

@@ -5,9 +5,10 @@
 //! known is refused, and so is what would be left out: a tensor that nobody asks for, a flag that changes what is
 //! computed. Pickle files (`.bin`, `.pt`) are refused because opening them runs programs.
 //!
-//! Start at [`Checkpoint::open`]; `architecture.rs` is the table of what is known.
+//! Start at [`Checkpoint::open`]; `architecture.rs` is the table of what is known. [`adapter`] reads a LoRA adapter.
 #![forbid(unsafe_code)]
 
+mod adapter;
 mod checkpoint;
 mod error;
 
@@ -21,5 +22,6 @@ mod source;
 mod sentencepiece;
 mod tokenizer;
 
+pub use adapter::adapter;
 pub use checkpoint::{Checkpoint, Progress};
 pub use error::Error;

@@ -15,7 +15,7 @@ use serde_json::Value;
 use troika_base::TokenId;
 use troika_device::LoadOptions;
 use troika_engine::tokenizer::EncodeOptions;
-use troika_engine::{CpuDevice, Model, Session};
+use troika_engine::{Adapter, CpuDevice, Model, Session, with_adapters};
 use troika_gguf::ModelFile;
 use troika_import::Checkpoint;
 
@@ -58,6 +58,12 @@ fn checkpoint(name: &str, golden_json: &Value) -> tempfile::TempDir {
     copy(golden(name).join("config.json"), "config.json");
     copy(golden("tokenizer.json"), "tokenizer.json");
     copy(golden("tokenizer_config.json"), "tokenizer_config.json");
+    save(golden_json, &directory.path().join("model.safetensors"));
+    directory
+}
+
+/// Writes the tensors that a golden file tells of.
+fn save(golden_json: &Value, path: &Path) {
     let mut tensors = BTreeMap::new();
     for (tensor, told) in golden_json["tensors"].as_object().unwrap() {
         let shape = told["shape"].as_array().unwrap().iter();
@@ -73,9 +79,7 @@ fn checkpoint(name: &str, golden_json: &Value) -> tempfile::TempDir {
             TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap(),
         )
     });
-    let path = directory.path().join("model.safetensors");
-    safetensors::serialize_to_file(views, None, &path).unwrap();
-    directory
+    safetensors::serialize_to_file(views, None, path).unwrap();
 }
 
 fn import(directory: &Path) -> ModelFile {
@@ -117,7 +121,35 @@ fn argmax(row: &[f32]) -> TokenId {
 fn agrees(name: &str) {
     let golden = read(&golden(name).join("golden.json"));
     let directory = checkpoint(name, &golden);
-    let mut model = load(&import(directory.path()));
+    computes(name, load(&import(directory.path())), &golden);
+}
+
+/// The same with what PEFT has trained over the model.
+fn agrees_with_adapter(name: &str) {
+    let of_model = read(&golden(name).join("golden.json"));
+    let directory = checkpoint(name, &of_model);
+    let file = import(directory.path());
+    let of_adapter = golden(&format!("adapter-{name}"));
+    let golden = read(&of_adapter.join("golden.json"));
+    let adapter = adapter_directory(&of_adapter, &golden);
+    let adapter = Adapter {
+        file: troika_import::adapter(adapter.path(), &file).unwrap(),
+        scale: 1.0,
+    };
+    let file = with_adapters(file, &[adapter]).unwrap();
+    computes(name, load(&file), &golden);
+}
+
+fn adapter_directory(from: &Path, golden_json: &Value) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let config = "adapter_config.json";
+    std::fs::copy(from.join(config), directory.path().join(config)).unwrap();
+    let weights = directory.path().join("adapter_model.safetensors");
+    save(golden_json, &weights);
+    directory
+}
+
+fn computes(name: &str, mut model: Model, golden: &Value) {
     let mut session = Session::new(&mut model);
     let logits = session.score(&ids(&golden["prompt"])).unwrap();
     let rows: Vec<&[f32]> = logits.rows().collect();
@@ -167,6 +199,74 @@ agree! {
     phi3: "phi3",
     phi3_long: "phi3-long",
     gpt_oss: "gpt-oss",
+}
+
+#[test]
+fn adapters_of_llama() {
+    agrees_with_adapter("llama");
+}
+
+#[test]
+fn adapters_of_qwen3() {
+    agrees_with_adapter("qwen3");
+}
+
+#[test]
+fn adapters_of_phi3() {
+    agrees_with_adapter("phi3");
+}
+
+/// What would be computed wrongly or left out is refused by name.
+#[test]
+fn adapters_that_are_not_known_are_refused() {
+    let of_model = read(&golden("qwen3").join("golden.json"));
+    let model = checkpoint("qwen3", &of_model);
+    let file = import(model.path());
+    let of_adapter = golden("adapter-qwen3");
+    let sound = read(&of_adapter.join("golden.json"));
+    let refused = |spoil: &dyn Fn(&Path)| {
+        let directory = adapter_directory(&of_adapter, &sound);
+        spoil(directory.path());
+        let error = troika_import::adapter(directory.path(), &file).unwrap_err();
+        error.to_string()
+    };
+    let set = |key: &'static str, value: Value| {
+        move |directory: &Path| {
+            let path = directory.join("adapter_config.json");
+            let mut config = read(&path);
+            config[key] = value.clone();
+            std::fs::write(path, config.to_string()).unwrap();
+        }
+    };
+    for (key, value) in [
+        ("peft_type", Value::from("IA3")),
+        ("use_dora", Value::from(true)),
+        ("bias", Value::from("all")),
+        ("modules_to_save", serde_json::json!(["lm_head"])),
+        ("alpha_pattern", serde_json::json!({"q_proj": 3})),
+        ("lora_alpha", Value::Null),
+    ] {
+        let error = refused(&set(key, value));
+        assert!(error.contains(key), "{error}");
+    }
+    let without = |directory: &Path| {
+        std::fs::remove_file(directory.join("adapter_config.json")).unwrap();
+    };
+    assert!(refused(&without).contains("adapter_config.json"));
+    let pickle = |directory: &Path| {
+        let from = directory.join("adapter_model.safetensors");
+        std::fs::rename(from, directory.join("adapter_model.bin")).unwrap();
+    };
+    assert!(refused(&pickle).contains("pickle"));
+    let name = "base_model.model.model.layers.0.mlp.experts.3.up_proj.lora_A.weight";
+    let strange = |directory: &Path| {
+        let golden = serde_json::json!({
+            "seed": 0,
+            "tensors": {name: {"shape": [4, 64], "kind": [0.0, 1.0]}},
+        });
+        save(&golden, &directory.join("adapter_model.safetensors"));
+    };
+    assert!(refused(&strange).contains(name));
 }
 
 /// Texts become the tokens that Hugging Face's tokenizers make of them.

@@ -11,6 +11,7 @@ use troika_engine::CpuDevice;
 use troika_gguf::ModelFile;
 use troika_library::Formats;
 
+use crate::adapters::AdapterArgs;
 use crate::args::{DeviceArgs, ModelArgs, bounded, thread_count, token_count};
 use crate::exit::WrongUse;
 use crate::home::Home;
@@ -62,6 +63,8 @@ pub(crate) struct BenchArgs {
     #[arg(long, conflicts_with = "json")]
     csv: bool,
     #[command(flatten)]
+    adapters: AdapterArgs,
+    #[command(flatten)]
     device: DeviceArgs,
 }
 
@@ -95,6 +98,7 @@ pub(crate) fn run(args: &BenchArgs, console: &Console) -> anyhow::Result<()> {
         source: &source,
         tests: &tests,
         rounds: args.rounds,
+        adapters: &args.adapters,
         device: &args.device,
         console: *console,
         interrupt,
@@ -138,6 +142,7 @@ pub(crate) fn usual(
         source,
         tests: &matrix.tests(),
         rounds,
+        adapters: &AdapterArgs::default(),
         device: &DeviceArgs::cpu(),
         console: *console,
         interrupt: interrupt.clone(),
@@ -164,6 +169,7 @@ struct Job<'a> {
     source: &'a Source,
     tests: &'a [Test],
     rounds: usize,
+    adapters: &'a AdapterArgs,
     device: &'a DeviceArgs,
     console: Console,
     interrupt: Interrupt,
@@ -198,7 +204,7 @@ impl Job<'_> {
         let n_ctx = self.tests.iter().map(Test::n_ctx).max();
         let n_ctx = n_ctx.expect("there are tests. This is a bug.");
         let started = Instant::now();
-        let file = self.source.open()?;
+        let file = self.adapters.apply(self.source.open()?)?;
         let (mut model, _) = load::model(
             &file,
             device.device(),

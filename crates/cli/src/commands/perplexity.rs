@@ -13,6 +13,7 @@ use troika_device::Device as _;
 use troika_engine::tokenizer::EncodeOptions;
 use troika_engine::{Model, Perplexity, Recorder};
 
+use crate::adapters::AdapterArgs;
 use crate::args::{ThreadArgs, bounded};
 use crate::exit::{Interrupted, WrongUse};
 use crate::home::Home;
@@ -51,6 +52,8 @@ pub(crate) struct PerplexityArgs {
     #[arg(long, value_name = "N", value_parser = window_length)]
     ctx: Option<usize>,
     #[command(flatten)]
+    adapters: AdapterArgs,
+    #[command(flatten)]
     threads: ThreadArgs,
 }
 
@@ -64,7 +67,7 @@ pub(super) fn window_length(text: &str) -> Result<usize, String> {
 
 pub(crate) fn run(args: &PerplexityArgs, console: &Console) -> anyhow::Result<()> {
     let source = model::need(&args.model, &Home::from_env()?)?;
-    let file = source.open()?;
+    let file = args.adapters.apply(source.open()?)?;
     let spec = troika_engine::model_spec(&file).context("cannot load the model")?;
     if let Some(recorded) = &args.kl {
         return divergence::run(&file, &spec, recorded, args.threads.threads, console);

@@ -17,6 +17,7 @@ use troika_base::ModelSpec;
 use troika_engine::{GenerateOptions, Model};
 use troika_library::Parameters;
 
+use crate::adapters::AdapterArgs;
 use crate::args::{DeviceArgs, ModelArgs, SamplingArgs, ThreadArgs, context_length, token_count};
 use crate::exit::WrongUse;
 use crate::home::Home;
@@ -62,6 +63,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", value_parser = context_length)]
     ctx: Option<usize>,
     #[command(flatten)]
+    adapters: AdapterArgs,
+    #[command(flatten)]
     form: form::FormArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
@@ -106,7 +109,7 @@ pub(crate) fn run(args: &RunArgs, console: &Console) -> anyhow::Result<()> {
     let settings = request.source.manifest().cloned().unwrap_or_default();
     let interrupt = Interrupt::install()?;
     let device = Processor::choose(&args.device, args.threads.threads, console)?;
-    let file = request.source.open()?;
+    let file = args.adapters.apply(request.source.open()?)?;
     let spec = troika_engine::model_spec(&file).context("cannot load the model")?;
     let n_ctx = n_ctx(args.ctx.or(settings.parameters.n_ctx), &spec, console);
     let (mut model, load) = load::model(&file, device.device(), n_ctx, console, &interrupt)?;

@@ -30,7 +30,7 @@ impl ModelBytes {
             layers: vec![kv; n_layer],
             ..Self::default()
         };
-        for tensor in file.tensors() {
+        for tensor in file.resident_tensors() {
             let place = match TensorPlace::of(file, tensor) {
                 TensorPlace::Input => Some(&mut of.input),
                 TensorPlace::Output => Some(&mut of.output),

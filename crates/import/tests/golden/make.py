@@ -190,6 +190,7 @@ def make(name):
     (out / "golden.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
-tokenizer()
-for name in sys.argv[1:] or MODELS:
-    make(name)
+if __name__ == "__main__":
+    tokenizer()
+    for name in sys.argv[1:] or MODELS:
+        make(name)

@@ -40,7 +40,12 @@ pub fn read_file(file: &ModelFile) -> Result<(ModelShape, Quantization), NotAMod
         keys.need("attention.head_count")?,
     );
     let tied = file.tensor("output.weight").is_none();
-    let (weights, dtype) = weigh(file.tensors());
+    let (mut weights, dtype) = weigh(file.tensors());
+    let adapter = file
+        .adapter()
+        .into_iter()
+        .flat_map(|adapter| adapter.tensors());
+    weights.layers += adapter.map(|tensor| tensor.bytes as f64).sum::<f64>();
     let experts = experts(&keys)?;
     let params: u64 = file.tensors().iter().map(TensorInfo::n_elements).sum();
     let params_active = experts.map_or(params, |experts| {
