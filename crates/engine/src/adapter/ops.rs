@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use troika_base::TokenId;
+use troika_base::{Bytes, TokenId};
 use troika_device::{
     Ahead, Attending, Batch, Error, Feature, Gating, Hidden, KvShape, Logits, Mixture, Ops, Rope,
     f16,
@@ -96,6 +96,10 @@ impl<O: Ops> Ops for Adapted<O> {
 
     fn lacks(&self, feature: Feature) -> Option<String> {
         self.inner.lacks(feature)
+    }
+
+    fn experts_kept(&self) -> Option<Bytes> {
+        self.inner.experts_kept()
     }
 
     fn load_experts(&self, file: &ModelFile, tensor: &TensorInfo) -> Result<Self::Experts, Error> {
