@@ -74,15 +74,26 @@ pub(crate) struct TokenCost {
 impl TokenCost {
     pub(crate) fn of(file: &ModelFile) -> Self {
         let tied = file.tensor(OUTPUT).is_none();
+        let experts = troika_engine::model_spec(file)
+            .ok()
+            .and_then(|spec| spec.experts);
         let mut cost = Self::default();
         for tensor in file.tensors().iter().filter(|tensor| tensor.n_rows() > 1) {
             let is_table = tensor.name == EMBEDDING;
             // Of the table, a token reads one row, unless it is the output matrix too.
+            // Of a mixture, a token goes to some experts.
+            let used = |all: u64| match experts {
+                Some(experts) if tensor.shape.len() == 3 => {
+                    all / experts.n as u64 * experts.n_used as u64
+                }
+                _ => all,
+            };
             if !is_table || tied {
-                cost.decode_bytes += resident_bytes(tensor).unwrap_or(tensor.bytes);
+                cost.decode_bytes += used(resident_bytes(tensor).unwrap_or(tensor.bytes));
             }
             if !is_table && tensor.name != OUTPUT {
-                *cost.prefill_weights.entry(tensor.dtype).or_default() += tensor.n_elements();
+                let weights = used(tensor.n_elements());
+                *cost.prefill_weights.entry(tensor.dtype).or_default() += weights;
             }
         }
         cost
