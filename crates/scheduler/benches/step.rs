@@ -11,7 +11,7 @@ use troika_base::{Bytes, DeviceKind};
 use troika_scheduler::{
     Action, Class, DeviceFacts, DeviceId, Elsewhere, Event, Form, Gait, JobId, JobSpec, Limits,
     ModelFacts, ModelId, OwnerId, PoolFacts, PoolId, RemoteFacts, Schedule, Scheduler, Settings,
-    Slice, StepReport, Time, Work,
+    Slice, StepReport, Time, Work, Wrote,
 };
 
 const DEVICES: u16 = 4;
@@ -169,10 +169,16 @@ impl Rig {
         };
         self.now += Duration::from_millis(5);
         let complete = slices.iter().filter(|slice| slice.complete);
+        let wrote = complete.map(|slice| Wrote {
+            seq: slice.seq,
+            n_tok: 1,
+            has_ended: self.ends,
+        });
         let report = StepReport {
             took: Duration::from_millis(20),
             joules: None,
-            ended: complete.map(|slice| (slice.seq, self.ends)).collect(),
+            wrote: wrote.collect(),
+            drafted: 0,
             failed: Vec::new(),
             free_pages: PAGES,
         };
