@@ -127,6 +127,9 @@ pub struct Abilities {
     pub kv: bool,
     /// It gives hidden states. Where it does not, a batch that asks for them is refused with [`Error::Batch`].
     pub hidden: bool,
+    /// Logits of a handful of tokens of a sequence take it hardly longer than of one, so that it pays to guess some. Where
+    /// they do, it gives them all the same.
+    pub drafts: bool,
 }
 
 impl Abilities {
@@ -134,6 +137,7 @@ impl Abilities {
     pub const ALL: Self = Self {
         kv: true,
         hidden: true,
+        drafts: true,
     };
 }
 

@@ -47,8 +47,18 @@ impl Default for PromptLookup {
 }
 
 impl PromptLookup {
-    /// Up to `most` tokens that may follow `text`.
-    pub fn look_up<'t>(&self, text: &'t [TokenId], most: usize) -> &'t [TokenId] {
+    /// Up to `most` tokens that may follow `text`. What ends where the text does is taken to go on as it began: then the text
+    /// repeats a few tokens over and over.
+    pub fn look_up<'t>(
+        &self,
+        text: &'t [TokenId],
+        most: usize,
+    ) -> impl Iterator<Item = TokenId> + 't {
+        self.follows(text).iter().copied().cycle().take(most)
+    }
+
+    /// What followed the last few tokens where they stood before; nothing if they did not.
+    fn follows<'t>(&self, text: &'t [TokenId]) -> &'t [TokenId] {
         for n in (self.shortest..=self.longest).rev() {
             let Some(before) = text.len().checked_sub(n) else {
                 continue;
@@ -57,8 +67,7 @@ impl PromptLookup {
             // The latest place counts: texts go on as they went on last.
             let mut places = text[..text.len() - 1].windows(n).enumerate().rev();
             if let Some((place, _)) = places.find(|(_, tokens)| *tokens == run) {
-                let follows = &text[place + n..];
-                return &follows[..follows.len().min(most)];
+                return &text[place + n..];
             }
         }
         &[]
@@ -72,7 +81,7 @@ impl Drafter for PromptLookup {
         most: usize,
         out: &mut Vec<TokenId>,
     ) -> Result<(), Error> {
-        out.extend_from_slice(self.look_up(text, most));
+        out.extend(self.look_up(text, most));
         Ok(())
     }
 }
@@ -206,7 +215,9 @@ mod tests {
             // The longest run counts before the latest.
             (&[9, 1, 2, 5, 1, 2, 7, 9, 1, 2], &[5, 1, 2]),
             (&[1, 2, 5, 1, 2, 7, 1, 2], &[7, 1, 2]),
-            (&[6, 6, 6], &[6]),
+            // What repeats itself goes on.
+            (&[6, 6, 6], &[6, 6, 6]),
+            (&[8, 6, 7, 6, 7], &[6, 7, 6]),
             (&[1, 2, 3], &[]),
             (&[1], &[]),
             (&[], &[]),

@@ -170,6 +170,11 @@ impl Model {
         &self.cache
     }
 
+    /// Whether it pays to [guess tokens](crate::PromptLookup) on its device.
+    pub fn drafts(&self) -> bool {
+        self.resident.abilities().drafts
+    }
+
     /// Whether [`Self::step_ahead`] gains anything: whether the device begins with the step after it.
     pub fn runs_ahead(&mut self) -> bool {
         self.resident.runs_ahead()

@@ -10,8 +10,8 @@ use half::f16;
 use half::slice::HalfFloatSliceExt as _;
 use troika_base::{Bytes, ModelSpec, TokenId};
 use troika_device::{
-    Batch, Error, Hidden, Interrupt, KvShape, Logits, Output, Outputs, PAGE_TOKENS, Resident,
-    Sequence,
+    Abilities, Batch, Error, Hidden, Interrupt, KvShape, Logits, Output, Outputs, PAGE_TOKENS,
+    Resident, Sequence,
 };
 
 use super::cache::Cache;
@@ -241,6 +241,14 @@ fn feed(host: &Host, n_new: usize, tokens: &[TokenId], position: usize) -> Feed 
 }
 
 impl Resident for GraphResident {
+    /// A run gives logits of one token.
+    fn abilities(&self) -> Abilities {
+        Abilities {
+            drafts: false,
+            ..Abilities::ALL
+        }
+    }
+
     fn spec(&self) -> &ModelSpec {
         self.host.spec()
     }

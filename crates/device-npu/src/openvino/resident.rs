@@ -48,6 +48,7 @@ pub(super) trait Conversation: Send {
 pub(super) const ABILITIES: Abilities = Abilities {
     kv: false,
     hidden: false,
+    drafts: false,
 };
 
 /// On a page, where no token is.

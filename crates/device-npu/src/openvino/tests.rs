@@ -258,6 +258,7 @@ fn the_cpu_passes_the_suite() {
     let none = Abilities {
         kv: false,
         hidden: false,
+        drafts: false,
     };
     assert_eq!(resident.expect("it loads").abilities(), none);
     conformance::check(&device, Tolerance(|_| 1e-3)).unwrap();

@@ -153,6 +153,7 @@ impl Resident for SlowResident {
 const LIMITED: Abilities = Abilities {
     kv: true,
     hidden: false,
+    drafts: false,
 };
 
 const MS: Duration = Duration::from_millis(1);

@@ -39,7 +39,7 @@ impl Guesses {
         let most = self.reach.tokens().min(most);
         match most {
             0 => Vec::new(),
-            _ => self.lookup.look_up(text, most).to_vec(),
+            _ => self.lookup.look_up(text, most).collect(),
         }
     }
 

@@ -233,7 +233,8 @@ impl Resident {
         let mut goes_on = self.goes_on_as_expected(slices);
         let mut guesses = vec![Vec::new(); slices.len()];
         // A device that has begun with the next step already has no use for guesses.
-        if may_draft && !(goes_on && self.model.runs_ahead()) {
+        let is_foreseen = goes_on && self.model.runs_ahead();
+        if may_draft && self.model.drafts() && !is_foreseen {
             guesses = self.guess(slices);
         }
         for ((tokens, output), guesses) in drawn.iter_mut().zip(&guesses) {

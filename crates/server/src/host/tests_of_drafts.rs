@@ -100,11 +100,14 @@ async fn forms_stops_probabilities_and_choices_decide_as_ever() {
         ("endless", endless),
     ] {
         let right = check(&format!("draft-{name}"), None, &[job]).await;
-        // A stop string comes too soon for a guess.
-        assert!(
-            right > 0 || name == "stopped",
-            "{name}: nothing was guessed"
-        );
+        let least = match name {
+            // What a form says over and over is guessed as often, but for a few tokens at first.
+            "shaped" => 20,
+            // A stop string comes too soon for a guess.
+            "stopped" => 0,
+            _ => 1,
+        };
+        assert!(right >= least, "{name}: {right} tokens were guessed");
     }
 }
 

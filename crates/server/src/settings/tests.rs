@@ -115,6 +115,7 @@ fn what_is_printed_can_be_read_back() {
         policy: "frugal".parse().unwrap(),
         reserve: Some(3 << 20),
         energy_budget_wh: Some(120.5),
+        draft: crate::Draft::Ngram,
         virtual_machine: Some("core-ultra-258v".to_owned()),
         allowed_hosts: vec!["a".to_owned(), "b".to_owned()],
         ..Settings::at(home.path())
