@@ -2,6 +2,7 @@
 
 use clap::{ArgAction, Parser, Subcommand};
 use troika_base::{Bytes, ExtraSampling, TokenId};
+use troika_engine::ExpertMemory;
 use troika_engine::sampler::SamplingParams;
 use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
 use troika_library::Parameters;
@@ -151,9 +152,12 @@ impl DeviceArgs {
         }
     }
 
-    /// Memory for experts, if somebody wants a limit.
-    pub(crate) fn expert_memory(&self) -> Option<Bytes> {
-        self.expert_memory.map(|mib| Bytes(u64::from(mib) << 20))
+    /// Memory for experts: where nobody waits in line, a slow model is better than none.
+    pub(crate) fn expert_memory(&self) -> ExpertMemory {
+        match self.expert_memory {
+            Some(mib) => ExpertMemory::AtMost(Bytes(u64::from(mib) << 20)),
+            None => ExpertMemory::WhatIsFree,
+        }
     }
 }
 

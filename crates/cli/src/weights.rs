@@ -102,6 +102,7 @@ impl TokenCost {
 
 #[cfg(test)]
 mod tests {
+    use troika_gguf::{Metadata, Writer};
     use troika_library::Formats;
 
     use super::*;
@@ -131,5 +132,47 @@ mod tests {
         );
         assert!(cost.decode_bytes <= footprint.weights.0);
         assert!(cost.prefill_weights.values().sum::<u64>() < formats.parameters());
+    }
+
+    #[test]
+    fn a_token_costs_the_experts_that_it_goes_to() {
+        let mut metadata = Metadata::default();
+        metadata.insert("general.architecture", "qwen3moe");
+        for (key, value) in [
+            ("context_length", 64u32),
+            ("embedding_length", 32),
+            ("block_count", 1),
+            ("attention.head_count", 1),
+            ("feed_forward_length", 32),
+            ("expert_count", 8),
+            ("expert_used_count", 2),
+            ("expert_feed_forward_length", 32),
+        ] {
+            metadata.insert(format!("qwen3moe.{key}"), value);
+        }
+        metadata.insert("qwen3moe.attention.layer_norm_rms_epsilon", 1e-5f32);
+        metadata.insert("tokenizer.ggml.tokens", vec!["a".to_owned(); 16]);
+        let zeros = vec![0; 4 * 32 * 32 * 8];
+        let mut writer = Writer::new(metadata);
+        let mut put = |name: &str, shape: &[u64]| {
+            let bytes = 4 * shape.iter().product::<u64>() as usize;
+            writer.tensor_bytes(name, DType::F32, shape, &zeros[..bytes]);
+        };
+        put("token_embd.weight", &[32, 16]);
+        put("output.weight", &[32, 16]);
+        put("blk.0.attn_q.weight", &[32, 32]);
+        put("blk.0.ffn_up_exps.weight", &[32, 32, 8]);
+        let mut bytes = Vec::new();
+        writer.write_to(&mut bytes).expect("memory does not fail");
+        let file = ModelFile::from_bytes("made", bytes).expect("is a model");
+        troika_engine::model_spec(&file).expect("is known");
+        let cost = TokenCost::of(&file);
+        // Queries, and two of eight experts.
+        let multiplied = 32 * 32 + 2 * 32 * 32;
+        assert_eq!(
+            cost.prefill_weights,
+            BTreeMap::from([(DType::F32, multiplied)])
+        );
+        assert_eq!(cost.decode_bytes, 4 * (multiplied + 32 * 16));
     }
 }

@@ -9,7 +9,7 @@ use troika_device::{Cancelled, Device, Error, LoadOptions, LoadProgress, PAGE_TO
 use troika_gguf::ModelFile;
 use troika_kernels::{Kernels, Pool, UnknownSet, physical_cores};
 
-use crate::experts_in_file::{ExpertBytes, room};
+use crate::experts_in_file::{ExpertBytes, ExpertMemory, room};
 use crate::model_spec;
 use crate::resident;
 
@@ -18,7 +18,7 @@ use crate::resident;
 pub struct CpuDevice {
     kernels: &'static Kernels,
     pool: Arc<Pool>,
-    expert_memory: Option<Bytes>,
+    expert_memory: ExpertMemory,
 }
 
 impl CpuDevice {
@@ -30,7 +30,7 @@ impl CpuDevice {
         Ok(Self {
             kernels: Kernels::from_env()?,
             pool: Arc::new(Pool::new(threads)),
-            expert_memory: None,
+            expert_memory: ExpertMemory::All,
         })
     }
 
@@ -44,16 +44,15 @@ impl CpuDevice {
         Self {
             kernels,
             pool,
-            expert_memory: None,
+            expert_memory: ExpertMemory::All,
         }
     }
 
-    /// Keeps at most `limit` of a model's experts in memory, and the others in its file. Without a limit that is done only
-    /// where not all would fit.
+    /// Keeps so many of a model's experts in memory, and the others in its file.
     #[must_use]
-    pub fn with_expert_memory(self, limit: Option<Bytes>) -> Self {
+    pub fn with_expert_memory(self, expert_memory: ExpertMemory) -> Self {
         Self {
-            expert_memory: limit,
+            expert_memory,
             ..self
         }
     }

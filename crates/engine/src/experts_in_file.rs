@@ -6,6 +6,18 @@ use troika_base::{Bytes, ModelSpec};
 use troika_gguf::{ModelFile, TensorInfo};
 use troika_kernels::{PANEL_ROWS, panel_bytes};
 
+/// How many of a model's experts are in memory. The others are read from its file when they are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExpertMemory {
+    /// All: a model that has no room is refused.
+    #[default]
+    All,
+    /// As many as there is room for.
+    WhatIsFree,
+    /// Those that take no more than this, and all if that is enough.
+    AtMost(Bytes),
+}
+
 /// Memory that a model's experts take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExpertBytes {
@@ -33,10 +45,13 @@ impl ExpertBytes {
         }
     }
 
-    /// How much memory experts get: what was asked for, or what is left of `room` when there is too little; `None` if all
-    /// of them can be in memory.
-    pub(crate) fn kept(self, asked: Option<Bytes>, room: Option<Bytes>) -> Option<Bytes> {
-        let limit = asked.or(room)?;
+    /// How much memory experts get, where there is `room` for so much; `None` if all of them are to be in memory.
+    pub(crate) fn kept(self, wish: ExpertMemory, room: Option<Bytes>) -> Option<Bytes> {
+        let limit = match wish {
+            ExpertMemory::All => return None,
+            ExpertMemory::WhatIsFree => room?,
+            ExpertMemory::AtMost(limit) => limit,
+        };
         (limit < self.all).then(|| limit.max(self.least))
     }
 }
@@ -58,11 +73,12 @@ fn is_of_experts(tensor: &TensorInfo) -> bool {
 /// What of the free memory experts may take, when weights of `weights` bytes in all and a cache of keys and values are to
 /// be there too: an eighth stays free, for what steps need and for the file's pages.
 pub(crate) fn room(experts: ExpertBytes, weights: Bytes, cache: Bytes, free: Bytes) -> Bytes {
-    let need = weights + cache;
-    if need <= free {
+    // A context may be asked for that no memory has.
+    let need = weights.0.saturating_add(cache.0);
+    if need <= free.0 {
         return experts.all;
     }
-    let dense = need.0.saturating_sub(experts.all.0);
+    let dense = need.saturating_sub(experts.all.0);
     Bytes((free.0 - free.0 / 8).saturating_sub(dense))
 }
 
@@ -79,7 +95,7 @@ mod tests {
     fn experts_stay_in_the_file_only_where_memory_is_short() {
         let kept = |free| {
             let room = room(EXPERTS, Bytes(1000), Bytes(200), Bytes(free));
-            EXPERTS.kept(None, Some(room))
+            EXPERTS.kept(ExpertMemory::WhatIsFree, Some(room))
         };
         assert_eq!(kept(1200), None);
         assert_eq!(kept(1199), Some(Bytes(1199 - 149 - 400)));
@@ -91,13 +107,13 @@ mod tests {
 
     #[test]
     fn a_limit_that_was_asked_for_goes_before_what_is_free() {
-        assert_eq!(
-            EXPERTS.kept(Some(Bytes(100)), Some(Bytes(800))),
-            Some(Bytes(100))
-        );
-        assert_eq!(EXPERTS.kept(Some(Bytes(800)), Some(Bytes(300))), None);
-        assert_eq!(EXPERTS.kept(Some(Bytes(0)), None), Some(Bytes(50)));
-        assert_eq!(EXPERTS.kept(None, None), None);
-        assert_eq!(ExpertBytes::default().kept(Some(Bytes(10)), None), None);
+        let at_most = |bytes| ExpertMemory::AtMost(Bytes(bytes));
+        let (much, little) = (Some(Bytes(800)), Some(Bytes(300)));
+        assert_eq!(EXPERTS.kept(at_most(100), much), Some(Bytes(100)));
+        assert_eq!(EXPERTS.kept(at_most(800), little), None);
+        assert_eq!(EXPERTS.kept(at_most(0), None), Some(Bytes(50)));
+        assert_eq!(EXPERTS.kept(ExpertMemory::WhatIsFree, None), None);
+        assert_eq!(EXPERTS.kept(ExpertMemory::All, little), None);
+        assert_eq!(ExpertBytes::default().kept(at_most(10), None), None);
     }
 }

@@ -45,7 +45,7 @@ pub use divergence::{CALIBRATION, Divergence, Text, divergence};
 pub use draft::{DRAFT_MAX, DraftModel, Drafter, PromptLookup, Reach, STEP_MAX};
 pub use embedding::{Pooler, Pooling, shorten};
 pub use error::Error;
-pub use experts_in_file::ExpertBytes;
+pub use experts_in_file::{ExpertBytes, ExpertMemory};
 pub use generate::{Event, Finish, GenerateOptions, Summary};
 pub use importance::{ColumnSums, Observer};
 pub use kv_cache::Sequence;

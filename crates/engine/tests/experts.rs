@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use troika_base::{Bytes, DType, TokenId};
 use troika_device::{Batch, Device, Error, ExpertsInFile, LoadOptions, Output, Resident, Sequence};
-use troika_engine::{CpuDevice, ExpertBytes, model_spec};
+use troika_engine::{CpuDevice, ExpertBytes, ExpertMemory, model_spec};
 use troika_gguf::{Metadata, ModelFile, Writer};
 use troika_kernels::quant::quantize_row;
 
@@ -95,7 +95,10 @@ fn mixture() -> Vec<u8> {
 }
 
 fn load(file: &ModelFile, limit: Option<u64>) -> Result<Box<dyn Resident>, Error> {
-    let device = CpuDevice::batch_invariant(2).with_expert_memory(limit.map(Bytes));
+    let kept = limit.map_or(ExpertMemory::WhatIsFree, |limit| {
+        ExpertMemory::AtMost(Bytes(limit))
+    });
+    let device = CpuDevice::batch_invariant(2).with_expert_memory(kept);
     let options = LoadOptions { n_ctx: 128 };
     device.load(file, options, &mut |_| ControlFlow::Continue(()))
 }

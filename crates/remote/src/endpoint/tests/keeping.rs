@@ -185,8 +185,8 @@ async fn what_was_measured_outlives_the_program_and_not_the_address() {
     let profile = stand.remotes.profile(RemoteIndex(0));
     let (ttft, tps) = (profile.ttft_s.unwrap(), profile.tps.unwrap());
     assert!((0.04..0.5).contains(&ttft), "{ttft}");
-    // 11 tokens after the first, in 60 ms or somewhat more.
-    assert!((20.0..190.0).contains(&tps), "{tps}");
+    // 11 tokens after the first, in 60 ms: more on a busy machine, less where the first piece is seen late.
+    assert!((20.0..400.0).contains(&tps), "{tps}");
     let Stand {
         remotes,
         notes,
