@@ -6,7 +6,7 @@ use troika_base::{Bytes, DType, ModelSpec};
 use troika_device::{KvShape, PAGE_TOKENS};
 use troika_engine::ExpertBytes;
 use troika_gguf::{ModelFile, TensorInfo};
-use troika_kernels::{PANEL_ROWS, panel_bytes};
+use troika_kernels::packed_bytes;
 
 const EMBEDDING: &str = "token_embd.weight";
 const OUTPUT: &str = "output.weight";
@@ -26,11 +26,7 @@ pub(crate) struct Footprint {
 impl Footprint {
     /// With a context of `n_ctx` tokens. `None` if a tensor's format is not computed.
     pub(crate) fn of(file: &ModelFile, spec: &ModelSpec, n_ctx: usize) -> Option<Self> {
-        let shape = KvShape {
-            n_layer: spec.n_layer,
-            n_head_kv: spec.n_head_kv,
-            head_dim: spec.head_dim,
-        };
+        let shape = KvShape::of(spec);
         let weights: Option<u64> = file.tensors().iter().map(resident_bytes).sum();
         let weights = weights?;
         let experts = ExpertBytes::of(file, spec);
@@ -56,9 +52,13 @@ fn resident_bytes(tensor: &TensorInfo) -> Option<u64> {
     if tensor.n_rows() == 1 {
         return tensor.row_len().checked_mul(4);
     }
-    let panel = panel_bytes(tensor.dtype, usize::try_from(tensor.row_len()).ok()?)?;
-    let panels = tensor.n_rows().div_ceil(PANEL_ROWS as u64);
-    panels.checked_mul(panel as u64)
+    let size = |n: u64| usize::try_from(n).ok();
+    let bytes = packed_bytes(
+        tensor.dtype,
+        size(tensor.n_rows())?,
+        size(tensor.row_len())?,
+    )?;
+    Some(bytes as u64)
 }
 
 /// What one token costs, weights alone: the bytes that a step of one token reads, and the multiplications by format.

@@ -88,8 +88,7 @@ impl Offered {
         }
         let layer = KvShape {
             n_layer: 1,
-            n_head_kv: spec.n_head_kv,
-            head_dim: spec.head_dim,
+            ..KvShape::of(spec)
         };
         let cache = Cache::page_bytes(layer, KV_FORMAT) * n_page;
         let bytes = |tensor: &TensorInfo| match Matrix::bytes_of(tensor) {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use troika_base::Bytes;
 use troika_device::cpu::CpuOps;
-use troika_device::{Cancelled, Device, Error, LoadOptions, LoadProgress, PAGE_TOKENS, Resident};
+use troika_device::{
+    Cancelled, Device, Error, KvShape, LoadOptions, LoadProgress, PAGE_TOKENS, Resident,
+};
 use troika_gguf::ModelFile;
 use troika_kernels::{Kernels, Pool, UnknownSet, physical_cores};
 
@@ -27,11 +29,10 @@ impl CpuDevice {
     /// # Errors
     /// If `TROIKA_ISA` names a set that this CPU cannot run.
     pub fn new(threads: usize) -> Result<Self, UnknownSet> {
-        Ok(Self {
-            kernels: Kernels::from_env()?,
-            pool: Arc::new(Pool::new(threads)),
-            expert_memory: ExpertMemory::All,
-        })
+        Ok(Self::with(
+            Kernels::from_env()?,
+            Arc::new(Pool::new(threads)),
+        ))
     }
 
     /// The CPU with the fastest kernel set whose results are the same to the bit in batches of any size, for comparisons.
@@ -44,7 +45,7 @@ impl CpuDevice {
         Self {
             kernels,
             pool,
-            expert_memory: ExpertMemory::All,
+            expert_memory: ExpertMemory::default(),
         }
     }
 
@@ -64,10 +65,13 @@ impl CpuDevice {
         options: LoadOptions,
         free: Option<Bytes>,
     ) -> Result<Option<Bytes>, Error> {
+        if self.expert_memory == ExpertMemory::All {
+            return Ok(None);
+        }
         let spec = model_spec(file)?;
         let experts = ExpertBytes::of(file, &spec);
         let n_page = options.n_ctx.div_ceil(PAGE_TOKENS);
-        let cache = resident::cache_bytes(resident::kv_shape(&spec), n_page);
+        let cache = resident::cache_bytes(KvShape::of(&spec), n_page);
         let weights = resident::weights_bytes(file, &spec, None);
         let room = free.map(|free| room(experts, weights, cache, free));
         Ok(experts.kept(self.expert_memory, room))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use troika_base::{Bytes, ModelSpec};
 use troika_gguf::{ModelFile, TensorInfo};
-use troika_kernels::{PANEL_ROWS, panel_bytes};
+use troika_kernels::packed_bytes;
 
 /// How many of a model's experts are in memory. The others are read from its file when they are wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl ExpertBytes {
         let mut layers = BTreeMap::<&str, u64>::new();
         for tensor in file.tensors().iter().filter(|tensor| is_of_experts(tensor)) {
             let layer = tensor.name.split(".ffn_").next().unwrap_or_default();
-            *layers.entry(layer).or_default() += packed_bytes(tensor).unwrap_or(tensor.bytes);
+            *layers.entry(layer).or_default() += bytes_of_all(tensor).unwrap_or(tensor.bytes);
         }
         let largest = layers.values().max().copied().unwrap_or_default();
         Self {
@@ -56,13 +56,12 @@ impl ExpertBytes {
     }
 }
 
-/// Memory that a tensor of experts takes; `None` if its format is not computed.
-fn packed_bytes(tensor: &TensorInfo) -> Option<u64> {
-    let panel = panel_bytes(tensor.dtype, usize::try_from(tensor.row_len()).ok()?)?;
-    let panels = tensor.shape[1].div_ceil(PANEL_ROWS as u64);
-    panels
-        .checked_mul(tensor.shape[2])?
-        .checked_mul(panel as u64)
+/// Memory that a tensor `[n_expert, n_out, n_in]` takes; `None` if its format is not computed.
+fn bytes_of_all(tensor: &TensorInfo) -> Option<u64> {
+    let size = |n: u64| usize::try_from(n).ok();
+    let (n_in, n_out) = (size(tensor.shape[0])?, size(tensor.shape[1])?);
+    let one = packed_bytes(tensor.dtype, n_out, n_in)?;
+    (one as u64).checked_mul(tensor.shape[2])
 }
 
 /// Matrices of all experts are one tensor of three dimensions.

@@ -36,6 +36,7 @@ mod probe;
 mod recording;
 mod resident;
 mod session;
+mod wrapped;
 mod writer;
 
 pub use adapter::{Adapter, AdapterError, with_adapters};

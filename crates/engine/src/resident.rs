@@ -53,7 +53,7 @@ fn load_with<O: Ops + Send + 'static>(
     progress: &mut Progress<'_>,
 ) -> Result<Box<dyn Resident>, Error> {
     let spec = model::model_spec(file)?;
-    let kv_shape = kv_shape(&spec);
+    let kv_shape = KvShape::of(&spec);
     let n_page = options.n_ctx.div_ceil(PAGE_TOKENS);
     if let Some(free) = free {
         let cache = cache_bytes(kv_shape, n_page);
@@ -247,15 +247,6 @@ impl<O: Ops + Send> Resident for OpsResident<O> {
 
     fn interrupt(&self) -> Option<Interrupt> {
         Some(self.interrupt.clone())
-    }
-}
-
-/// The shape of a model's cache.
-pub(crate) fn kv_shape(spec: &ModelSpec) -> KvShape {
-    KvShape {
-        n_layer: spec.n_layer,
-        n_head_kv: spec.n_head_kv,
-        head_dim: spec.head_dim,
     }
 }
 

@@ -6,6 +6,7 @@
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use troika_base::ModelSpec;
 
 use crate::buffer::AlignedBuf;
 use crate::float::attention::{HeadPage, padded};
@@ -26,6 +27,15 @@ pub struct KvShape {
 }
 
 impl KvShape {
+    /// That of a model.
+    pub fn of(spec: &ModelSpec) -> Self {
+        Self {
+            n_layer: spec.n_layer,
+            n_head_kv: spec.n_head_kv,
+            head_dim: spec.head_dim,
+        }
+    }
+
     fn k_values(&self) -> usize {
         self.head_dim * PAGE_TOKENS
     }

@@ -33,6 +33,6 @@ pub use dispatch::{Kernels, UnknownSet};
 pub use float::elementwise::Gating;
 pub use kv::{KvPages, KvShape, PAGE_TOKENS, Slot};
 pub use matmul::{Group, Product, Workspace, matmul, matmul_groups};
-pub use packed::{PANEL_ROWS, PackedMatrix, panel_bytes};
+pub use packed::{PANEL_ROWS, PackedMatrix, packed_bytes, panel_bytes};
 pub use pool::{Pool, Tasks, physical_cores};
 pub use rope::{RopePairs, RopeTable};

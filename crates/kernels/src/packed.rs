@@ -50,6 +50,11 @@ pub fn panel_bytes(dtype: DType, n_in: usize) -> Option<usize> {
         .checked_next_multiple_of(64)
 }
 
+/// Memory that a matrix `[n_out, n_in]` takes in panels; `None` where [`panel_bytes`] is, or if that is more than there can be.
+pub fn packed_bytes(dtype: DType, n_out: usize, n_in: usize) -> Option<usize> {
+    panel_bytes(dtype, n_in)?.checked_mul(n_out.div_ceil(PANEL_ROWS))
+}
+
 impl PackedMatrix {
     /// Packs a matrix whose rows are produced by `read(first_row, bytes)`, which fills `bytes` with whole rows as
     /// they are in the file. Threads of the pool read and pack different panels at the same time.

@@ -13,41 +13,30 @@ use crate::found::{Found, FoundFile, model_name, stem};
 /// [`Error::BadReference`] if it does not end in `.gguf`: a page is often meant for people.
 pub(crate) fn find(uri: &Uri) -> Result<Found, Error> {
     let file = uri.path().rsplit('/').next().unwrap_or_default();
+    let refused = |why: &str| Error::BadReference {
+        text: shortened(&uri.to_string()),
+        why: why.to_owned(),
+    };
     if !file.to_ascii_lowercase().ends_with(".gguf") {
-        return Err(Error::BadReference {
-            text: shortened(&uri.to_string()),
-            why: "it does not end in `.gguf`".to_owned(),
-        });
+        return Err(refused("it does not end in `.gguf`"));
     }
-    let part = PartName::of(stem(file));
-    let later = part
-        .into_iter()
-        .flat_map(|own| (own.number + 1..=own.count).map(move |number| (own, number)));
-    let later = later.map(|(own, number)| {
-        let name = PartName::write(own.base, number, own.count) + &file[stem(file).len()..];
-        let folder = &uri.path()[..uri.path().len() - file.len()];
-        let host = uri.authority().map_or("", |it| it.as_str());
-        let query = uri.query().map_or_else(String::new, |it| format!("?{it}"));
-        let scheme = uri.scheme_str().unwrap_or("https");
-        let address = format!("{scheme}://{host}{folder}{name}{query}");
-        let uri = address.parse().map_err(|_| Error::BadReference {
-            text: shortened(&address),
-            why: "it is no address".to_owned(),
-        })?;
-        Ok(FoundFile {
-            uri,
-            name,
-            ..FoundFile::default()
-        })
-    });
-    if part.is_some_and(|part| part.number > 1) {
-        return Err(Error::BadReference {
-            text: shortened(&uri.to_string()),
-            why: "it is a later part of a model; name the first one".to_owned(),
-        });
+    let mut later = Vec::new();
+    if let Some(part) = PartName::of(stem(file)) {
+        if part.number > 1 {
+            return Err(refused("it is a later part of a model; name the first one"));
+        }
+        for number in 2..=part.count {
+            let name = PartName::write(part.base, number, part.count) + &file[stem(file).len()..];
+            let uri = beside(uri, &name).ok_or_else(|| refused("it is no address"))?;
+            later.push(FoundFile {
+                uri,
+                name,
+                ..FoundFile::default()
+            });
+        }
     }
     Ok(Found {
-        later: later.collect::<Result<_, Error>>()?,
+        later,
         name: model_name(file).to_owned(),
         file: FoundFile {
             uri: uri.clone(),
@@ -56,4 +45,14 @@ pub(crate) fn find(uri: &Uri) -> Result<Found, Error> {
         },
         ..Found::default()
     })
+}
+
+/// The address of another file in the same folder.
+fn beside(uri: &Uri, name: &str) -> Option<Uri> {
+    let folder = uri.path().rsplit_once('/')?.0;
+    let query = uri.query().map_or_else(String::new, |it| format!("?{it}"));
+    let path = format!("{folder}/{name}{query}");
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(path.parse().ok()?);
+    Uri::from_parts(parts).ok()
 }

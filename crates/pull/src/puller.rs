@@ -253,11 +253,8 @@ impl Puller {
 
     /// Refuses a model in several files beside one file of its name, before gigabytes have come.
     fn require_free_name(&self, look: &Look) -> Result<(), Error> {
-        let is_taken = || {
-            let name = ModelName::new(&look.name)?;
-            Ok::<_, Error>(self.library.file_of(&name)?.exists())
-        };
-        match look.parts.len() > 1 && is_taken()? {
+        let file = self.library.file_of(&ModelName::new(&look.name)?);
+        match look.parts.len() > 1 && file?.exists() {
             true => Err(taken(&look.name)),
             false => Ok(()),
         }

@@ -192,8 +192,7 @@ fn check_ram(
 ) -> Result<(), Error> {
     let layer = KvShape {
         n_layer: 1,
-        n_head_kv: spec.n_head_kv,
-        head_dim: spec.head_dim,
+        ..KvShape::of(spec)
     };
     let cache = (layer.page_bytes() * n_page) as u64;
     let model = ModelBytes::of(file, spec.n_layer, cache, |tensor| tensor.bytes);

@@ -54,11 +54,7 @@ impl GraphResident {
         slots: usize,
     ) -> Self {
         let spec = host.spec();
-        let shape = KvShape {
-            n_layer: spec.n_layer,
-            n_head_kv: spec.n_head_kv,
-            head_dim: spec.head_dim,
-        };
+        let shape = KvShape::of(spec);
         let staging = || Staging::new(shape, pair.n_ctx - 1);
         Self {
             cache: Cache::new(shape, slots * pair.n_ctx.div_ceil(PAGE_TOKENS)),

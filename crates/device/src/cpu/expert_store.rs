@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use troika_base::Bytes;
 use troika_gguf::{ModelFile, TensorInfo, TensorReader};
-use troika_kernels::{PANEL_ROWS, PackedMatrix, Pool, panel_bytes};
+use troika_kernels::{PackedMatrix, Pool, packed_bytes};
 
 use crate::Error;
 
@@ -36,13 +36,12 @@ impl Slices {
         let size = |n: u64| usize::try_from(n).expect("a checked tensor fits. This is a bug.");
         let (n_in, n_out) = (size(tensor.shape[0]), size(tensor.shape[1]));
         let checked = "the format was checked. This is a bug.";
-        let panel = panel_bytes(tensor.dtype, n_in).expect(checked);
         Self {
             reader: file.reader(tensor),
             n_out,
             n_in,
             row_bytes: tensor.dtype.row_bytes(n_in).expect(checked),
-            packed_bytes: n_out.div_ceil(PANEL_ROWS) * panel,
+            packed_bytes: packed_bytes(tensor.dtype, n_out, n_in).expect(checked),
         }
     }
 

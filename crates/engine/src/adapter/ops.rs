@@ -1,15 +1,11 @@
 //! Operations of a device, with adapters beside its matrices. What is computed is the device's own products.
 
-use std::ops::Range;
-
-use troika_base::{Bytes, TokenId};
-use troika_device::{
-    Ahead, Attending, Batch, Error, Feature, Gating, Hidden, KvShape, Logits, Mixture, Ops, Rope,
-    f16,
-};
+use troika_base::TokenId;
+use troika_device::{Ahead, Error, Hidden, Logits, Ops};
 use troika_gguf::{ModelFile, TensorInfo};
 
 use super::{A, B};
+use crate::wrapped::pass_on_to_inner;
 
 /// A device's operations on a model with an adapter.
 pub(crate) struct Adapted<O> {
@@ -65,6 +61,8 @@ impl<O: Ops> Ops for Adapted<O> {
     type Kv = O::Kv;
     type Step = O::Step;
 
+    pass_on_to_inner!();
+
     fn load_matrix(&self, file: &ModelFile, tensor: &TensorInfo) -> Result<Self::Matrix, Error> {
         let find = |end: &str| {
             let adapter = file.adapter()?;
@@ -84,74 +82,14 @@ impl<O: Ops> Ops for Adapted<O> {
         })
     }
 
-    fn load_vector(&self, file: &ModelFile, tensor: &TensorInfo) -> Result<Self::Vector, Error> {
-        self.inner.load_vector(file, tensor)
-    }
-
     fn matrix_bytes(&self, matrix: &Self::Matrix) -> usize {
         let pair = matrix.pair.iter().flatten();
         let all = pair.chain([&matrix.base]);
         all.map(|matrix| self.inner.matrix_bytes(matrix)).sum()
     }
 
-    fn lacks(&self, feature: Feature) -> Option<String> {
-        self.inner.lacks(feature)
-    }
-
-    fn experts_kept(&self) -> Option<Bytes> {
-        self.inner.experts_kept()
-    }
-
-    fn load_experts(&self, file: &ModelFile, tensor: &TensorInfo) -> Result<Self::Experts, Error> {
-        self.inner.load_experts(file, tensor)
-    }
-
-    fn experts_bytes(&self, experts: &Self::Experts) -> usize {
-        self.inner.experts_bytes(experts)
-    }
-
-    fn new_kv(&self, shape: KvShape, n_page: usize) -> Result<Self::Kv, Error> {
-        self.inner.new_kv(shape, n_page)
-    }
-
-    fn copy_page(&mut self, kv: &mut Self::Kv, from: usize, to: usize) {
-        self.inner.copy_page(kv, from, to);
-    }
-
-    fn read_kv(
-        &mut self,
-        kv: &Self::Kv,
-        pages: &[usize],
-        tokens: Range<usize>,
-        out: &mut [f16],
-    ) -> Result<(), Error> {
-        self.inner.read_kv(kv, pages, tokens, out)
-    }
-
-    fn write_kv(
-        &mut self,
-        kv: &mut Self::Kv,
-        pages: &[usize],
-        tokens: Range<usize>,
-        values: &[f16],
-    ) -> Result<(), Error> {
-        self.inner.write_kv(kv, pages, tokens, values)
-    }
-
-    fn begin(&mut self, batch: &Batch<'_>, rope: &Rope) -> Result<Self::Step, Error> {
-        self.inner.begin(batch, rope)
-    }
-
     fn embed(&mut self, table: &Self::Matrix, tokens: &[TokenId]) -> Self::Tensor {
         self.inner.embed(&table.base, tokens)
-    }
-
-    fn rms_norm(&mut self, x: &Self::Tensor, weight: &Self::Vector, eps: f32) -> Self::Tensor {
-        self.inner.rms_norm(x, weight, eps)
-    }
-
-    fn head_norm(&mut self, x: &mut Self::Tensor, weight: &Self::Vector, eps: f32) {
-        self.inner.head_norm(x, weight, eps);
     }
 
     fn matmul<const N: usize>(
@@ -171,49 +109,6 @@ impl<O: Ops> Ops for Adapted<O> {
         self.add_change(residual, x, w);
     }
 
-    fn add_bias(&mut self, x: &mut Self::Tensor, bias: &Self::Vector) {
-        self.inner.add_bias(x, bias);
-    }
-
-    fn rope(&mut self, step: &Self::Step, x: &mut Self::Tensor, head_dim: usize) {
-        self.inner.rope(step, x, head_dim);
-    }
-
-    fn attention(
-        &mut self,
-        step: &Self::Step,
-        kv: &mut Self::Kv,
-        attending: &Attending<'_, Self::Vector>,
-        qkv: [&Self::Tensor; 3],
-    ) -> Self::Tensor {
-        self.inner.attention(step, kv, attending, qkv)
-    }
-
-    fn gate(&mut self, gating: Gating, gate: Self::Tensor, up: &Self::Tensor) -> Self::Tensor {
-        self.inner.gate(gating, gate, up)
-    }
-
-    fn experts(
-        &mut self,
-        x: &Self::Tensor,
-        scores: &Self::Tensor,
-        mixture: &Mixture<'_, Self::Experts, Self::Vector>,
-    ) -> Self::Tensor {
-        self.inner.experts(x, scores, mixture)
-    }
-
-    fn scale(&mut self, x: &mut Self::Tensor, factor: f32) {
-        self.inner.scale(x, factor);
-    }
-
-    fn add(&mut self, x: &mut Self::Tensor, y: &Self::Tensor) {
-        self.inner.add(x, y);
-    }
-
-    fn rows(&mut self, x: &Self::Tensor, rows: &[usize]) -> Self::Tensor {
-        self.inner.rows(x, rows)
-    }
-
     fn logits(&mut self, x: &Self::Tensor, output: &Self::Matrix) -> Result<Logits, Error> {
         if output.pair.is_none() {
             return self.inner.logits(x, &output.base);
@@ -224,18 +119,6 @@ impl<O: Ops> Ops for Adapted<O> {
             n_vocab: n_embd,
             values,
         })
-    }
-
-    fn hidden(&mut self, x: &Self::Tensor) -> Result<Hidden, Error> {
-        self.inner.hidden(x)
-    }
-
-    fn upload(&mut self, x: &Hidden) -> Self::Tensor {
-        self.inner.upload(x)
-    }
-
-    fn finish(&mut self) -> Result<(), Error> {
-        self.inner.finish()
     }
 
     /// Scores that something is added to do not stay on the device.

@@ -19,7 +19,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from make import HERE, PROMPT, greedy, weights
+from make import HERE, PROMPT, greedy, weights, write
 
 ADAPTERS = {
     "llama": dict(r=6, lora_alpha=12, target_modules=[
@@ -74,13 +74,7 @@ def make(name):
         config = json.loads((adapter / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = None
     (out / "adapter_config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
-    rows = {}
-    for position in [*range(0, PROMPT, 13), PROMPT - 1]:
-        top = logits[position].topk(8)
-        rows[position] = [[int(i), round(float(v), 6)] for i, v in zip(top.indices, top.values)]
-    golden = dict(seed=seed, tensors=tensors, prompt=prompt, top=rows, greedy=answer)
-    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in golden.items()]
-    (out / "golden.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    write(out, seed, tensors, prompt, logits, answer)
 
 
 for name in sys.argv[1:] or ADAPTERS:

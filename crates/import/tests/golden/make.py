@@ -181,6 +181,11 @@ def make(name):
         margin, seed, answer, logits = best
         print(name, "seed", seed, "margin", margin, "distinct", len(set(answer)), flush=True)
         shutil.copy(scratch / "config.json", out / "config.json")
+    write(out, seed, tensors, prompt, logits, answer)
+
+
+def write(out, seed, tensors, prompt, logits, answer):
+    """What a test compares with: the best scores at some positions, and what the model goes on with."""
     rows = {}
     for position in [*range(0, PROMPT, 13), PROMPT - 1]:
         top = logits[position].topk(8)
