@@ -6,6 +6,7 @@
 
 mod dtype;
 mod estimate;
+mod kv_type;
 mod model_spec;
 mod profile;
 mod sampling;
@@ -14,6 +15,7 @@ mod units;
 
 pub use dtype::DType;
 pub use estimate::Estimate;
+pub use kv_type::{KvType, UnknownKvType};
 pub use model_spec::{ExpertShape, ModelSpec};
 pub use profile::{Basis, DeviceKind, DeviceProfile, MemoryPool, NumberFormat, Rate, Unit};
 pub use sampling::ExtraSampling;

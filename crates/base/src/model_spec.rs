@@ -1,5 +1,7 @@
 //! The shape of a language model, in the field's names.
 
+use crate::KvType;
+
 /// A model's hyperparameters: enough to size its memory, to estimate its speed and to run it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelSpec {
@@ -43,8 +45,9 @@ pub struct ExpertShape {
 }
 
 impl ModelSpec {
-    /// Bytes of keys and values per token, at two bytes a value.
-    pub fn kv_bytes_per_token(&self) -> u64 {
-        2 * 2 * (self.n_layer * self.n_head_kv * self.head_dim) as u64
+    /// Bytes of keys and values per token.
+    pub fn kv_bytes_per_token(&self, kv_type: KvType) -> u64 {
+        let values = 2 * self.n_layer * self.n_head_kv * self.head_dim;
+        (values as f64 * kv_type.bits() / 8.0).ceil() as u64
     }
 }

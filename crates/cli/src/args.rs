@@ -1,7 +1,8 @@
 //! The command line: verbs, and the flags that mean the same for all of them.
 
 use clap::{ArgAction, Parser, Subcommand};
-use troika_base::{Bytes, ExtraSampling, TokenId};
+use troika_base::{Bytes, ExtraSampling, KvType, TokenId};
+use troika_device::LoadOptions;
 use troika_engine::ExpertMemory;
 use troika_engine::sampler::SamplingParams;
 use troika_engine::tokenizer::{EncodeOptions, Tokenizer};
@@ -140,6 +141,27 @@ pub(crate) struct DeviceArgs {
     /// [default: as much as fits]
     #[arg(long, value_name = "MIB")]
     expert_memory: Option<u32>,
+}
+
+/// How keys and values are kept.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Processor")]
+pub(crate) struct KvArgs {
+    /// How the context is kept in memory: f16, q8_0 for about half of it, q4_0 for about a quarter; on the CPU
+    #[arg(long, value_name = "TYPE", default_value_t)]
+    kv_type: KvType,
+}
+
+impl KvArgs {
+    /// The type.
+    pub(crate) fn kv_type(&self) -> KvType {
+        self.kv_type
+    }
+
+    /// A cache for `n_ctx` tokens.
+    pub(crate) fn options(&self, n_ctx: usize) -> LoadOptions {
+        LoadOptions::new(n_ctx).with_kv_type(self.kv_type)
+    }
 }
 
 impl DeviceArgs {

@@ -165,14 +165,14 @@ fn card(machine: &mut Machine, is_wanted: bool) -> Result<Option<Arc<Offered>>, 
     }))
 }
 
-/// Loads a model for contexts of `n_ctx` tokens in all. Returns it with the time that took.
+/// Loads a model. Returns it with the time that took.
 ///
 /// # Errors
 /// If it cannot be loaded, or [`Interrupted`].
 pub(crate) fn model(
     file: &ModelFile,
     device: &dyn Device,
-    n_ctx: usize,
+    options: LoadOptions,
     console: &Console,
     interrupt: &Interrupt,
 ) -> anyhow::Result<(Model, Duration)> {
@@ -182,7 +182,7 @@ pub(crate) fn model(
         bar.update(done.0, total.0);
         interrupt.flow(Cancelled)
     };
-    let loaded = Model::load(file, device, LoadOptions { n_ctx }, &mut on_progress);
+    let loaded = Model::load(file, device, options, &mut on_progress);
     bar.clear();
     if interrupt.is_set() {
         return Err(Interrupted.into());

@@ -107,7 +107,7 @@ impl Compare for ByEngine {
         })?;
         let text = text_for(file).map_err(failed)?.first(options.n_ctx);
         let load = |device: &dyn Device, n_ctx| {
-            device.load(file, LoadOptions { n_ctx }, &mut |_| {
+            device.load(file, LoadOptions::new(n_ctx), &mut |_| {
                 ControlFlow::Continue(())
             })
         };

@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(footprint.kv, twice.kv, "two pages each");
         let cost = TokenCost::of(&file);
         let device = troika_engine::CpuDevice::new(1).expect("no set is forced");
-        let options = troika_device::LoadOptions { n_ctx: 33 };
+        let options = troika_device::LoadOptions::new(33);
         let mut go_on = |_| std::ops::ControlFlow::Continue(());
         let model = troika_engine::Model::load(&file, &device, options, &mut go_on).expect("loads");
         assert_eq!(

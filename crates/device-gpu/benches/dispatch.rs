@@ -29,6 +29,7 @@ const SHAPE: KvShape = KvShape {
     n_layer: 22,
     n_head_kv: 1,
     head_dim: WIDTH,
+    kv_type: troika_base::KvType::F16,
 };
 
 struct Layer {
@@ -181,7 +182,7 @@ const ANSWER: usize = 200;
 /// What a token takes as the engine has it, with the host waiting for each and with the host a step ahead. The model is a
 /// small one of as many layers.
 fn answer(gpu: &Arc<Gpu>) -> Result<(), Error> {
-    let options = LoadOptions { n_ctx: 256 };
+    let options = LoadOptions::new(256);
     let gpu_of = Arc::clone(gpu);
     let open = move |_: &_, _| {
         let tuning = Tuning::of(&gpu_of);

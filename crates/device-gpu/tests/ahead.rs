@@ -152,7 +152,7 @@ fn fresh() -> Option<Arc<Gpu>> {
 fn what_was_begun_is_not_begun_again() {
     let Some(gpu) = fresh() else { return };
     let device = common::device_of(Arc::clone(&gpu));
-    let options = LoadOptions { n_ctx: 64 };
+    let options = LoadOptions::new(64);
     let mut resident = device
         .load(&small_model(), options, &mut |_| ControlFlow::Continue(()))
         .unwrap();

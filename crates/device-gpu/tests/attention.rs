@@ -75,6 +75,7 @@ fn case(n_head: usize, n_head_kv: usize, head_dim: usize, lengths: &[(usize, usi
             n_layer: 2,
             n_head_kv,
             head_dim,
+            kv_type: troika_base::KvType::F16,
         },
         n_page,
         format: KvFormat::F16,

@@ -123,7 +123,7 @@ fn what_a_model_needs_is_tested_when_it_is_loaded() {
         let offered = Arc::clone(&offered);
         move |file: &_, _| Ok((offered.ops(file, None)?, None))
     });
-    let options = LoadOptions { n_ctx: 128 };
+    let options = LoadOptions::new(128);
     let loaded = device.load(&file, options, &mut |_| ControlFlow::Continue(()));
     let mut resident = loaded.expect("a good model");
     let gpu = offered.gpu().expect("it is open");

@@ -19,6 +19,7 @@ fn shapes() -> impl Iterator<Item = KvShape> {
             n_layer,
             n_head_kv,
             head_dim,
+            kv_type: troika_base::KvType::F16,
         })
 }
 
@@ -124,6 +125,7 @@ fn a_cache_that_one_kernel_cannot_see_is_refused() {
         n_layer: 1,
         n_head_kv: 8,
         head_dim: 128,
+        kv_type: troika_base::KvType::F16,
     };
     let page = Cache::page_bytes(shape, KvFormat::F16) / 2;
     let n_page = gpu.caps().binding.0 as usize / page + 1;

@@ -27,7 +27,7 @@ fn step(resident: &mut dyn Resident, output: Output) -> Result<Outputs, Error> {
 }
 
 fn load(gpu: &Offered, n_ctx: usize) -> Result<Box<dyn Resident>, Error> {
-    let (file, options) = (small_model(), LoadOptions { n_ctx });
+    let (file, options) = (small_model(), LoadOptions::new(n_ctx));
     load_on(gpu.ops(&file, None)?, &file, options, &mut |_| {
         ControlFlow::Continue(())
     })

@@ -38,6 +38,7 @@ fn check(pairs: RopePairs, magnitude: f64, head_dim: usize, n_pair: usize) {
         n_layer: 1,
         n_head_kv: 1,
         head_dim,
+        kv_type: troika_base::KvType::F16,
     };
     let (mut recorder, scratch) = (Recorder::new(gpu.clone()), Scratch::new(gpu.clone()));
     let plan = Plan::new(&mut recorder, &scratch, &batch, &rope, shape).unwrap();

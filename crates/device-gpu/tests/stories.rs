@@ -73,7 +73,7 @@ fn f32_logits_are_llama_cpps() {
 }
 
 fn resident(file: &ModelFile, device: &dyn Device) -> Box<dyn Resident> {
-    let options = LoadOptions { n_ctx: 128 };
+    let options = LoadOptions::new(128);
     let loaded = device.load(file, options, &mut |_| ControlFlow::Continue(()));
     loaded.unwrap()
 }

@@ -12,7 +12,7 @@ pub(crate) fn cpu() -> CpuDevice {
 }
 
 pub(crate) fn load(device: &dyn Device, file: &ModelFile, n_ctx: usize) -> Box<dyn Resident> {
-    let loaded = device.load(file, LoadOptions { n_ctx }, &mut |_| {
+    let loaded = device.load(file, LoadOptions::new(n_ctx), &mut |_| {
         ControlFlow::Continue(())
     });
     loaded.unwrap_or_else(|error| panic!("{}: {error}", device.description()))

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use half::f16;
 
-use troika_base::{Bytes, ModelSpec};
+use troika_base::{Bytes, KvType, ModelSpec};
 use troika_gguf::ModelFile;
 
 use crate::{Batch, Error, KvShape};
@@ -40,6 +40,24 @@ pub struct Cancelled;
 pub struct LoadOptions {
     /// Tokens that the KV cache holds, over all sequences.
     pub n_ctx: usize,
+    /// How it keeps them.
+    pub kv_type: KvType,
+}
+
+impl LoadOptions {
+    /// A cache in f16 for `n_ctx` tokens.
+    pub fn new(n_ctx: usize) -> Self {
+        Self {
+            n_ctx,
+            kv_type: KvType::F16,
+        }
+    }
+
+    /// With keys and values kept otherwise.
+    #[must_use]
+    pub fn with_kv_type(self, kv_type: KvType) -> Self {
+        Self { kv_type, ..self }
+    }
 }
 
 /// Breaks off a resident's step from another thread. Clones are of the same resident.
@@ -76,6 +94,11 @@ pub trait Device: Send + Sync {
 
     /// One line for people: processor, kernel set, threads.
     fn description(&self) -> String;
+
+    /// Whether KV caches are kept so. All devices keep f16.
+    fn keeps(&self, kv_type: KvType) -> bool {
+        kv_type == KvType::F16
+    }
 
     /// Whether this device must compile a model before it can load it.
     ///

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use troika_base::Bytes;
+use troika_base::{Bytes, KvType};
 use troika_device::cpu::CpuOps;
 use troika_device::{
     Cancelled, Device, Error, KvShape, LoadOptions, LoadProgress, PAGE_TOKENS, Resident,
@@ -71,7 +71,11 @@ impl CpuDevice {
         let spec = model_spec(file)?;
         let experts = ExpertBytes::of(file, &spec);
         let n_page = options.n_ctx.div_ceil(PAGE_TOKENS);
-        let cache = resident::cache_bytes(KvShape::of(&spec), n_page);
+        let shape = KvShape {
+            kv_type: options.kv_type,
+            ..KvShape::of(&spec)
+        };
+        let cache = resident::cache_bytes(shape, n_page);
         let weights = resident::weights_bytes(file, &spec, None);
         let room = free.map(|free| room(experts, weights, cache, free));
         Ok(experts.kept(self.expert_memory, room))
@@ -109,6 +113,10 @@ impl Device for CpuDevice {
             n => format!("{n} threads"),
         };
         format!("{}, {}, {threads}", processor_name(), self.kernels.name)
+    }
+
+    fn keeps(&self, _: KvType) -> bool {
+        true
     }
 
     fn load(

@@ -6,15 +6,13 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
-use troika_base::{Bytes, TokenId};
+use troika_base::{Bytes, KvType, TokenId};
 use troika_device::{KvShape, PAGE_TOKENS, f16};
 
 use crate::Fingerprint;
 
 const MAGIC: [u8; 8] = *b"TROIKAKV";
 const VERSION: u32 = 1;
-/// The one number format: f16.
-const F16: u32 = 1;
 /// Bytes before the checksum.
 const HEAD: usize = 72;
 const CHECKSUM: usize = 32;
@@ -140,17 +138,27 @@ fn head(origin: &Origin, n_page: u64) -> [u8; HEAD] {
         n_layer,
         n_head_kv,
         head_dim,
+        kv_type,
     } = origin.shape;
     let mut head = Vec::with_capacity(HEAD);
     head.extend(MAGIC);
     head.extend(VERSION.to_le_bytes());
-    head.extend(F16.to_le_bytes());
+    head.extend(number_format(kv_type).to_le_bytes());
     head.extend(origin.fingerprint.as_bytes());
     for count in [n_layer, n_head_kv, head_dim, PAGE_TOKENS] {
         head.extend((count as u32).to_le_bytes());
     }
     head.extend(n_page.to_le_bytes());
     head.try_into().expect("that is the head. This is a bug.")
+}
+
+/// What the cache kept that the values come from; the file's own are f16.
+fn number_format(kv_type: KvType) -> u32 {
+    match kv_type {
+        KvType::F16 => 1,
+        KvType::Q8_0 => 2,
+        KvType::Q4_0 => 3,
+    }
 }
 
 fn encode(page: &Page, out: &mut Vec<u8>) {
@@ -219,10 +227,10 @@ fn check_head(head: &[u8; HEAD], origin: &Origin, file_bytes: u64) -> Result<u64
     if head[..8] != want[..8] {
         return problem("it does not begin as such files do");
     }
-    if head[8..16] != want[8..16] {
+    if head[8..12] != want[8..12] {
         return problem("it is of another version");
     }
-    if head[16..HEAD - 8] != want[16..HEAD - 8] {
+    if head[12..HEAD - 8] != want[12..HEAD - 8] {
         return Err(None);
     }
     let of_pages = n_page.checked_mul(origin.page_bytes() as u64);

@@ -62,9 +62,7 @@ impl KvImage {
     /// If there is none, it is of another model, or it is damaged.
     pub fn open(path: &Path, model: &Model) -> Result<Self, KvError> {
         let origin = model.origin();
-        // What stands around the values in a file is less than they are in any model.
-        let room = Bytes(model.kv_bytes().0.saturating_mul(2));
-        let pages = kv_file::read(path, &origin, room)?;
+        let pages = kv_file::read(path, &origin, model.kv_file_bytes_max())?;
         let in_order = |(i, page): (usize, &Page)| page.parent == i.checked_sub(1);
         if !pages.iter().enumerate().all(in_order) || pages.iter().any(|p| p.namespace != NOBODY) {
             return Err(KvError::Damaged {

@@ -40,7 +40,7 @@ impl Model {
     /// Loads a file's model on a device. `progress` is told how far it is, and may end it.
     ///
     /// # Errors
-    /// If the file is damaged or not supported, or memory is short.
+    /// If the file is damaged or not supported, memory is short, or the device does not keep keys and values as is asked.
     pub fn load(
         file: &ModelFile,
         device: &dyn Device,
@@ -69,6 +69,14 @@ impl Model {
         progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<Cancelled>,
     ) -> Result<Self, Error> {
         let fingerprint = opened.identify(file)?;
+        let LoadOptions { kv_type, .. } = options;
+        if !device.keeps(kv_type) {
+            return Err(Error::Device(troika_device::Error::Unsupported {
+                model: file.name().to_owned(),
+                device: device.name().to_owned(),
+                reason: format!("it keeps keys and values in f16, not in {kv_type}"),
+            }));
+        }
         let resident = device.load(file, options, progress)?;
         Ok(Self {
             opened: Arc::clone(opened),
@@ -134,6 +142,13 @@ impl Model {
     /// Memory that the KV cache takes when it is full.
     pub fn kv_bytes(&self) -> Bytes {
         kv_bytes(self.resident.kv_shape(), self.n_ctx())
+    }
+
+    /// Bytes of a file of keys and values beyond which it holds more than this model's cache could: twice as they travel,
+    /// since what stands around them is less in any model.
+    pub fn kv_file_bytes_max(&self) -> Bytes {
+        let values = self.resident.kv_shape().token_values() as u64 * self.n_ctx() as u64;
+        Bytes(values.saturating_mul(2 * size_of::<troika_device::f16>() as u64))
     }
 
     /// What breaks off a step from another thread; `None` if the device cannot be broken off.

@@ -220,9 +220,7 @@ fn ask(
     begins: &mut dyn FnMut(Option<Interrupt>),
     answered: &mut dyn FnMut(&Asked, Logits) -> Result<(), ProbeError>,
 ) -> Result<(), ProbeError> {
-    let options = LoadOptions {
-        n_ctx: 3 * PAGE_TOKENS,
-    };
+    let options = LoadOptions::new(3 * PAGE_TOKENS);
     let loaded = device.load(file, options, &mut |_| ControlFlow::Continue(()));
     let mut resident = loaded.map_err(|error| ProbeError::Load(Box::new(error)))?;
     begins(resident.interrupt());

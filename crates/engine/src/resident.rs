@@ -53,7 +53,10 @@ fn load_with<O: Ops + Send + 'static>(
     progress: &mut Progress<'_>,
 ) -> Result<Box<dyn Resident>, Error> {
     let spec = model::model_spec(file)?;
-    let kv_shape = KvShape::of(&spec);
+    let kv_shape = KvShape {
+        kv_type: options.kv_type,
+        ..KvShape::of(&spec)
+    };
     let n_page = options.n_ctx.div_ceil(PAGE_TOKENS);
     if let Some(free) = free {
         let cache = cache_bytes(kv_shape, n_page);

@@ -79,7 +79,7 @@ fn floats(values: impl IntoIterator<Item = f32>) -> Vec<u8> {
 
 fn load(bytes: Vec<u8>, n_ctx: usize) -> Result<Model, Error> {
     let file = ModelFile::from_bytes("bad.gguf", bytes)?;
-    Model::load(&file, &cpu(1), LoadOptions { n_ctx }, &mut |_| {
+    Model::load(&file, &cpu(1), LoadOptions::new(n_ctx), &mut |_| {
         ControlFlow::Continue(())
     })
 }

@@ -5,7 +5,7 @@ mod common;
 use std::ops::ControlFlow;
 
 use common::{cpu, stories};
-use troika_base::DType;
+use troika_base::{DType, KvType};
 use troika_device::conformance::small_model;
 use troika_device::{Device, LoadOptions, Resident};
 use troika_engine::tokenizer::Tokenizer;
@@ -13,7 +13,7 @@ use troika_engine::{Divergence, Error, Text, divergence};
 use troika_gguf::ModelFile;
 
 fn load_with(file: &ModelFile, device: &dyn Device, n_ctx: usize) -> Box<dyn Resident> {
-    let loaded = device.load(file, LoadOptions { n_ctx }, &mut |_| {
+    let loaded = device.load(file, LoadOptions::new(n_ctx), &mut |_| {
         ControlFlow::Continue(())
     });
     loaded.expect("loads")
@@ -58,6 +58,25 @@ fn fewer_bits_diverge_more() {
         last = found.kl_mean;
     }
     assert!(last > 1e-3, "{last} nats of four bits");
+}
+
+#[test]
+fn a_cache_of_fewer_bits_diverges_more() {
+    let mut reference = load(&stories(), &cpu(2));
+    let compare_with = |reference: &mut dyn Resident, kv_type| {
+        let options = LoadOptions::new(512).with_kv_type(kv_type);
+        let mut progress = |_| ControlFlow::Continue(());
+        let other = cpu(2).load(&stories(), options, &mut progress);
+        compare(reference, &mut *other.expect("loads")).expect("both run")
+    };
+    let eight = compare_with(&mut *reference, KvType::Q8_0);
+    let four = compare_with(&mut *reference, KvType::Q4_0);
+    assert!((1e-9..1e-3).contains(&eight.kl_mean), "{eight:?}");
+    assert!((eight.kl_mean..0.1).contains(&four.kl_mean), "{four:?}");
+    assert!(
+        eight.agreement > 0.98 && four.agreement > 0.8,
+        "{eight:?} {four:?}"
+    );
 }
 
 #[test]

@@ -207,7 +207,7 @@ fn the_file_says_how_to_pool() {
         }
         writer.write_to(&mut bytes).unwrap();
         let file = ModelFile::from_bytes("stories", bytes).unwrap();
-        let options = LoadOptions { n_ctx: 32 };
+        let options = LoadOptions::new(32);
         Model::load(&file, &cpu(1), options, &mut |_| ControlFlow::Continue(()))
             .map(|model| model.pooling())
     };

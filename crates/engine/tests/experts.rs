@@ -99,7 +99,7 @@ fn load(file: &ModelFile, limit: Option<u64>) -> Result<Box<dyn Resident>, Error
         ExpertMemory::AtMost(Bytes(limit))
     });
     let device = CpuDevice::batch_invariant(2).with_expert_memory(kept);
-    let options = LoadOptions { n_ctx: 128 };
+    let options = LoadOptions::new(128);
     device.load(file, options, &mut |_| ControlFlow::Continue(()))
 }
 

@@ -2,10 +2,12 @@
 
 mod common;
 
+use std::ops::ControlFlow;
+
 use common::{cpu, encode, load_with, requantize::requantize, stories};
 use tempfile::TempDir;
-use troika_base::{Bytes, DType, TokenId};
-use troika_device::{Output, PAGE_TOKENS};
+use troika_base::{Bytes, DType, KvType, TokenId};
+use troika_device::{LoadOptions, Output, PAGE_TOKENS};
 use troika_engine::{Error, KvError, KvImage, Model, PrefixCache, Sequence, Spilled, Step};
 use troika_gguf::ModelFile;
 
@@ -13,6 +15,12 @@ const ALL: Bytes = Bytes(1 << 30);
 
 fn model(threads: usize, n_page: usize) -> Model {
     load_with(&stories(), &cpu(threads), n_page * PAGE_TOKENS)
+}
+
+fn model_with(kv_type: KvType, threads: usize, n_page: usize) -> Model {
+    let options = LoadOptions::new(n_page * PAGE_TOKENS).with_kv_type(kv_type);
+    let mut progress = |_| ControlFlow::Continue(());
+    Model::load(&stories(), &cpu(threads), options, &mut progress).expect("a good model")
 }
 
 fn text(model: &Model, words: &str, n_tok: usize) -> Vec<TokenId> {
@@ -34,7 +42,11 @@ fn read(model: &mut Model, sequence: &mut Sequence, tokens: &[TokenId]) -> Vec<u
 
 #[test]
 fn a_sequence_goes_on_elsewhere_to_the_bit() {
-    let (mut from, mut to) = (model(1, 8), model(2, 8));
+    KvType::ALL.into_iter().for_each(goes_on_elsewhere);
+}
+
+fn goes_on_elsewhere(kv_type: KvType) {
+    let (mut from, mut to) = (model_with(kv_type, 1, 8), model_with(kv_type, 2, 8));
     let tokens = text(&from, "The cat sat on a mat and saw a dog.", 77);
     let mut first = Sequence::default();
     read(&mut from, &mut first, &tokens);
@@ -61,6 +73,30 @@ fn a_sequence_goes_on_elsewhere_to_the_bit() {
     let token = [TokenId(9)];
     let want = read(&mut from, &mut first, &token);
     assert_eq!(read(&mut from, &mut home, &token), want);
+}
+
+/// What was kept in fewer bits would pass for more.
+#[test]
+fn caches_of_other_types_do_not_mix() {
+    let mut from = model_with(KvType::Q4_0, 1, 2);
+    let tokens = text(&from, "A bird", 9);
+    let mut sequence = Sequence::default();
+    read(&mut from, &mut sequence, &tokens);
+    let image = from.export(&sequence).unwrap();
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("bird.kv");
+    image.save(&path).unwrap();
+    assert_eq!(KvImage::open(&path, &from).unwrap(), image);
+
+    let mut to = model(1, 2);
+    assert!(matches!(
+        KvImage::open(&path, &to),
+        Err(KvError::OtherModel)
+    ));
+    assert!(matches!(
+        to.import(&image),
+        Err(Error::Kv(KvError::OtherModel))
+    ));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use troika_engine::{Error, Model, Opened};
 use troika_gguf::{Metadata, ModelFile, Writer};
 
 fn load(opened: &Arc<Opened>, file: &ModelFile) -> Result<Model, Error> {
-    let options = LoadOptions { n_ctx: 64 };
+    let options = LoadOptions::new(64);
     Model::load_opened(opened, file, &cpu(1), options, &mut |_| {
         ControlFlow::Continue(())
     })

@@ -101,7 +101,7 @@ fn import(directory: &Path) -> ModelFile {
 
 fn load(file: &ModelFile) -> Model {
     let device = CpuDevice::batch_invariant(2);
-    let options = LoadOptions { n_ctx: N_CTX };
+    let options = LoadOptions::new(N_CTX);
     Model::load(file, &device, options, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 

@@ -1,5 +1,7 @@
 //! Attention on all threads.
 
+use troika_base::KvType;
+
 use crate::dispatch::Kernels;
 use crate::float::attention::{Attend, HeadPage, State, padded};
 use crate::kv::{KvPages, PAGE_TOKENS};
@@ -221,33 +223,43 @@ impl<'a> Query<'a> {
         const CHUNK_PAGES: usize = CHUNK_TOKENS / PAGE_TOKENS;
         let end = (self.span.position + self.span.n_tok).div_ceil(PAGE_TOKENS);
         let pages = &self.span.pages[chunk * CHUNK_PAGES..end.min((chunk + 1) * CHUNK_PAGES)];
-        let pages: Vec<HeadPage<'_>> = pages
-            .iter()
-            .map(|&page| kv.head(page, self.layer, self.head))
-            .collect();
         let n_query = self.visible.len();
         let mut sums = Sums {
             max: vec![f32::NEG_INFINITY; n_query],
             sum: vec![0.0; n_query],
             out: vec![0.0; n_query * padded(self.head_dim)],
         };
+        let start = chunk * CHUNK_TOKENS;
+        if kv.shape().kv_type == KvType::F16 {
+            let head = |&page: &usize| kv.head(page, self.layer, self.head);
+            let pages: Vec<HeadPage<'_>> = pages.iter().map(head).collect();
+            self.attend(kernels, &pages, start, &mut sums);
+            return sums;
+        }
+        let mut room = vec![0; PAGE_TOKENS * (self.head_dim + padded(self.head_dim))];
+        for (i, &page) in pages.iter().enumerate() {
+            let page = kv.unpack_head(kernels, (page, self.layer, self.head), &mut room);
+            self.attend(kernels, &[page], start + i * PAGE_TOKENS, &mut sums);
+        }
+        sums
+    }
+
+    /// Adds pages, the first of which begins at position `start`.
+    fn attend(&self, kernels: &Kernels, pages: &[HeadPage<'_>], start: usize, sums: &mut Sums) {
         let job = Attend {
             q: &self.q,
             visible: &self.visible,
             soft_cap: self.soft_cap,
             head_dim: self.head_dim,
-            pages: &pages,
-            start: chunk * CHUNK_TOKENS,
+            pages,
+            start,
         };
-        kernels.attend(
-            &job,
-            State {
-                max: &mut sums.max,
-                sum: &mut sums.sum,
-                out: &mut sums.out,
-            },
-        );
-        sums
+        let state = State {
+            max: &mut sums.max,
+            sum: &mut sums.sum,
+            out: &mut sums.out,
+        };
+        kernels.attend(&job, state);
     }
 
     /// Divides by the softmax's sum and writes the outputs to their places in `y`.

@@ -5,12 +5,12 @@
 
 use std::sync::LazyLock;
 
-use troika_base::DType;
+use troika_base::{DType, KvType};
 
 use crate::activations::{BLOCK, QuantizedTile};
 use crate::float::attention::{Attend, State, padded};
 use crate::float::elementwise::Gating;
-use crate::kv::PAGE_TOKENS;
+use crate::kv::{HeadLayout, PAGE_TOKENS};
 use crate::packed::{PANEL_ROWS, panel_bytes};
 use crate::quant::Unsupported;
 use crate::scalar;
@@ -47,6 +47,7 @@ pub struct Kernels {
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     gate: unsafe fn(Gating, &mut [f32], &[f32]),
     attend: unsafe fn(&Attend<'_>, State<'_>),
+    unpack_cache: unsafe fn(HeadLayout, &[u8], &mut [u16], &mut [u16]),
     /// The matrix unit for products with many tokens, where there is one.
     pub(crate) tiled: Option<Tiled>,
 }
@@ -67,6 +68,7 @@ impl Kernels {
             rms_norm: scalar::float::rms_norm,
             gate: scalar::float::gate,
             attend: scalar::float::attend,
+            unpack_cache: scalar::float::unpack_cache,
             tiled: None,
         }];
         #[cfg(target_arch = "x86_64")]
@@ -84,6 +86,7 @@ impl Kernels {
                 rms_norm: x86_64::avx2::float::rms_norm,
                 gate: x86_64::avx2::float::gate,
                 attend: x86_64::avx2::float::attend,
+                unpack_cache: x86_64::avx2::float::unpack_cache,
                 tiled: None,
             });
         }
@@ -102,6 +105,7 @@ impl Kernels {
                 rms_norm: x86_64::avx2::float::rms_norm,
                 gate: x86_64::avx2::float::gate,
                 attend: x86_64::avx2::float::attend,
+                unpack_cache: x86_64::avx2::float::unpack_cache,
                 tiled: None,
             });
         }
@@ -137,6 +141,7 @@ impl Kernels {
             rms_norm: x86_64::avx512::float::rms_norm,
             gate: x86_64::avx512::float::gate,
             attend: x86_64::avx512::float::attend,
+            unpack_cache: x86_64::avx512::float::unpack_cache,
             tiled: None,
         }
     }
@@ -389,6 +394,29 @@ impl Kernels {
         }
         // SAFETY: the set is available (see `all`), and sizes were checked above.
         unsafe { (self.attend)(job, state) }
+    }
+
+    /// Unpacks a head's page of quantized keys and values: `k` and `v` as [`HeadPage`](crate::float::attention::HeadPage).
+    pub(crate) fn unpack_cache(
+        &self,
+        layout: HeadLayout,
+        page: &[u8],
+        k: &mut [u16],
+        v: &mut [u16],
+    ) {
+        assert_ne!(layout.kv_type, KvType::F16, "f16 is read where it lies");
+        let HeadLayout { head_dim, .. } = layout;
+        assert_eq!(
+            (page.len(), k.len(), v.len()),
+            (
+                layout.bytes(),
+                head_dim * PAGE_TOKENS,
+                PAGE_TOKENS * padded(head_dim)
+            ),
+            "pages of the layout"
+        );
+        // SAFETY: the set is available (see `all`), and sizes were checked above.
+        unsafe { (self.unpack_cache)(layout, page, k, v) }
     }
 }
 

@@ -1,16 +1,21 @@
-//! The KV cache's memory: pages of 32 tokens, all layers of a token in one page, f16.
+//! The KV cache's memory: pages of 32 tokens, all layers of a token in one page.
 //!
-//! A page is `[layer][kv head]` of a key block `[head_dim][32]` (transposed, see `float/attention.rs`) followed by a value block `[32][head_dim padded to 16]`. Who owns which page is not known
-//! here; pages are named by number, and a sequence is a list of them. Between devices, tokens travel in the layout of
-//! docs/formats/kv.md, which [`KvPages::export`] writes and [`KvPages::import`] reads.
+//! A page is `[layer][kv head]` of a head's keys and values, which lie as `kv/head.rs` says. Who owns which page is not
+//! known here; pages are named by number, and a sequence is a list of them. Between devices, tokens travel in the layout
+//! of docs/formats/kv.md, in f16, which [`KvPages::export`] writes and [`KvPages::import`] reads.
+
+mod head;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use troika_base::ModelSpec;
+use troika_base::{KvType, ModelSpec};
 
 use crate::buffer::AlignedBuf;
-use crate::float::attention::{HeadPage, padded};
+use crate::dispatch::Kernels;
+use crate::float::attention::HeadPage;
 use crate::pool::{Disjoint, Pool};
+
+pub(crate) use head::{BLOCK, HeadLayout};
 
 /// Tokens in a page.
 pub const PAGE_TOKENS: usize = 32;
@@ -24,28 +29,26 @@ pub struct KvShape {
     pub n_head_kv: usize,
     /// Values per head.
     pub head_dim: usize,
+    /// How they are kept.
+    pub kv_type: KvType,
 }
 
 impl KvShape {
-    /// That of a model.
+    /// That of a model, in f16.
     pub fn of(spec: &ModelSpec) -> Self {
         Self {
             n_layer: spec.n_layer,
             n_head_kv: spec.n_head_kv,
             head_dim: spec.head_dim,
+            kv_type: KvType::F16,
         }
     }
 
-    fn k_values(&self) -> usize {
-        self.head_dim * PAGE_TOKENS
-    }
-
-    fn head_values(&self) -> usize {
-        self.k_values() + PAGE_TOKENS * padded(self.head_dim)
-    }
-
-    fn page_values(&self) -> usize {
-        self.n_layer * self.n_head_kv * self.head_values()
+    fn head(self) -> HeadLayout {
+        HeadLayout {
+            kv_type: self.kv_type,
+            head_dim: self.head_dim,
+        }
     }
 
     /// Values of one token: keys and values of every head of every layer.
@@ -73,7 +76,7 @@ impl KvShape {
 
     /// Bytes that a page takes.
     pub fn page_bytes(&self) -> usize {
-        self.page_values() * size_of::<u16>()
+        self.n_layer * self.n_head_kv * self.head().bytes()
     }
 }
 
@@ -126,14 +129,35 @@ impl KvPages {
             page < self.n_page && layer < self.shape.n_layer && head < self.shape.n_head_kv,
             "outside the cache"
         );
-        page * self.shape.page_values()
-            + (layer * self.shape.n_head_kv + head) * self.shape.head_values()
+        page * self.shape.page_bytes()
+            + (layer * self.shape.n_head_kv + head) * self.shape.head().bytes()
     }
 
+    fn head_bytes(&self, page: usize, layer: usize, head: usize) -> &[u8] {
+        &self.data[self.head_offset(page, layer, head)..][..self.shape.head().bytes()]
+    }
+
+    /// Keys and values where they lie, of a cache in f16.
     pub(crate) fn head(&self, page: usize, layer: usize, head: usize) -> HeadPage<'_> {
-        let values: &[u16] = bytemuck::cast_slice(&self.data);
-        let (k, v) = values[self.head_offset(page, layer, head)..][..self.shape.head_values()]
-            .split_at(self.shape.k_values());
+        let layout = self.shape.head();
+        assert_eq!(layout.kv_type, KvType::F16, "others are unpacked");
+        let [k, _, v, _] = layout.parts(self.head_bytes(page, layer, head));
+        HeadPage {
+            k: bytemuck::cast_slice(k),
+            v: bytemuck::cast_slice(v),
+        }
+    }
+
+    /// Quantized keys and values, unpacked into `room`, which is as large as they become.
+    pub(crate) fn unpack_head<'a>(
+        &self,
+        kernels: &Kernels,
+        (page, layer, head): (usize, usize, usize),
+        room: &'a mut [u16],
+    ) -> HeadPage<'a> {
+        let (k, v) = room.split_at_mut(self.shape.head_dim * PAGE_TOKENS);
+        let bytes = self.head_bytes(page, layer, head);
+        kernels.unpack_cache(self.shape.head(), bytes, k, v);
         HeadPage { k, v }
     }
 
@@ -147,7 +171,7 @@ impl KvPages {
             head_dim,
             ..
         } = self.shape;
-        let row = n_head_kv * head_dim;
+        let row = self.shape.row();
         assert_eq!(
             (k.len(), v.len()),
             (slots.len() * row, slots.len() * row),
@@ -161,26 +185,18 @@ impl KvPages {
             .iter()
             .map(|slot| self.head_offset(slot.page, layer, 0))
             .collect();
-        let (head_values, k_values, width) = (
-            self.shape.head_values(),
-            self.shape.k_values(),
-            padded(head_dim),
-        );
-        let data = Disjoint::new(bytemuck::cast_slice_mut::<u8, u16>(&mut self.data));
+        let layout = self.shape.head();
+        let data = Disjoint::new(&mut self.data[..]);
         let write_head = |head: usize| {
             let mut keys = vec![f16::ZERO; head_dim];
+            let mut values = vec![f16::ZERO; head_dim];
             for (token, (slot, offset)) in slots.iter().zip(&offsets).enumerate() {
                 // SAFETY: heads of a page do not overlap, and one thread writes all tokens of a head.
-                let block = unsafe { data.part(offset + head * head_values, head_values) };
+                let page = unsafe { data.part(offset + head * layout.bytes(), layout.bytes()) };
                 let from = token * row + head * head_dim..token * row + (head + 1) * head_dim;
                 keys.convert_from_f32_slice(&k[from.clone()]);
-                let (k_block, v_block) = block.split_at_mut(k_values);
-                for (key, to) in keys.iter().zip(k_block.chunks_exact_mut(PAGE_TOKENS)) {
-                    to[slot.index] = key.to_bits();
-                }
-                let values: &mut [f16] =
-                    bytemuck::cast_slice_mut(&mut v_block[slot.index * width..][..head_dim]);
                 values.convert_from_f32_slice(&v[from]);
+                layout.put(page, slot.index, &keys, &values);
             }
         };
         // A token or a few are written sooner than another thread has woken up.
@@ -197,15 +213,12 @@ impl KvPages {
     /// If `out` has another length or a slot is outside the cache.
     pub fn export(&self, slots: &[Slot], out: &mut [f16]) {
         assert_eq!(out.len(), slots.len() * self.shape.token_values());
-        let (head_dim, row) = (self.shape.head_dim, self.shape.row());
+        let (layout, row) = (self.shape.head(), self.shape.row());
         for (place, slot, at) in self.shape.places(slots) {
-            let HeadPage { k, v } = self.head(slot.page, place.layer, place.head);
-            let (k, v): (&[f16], &[f16]) = (bytemuck::cast_slice(k), bytemuck::cast_slice(v));
-            let column = k[slot.index..].iter().step_by(PAGE_TOKENS);
-            let keys = &mut out[at..][..head_dim];
-            keys.iter_mut().zip(column).for_each(|(to, key)| *to = *key);
-            let values = &v[slot.index * padded(head_dim)..][..head_dim];
-            out[at + row..][..head_dim].copy_from_slice(values);
+            let page = self.head_bytes(slot.page, place.layer, place.head);
+            let (keys, values) = out[at..].split_at_mut(row);
+            let (keys, values) = (&mut keys[..layout.head_dim], &mut values[..layout.head_dim]);
+            layout.get(page, slot.index, keys, values);
         }
     }
 
@@ -215,18 +228,15 @@ impl KvPages {
     /// If `from` has another length or a slot is outside the cache.
     pub fn import(&mut self, slots: &[Slot], from: &[f16]) {
         assert_eq!(from.len(), slots.len() * self.shape.token_values());
-        let (head_dim, row) = (self.shape.head_dim, self.shape.row());
+        let (layout, row) = (self.shape.head(), self.shape.row());
         for (place, slot, at) in self.shape.places(slots) {
-            let block = self.head_offset(slot.page, place.layer, place.head);
-            let data: &mut [f16] = bytemuck::cast_slice_mut(&mut self.data);
-            let (k, v) =
-                data[block..][..self.shape.head_values()].split_at_mut(self.shape.k_values());
-            let column = k[slot.index..].iter_mut().step_by(PAGE_TOKENS);
-            column
-                .zip(&from[at..][..head_dim])
-                .for_each(|(to, key)| *to = *key);
-            v[slot.index * padded(head_dim)..][..head_dim]
-                .copy_from_slice(&from[at + row..][..head_dim]);
+            let start = self.head_offset(slot.page, place.layer, place.head);
+            let page = &mut self.data[start..][..layout.bytes()];
+            let (keys, values) = (
+                &from[at..][..layout.head_dim],
+                &from[at + row..][..layout.head_dim],
+            );
+            layout.put(page, slot.index, keys, values);
         }
     }
 
@@ -253,6 +263,7 @@ mod tests {
             n_layer: 3,
             n_head_kv: 2,
             head_dim: 10,
+            kv_type: KvType::F16,
         };
         let slots = [(2, 31), (0, 0), (0, 7), (1, 30)].map(|(page, index)| Slot { page, index });
         let want: Vec<f16> = (0..slots.len() * shape.token_values())
@@ -293,6 +304,7 @@ mod tests {
             n_layer: 1,
             n_head_kv: 1,
             head_dim: 2,
+            kv_type: KvType::F16,
         };
         let slot = Slot { page: 1, index: 0 };
         KvPages::new(shape, 1).export(&[slot], &mut [f16::ZERO; 4]);

@@ -30,7 +30,12 @@ pub trait Lanes: Copy {
     unsafe fn load(p: *const f32) -> Self;
     unsafe fn load_f16(p: *const u16) -> Self;
     unsafe fn load_bf16(p: *const u16) -> Self;
+    unsafe fn load_i8(p: *const i8) -> Self;
+    /// The lower and the upper halves of 16 bytes, 0..=15.
+    unsafe fn load_nibbles(p: *const u8) -> (Self, Self);
     unsafe fn store(self, p: *mut f32);
+    /// To the nearest f16, ties to even.
+    unsafe fn store_f16(self, p: *mut u16);
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
@@ -146,9 +151,26 @@ impl Lanes for ArrayLanes {
         let bits = unsafe { p.cast::<[u16; LANES]>().read_unaligned() };
         Self(bits.map(|bits| f32::from_bits(u32::from(bits) << 16)))
     }
+    unsafe fn load_i8(p: *const i8) -> Self {
+        // SAFETY: the caller guarantees 16 bytes.
+        Self(unsafe { p.cast::<[i8; LANES]>().read() }.map(f32::from))
+    }
+    unsafe fn load_nibbles(p: *const u8) -> (Self, Self) {
+        // SAFETY: the caller guarantees 16 bytes.
+        let bytes = unsafe { p.cast::<[u8; LANES]>().read() };
+        (
+            Self(bytes.map(|byte| f32::from(byte & 15))),
+            Self(bytes.map(|byte| f32::from(byte >> 4))),
+        )
+    }
     unsafe fn store(self, p: *mut f32) {
         // SAFETY: the caller guarantees room for 16 floats.
         unsafe { p.cast::<[f32; LANES]>().write_unaligned(self.0) }
+    }
+    unsafe fn store_f16(self, p: *mut u16) {
+        let bits = self.0.map(|v| half::f16::from_f32(v).to_bits());
+        // SAFETY: the caller guarantees room for 16 values.
+        unsafe { p.cast::<[u16; LANES]>().write_unaligned(bits) }
     }
     unsafe fn add(self, other: Self) -> Self {
         self.zip(other, |a, b| a + b)

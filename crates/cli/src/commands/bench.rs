@@ -12,7 +12,7 @@ use troika_gguf::ModelFile;
 use troika_library::Formats;
 
 use crate::adapters::AdapterArgs;
-use crate::args::{DeviceArgs, ModelArgs, bounded, thread_count, token_count};
+use crate::args::{DeviceArgs, KvArgs, ModelArgs, bounded, thread_count, token_count};
 use crate::exit::WrongUse;
 use crate::home::Home;
 use crate::interrupt::Interrupt;
@@ -66,6 +66,8 @@ pub(crate) struct BenchArgs {
     adapters: AdapterArgs,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    kv: KvArgs,
 }
 
 fn batch_size(text: &str) -> Result<usize, String> {
@@ -100,6 +102,7 @@ pub(crate) fn run(args: &BenchArgs, console: &Console) -> anyhow::Result<()> {
         rounds: args.rounds,
         adapters: &args.adapters,
         device: &args.device,
+        kv: &args.kv,
         console: *console,
         interrupt,
     };
@@ -144,6 +147,7 @@ pub(crate) fn usual(
         rounds,
         adapters: &AdapterArgs::default(),
         device: &DeviceArgs::cpu(),
+        kv: &KvArgs::default(),
         console: *console,
         interrupt: interrupt.clone(),
     };
@@ -171,6 +175,7 @@ struct Job<'a> {
     rounds: usize,
     adapters: &'a AdapterArgs,
     device: &'a DeviceArgs,
+    kv: &'a KvArgs,
     console: Console,
     interrupt: Interrupt,
 }
@@ -208,15 +213,19 @@ impl Job<'_> {
         let (mut model, _) = load::model(
             &file,
             device.device(),
-            n_ctx,
+            self.kv.options(n_ctx),
             &self.console,
             &self.interrupt,
         )?;
         let load = started.elapsed();
         let mut bench = Bench::new(&mut model, self.console, self.interrupt.clone());
         bench.first_token()?;
-        let setting = setting(&device, &file, &bench, load, started.elapsed());
-        report.cost = Some((TokenCost::of(&file), bench.spec().clone()));
+        let setting = self.setting(&device, &file, &bench, load, started.elapsed());
+        report.cost = Some((
+            TokenCost::of(&file),
+            bench.spec().clone(),
+            self.kv.kv_type(),
+        ));
         drop(file);
         for test in self.tests {
             let tps = bench.measure(test, self.rounds)?;
@@ -224,26 +233,28 @@ impl Job<'_> {
         }
         Ok(())
     }
-}
 
-fn setting(
-    device: &Processor,
-    file: &ModelFile,
-    bench: &Bench<'_>,
-    load: Duration,
-    first_token: Duration,
-) -> Setting {
-    let formats = Formats::of(file);
-    Setting {
-        model: bench.model_name().to_owned(),
-        model_bytes: file.bytes(),
-        parameters: formats.parameters(),
-        quantization: formats.main().map_or("", |dtype| dtype.name()),
-        device: device.name(),
-        processor: device.description(),
-        kernels: device.kernels(),
-        threads: device.threads(),
-        load_ms: load.as_secs_f64() * 1e3,
-        first_token_ms: first_token.as_secs_f64() * 1e3,
+    fn setting(
+        &self,
+        device: &Processor,
+        file: &ModelFile,
+        bench: &Bench<'_>,
+        load: Duration,
+        first_token: Duration,
+    ) -> Setting {
+        let formats = Formats::of(file);
+        Setting {
+            model: bench.model_name().to_owned(),
+            model_bytes: file.bytes(),
+            parameters: formats.parameters(),
+            quantization: formats.main().map_or("", |dtype| dtype.name()),
+            device: device.name(),
+            processor: device.description(),
+            kernels: device.kernels(),
+            threads: device.threads(),
+            kv_type: self.kv.kv_type().name(),
+            load_ms: load.as_secs_f64() * 1e3,
+            first_token_ms: first_token.as_secs_f64() * 1e3,
+        }
     }
 }

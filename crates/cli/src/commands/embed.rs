@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use serde::Serialize;
 use troika_base::TokenId;
-use troika_device::Device as _;
+use troika_device::{Device as _, LoadOptions};
 use troika_engine::tokenizer::EncodeOptions;
 use troika_engine::{CpuDevice, Model, Pooling, shorten};
 use troika_library::Error::NotFound;
@@ -118,7 +118,7 @@ pub(crate) fn run(args: &EmbedArgs, console: &Console) -> anyhow::Result<()> {
 
     let interrupt = Interrupt::install()?;
     let device = load::cpu(args.threads.threads)?;
-    let (mut model, _) = load::model(&file, &device, n_ctx, console, &interrupt)?;
+    let (mut model, _) = load::model(&file, &device, LoadOptions::new(n_ctx), console, &interrupt)?;
     drop(file);
     let texts = encode(&model, &texts)?;
     let pooling = args.pooling.map_or(model.pooling(), Pooling::from);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use serde_json::json;
+use troika_device::LoadOptions;
 use troika_engine::tokenizer::EncodeOptions;
 use troika_engine::{ColumnSums, Observer};
 use troika_quantize::{Columns, Importance, Origin};
@@ -57,7 +58,7 @@ pub(crate) fn run(args: &ImatrixArgs, console: &Console) -> anyhow::Result<()> {
     let interrupt = Interrupt::install()?;
     let observer = Observer::default();
     let device = observer.device(&load::cpu(args.threads.threads)?);
-    let (mut model, _) = load::model(&file, &device, n_ctx, console, &interrupt)?;
+    let (mut model, _) = load::model(&file, &device, LoadOptions::new(n_ctx), console, &interrupt)?;
     let options = EncodeOptions {
         add_special: true,
         parse_special: false,

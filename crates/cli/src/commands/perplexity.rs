@@ -14,7 +14,7 @@ use troika_engine::tokenizer::EncodeOptions;
 use troika_engine::{Model, Perplexity, Recorder};
 
 use crate::adapters::AdapterArgs;
-use crate::args::{ThreadArgs, bounded};
+use crate::args::{KvArgs, ThreadArgs, bounded};
 use crate::exit::{Interrupted, WrongUse};
 use crate::home::Home;
 use crate::interrupt::Interrupt;
@@ -54,6 +54,8 @@ pub(crate) struct PerplexityArgs {
     #[command(flatten)]
     adapters: AdapterArgs,
     #[command(flatten)]
+    kv: KvArgs,
+    #[command(flatten)]
     threads: ThreadArgs,
 }
 
@@ -70,7 +72,7 @@ pub(crate) fn run(args: &PerplexityArgs, console: &Console) -> anyhow::Result<()
     let file = args.adapters.apply(source.open()?)?;
     let spec = troika_engine::model_spec(&file).context("cannot load the model")?;
     if let Some(recorded) = &args.kl {
-        return divergence::run(&file, &spec, recorded, args.threads.threads, console);
+        return divergence::run(&file, &spec, recorded, args, console);
     }
     let n_ctx = window(args.ctx, spec.n_ctx)?;
     let text = read(args.text.as_deref().unwrap_or(Path::new("-")))?;
@@ -81,7 +83,7 @@ pub(crate) fn run(args: &PerplexityArgs, console: &Console) -> anyhow::Result<()
 
     let interrupt = Interrupt::install()?;
     let device = load::cpu(args.threads.threads)?;
-    let (mut model, _) = load::model(&file, &device, n_ctx, console, &interrupt)?;
+    let (mut model, _) = load::model(&file, &device, args.kv.options(n_ctx), console, &interrupt)?;
     let started = Instant::now();
     let measured = measure(&mut model, &text, n_ctx, recorder, (console, &interrupt))?;
     let read_tps = (measured.windows * n_ctx) as f64 / started.elapsed().as_secs_f64();

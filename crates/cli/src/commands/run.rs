@@ -18,7 +18,9 @@ use troika_engine::{GenerateOptions, Model};
 use troika_library::Parameters;
 
 use crate::adapters::AdapterArgs;
-use crate::args::{DeviceArgs, ModelArgs, SamplingArgs, ThreadArgs, context_length, token_count};
+use crate::args::{
+    DeviceArgs, KvArgs, ModelArgs, SamplingArgs, ThreadArgs, context_length, token_count,
+};
 use crate::exit::WrongUse;
 use crate::home::Home;
 use crate::interrupt::Interrupt;
@@ -74,6 +76,8 @@ pub(crate) struct RunArgs {
     threads: ThreadArgs,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    kv: KvArgs,
 }
 
 /// The context when nothing is said: enough for a long conversation, and never gigabytes by surprise.
@@ -112,7 +116,13 @@ pub(crate) fn run(args: &RunArgs, console: &Console) -> anyhow::Result<()> {
     let file = args.adapters.apply(request.source.open()?)?;
     let spec = troika_engine::model_spec(&file).context("cannot load the model")?;
     let n_ctx = n_ctx(args.ctx.or(settings.parameters.n_ctx), &spec, console);
-    let (mut model, load) = load::model(&file, device.device(), n_ctx, console, &interrupt)?;
+    let (mut model, load) = load::model(
+        &file,
+        device.device(),
+        args.kv.options(n_ctx),
+        console,
+        &interrupt,
+    )?;
     drop(file);
     console.detail(about(&model, load));
     let mut draft_model = args

@@ -149,6 +149,7 @@ impl<'m> Run<'m> {
             n_layer: sizes.n_layer,
             n_head_kv: sizes.n_head_kv,
             head_dim: sizes.head_dim,
+            kv_type: troika_base::KvType::F16,
         };
         let n_page = (sizes.past + sizes.n_tok).div_ceil(PAGE_TOKENS);
         let half = sizes.head_dim / 2;

@@ -75,7 +75,7 @@ pub(crate) fn device_with(gpu: Arc<Gpu>, tuning: Tuning) -> impl troika_device::
 /// Logits of a short batch and of a long one, by the small model of the conformance suite.
 pub(crate) fn logits(device: &dyn troika_device::Device) -> Vec<Vec<f32>> {
     use troika_device::{Batch, LoadOptions, Output, Sequence, conformance::small_model};
-    let options = LoadOptions { n_ctx: 128 };
+    let options = LoadOptions::new(128);
     let loaded = device.load(&small_model(), options, &mut |_| {
         std::ops::ControlFlow::Continue(())
     });

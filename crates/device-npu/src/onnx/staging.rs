@@ -132,6 +132,7 @@ mod tests {
         n_layer: 2,
         n_head_kv: 3,
         head_dim: 4,
+        kv_type: troika_base::KvType::F16,
     };
 
     fn reversed(from: &[f16], to: &mut [f16]) {

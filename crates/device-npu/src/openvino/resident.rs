@@ -262,11 +262,7 @@ impl<G: Graph> Resident for GraphResident<G> {
     }
 
     fn kv_shape(&self) -> KvShape {
-        KvShape {
-            n_layer: self.spec.n_layer,
-            n_head_kv: self.spec.n_head_kv,
-            head_dim: self.spec.head_dim,
-        }
+        KvShape::of(&self.spec)
     }
 
     fn step(&mut self, batch: &Batch<'_>) -> Result<Outputs, Error> {

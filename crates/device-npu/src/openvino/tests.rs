@@ -252,7 +252,7 @@ fn the_cpu_passes_the_suite() {
     let device = Whole::new(backend, WeightFormat::F16);
     let resident = device.load(
         &conformance::small_model(),
-        LoadOptions { n_ctx: 256 },
+        LoadOptions::new(256),
         &mut |_| ControlFlow::Continue(()),
     );
     let none = Abilities {

@@ -11,17 +11,13 @@ fn load(
     recipe: &Recipe,
     progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<Cancelled>,
 ) -> Result<Box<dyn Resident>, Error> {
-    device.load(&recipe.file(), LoadOptions { n_ctx: N_CTX }, progress)
+    device.load(&recipe.file(), LoadOptions::new(N_CTX), progress)
 }
 
 pub(super) fn the_shape_and_the_room_are_as_asked(device: &dyn Device, recipe: &Recipe) -> Outcome {
     let resident = load(device, recipe, &mut |_| ControlFlow::Continue(()));
     let resident = resident.map_err(|error| error.to_string())?;
-    let kv_shape = KvShape {
-        n_layer: recipe.spec.n_layer,
-        n_head_kv: recipe.spec.n_head_kv,
-        head_dim: recipe.spec.head_dim,
-    };
+    let kv_shape = KvShape::of(&recipe.spec);
     if *resident.spec() != recipe.spec || resident.kv_shape() != kv_shape {
         let (spec, kv_shape) = (resident.spec(), resident.kv_shape());
         return Err(format!("the model has {spec:?} and {kv_shape:?}"));

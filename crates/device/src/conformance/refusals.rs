@@ -14,7 +14,7 @@ pub(super) fn bad_files_are_refused(device: &dyn Device, recipe: &Recipe) -> Out
     let refuse = |what: &str, spoil: &dyn Fn(&mut Recipe), is_right: fn(&Error) -> bool| {
         let mut bad = recipe.clone();
         spoil(&mut bad);
-        let options = LoadOptions { n_ctx: N_CTX };
+        let options = LoadOptions::new(N_CTX);
         match device.load(&bad.file(), options, &mut |_| ControlFlow::Continue(())) {
             Err(error) if is_right(&error) => Ok(()),
             Err(other) => Err(format!("{what} is refused for another reason: {other}")),

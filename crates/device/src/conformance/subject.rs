@@ -17,7 +17,7 @@ pub(super) struct Subject {
 
 impl Subject {
     pub(super) fn load(device: &dyn Device, recipe: &Recipe, tolerance: f32) -> Outcome<Self> {
-        let options = LoadOptions { n_ctx: N_CTX };
+        let options = LoadOptions::new(N_CTX);
         let loaded = device.load(&recipe.file(), options, &mut |_| ControlFlow::Continue(()));
         Ok(Self {
             resident: loaded.map_err(|error| error.to_string())?,

@@ -48,6 +48,7 @@ const SHAPE: KvShape = KvShape {
     n_layer: 1,
     n_head_kv: 1,
     head_dim: 16,
+    kv_type: troika_base::KvType::F16,
 };
 
 impl Device for Slow {
@@ -169,7 +170,7 @@ fn paced(
 }
 
 fn load(device: &Paced) -> Result<Box<dyn Resident>, Error> {
-    device.load(&small_model(), LoadOptions { n_ctx: 64 }, &mut |_| {
+    device.load(&small_model(), LoadOptions::new(64), &mut |_| {
         ControlFlow::Continue(())
     })
 }
@@ -261,7 +262,7 @@ fn loads_take_as_long_as_they_would() {
         let device = device.with_load(move |_| MS * virtual_ms);
         let mut heard = Vec::new();
         device
-            .load(&small_model(), LoadOptions { n_ctx: 64 }, &mut |progress| {
+            .load(&small_model(), LoadOptions::new(64), &mut |progress| {
                 heard.push(progress.done.0);
                 assert_eq!(progress.total, Bytes(WEIGHTS));
                 ControlFlow::Continue(())
@@ -281,15 +282,14 @@ fn loads_take_as_long_as_they_would() {
 fn a_load_that_sleeps_can_be_cancelled() {
     let (clock, device) = paced(|_| MS);
     let device = device.with_load(|_| MS * 500).with_memory(Bytes(1 << 20));
-    let cancelled =
-        device.load(
-            &small_model(),
-            LoadOptions { n_ctx: 64 },
-            &mut |progress| match progress.done.0 < WEIGHTS / 2 {
-                true => ControlFlow::Continue(()),
-                false => ControlFlow::Break(Cancelled),
-            },
-        );
+    let cancelled = device.load(
+        &small_model(),
+        LoadOptions::new(64),
+        &mut |progress| match progress.done.0 < WEIGHTS / 2 {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(Cancelled),
+        },
+    );
     assert!(matches!(cancelled, Err(Error::Cancelled)));
     assert_eq!((clock.now(), device.used()), (MS * 250, Bytes(0)));
 }

@@ -46,7 +46,7 @@ pub(crate) fn load(file: &ModelFile, device: &dyn Device) -> Model {
 
 /// A model that is ready, with a context of `n_ctx`.
 pub(crate) fn load_with(file: &ModelFile, device: &dyn Device, n_ctx: usize) -> Model {
-    Model::load(file, device, LoadOptions { n_ctx }, &mut |_| {
+    Model::load(file, device, LoadOptions::new(n_ctx), &mut |_| {
         ControlFlow::Continue(())
     })
     .expect("a good model")

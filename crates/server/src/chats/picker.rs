@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse as _;
 use serde_json::{Value, json};
-use troika_base::Bytes;
+use troika_base::{Bytes, KvType};
 use troika_engine::model_spec;
 use troika_library::Library;
 
@@ -166,7 +166,7 @@ impl Shapes {
                 }
                 let file = library.find(name).and_then(|entry| entry.open()).ok();
                 let spec = file.and_then(|file| model_spec(&file).ok());
-                let bytes = spec.map(|spec| spec.kv_bytes_per_token());
+                let bytes = spec.map(|spec| spec.kv_bytes_per_token(KvType::F16));
                 lock(&known).insert(digest.clone(), bytes);
                 bytes
             };

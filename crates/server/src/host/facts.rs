@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use troika_base::{Bytes, DeviceKind, ModelSpec};
+use troika_base::{Bytes, DeviceKind, KvType, ModelSpec};
 use troika_device::PAGE_TOKENS;
 use troika_gguf::ModelFile;
 use troika_planner::cost::{self, MemoryNeed, Setup, Slot, Work};
@@ -79,7 +79,7 @@ pub(super) fn of_file(
         name: name.to_owned(),
         forms,
         impossible,
-        kv_bytes_per_token: spec.kv_bytes_per_token(),
+        kv_bytes_per_token: spec.kv_bytes_per_token(KvType::F16),
     })
 }
 
@@ -119,7 +119,7 @@ impl Known<'_> {
 
     /// Whether a device holds it with the least cache that is of any use.
     fn fits(&self, form: &Form, free: &[u64]) -> bool {
-        let cache = KV_TOKENS_MIN * self.spec.kv_bytes_per_token();
+        let cache = KV_TOKENS_MIN * self.spec.kv_bytes_per_token(KvType::F16);
         let bytes = form.bytes.iter().map(|bytes| bytes.0).sum::<u64>();
         bytes.saturating_add(cache) <= free.iter().sum()
     }
@@ -151,7 +151,7 @@ impl Known<'_> {
     /// Tokens of the cache where `free` bytes are left for it.
     fn kv_tokens(&self, free: u64) -> u64 {
         let sensible = || {
-            let affordable = free / KV_SHARE / self.spec.kv_bytes_per_token().max(1);
+            let affordable = free / KV_SHARE / self.spec.kv_bytes_per_token(KvType::F16).max(1);
             let wanted = self.context.n_ctx.unwrap_or(0) as u64;
             KV_TOKENS.min(affordable).max(KV_TOKENS_MIN).max(wanted)
         };
@@ -175,7 +175,7 @@ impl Known<'_> {
                 launch_s: 0.0,
                 read_s: weights as f64 / READ_BYTES_PER_S,
                 token_s: 2.0 * self.shape.params_active as f64 / OPERATIONS_PER_S,
-                past_s: self.spec.kv_bytes_per_token() as f64 / READ_BYTES_PER_S,
+                past_s: self.spec.kv_bytes_per_token(KvType::F16) as f64 / READ_BYTES_PER_S,
                 watts_prefill: watts,
                 watts_decode: watts,
                 spread: SPREAD,

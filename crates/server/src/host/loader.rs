@@ -79,9 +79,7 @@ impl Loader {
         let name = &order.handle.info.name;
         let file = order.handle.open();
         let file = file.map_err(|error| (does_not_load(name, &error).message, true))?;
-        let options = LoadOptions {
-            n_ctx: order.kv_tokens as usize,
-        };
+        let options = LoadOptions::new(order.kv_tokens as usize);
         let is_void = || {
             let driver = self.driver.upgrade();
             driver.is_none_or(|driver| driver.is_void(self.id, order.epoch))

@@ -108,9 +108,7 @@ impl Spills {
             }
         }
         let directory = self.directory.as_deref()?;
-        // What stands around the values is less than they are in any model.
-        let most = Bytes(model.kv_bytes().0.saturating_mul(2));
-        match Spilled::open(directory, model, most) {
+        match Spilled::open(directory, model, model.kv_file_bytes_max()) {
             Ok(spilled) => spilled.map(Arc::new),
             Err(error) => {
                 tracing::warn!(%error, "a model begins without the prefixes that were cached of it");
@@ -205,7 +203,7 @@ mod tests {
         let library = Library::open(directory.path().to_owned(), &[("stories", STORIES)]);
         let file = library.find("stories").and_then(|entry| entry.open());
         let device = CpuDevice::batch_invariant(1);
-        let options = LoadOptions { n_ctx: 512 };
+        let options = LoadOptions::new(512);
         let mut progress = |_| std::ops::ControlFlow::Continue(());
         let model = Model::load(&file.expect("is there"), &device, options, &mut progress);
         let mut model = model.expect("loads");

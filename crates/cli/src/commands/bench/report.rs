@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde_json::{Value as Json, json};
-use troika_base::{Bytes, ModelSpec};
+use troika_base::{Bytes, KvType, ModelSpec};
 
 use super::plan::Test;
 use super::roofline::Roofline;
@@ -15,7 +15,7 @@ use crate::weights::TokenCost;
 pub(super) struct Report {
     rooflines: Vec<Roofline>,
     /// What the model's tokens cost.
-    pub(super) cost: Option<(TokenCost, ModelSpec)>,
+    pub(super) cost: Option<(TokenCost, ModelSpec, KvType)>,
     pub(super) rows: Vec<Row>,
 }
 
@@ -31,6 +31,7 @@ pub(crate) struct Setting {
     pub(crate) processor: String,
     pub(crate) kernels: String,
     pub(crate) threads: usize,
+    pub(crate) kv_type: &'static str,
     /// From opening the file to the model being ready.
     pub(crate) load_ms: f64,
     /// From opening the file to the first token after a prompt of eight.
@@ -91,10 +92,10 @@ impl Report {
 
     /// Takes note of what the machine can do, and of what that means for the tests on as many threads.
     pub(super) fn add_roofline(&mut self, roofline: Roofline) {
-        if let Some((cost, spec)) = &self.cost {
+        if let Some((cost, spec, kv_type)) = &self.cost {
             let rows = self.rows.iter_mut();
             for row in rows.filter(|row| row.setting.threads == roofline.threads) {
-                row.tps_bound = roofline.bound_tps(&row.numbers, cost, spec);
+                row.tps_bound = roofline.bound_tps(&row.numbers, cost, spec, *kv_type);
             }
         }
         self.rooflines.push(roofline);

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
-use troika_base::{DType, ModelSpec};
+use troika_base::{DType, KvType, ModelSpec};
 use troika_engine::CpuDevice;
 use troika_kernels::roofline::{Bandwidth, ReadWay, matrix_peak, read_bandwidth};
 
@@ -55,7 +55,13 @@ impl Roofline {
     }
 
     /// Tokens per second that this machine would let the test reach. `None` if a format's peak is not known.
-    pub(super) fn bound_tps(&self, test: &Test, cost: &TokenCost, spec: &ModelSpec) -> Option<f64> {
+    pub(super) fn bound_tps(
+        &self,
+        test: &Test,
+        cost: &TokenCost,
+        spec: &ModelSpec,
+        kv_type: KvType,
+    ) -> Option<f64> {
         let n_tok = test.n_tok() as f64;
         // A step serves all sequences. Reading takes few steps, and writing one for each token.
         let steps = match test.n_prompt {
@@ -66,7 +72,7 @@ impl Roofline {
             // On average, half of the answer is there already.
             0 => {
                 n_tok
-                    * spec.kv_bytes_per_token() as f64
+                    * spec.kv_bytes_per_token(kv_type) as f64
                     * (test.depth as f64 + test.n_gen as f64 / 2.0)
             }
             _ => 0.0,
@@ -172,7 +178,7 @@ mod tests {
         };
         let bound = |test: Test| {
             roofline
-                .bound_tps(&test, &cost, &spec)
+                .bound_tps(&test, &cost, &spec, KvType::F16)
                 .expect("the format is known")
                 .round()
         };
@@ -188,6 +194,9 @@ mod tests {
             prefill_weights: [(DType::Q4_0, 1)].into(),
             ..cost.clone()
         };
-        assert_eq!(roofline.bound_tps(&test(1, 0, 0, 1), &unknown, &spec), None);
+        assert_eq!(
+            roofline.bound_tps(&test(1, 0, 0, 1), &unknown, &spec, KvType::F16),
+            None
+        );
     }
 }

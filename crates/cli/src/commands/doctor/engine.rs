@@ -50,7 +50,7 @@ fn judge(written: anyhow::Result<String>) -> Check {
 fn write() -> anyhow::Result<String> {
     let device = load::cpu(None)?;
     let file = Source::BuiltIn.open()?;
-    let options = LoadOptions { n_ctx: 64 };
+    let options = LoadOptions::new(64);
     let mut model = Model::load(&file, &device, options, &mut |_| ControlFlow::Continue(()))
         .context("it cannot be loaded")?;
     let encode = EncodeOptions {

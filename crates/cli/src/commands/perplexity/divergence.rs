@@ -8,6 +8,7 @@ use troika_base::ModelSpec;
 use troika_engine::{Comparison, Recording, Share};
 use troika_gguf::ModelFile;
 
+use super::PerplexityArgs;
 use crate::exit::{Interrupted, WrongUse};
 use crate::interrupt::Interrupt;
 use crate::load;
@@ -18,7 +19,7 @@ pub(super) fn run(
     file: &ModelFile,
     spec: &ModelSpec,
     recorded: &Path,
-    threads: Option<usize>,
+    args: &PerplexityArgs,
     console: &Console,
 ) -> anyhow::Result<()> {
     let recording = Recording::open(recorded)?;
@@ -31,8 +32,8 @@ pub(super) fn run(
         .into());
     }
     let interrupt = Interrupt::install()?;
-    let device = load::cpu(threads)?;
-    let (mut model, _) = load::model(file, &device, n_ctx, console, &interrupt)?;
+    let device = load::cpu(args.threads.threads)?;
+    let (mut model, _) = load::model(file, &device, args.kv.options(n_ctx), console, &interrupt)?;
     let mut bar = Progress::new(console, "divergence", Unit::Windows);
     let compared = model.compare(recording, &mut |done, of, kl| {
         bar.update(done as u64, of as u64);

@@ -30,7 +30,7 @@ pub(super) fn measure(
     let text = Text::new(&tokenizer, &read(text)?).first(TOKENS.min(spec.n_ctx));
     let quantized = ModelFile::open(quantized).context("cannot open what was written")?;
     let load = |file: &ModelFile| {
-        let options = LoadOptions { n_ctx: text.len() };
+        let options = LoadOptions::new(text.len());
         device.load(file, options, &mut |_| interrupt.flow(Cancelled))
     };
     let loaded = load(source).and_then(|source| Ok((source, load(&quantized)?)));

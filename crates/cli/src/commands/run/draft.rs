@@ -1,6 +1,7 @@
 //! Where drafts come from: the text itself, or a smaller model.
 
 use anyhow::Context as _;
+use troika_device::LoadOptions;
 use troika_engine::{DRAFT_MAX, DraftModel, Drafter, Model, PromptLookup, Session};
 
 use crate::exit::WrongUse;
@@ -48,8 +49,8 @@ impl DraftArgs {
         };
         let file = model::need(name, home)?.open()?;
         let spec = troika_engine::model_spec(&file).context("cannot load the draft model")?;
-        let n_ctx = n_ctx.min(spec.n_ctx);
-        let (model, _) = load::model(&file, device.device(), n_ctx, console, interrupt)?;
+        let options = LoadOptions::new(n_ctx.min(spec.n_ctx));
+        let (model, _) = load::model(&file, device.device(), options, console, interrupt)?;
         Ok(Some(model))
     }
 

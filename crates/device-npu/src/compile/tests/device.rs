@@ -47,7 +47,7 @@ fn a_model_is_compiled_once_and_loaded_with_progress() {
     assert!(!device.is_compiled(&file, 300).expect("is read"));
     for _ in 0..2 {
         let mut heard = Vec::new();
-        let loaded = device.load(&file, LoadOptions { n_ctx: 300 }, &mut |progress| {
+        let loaded = device.load(&file, LoadOptions::new(300), &mut |progress| {
             heard.push(progress.done);
             ControlFlow::Continue(())
         });
@@ -65,7 +65,7 @@ fn a_model_is_compiled_once_and_loaded_with_progress() {
             .expect("is read")
     );
     // A model in use stays.
-    let loaded = device.load(&file, LoadOptions { n_ctx: 300 }, &mut |_| {
+    let loaded = device.load(&file, LoadOptions::new(300), &mut |_| {
         ControlFlow::Continue(())
     });
     let store = Store::new(root.path().join("compiled"), Bytes(0));
@@ -164,7 +164,7 @@ fn failures_leave_nothing_in_the_cache() {
             left(root.path())
         );
         // The device's own word for it.
-        let loaded = device.load(&file, LoadOptions { n_ctx: 300 }, &mut |_| {
+        let loaded = device.load(&file, LoadOptions::new(300), &mut |_| {
             ControlFlow::Continue(())
         });
         match loaded.map(drop) {
@@ -182,7 +182,7 @@ fn loads_can_be_broken_off_at_any_time() {
         let device = device(root.path(), Temper::Hang, NpuOptions::default());
         let file = model(root.path(), "model");
         let mut calls = 0;
-        let loaded = device.load(&file, LoadOptions { n_ctx: 300 }, &mut |_| {
+        let loaded = device.load(&file, LoadOptions::new(300), &mut |_| {
             calls += 1;
             match calls > at {
                 true => ControlFlow::Break(Cancelled),

@@ -220,6 +220,7 @@ impl Resident for Paper {
             n_layer: 1,
             n_head_kv: 1,
             head_dim: 2,
+            kv_type: troika_base::KvType::F16,
         }
     }
 
@@ -260,7 +261,7 @@ impl Compare for Judge {
         _: &mut dyn FnMut(CompileProgress) -> ControlFlow<Cancelled>,
     ) -> Result<Loss, Error> {
         let n_ctx = options.n_ctx;
-        compiled.load(file, LoadOptions { n_ctx }, &mut |_| {
+        compiled.load(file, LoadOptions::new(n_ctx), &mut |_| {
             ControlFlow::Continue(())
         })?;
         if compiled.name() == Fake(Temper::Nonsense).name() {

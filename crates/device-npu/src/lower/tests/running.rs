@@ -174,7 +174,7 @@ fn tokens(n_vocab: usize) -> Vec<TokenId> {
 fn truth(file: &ModelFile, tokens: &[TokenId]) -> Vec<Vec<f32>> {
     let cpu = CpuDevice::batch_invariant(1);
     let mut resident = cpu
-        .load(file, LoadOptions { n_ctx: N_TOK }, &mut |_| {
+        .load(file, LoadOptions::new(N_TOK), &mut |_| {
             ControlFlow::Continue(())
         })
         .unwrap();

@@ -59,11 +59,44 @@ impl Lanes for YmmPair {
         Self(load(p), load(unsafe { p.add(8) }))
     }
     #[inline(always)]
+    unsafe fn load_i8(p: *const i8) -> Self {
+        // SAFETY: see above.
+        let load = |p: *const i8| unsafe {
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())))
+        };
+        // SAFETY: see above.
+        Self(load(p), load(unsafe { p.add(8) }))
+    }
+    #[inline(always)]
+    unsafe fn load_nibbles(p: *const u8) -> (Self, Self) {
+        // SAFETY: see above.
+        let wide = |p: *const u8| unsafe { _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast())) };
+        // SAFETY: see above.
+        unsafe {
+            let low = |wide| _mm256_cvtepi32_ps(_mm256_and_si256(wide, _mm256_set1_epi32(15)));
+            let high = |wide| _mm256_cvtepi32_ps(_mm256_srli_epi32::<4>(wide));
+            let (first, second) = (wide(p), wide(p.add(8)));
+            (
+                Self(low(first), low(second)),
+                Self(high(first), high(second)),
+            )
+        }
+    }
+    #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
         // SAFETY: see above.
         unsafe {
             _mm256_storeu_ps(p, self.0);
             _mm256_storeu_ps(p.add(8), self.1);
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_f16(self, p: *mut u16) {
+        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT;
+        // SAFETY: see above.
+        unsafe {
+            _mm_storeu_si128(p.cast(), _mm256_cvtps_ph::<NEAREST>(self.0));
+            _mm_storeu_si128(p.add(8).cast(), _mm256_cvtps_ph::<NEAREST>(self.1));
         }
     }
     #[inline(always)]
