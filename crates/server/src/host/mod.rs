@@ -30,6 +30,8 @@ mod voice;
 #[cfg(test)]
 pub(crate) mod tests;
 #[cfg(test)]
+mod tests_of_adapters;
+#[cfg(test)]
 mod tests_of_ahead;
 #[cfg(test)]
 mod tests_of_around;
@@ -68,7 +70,7 @@ use facts::Context;
 use info::{details, from_library, info};
 use lane::{AtWork, Worker};
 use loader::Loader;
-use models::{Handle, Models};
+use models::{Handle, Models, open_adapted};
 use order::queue;
 use request::{Asked, Client, Embedding};
 
@@ -414,7 +416,13 @@ impl Backend for Host {
 
     fn create(&self, name: String, manifest: Manifest) -> BoxFuture<'_, Result<(), ApiError>> {
         self.aside(move |library| {
-            let created = library.create(&name, manifest);
+            let created = library.create_checked(&name, manifest, |entry| {
+                let adapted = open_adapted(entry).map(drop);
+                adapted.map_err(|error| troika_library::Error::BadSetting {
+                    field: "adapters",
+                    reason: error.to_string(),
+                })
+            });
             created.map(drop).map_err(|error| from_library(&error))
         })
         .boxed()

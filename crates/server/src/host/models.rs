@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use troika_engine::Opened;
 use troika_engine::chat::{AnswerFormat, ChatTemplate, TemplateError};
 use troika_engine::constraint::ConstraintFactory;
 use troika_engine::tokenizer::Tokenizer;
+use troika_engine::{Adapter, AdapterError, Opened, with_adapters};
 use troika_gguf::ModelFile;
 use troika_library::{Entry, Manifest};
 use troika_scheduler::{DeviceId, Event, ModelFacts, ModelId};
@@ -48,12 +48,12 @@ impl Handle {
         made.map_err(|error| ApiError::unsupported(error.to_string()))
     }
 
-    /// The file with its weights.
+    /// The file with its weights and adapters.
     ///
     /// # Errors
-    /// If it is gone or damaged.
-    pub(super) fn open(&self) -> Result<ModelFile, troika_library::Error> {
-        self.entry.open()
+    /// As [`open_adapted`].
+    pub(super) fn open(&self) -> Result<ModelFile, OpenError> {
+        open_adapted(&self.entry)
     }
 
     /// Tokens of one sequence at most, where it must run on this device.
@@ -159,7 +159,7 @@ impl Models {
     ) -> Result<(Handle, Vec<DeviceId>), ApiError> {
         let name = info.name.clone();
         let damaged = |error: &dyn std::error::Error| does_not_load(&name, error);
-        let file = entry.open().map_err(|error| damaged(&error))?;
+        let file = open_adapted(entry).map_err(|error| damaged(&error))?;
         let opened = Opened::new(&file).map_err(|error| damaged(&error))?;
         let spec = opened.spec();
         let own = entry.manifest.parameters.n_ctx;
@@ -189,6 +189,35 @@ impl Models {
         };
         Ok((handle, to_compile))
     }
+}
+
+/// Why there is no file of a model.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenError {
+    #[error(transparent)]
+    Library(#[from] troika_library::Error),
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
+}
+
+/// An entry's file with its adapters, as devices compute it. The messages name the model and the adapters' digests, and no
+/// path.
+///
+/// # Errors
+/// If a file is gone or damaged, or an adapter is for another model.
+pub(super) fn open_adapted(entry: &Entry) -> Result<ModelFile, OpenError> {
+    let file = entry.open()?;
+    if entry.adapters.is_empty() {
+        return Ok(file);
+    }
+    let adapters = entry.adapters.iter().map(|adapter| {
+        Ok(Adapter {
+            file: adapter.open()?,
+            scale: adapter.scale,
+        })
+    });
+    let adapters = adapters.collect::<Result<Vec<_>, OpenError>>()?;
+    Ok(with_adapters(file.with_name(&entry.name), &adapters)?)
 }
 
 /// A model that does not load. The message names the model and not the file.
