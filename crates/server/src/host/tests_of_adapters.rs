@@ -1,6 +1,7 @@
 //! Models with adapters, over the routes that people use: made, listed, shown, asked, deleted.
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 
 use axum::body::Body;
 use axum::http::Request;
@@ -12,6 +13,7 @@ use troika_device::LoadOptions;
 use troika_engine::{
     Adapter, CpuDevice, Event, GenerateOptions, Model, Session, with_adapters,
 };
+use troika_engine::tokenizer::EncodeOptions;
 use troika_gguf::{Metadata, ModelFile, Writer};
 use troika_library::Digest;
 
@@ -49,7 +51,9 @@ fn adapter(seed: u32, architecture: &str) -> Vec<u8> {
                 (0.15 * value).to_le_bytes()
             });
             let bytes: Vec<u8> = values.collect();
-            writer.tensor_bytes(format!("{}.{end}", matrix.name), DType::F32, &shape, &bytes);
+            writer.tensor(format!("{}.{end}", matrix.name), DType::F32, &shape, move |out| {
+                Ok(out.write_all(&bytes)?)
+            });
         }
     }
     let mut bytes = Vec::new();
@@ -68,7 +72,7 @@ fn run(adapters: &[(&[u8], f32)]) -> String {
     let mut go_on = |_| ControlFlow::Continue(());
     let mut model = Model::load(&file, &device, LoadOptions { n_ctx: 512 }, &mut go_on)
         .expect("loads");
-    let tokens = model.tokenizer().encode(PROMPT, true).expect("is text");
+    let tokens = model.tokenizer().encode(PROMPT, EncodeOptions::default());
     let mut options = GenerateOptions {
         max_tokens: Some(N_ANSWER),
         ..GenerateOptions::default()
