@@ -373,7 +373,9 @@ impl Library {
                 let adapters = adapters.map(|adapter| {
                     self.adapter(adapter).map_err(|_| {
                         let digest = &adapter.from;
-                        format!("the adapter {digest} is gone; upload it again, or delete the model")
+                        format!(
+                            "the adapter {digest} is gone; upload it again, or delete the model"
+                        )
                     })
                 });
                 let adapters = adapters.collect::<Result<_, _>>()?;

@@ -12,7 +12,8 @@ use troika_device::Device;
 use troika_scheduler::Limits;
 use troika_server::keys::{KeyFile, Keys};
 use troika_server::{
-    Backend, Chats, Drain, Host, HostSettings, Hybrid, HybridPaths, Media, Services, Settings,
+    Backend, Chats, Draft, Drain, Host, HostSettings, Hybrid, HybridPaths, Media, Services,
+    Settings,
 };
 
 use crate::commands::pull;
@@ -137,9 +138,15 @@ pub(crate) fn models(
             ..troika_scheduler::Settings::default()
         },
         around,
-        draft: settings.draft,
+        draft: settings.draft.clone(),
     };
     let library = Arc::new(Home::library_in(settings.models_dir.clone()));
+    if let Draft::Model { name, only } = &settings.draft {
+        for name in only.iter().chain([name]) {
+            let found = library.find(name);
+            found.map_err(|error| WrongUse(format!("--draft: {error}")))?;
+        }
+    }
     let host = Host::over(library, devices, pools, host);
     let host = host.context("cannot start the devices' threads")?;
     Ok((beyond(host, settings, home)?, media))

@@ -80,7 +80,8 @@ impl Drafter {
         let common = ask.held.tokens().iter().zip(&ask.text);
         let common = common.take_while(|(held, known)| held == known).count();
         // What follows the last token is asked for.
-        ask.held.truncate(common.min(ask.text.len().saturating_sub(1)));
+        ask.held
+            .truncate(common.min(ask.text.len().saturating_sub(1)));
         if ask.held.tokens().is_empty() {
             ask.held = self.prefixes.lookup(&ask.request.namespace, &ask.text);
         }
@@ -91,8 +92,10 @@ impl Drafter {
         let mut reads = vec![0; asks.len()];
         for at in 0..asks.len() {
             let (text, held) = (asks[at].text.len(), asks[at].held.tokens().len());
-            // Its context may be shorter, and drafts are not worth an error.
-            if text + asks[at].most > self.model.spec().n_ctx {
+            // Its context may be shorter and so may its table of tokens, and drafts are not worth an error.
+            let spec = self.model.spec();
+            let is_known = |token: &TokenId| token.index() < spec.n_vocab;
+            if text + asks[at].most > spec.n_ctx || !asks[at].text[held..].iter().all(is_known) {
                 continue;
             }
             reads[at] = n_tok.min(text - held);

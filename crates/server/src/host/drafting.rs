@@ -1,6 +1,6 @@
 //! A model's guesses at the tokens after its slices: looked up in the text, or asked of a smaller model.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use troika_base::TokenId;
 use troika_engine::{Error, STEP_MAX, Sequence};
@@ -140,20 +140,22 @@ impl Resident {
 
     /// How many tokens of a slice's sequence are known when the slice is computed.
     fn end(&self, slice: &Slice) -> usize {
-        self.held(slice).tokens().len() + slice.n_tok as usize
+        let held = self.held(slice).map_or(0, |held| held.tokens().len());
+        held + slice.n_tok as usize
     }
 
-    fn held(&self, slice: &Slice) -> &Sequence {
-        static NOTHING: LazyLock<Sequence> = LazyLock::new(Sequence::default);
-        let seat = self.seats.get(&slice.seq.job);
-        let held = seat.and_then(|seat| seat.held.get(&slice.seq.choice));
-        held.unwrap_or(&NOTHING)
+    fn held(&self, slice: &Slice) -> Option<&Sequence> {
+        let seat = self.seats.get(&slice.seq.job)?;
+        seat.held.get(&slice.seq.choice)
     }
 
     /// Whether there are pages for these slices with so many guesses behind each that nobody needs.
     fn has_pages(&self, slices: &[Slice], guesses: impl Iterator<Item = usize>) -> bool {
-        let growth = slices.iter().zip(guesses);
-        let growth = growth.map(|(slice, n)| (self.held(slice), slice.n_tok as usize + n));
+        let nothing = Sequence::default();
+        let growth = slices.iter().zip(guesses).map(|(slice, n)| {
+            let held = self.held(slice).unwrap_or(&nothing);
+            (held, slice.n_tok as usize + n)
+        });
         self.model.pages_wanted(growth) <= self.free_pages() as usize
     }
 }

@@ -39,6 +39,15 @@ pub(super) struct Context {
     pub(super) kv_tokens: Option<usize>,
 }
 
+/// What a model is there for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Role<'f> {
+    /// It answers; a smaller model beside it guesses, if one does.
+    Writer(Option<&'f ModelFacts>),
+    /// It guesses for another one, wherever that is.
+    Drafter,
+}
+
 /// What is known of a file's model on these devices.
 ///
 /// # Errors
@@ -48,7 +57,7 @@ pub(super) fn of_file(
     (file, spec): (&ModelFile, &ModelSpec),
     devices: &[HostDevice],
     pools: &[PoolFacts],
-    context: Context,
+    (context, role): (Context, Role<'_>),
 ) -> Result<ModelFacts, NotAModel> {
     let (shape, quantization) = read_file(file)?;
     let model = Known {
@@ -56,6 +65,7 @@ pub(super) fn of_file(
         quantization,
         spec,
         context,
+        role,
     };
     let mut forms = BTreeMap::new();
     let mut impossible = BTreeMap::new();
@@ -66,8 +76,13 @@ pub(super) fn of_file(
         let mut parts = parts.filter(|(part, _)| part.facts.kind != DeviceKind::Cpu);
         let alone = parts.find(|(part, form)| model.fits(form, &free(part, pools)));
         let form = match alone {
-            Some((part, _)) => Err(format!("it fits {} alone", part.facts.name)),
-            None => model.form(device, pools),
+            Some((part, _)) if matches!(role, Role::Writer(_)) => {
+                Err(format!("it fits {} alone", part.facts.name))
+            }
+            _ if matches!(role, Role::Drafter) && device.facts.kind == DeviceKind::Npu => {
+                Err("nothing is drafted where graphs are compiled".to_owned())
+            }
+            _ => model.form((DeviceId(index), device), pools),
         };
         match form {
             Ok(form) => drop(forms.insert(DeviceId(index), form)),
@@ -79,7 +94,7 @@ pub(super) fn of_file(
         name: name.to_owned(),
         forms,
         impossible,
-        kv_bytes_per_token: spec.kv_bytes_per_token(),
+        kv_bytes_per_token: model.kv_bytes_per_token(),
     })
 }
 
@@ -88,15 +103,27 @@ struct Known<'a> {
     quantization: Quantization,
     spec: &'a ModelSpec,
     context: Context,
+    role: Role<'a>,
 }
 
 impl Known<'_> {
     /// The model on a device, or why it does not run there.
-    fn form(&self, device: &HostDevice, pools: &[PoolFacts]) -> Result<Form, String> {
+    fn form(
+        &self,
+        (id, device): (DeviceId, &HostDevice),
+        pools: &[PoolFacts],
+    ) -> Result<Form, String> {
         let free = free(device, pools);
         let need = self.need(device, &free);
         let (need, layers) = need.map_err(|refusal| refusal.to_string())?;
-        let bytes = need.without_cache(&layers);
+        let mut bytes = need.without_cache(&layers);
+        let mut load_s = need.weights as f64 / LOAD_BYTES_PER_S;
+        let drafter = self.drafter().and_then(|drafter| drafter.forms.get(&id));
+        if let Some(drafter) = drafter {
+            let more = bytes.iter_mut().zip(&drafter.bytes);
+            more.for_each(|(bytes, more)| *bytes += *more);
+            load_s += drafter.load_s;
+        }
         let own = self.spec.n_ctx as u64;
         let kv_tokens = self.kv_tokens(left(&free, &bytes, &layers));
         // What is compiled for a length is compiled anew for a longer one.
@@ -112,14 +139,29 @@ impl Known<'_> {
             load_peak: Bytes(0),
             kv_tokens: u32::try_from(kv_tokens).unwrap_or(u32::MAX),
             n_ctx: u32::try_from(n_ctx).unwrap_or(u32::MAX),
-            load_s: need.weights as f64 / LOAD_BYTES_PER_S,
+            load_s,
             gait: self.gait(device, need.weights),
         })
     }
 
+    fn drafter(&self) -> Option<&ModelFacts> {
+        match self.role {
+            Role::Writer(drafter) => drafter,
+            Role::Drafter => None,
+        }
+    }
+
+    /// Of its cache and that of the smaller model beside it.
+    fn kv_bytes_per_token(&self) -> u64 {
+        let drafter = self
+            .drafter()
+            .map_or(0, |drafter| drafter.kv_bytes_per_token);
+        self.spec.kv_bytes_per_token() + drafter
+    }
+
     /// Whether a device holds it with the least cache that is of any use.
     fn fits(&self, form: &Form, free: &[u64]) -> bool {
-        let cache = KV_TOKENS_MIN * self.spec.kv_bytes_per_token();
+        let cache = KV_TOKENS_MIN * self.kv_bytes_per_token();
         let bytes = form.bytes.iter().map(|bytes| bytes.0).sum::<u64>();
         bytes.saturating_add(cache) <= free.iter().sum()
     }
@@ -151,7 +193,7 @@ impl Known<'_> {
     /// Tokens of the cache where `free` bytes are left for it.
     fn kv_tokens(&self, free: u64) -> u64 {
         let sensible = || {
-            let affordable = free / KV_SHARE / self.spec.kv_bytes_per_token().max(1);
+            let affordable = free / KV_SHARE / self.kv_bytes_per_token().max(1);
             let wanted = self.context.n_ctx.unwrap_or(0) as u64;
             KV_TOKENS.min(affordable).max(KV_TOKENS_MIN).max(wanted)
         };

@@ -8,6 +8,9 @@ mod around;
 mod away;
 mod clock;
 mod devices;
+mod draft_model;
+mod drafter;
+mod drafting;
 mod driver;
 mod facts;
 mod guess;
@@ -42,6 +45,8 @@ mod tests_of_compiling;
 #[cfg(test)]
 mod tests_of_devices;
 #[cfg(test)]
+mod tests_of_draft_models;
+#[cfg(test)]
 mod tests_of_drafts;
 
 use std::sync::Arc;
@@ -65,6 +70,7 @@ use crate::job::{
 use crate::{Answer, ApiError, Backend, Beside, ModelDetails, wishes};
 use around::Surroundings;
 use clock::Alarm;
+use draft_model::Drafts;
 use driver::{Driver, Lane, Machine};
 use facts::Context;
 use info::{details, from_library, info};
@@ -100,7 +106,6 @@ pub struct Host {
     library: Arc<Library>,
     models: Arc<Models>,
     driver: Arc<Driver>,
-    draft: Draft,
     /// It tells the driver what changes around the devices, as long as it is there.
     _watcher: Option<Arc<Watcher>>,
 }
@@ -172,11 +177,15 @@ impl Host {
             n_ctx: settings.n_ctx,
             kv_tokens: settings.kv_tokens,
         };
+        let drafts = Drafts {
+            draft: settings.draft.clone(),
+            library: Arc::clone(&library),
+        };
+        let models = Models::new(Arc::clone(&driver), context, drafts)?;
         Ok(Self {
+            models: Arc::new(models),
             library,
-            models: Arc::new(Models::new(Arc::clone(&driver), context)?),
             driver,
-            draft: settings.draft,
             _watcher: watcher.transpose()?.map(Arc::new),
         })
     }

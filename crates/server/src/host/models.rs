@@ -15,8 +15,10 @@ use troika_gguf::ModelFile;
 use troika_library::{Entry, Manifest};
 use troika_scheduler::{DeviceId, Event, ModelFacts, ModelId};
 
+use super::draft_model::{DraftModel, Drafts};
 use super::driver::Driver;
-use super::facts::{self, Context};
+use super::facts::{self, Context, Role};
+use super::guess::{Draft, Guessing};
 use super::prepare::Preparer;
 use crate::backend::Compiling;
 use crate::job::ModelInfo;
@@ -35,6 +37,10 @@ pub(super) struct Handle {
     pub(super) n_ctx: usize,
     /// What all devices share that hold it.
     pub(super) opened: Arc<Opened>,
+    /// How its answers are guessed.
+    pub(super) guessing: Guessing,
+    /// The smaller model that does, if one does.
+    pub(super) draft: Option<DraftModel>,
     entry: Entry,
 }
 
@@ -74,6 +80,7 @@ pub(super) struct Models {
     driver: Arc<Driver>,
     preparer: Preparer,
     context: Context,
+    drafts: Drafts,
     opened: Mutex<BTreeMap<String, Arc<Handle>>>,
     /// One model is opened at a time: several who ask for the same one find it done.
     opening: Mutex<u32>,
@@ -82,11 +89,16 @@ pub(super) struct Models {
 impl Models {
     /// # Errors
     /// If the system has no thread left.
-    pub(super) fn new(driver: Arc<Driver>, context: Context) -> std::io::Result<Self> {
+    pub(super) fn new(
+        driver: Arc<Driver>,
+        context: Context,
+        drafts: Drafts,
+    ) -> std::io::Result<Self> {
         Ok(Self {
             preparer: Preparer::start(&driver)?,
             driver,
             context,
+            drafts,
             opened: Mutex::default(),
             opening: Mutex::default(),
         })
@@ -168,7 +180,17 @@ impl Models {
             ..self.context
         };
         let (devices, pools) = (self.driver.devices(), self.driver.pools());
-        let facts = facts::of_file((id, &name), (&file, spec), devices, pools, context);
+        let draft = self
+            .drafts
+            .model_for(entry, &opened, (&self.driver, context))
+            .map_err(|why| damaged(&std::io::Error::other(why)))?;
+        let guessing = match (&self.drafts.draft, &draft) {
+            (Draft::Ngram, _) => Guessing::Ngram,
+            (_, Some(_)) => Guessing::Model,
+            _ => Guessing::Off,
+        };
+        let role = Role::Writer(draft.as_ref().map(|draft| &draft.facts));
+        let facts = facts::of_file((id, &name), (&file, spec), devices, pools, (context, role));
         let mut facts = facts.map_err(|error| damaged(&error))?;
         let to_compile = Preparer::needed(&self.driver, &file, &mut facts);
         let in_file = file.metadata().opt_str("tokenizer.chat_template");
@@ -185,6 +207,8 @@ impl Models {
             facts,
             info,
             opened: Arc::new(opened),
+            guessing,
+            draft,
             entry: entry.clone(),
         };
         Ok((handle, to_compile))

@@ -10,10 +10,8 @@ use sha2::{Digest as _, Sha256};
 use tower::ServiceExt as _;
 use troika_base::DType;
 use troika_device::LoadOptions;
-use troika_engine::{
-    Adapter, CpuDevice, Event, GenerateOptions, Model, Session, with_adapters,
-};
 use troika_engine::tokenizer::EncodeOptions;
+use troika_engine::{Adapter, CpuDevice, Event, GenerateOptions, Model, Session, with_adapters};
 use troika_gguf::{Metadata, ModelFile, Writer};
 use troika_library::Digest;
 
@@ -21,7 +19,8 @@ use super::tests::{Home, STORIES};
 use super::*;
 
 const RANK: u64 = 3;
-const PROMPT: &str = "Once upon a time there was a little girl. She had a red ball, and her friend had a blue box. One day";
+const PROMPT: &str = "Once upon a time there was a little girl. She had a red ball, and her friend had a blue box. They went to the \
+                      park to play with the ball and the box and a big brown dog. One day";
 const N_ANSWER: usize = 24;
 
 fn stories() -> ModelFile {
@@ -29,7 +28,7 @@ fn stories() -> ModelFile {
 }
 
 /// An adapter of every matrix in the layers of the story model, of random numbers; for another architecture if one is named.
-fn adapter(seed: u32, architecture: &str) -> Vec<u8> {
+pub(super) fn adapter(seed: u32, architecture: &str) -> Vec<u8> {
     let mut metadata = Metadata::default();
     metadata.insert("general.type", "adapter");
     metadata.insert("general.architecture", architecture);
@@ -51,9 +50,12 @@ fn adapter(seed: u32, architecture: &str) -> Vec<u8> {
                 (0.15 * value).to_le_bytes()
             });
             let bytes: Vec<u8> = values.collect();
-            writer.tensor(format!("{}.{end}", matrix.name), DType::F32, &shape, move |out| {
-                Ok(out.write_all(&bytes)?)
-            });
+            writer.tensor(
+                format!("{}.{end}", matrix.name),
+                DType::F32,
+                &shape,
+                move |out| Ok(out.write_all(&bytes)?),
+            );
         }
     }
     let mut bytes = Vec::new();
@@ -70,9 +72,15 @@ fn run(adapters: &[(&[u8], f32)]) -> String {
     let file = with_adapters(stories(), &adapters.collect::<Vec<_>>()).expect("they fit");
     let device = CpuDevice::batch_invariant(2);
     let mut go_on = |_| ControlFlow::Continue(());
-    let mut model = Model::load(&file, &device, LoadOptions { n_ctx: 512 }, &mut go_on)
-        .expect("loads");
-    let tokens = model.tokenizer().encode(PROMPT, EncodeOptions::default());
+    let mut model =
+        Model::load(&file, &device, LoadOptions { n_ctx: 512 }, &mut go_on).expect("loads");
+    let tokens = model.tokenizer().encode(
+        PROMPT,
+        EncodeOptions {
+            add_special: true,
+            parse_special: false,
+        },
+    );
     let mut options = GenerateOptions {
         max_tokens: Some(N_ANSWER),
         ..GenerateOptions::default()
@@ -129,17 +137,20 @@ impl Served {
     }
 
     async fn create(&self, name: &str, from: &str, adapters: Value) -> (u16, Value) {
-        let body =
-            json!({"model": name, "from": from, "adapters": adapters, "stream": false});
+        let body = json!({"model": name, "from": from, "adapters": adapters, "stream": false});
         self.post("/api/create", body).await
     }
 
     /// A greedy answer, and how much of its prompt was in the cache.
     async fn text(&self, model: &str) -> (String, u64) {
-        let body = json!({"model": model, "prompt": PROMPT, "max_tokens": N_ANSWER, "temperature": 0});
+        let body =
+            json!({"model": model, "prompt": PROMPT, "max_tokens": N_ANSWER, "temperature": 0});
         let (status, answer) = self.post("/v1/completions", body).await;
         assert_eq!(status, 200, "{answer}");
-        let text = answer["choices"][0]["text"].as_str().expect("text").to_owned();
+        let text = answer["choices"][0]["text"]
+            .as_str()
+            .expect("text")
+            .to_owned();
         let cached = &answer["usage"]["prompt_tokens_details"]["cached_tokens"];
         (text, cached.as_u64().expect("a count"))
     }
@@ -178,7 +189,10 @@ async fn models_with_adapters_answer_as_run_does_beside_their_base() {
     ];
     for (at, (name, text)) in want.iter().enumerate() {
         let others = want[..at].iter().map(|(_, text)| text);
-        assert!(others.clone().all(|other| other != text), "{name} is another");
+        assert!(
+            others.clone().all(|other| other != text),
+            "{name} is another"
+        );
     }
     // The base first: what it has cached is not theirs.
     for (name, text) in &want {
@@ -195,12 +209,19 @@ async fn models_with_adapters_answer_as_run_does_beside_their_base() {
     let (_, loaded) = served.ask("GET", "/api/ps", "").await;
     let size = |name: &str| {
         let models = loaded["models"].as_array().expect("a list");
-        let found = models.iter().find(|model| model["name"] == format!("{name}:latest"));
-        found.and_then(|model| model["size"].as_u64()).expect("is loaded")
+        let found = models
+            .iter()
+            .find(|model| model["name"] == format!("{name}:latest"));
+        found
+            .and_then(|model| model["size"].as_u64())
+            .expect("is loaded")
     };
     let added = |bytes: &[u8]| {
         let file = ModelFile::from_bytes("adapter", bytes.to_vec()).expect("is sound");
-        file.tensors().iter().map(|tensor| tensor.bytes).sum::<u64>()
+        file.tensors()
+            .iter()
+            .map(|tensor| tensor.bytes)
+            .sum::<u64>()
     };
     assert!(size("one") >= size("stories") + added(&one));
     assert!(size("both") > size("one"));
@@ -212,11 +233,16 @@ async fn they_are_listed_shown_and_deleted_like_any_model() {
     let (one, two) = (adapter(1, "llama"), adapter(2, "llama"));
     let (first, second) = (served.upload(&one).await, served.upload(&two).await);
     let scaled = json!({"two.gguf": {"digest": second, "scale": -0.5}});
-    assert_eq!(served.create("one", "stories", json!({"a": first})).await.0, 200);
+    assert_eq!(
+        served.create("one", "stories", json!({"a": first})).await.0,
+        200
+    );
     assert_eq!(served.create("two", "one", scaled).await.0, 200);
     let (_, tags) = served.ask("GET", "/api/tags", "").await;
     let tags = tags["models"].as_array().expect("a list").clone();
-    let sizes = tags.iter().map(|model| (model["name"].clone(), model["size"].clone()));
+    let sizes = tags
+        .iter()
+        .map(|model| (model["name"].clone(), model["size"].clone()));
     let whole = STORIES.len() + one.len();
     assert_eq!(
         sizes.collect::<Vec<_>>(),
@@ -245,7 +271,10 @@ async fn they_are_listed_shown_and_deleted_like_any_model() {
     // A file that models are made of stays, as ever.
     std::fs::write(served.home.0.join("base.gguf"), STORIES).expect("is written");
     let first = served.upload(&one).await;
-    assert_eq!(served.create("one", "base", json!({"a": first})).await.0, 200);
+    assert_eq!(
+        served.create("one", "base", json!({"a": first})).await.0,
+        200
+    );
     assert_eq!(delete("base").await, 409);
     assert_eq!((delete("one").await, delete("base").await), (200, 200));
 }
@@ -277,11 +306,20 @@ async fn what_is_wrong_with_an_adapter_is_said() {
     let (status, _) = served.post("/api/show", json!({"model": "x"})).await;
     assert_eq!(status, 404, "nothing was made");
     // Files that are damaged or gone later.
-    assert_eq!(served.create("x", "stories", json!({"a": good})).await.0, 200);
+    assert_eq!(
+        served.create("x", "stories", json!({"a": good})).await.0,
+        200
+    );
     let ask = json!({"model": "x", "prompt": "Hi", "max_tokens": 2});
     for (spoil, says) in [
-        (&(|| std::fs::write(served.blob(&good), b"GGUF")) as &dyn Fn() -> _, "damaged"),
-        (&|| std::fs::remove_file(served.blob(&good)), "is gone; upload it again"),
+        (
+            &(|| std::fs::write(served.blob(&good), b"GGUF")) as &dyn Fn() -> _,
+            "damaged",
+        ),
+        (
+            &|| std::fs::remove_file(served.blob(&good)),
+            "is gone; upload it again",
+        ),
     ] {
         spoil().expect("is spoilt");
         let (status, answer) = served.post("/v1/completions", ask.clone()).await;

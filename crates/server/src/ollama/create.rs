@@ -40,11 +40,17 @@ struct CreateRequest {
 
 /// An uploaded file.
 #[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "expected a digest, or an object with `digest` and `scale`")]
+#[serde(
+    untagged,
+    expecting = "expected a digest, or an object with `digest` and `scale`"
+)]
 enum AdapterField {
     /// Its digest, as other servers have it.
     Whole(String),
-    Scaled { digest: String, scale: f32 },
+    Scaled {
+        digest: String,
+        scale: f32,
+    },
 }
 
 #[derive(Debug, Deserialize)]

@@ -119,9 +119,9 @@ pub const FIELDS: &[Field] = &[
     ),
     field(
         "draft",
-        "off|ngram",
+        "off|ngram|[MODEL=]SMALLER",
         "Models",
-        "Guess tokens ahead, and compute them with the one before: `ngram` guesses what followed where the text stood before",
+        "Guess tokens ahead, and compute them with the one before: `ngram` guesses what followed where the text stood before, a SMALLER model of the same vocabulary what it would say, for one MODEL or for all",
     ),
     field(
         "threads",
