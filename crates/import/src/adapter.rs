@@ -57,8 +57,20 @@ const CHANGES_NOTHING: [&str; 12] = [
 /// Reads an adapter for `model` as a GGUF file in memory.
 ///
 /// # Errors
-/// If something is missing, damaged or not known, the weights are pickle, or the model's architecture is not imported.
+/// As [`adapter_bytes`].
 pub fn adapter(directory: &Path, model: &ModelFile) -> Result<ModelFile, Error> {
+    let bytes = adapter_bytes(directory, model)?;
+    Ok(ModelFile::from_bytes(
+        &directory.display().to_string(),
+        bytes,
+    )?)
+}
+
+/// An adapter for `model` as the bytes of a GGUF file.
+///
+/// # Errors
+/// If something is missing, damaged or not known, the weights are pickle, or the model's architecture is not imported.
+pub fn adapter_bytes(directory: &Path, model: &ModelFile) -> Result<Vec<u8>, Error> {
     let config = opt_json(&directory.join("adapter_config.json"))?;
     let config = config.ok_or_else(|| Error::NoAdapter {
         path: directory.to_owned(),
@@ -78,10 +90,7 @@ pub fn adapter(directory: &Path, model: &ModelFile) -> Result<ModelFile, Error> 
     metadata.insert("adapter.lora.alpha", alpha);
     let mut bytes = Vec::new();
     writer(metadata, &layout.made, &|_| Ok(())).write_to(&mut bytes)?;
-    Ok(ModelFile::from_bytes(
-        &directory.display().to_string(),
-        bytes,
-    )?)
+    Ok(bytes)
 }
 
 /// What divided by the rank multiplies the change.
