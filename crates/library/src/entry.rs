@@ -115,6 +115,12 @@ impl Entry {
         hex(&hash.finalize())
     }
 
+    /// The size of the file with its weights and of its adapters.
+    pub fn bytes(&self) -> u64 {
+        let adapters = self.adapters.iter().map(|adapter| adapter.bytes);
+        self.file_bytes + adapters.sum::<u64>()
+    }
+
     /// What the file says of it in short. The file is opened if that was not asked for in its present state before.
     ///
     /// # Errors

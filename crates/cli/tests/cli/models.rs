@@ -148,7 +148,7 @@ fn created_models_are_listed_shown_and_run() {
 /// The shape of a matrix of the story model.
 fn shape() -> [usize; 2] {
     let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/stories.gguf");
-    let model = ModelFile::open(assets).expect("opens");
+    let model = ModelFile::open(&assets).expect("opens");
     let matrix = model.tensor("blk.0.ffn_down.weight").expect("is there");
     [matrix.shape[0] as usize, matrix.shape[1] as usize]
 }
@@ -161,8 +161,8 @@ fn adapter() -> Vec<u8> {
     metadata.insert("adapter.type", "lora");
     metadata.insert("adapter.lora.alpha", 4.0f32);
     let [n_in, n_out] = shape();
-    let mut writer = Writer::new(metadata);
     let (a, b) = (numbers(4 * n_in), numbers(4 * n_out));
+    let mut writer = Writer::new(metadata);
     for (end, shape, bytes) in [("a", [n_in, 4], &a), ("b", [4, n_out], &b)] {
         let name = format!("blk.0.ffn_down.weight.lora_{end}");
         writer.tensor_bytes(name, DType::F32, &shape.map(|n| n as u64), bytes);
@@ -210,7 +210,15 @@ fn created_models_have_their_adapters() {
     );
     std::fs::write(manifests.join("styled.json"), manifest).expect("is written");
     let run = |more: &[&str]| {
-        let args = ["run", "Once upon a time", "-n", "24", "--temp", "0", "-q"];
+        let args = [
+            "run",
+            "Once upon a time",
+            "-n",
+            "24",
+            "--temperature",
+            "0",
+            "-q",
+        ];
         let args: Vec<_> = args.iter().chain(more).copied().collect();
         let output = troika_in(&home, &args, b"");
         assert_eq!(code(&output), Some(0), "{}", stderr(&output));

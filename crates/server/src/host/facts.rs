@@ -75,11 +75,9 @@ pub(super) fn of_file(
         // A part that holds all of it needs no other, but that a CPU is glad of any help.
         let mut parts = parts.filter(|(part, _)| part.facts.kind != DeviceKind::Cpu);
         let alone = parts.find(|(part, form)| model.fits(form, &free(part, pools)));
-        let form = match alone {
-            Some((part, _)) if matches!(role, Role::Writer(_)) => {
-                Err(format!("it fits {} alone", part.facts.name))
-            }
-            _ if matches!(role, Role::Drafter) && device.facts.kind == DeviceKind::Npu => {
+        let form = match (role, alone) {
+            (Role::Writer(_), Some((part, _))) => Err(format!("it fits {} alone", part.facts.name)),
+            (Role::Drafter, _) if device.facts.kind == DeviceKind::Npu => {
                 Err("nothing is drafted where graphs are compiled".to_owned())
             }
             _ => model.form((DeviceId(index), device), pools),

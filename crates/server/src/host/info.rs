@@ -15,11 +15,10 @@ pub(super) fn info(entry: &Entry) -> Result<ModelInfo, ApiError> {
         .as_ref()
         .or(summary.template.as_ref());
     let format = template.map(|source| AnswerFormat::of(source));
-    let adapters = entry.adapters.iter().map(|adapter| adapter.bytes);
     Ok(ModelInfo {
         name: entry.name.clone(),
         modified: entry.modified,
-        file_bytes: entry.file_bytes + adapters.sum::<u64>(),
+        file_bytes: entry.bytes(),
         digest: entry.digest(),
         architecture: summary.architecture.clone(),
         n_parameter: summary.n_parameter,

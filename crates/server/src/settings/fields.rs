@@ -119,9 +119,9 @@ pub const FIELDS: &[Field] = &[
     ),
     field(
         "draft",
-        "off|ngram|[MODEL=]SMALLER",
+        "HOW",
         "Models",
-        "Guess tokens ahead, and compute them with the one before: `ngram` guesses what followed where the text stood before, a SMALLER model of the same vocabulary what it would say, for one MODEL or for all",
+        "Guess tokens ahead, and compute them with the one before: `ngram` guesses what followed where the text stood before, the name of a smaller model what that would say; MODEL=SMALLER guesses for one model alone",
     ),
     field(
         "threads",
