@@ -83,11 +83,8 @@ pub(crate) fn run(args: &ImportArgs, console: &Console) -> anyhow::Result<()> {
 fn adapter(args: &ImportArgs, base: &str, console: &Console) -> anyhow::Result<()> {
     let model = model::need(base, &Home::from_env()?)?.open()?;
     let failed = || format!("cannot import the adapter {}", args.directory.display());
-    let bytes = troika_import::adapter_bytes(&args.directory, &model).with_context(failed)?;
-    let out = args.out.display();
-    std::fs::write(&args.out, &bytes).with_context(|| format!("cannot write {out}"))?;
-    let n_bytes = bytes.len() as u64;
-    let file = ModelFile::from_bytes(&out.to_string(), bytes)?;
+    troika_import::write_adapter(&args.directory, &model, &args.out).with_context(failed)?;
+    let file = ModelFile::open(&args.out)?;
     let architecture = file.metadata().str("general.architecture")?;
     let n_tensors = file.tensors().len();
     if console.json {
@@ -95,11 +92,12 @@ fn adapter(args: &ImportArgs, base: &str, console: &Console) -> anyhow::Result<(
             "file": args.out,
             "architecture": architecture,
             "tensors": n_tensors,
-            "bytes": n_bytes,
+            "bytes": file.bytes(),
         }));
     }
     output::answer(format_args!(
-        "{out}: adapter for {architecture}, {n_tensors} tensors, {}\n",
-        Bytes(n_bytes)
+        "{}: adapter for {architecture}, {n_tensors} tensors, {}\n",
+        args.out.display(),
+        Bytes(file.bytes())
     ))
 }
