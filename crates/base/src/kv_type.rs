@@ -3,8 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// Number format of keys and values.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "&str")]
 pub enum KvType {
     /// Two bytes a value.
     #[default]
@@ -65,6 +68,20 @@ impl FromStr for KvType {
         let named = |kv_type: &Self| kv_type.name().eq_ignore_ascii_case(text);
         let found = Self::ALL.into_iter().find(named);
         found.ok_or_else(|| UnknownKvType(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for KvType {
+    type Error = UnknownKvType;
+
+    fn try_from(text: String) -> Result<Self, UnknownKvType> {
+        text.parse()
+    }
+}
+
+impl From<KvType> for &str {
+    fn from(kv_type: KvType) -> Self {
+        kv_type.name()
     }
 }
 

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
+use troika_engine::{Adapter, with_adapters};
 use troika_gguf::ModelFile;
-use troika_library::{self as library, Entry, Manifest, is_model_path};
+use troika_library::{self as library, AdapterFile, Entry, Manifest, is_model_path};
 
 use crate::home::Home;
 
@@ -24,20 +25,30 @@ pub(crate) enum Source {
     /// Settings over one of these.
     Created {
         base: Box<Self>,
+        adapters: Vec<AdapterFile>,
         manifest: Box<Manifest>,
     },
 }
 
 impl Source {
-    /// Opens the file and checks its header.
+    /// Opens the file, checks its header and applies its adapters.
     ///
     /// # Errors
-    /// If it is damaged or no model.
+    /// If it or an adapter is damaged, or the adapter is none of this model.
     pub(crate) fn open(&self) -> anyhow::Result<ModelFile> {
         let file = match self {
             Self::BuiltIn => ModelFile::from_bytes("stories (built in)", STORIES),
             Self::File(path) => ModelFile::open(path),
-            Self::Created { base, .. } => return base.open(),
+            Self::Created { base, adapters, .. } => {
+                let adapters = adapters.iter().map(|adapter| {
+                    Ok(Adapter {
+                        file: adapter.open()?,
+                        scale: adapter.scale,
+                    })
+                });
+                let adapters = adapters.collect::<Result<Vec<_>, library::Error>>()?;
+                return with_adapters(base.open()?, &adapters).context("cannot apply the adapter");
+            }
         };
         file.context("cannot open the model")
     }
@@ -79,6 +90,7 @@ impl From<Entry> for Source {
         }
         Self::Created {
             base: Box::new(base),
+            adapters: entry.adapters,
             manifest: Box::new(entry.manifest),
         }
     }

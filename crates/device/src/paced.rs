@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use half::f16;
-use troika_base::Bytes;
+use troika_base::{Bytes, KvType};
 use troika_gguf::ModelFile;
 
 use crate::{
@@ -241,6 +241,10 @@ impl Device for Paced {
 
     fn description(&self) -> String {
         self.description.clone()
+    }
+
+    fn keeps(&self, kv_type: KvType) -> bool {
+        self.inner.keeps(kv_type)
     }
 
     fn load(

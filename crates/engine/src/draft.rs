@@ -9,6 +9,7 @@
 
 use troika_base::TokenId;
 
+use crate::tokenizer::Tokenizer;
 use crate::{Error, Session};
 
 /// Tokens of a draft at most. With the token before it, it stays below the 16 from which on a matrix unit computes otherwise.
@@ -90,6 +91,8 @@ impl Drafter for PromptLookup {
 #[derive(Debug)]
 pub struct DraftModel<'m> {
     session: Session<'m>,
+    /// Tokens that the other model knows.
+    n_vocab: usize,
 }
 
 impl<'m> DraftModel<'m> {
@@ -98,12 +101,23 @@ impl<'m> DraftModel<'m> {
     /// # Errors
     /// [`Error::OtherVocabulary`] if a token means something else to it.
     pub fn new(session: Session<'m>, target: &crate::Model) -> Result<Self, Error> {
-        let (own, wanted) = (session.model().tokenizer(), target.tokenizer());
-        let is_same = |id| own.token_text(TokenId(id)) == wanted.token_text(TokenId(id));
-        match (0..wanted.n_vocab() as u32).find(|&id| !is_same(id)) {
-            Some(id) => Err(Error::OtherVocabulary { token: TokenId(id) }),
-            None => Ok(Self { session }),
-        }
+        same_vocabulary(session.model().tokenizer(), target.tokenizer())?;
+        Ok(Self {
+            session,
+            n_vocab: target.tokenizer().n_vocab(),
+        })
+    }
+}
+
+/// Makes sure that every token of `target` is the same one to a model that drafts for it.
+///
+/// # Errors
+/// [`Error::OtherVocabulary`], with the first one that is not.
+pub fn same_vocabulary(draft: &Tokenizer, target: &Tokenizer) -> Result<(), Error> {
+    let is_same = |id| draft.token_text(TokenId(id)) == target.token_text(TokenId(id));
+    match (0..target.n_vocab() as u32).find(|&id| !is_same(id)) {
+        Some(id) => Err(Error::OtherVocabulary { token: TokenId(id) }),
+        None => Ok(()),
     }
 }
 
@@ -121,21 +135,23 @@ impl Drafter for DraftModel<'_> {
         let cached = self.session.keep_common_prefix(text)?;
         let mut go_on = |_| std::ops::ControlFlow::Continue(());
         let read = self.session.prefill(&text[cached..], &mut go_on)?;
-        let mut next = read.map(likeliest);
+        let n_vocab = self.n_vocab;
+        let mut next = read.map(|logits| likeliest(logits, n_vocab));
         while let Some(token) = next.filter(|_| out.len() < most) {
             out.push(token);
             let ends = self.session.model().tokenizer().is_end_of_generation(token);
             next = match ends || out.len() == most {
                 true => None,
-                false => Some(likeliest(self.session.decode(token)?)),
+                false => Some(likeliest(self.session.decode(token)?, n_vocab)),
             };
         }
         Ok(())
     }
 }
 
-fn likeliest(logits: &[f32]) -> TokenId {
-    let ranked = logits.iter().enumerate();
+/// The likeliest of the first `n_vocab` tokens: a model may have rows for more than its vocabulary.
+pub fn likeliest(logits: &[f32], n_vocab: usize) -> TokenId {
+    let ranked = logits.iter().take(n_vocab).enumerate();
     let best = ranked.max_by(|(i, a), (j, b)| a.total_cmp(b).then(j.cmp(i)));
     TokenId(best.map_or(0, |(id, _)| id as u32))
 }

@@ -43,7 +43,9 @@ pub use adapter::{Adapter, AdapterError, with_adapters};
 pub use comparison::{Comparison, Share};
 pub use cpu::CpuDevice;
 pub use divergence::{CALIBRATION, Divergence, Text, divergence};
-pub use draft::{DRAFT_MAX, DraftModel, Drafter, PromptLookup, Reach, STEP_MAX};
+pub use draft::{
+    DRAFT_MAX, DraftModel, Drafter, PromptLookup, Reach, STEP_MAX, likeliest, same_vocabulary,
+};
 pub use embedding::{Pooler, Pooling, shorten};
 pub use error::Error;
 pub use experts_in_file::{ExpertBytes, ExpertMemory};

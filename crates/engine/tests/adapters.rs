@@ -116,6 +116,9 @@ fn adapters_add_up() {
         let off = distance(want, &of(same));
         assert!(off < 1e-3, "{same:?} is off by {off}");
     }
+    // Over a model that has one already, they add up too.
+    let stacked = logits(&over(over(model(), &[(1, 1.0)]), &[(2, 2.0)]), &cpu);
+    assert!(distance(&both, &stacked) < 1e-3);
 }
 
 /// Each part has the pairs of its own layers.

@@ -155,6 +155,15 @@ impl ModelFile {
         self.tensors.iter().chain(adapter)
     }
 
+    /// The same model under a name that may be shown where its path may not.
+    #[must_use]
+    pub fn with_name(self, name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            ..self
+        }
+    }
+
     /// The path as it was given, or the name of a model in memory.
     pub fn name(&self) -> &str {
         &self.name

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use troika_gguf::{Metadata, ModelFile};
+use troika_gguf::{Metadata, ModelFile, Writer};
 
 use crate::Error;
 use crate::architecture::Family;
@@ -59,6 +59,28 @@ const CHANGES_NOTHING: [&str; 12] = [
 /// # Errors
 /// If something is missing, damaged or not known, the weights are pickle, or the model's architecture is not imported.
 pub fn adapter(directory: &Path, model: &ModelFile) -> Result<ModelFile, Error> {
+    let mut bytes = Vec::new();
+    convert(directory, model, |writer| writer.write_to(&mut bytes))?;
+    Ok(ModelFile::from_bytes(
+        &directory.display().to_string(),
+        bytes,
+    )?)
+}
+
+/// Writes an adapter for `model` to a GGUF file, whole or not at all.
+///
+/// # Errors
+/// As [`adapter`], and if the file cannot be written.
+pub fn write_adapter(directory: &Path, model: &ModelFile, out: &Path) -> Result<(), Error> {
+    convert(directory, model, |writer| writer.write_file(out))
+}
+
+/// Has an adapter written, under the names that its tensors get.
+fn convert(
+    directory: &Path,
+    model: &ModelFile,
+    write: impl FnOnce(Writer<'_>) -> Result<(), troika_gguf::Error>,
+) -> Result<(), Error> {
     let config = opt_json(&directory.join("adapter_config.json"))?;
     let config = config.ok_or_else(|| Error::NoAdapter {
         path: directory.to_owned(),
@@ -76,12 +98,7 @@ pub fn adapter(directory: &Path, model: &ModelFile) -> Result<ModelFile, Error> 
     metadata.insert("general.architecture", named);
     metadata.insert("adapter.type", "lora");
     metadata.insert("adapter.lora.alpha", alpha);
-    let mut bytes = Vec::new();
-    writer(metadata, &layout.made, &|_| Ok(())).write_to(&mut bytes)?;
-    Ok(ModelFile::from_bytes(
-        &directory.display().to_string(),
-        bytes,
-    )?)
+    Ok(write(writer(metadata, &layout.made, &|_| Ok(())))?)
 }
 
 /// What divided by the rank multiplies the change.

@@ -22,6 +22,6 @@ mod source;
 mod sentencepiece;
 mod tokenizer;
 
-pub use adapter::adapter;
+pub use adapter::{adapter, write_adapter};
 pub use checkpoint::{Checkpoint, Progress};
 pub use error::Error;

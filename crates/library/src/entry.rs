@@ -30,6 +30,33 @@ impl fmt::Debug for Source {
     }
 }
 
+/// A LoRA adapter over a model's file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdapterFile {
+    /// Its file.
+    pub path: PathBuf,
+    /// What it is called: its digest, as `sha256:...`.
+    pub digest: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Multiplies it.
+    pub scale: f32,
+}
+
+impl AdapterFile {
+    /// Opens the file, under the name of its digest, and checks its header.
+    ///
+    /// # Errors
+    /// [`Error::Adapter`] if it is damaged or gone.
+    pub fn open(&self) -> Result<ModelFile, Error> {
+        let file = ModelFile::open(&self.path).map_err(|source| Error::Adapter {
+            digest: self.digest.clone(),
+            source: Box::new(source),
+        })?;
+        Ok(file.with_name(&self.digest))
+    }
+}
+
 /// One model.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -37,6 +64,8 @@ pub struct Entry {
     pub name: String,
     /// Where its weights are.
     pub source: Source,
+    /// What stands beside its weights, the first one first.
+    pub adapters: Vec<AdapterFile>,
     /// Its settings; of a model that was not created, none.
     pub manifest: Manifest,
     /// Whether it was created: settings over a file that may have a name of its own.
@@ -51,7 +80,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Opens the file and checks its header.
+    /// Opens the file and checks its header. Its adapters are not applied: who computes with it has to.
     ///
     /// # Errors
     /// [`Error::Model`] if it is damaged, no model or gone.
@@ -84,6 +113,12 @@ impl Entry {
         hash.update(state.bytes.to_le_bytes());
         hash.update(time.map_or(0, |time| time.as_nanos()).to_le_bytes());
         hex(&hash.finalize())
+    }
+
+    /// The size of the file with its weights and of its adapters.
+    pub fn bytes(&self) -> u64 {
+        let adapters = self.adapters.iter().map(|adapter| adapter.bytes);
+        self.file_bytes + adapters.sum::<u64>()
     }
 
     /// What the file says of it in short. The file is opened if that was not asked for in its present state before.

@@ -76,6 +76,17 @@ pub enum Error {
         #[source]
         source: Box<troika_gguf::Error>,
     },
+    /// An adapter's file cannot be read.
+    #[error(
+        "cannot open the adapter {digest}: it is no GGUF file, or is damaged or gone; upload it again as one"
+    )]
+    Adapter {
+        /// Its digest, as text.
+        digest: String,
+        /// Why.
+        #[source]
+        source: Box<troika_gguf::Error>,
+    },
     /// The system's doing.
     #[error("cannot {action}")]
     Io {

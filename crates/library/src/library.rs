@@ -14,7 +14,7 @@ use crate::error::shortened;
 use crate::files::{self, FileState, modified};
 use crate::name::without_default_tag;
 use crate::summary::Summaries;
-use crate::{Digest, Entry, Error, Manifest, ModelName, Source, disk};
+use crate::{AdapterFile, Digest, Entry, Error, Lora, Manifest, ModelName, Source, disk};
 
 /// A longer manifest is none of ours.
 const MANIFEST_BYTES_MAX: u64 = 4 << 20;
@@ -141,12 +141,39 @@ impl Library {
     /// # Errors
     /// If the name is none or a file's, what it is made of is not there, or the settings make no sense.
     pub fn create(&self, name: &str, manifest: Manifest) -> Result<Entry, Error> {
+        self.create_checked(name, manifest, |_| Ok(()))
+    }
+
+    /// Creates a model as [`Library::create`] does, if `check` finds that its adapters fit it.
+    ///
+    /// # Errors
+    /// As [`Library::create`], and what `check` says.
+    pub fn create_checked(
+        &self,
+        name: &str,
+        manifest: Manifest,
+        check: impl FnOnce(&Entry) -> Result<(), Error>,
+    ) -> Result<Entry, Error> {
         let _changes = self.change();
-        let base = match manifest.from.parse::<Digest>() {
-            Ok(digest) => self.manifest_of_blob(&digest)?,
-            Err(_) => self.find(&manifest.from)?.manifest,
+        let mut entry = match manifest.from.parse::<Digest>() {
+            Ok(digest) => self.entry_of_blob(&digest)?,
+            Err(_) => self.find(&manifest.from)?,
         };
-        self.write(name, &manifest.over(&base))
+        manifest.check()?;
+        let has_adapters = !manifest.adapters.is_empty();
+        entry.manifest = manifest.over(&entry.manifest);
+        if has_adapters {
+            let adapters = entry.manifest.adapters.iter();
+            let adapters = adapters.map(|adapter| {
+                self.adapter(adapter).map_err(|missing| Error::BadSetting {
+                    field: "adapters",
+                    reason: format!("{missing}; upload it first"),
+                })
+            });
+            entry.adapters = adapters.collect::<Result<_, _>>()?;
+            check(&entry)?;
+        }
+        self.write(name, &entry.manifest)
     }
 
     /// Gives a model a second name.
@@ -159,8 +186,8 @@ impl Library {
         self.write(to, &manifest)
     }
 
-    /// Removes a model, and returns the name it had in full. Of a created one the settings go, and the file with them if
-    /// it was uploaded and no other model needs it; of a file, the file. Neither has to be readable.
+    /// Removes a model, and returns the name it had in full. Of a created one the settings go, and with them each file that
+    /// was uploaded and that no other model needs; of a file, the file. Neither has to be readable.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Conflict`] if it is part of the program or created models need its file.
@@ -189,12 +216,12 @@ impl Library {
                 file.later.iter().try_for_each(|part| disk::remove(part))?;
             }
             What::Created { manifest, .. } => {
-                let from = read_manifest(manifest).map(|manifest| manifest.from);
+                let settings = read_manifest(manifest);
                 disk::remove(manifest)?;
-                if let Some(digest) = from.ok().and_then(|from| from.parse::<Digest>().ok())
-                    && !self.is_needed(&digest)?
-                {
-                    disk::remove(&self.blobs.path(&digest))?;
+                for digest in settings.iter().flat_map(Manifest::uploads) {
+                    if !self.is_needed(&digest)? {
+                        disk::remove(&self.blobs.path(&digest))?;
+                    }
                 }
             }
         }
@@ -342,7 +369,20 @@ impl Library {
             What::Created { manifest, modified } => {
                 let manifest = read_manifest(manifest)?;
                 let base = self.base(&manifest.from, all)?;
-                self.entry_of(name, base, manifest, Some(*modified))
+                let adapters = manifest.adapters.iter();
+                let adapters = adapters.map(|adapter| {
+                    self.adapter(adapter).map_err(|_| {
+                        let digest = &adapter.from;
+                        format!(
+                            "the adapter {digest} is gone; upload it again, or delete the model"
+                        )
+                    })
+                });
+                let adapters = adapters.collect::<Result<_, _>>()?;
+                Entry {
+                    adapters,
+                    ..self.entry_of(name, base, manifest, Some(*modified))
+                }
             }
         })
     }
@@ -361,6 +401,7 @@ impl Library {
         Entry {
             name,
             source,
+            adapters: Vec::new(),
             manifest,
             is_created: created.is_some(),
             modified: created.unwrap_or(file_modified),
@@ -404,8 +445,26 @@ impl Library {
         }
     }
 
-    /// The manifest over an uploaded file, which must be a model.
-    fn manifest_of_blob(&self, digest: &Digest) -> Result<Manifest, Error> {
+    /// An adapter's file.
+    fn adapter(&self, adapter: &Lora) -> Result<AdapterFile, Error> {
+        let digest = adapter.from.parse()?;
+        let path = self.blobs.path(&digest);
+        let about = std::fs::symlink_metadata(&path).ok();
+        let about = about
+            .filter(Metadata::is_file)
+            .ok_or_else(|| Error::NoBlob {
+                digest: adapter.from.clone(),
+            })?;
+        Ok(AdapterFile {
+            path,
+            digest: digest.to_string(),
+            bytes: about.len(),
+            scale: adapter.scale,
+        })
+    }
+
+    /// An uploaded file, which must be a model.
+    fn entry_of_blob(&self, digest: &Digest) -> Result<Entry, Error> {
         let manifest = Manifest {
             from: digest.to_string(),
             ..Manifest::default()
@@ -415,9 +474,9 @@ impl Library {
                 digest: manifest.from,
             });
         };
-        self.entry_of(manifest.from.clone(), base, manifest.clone(), None)
-            .open()?;
-        Ok(manifest)
+        let entry = self.entry_of(manifest.from.clone(), base, manifest, None);
+        entry.open()?;
+        Ok(entry)
     }
 
     /// Writes a created model's settings.
@@ -455,7 +514,7 @@ impl Library {
     fn users(&self, all: &[Listed], from: &str) -> Vec<String> {
         let uses = |listed: &&Listed| match &listed.what {
             What::Created { manifest, .. } => {
-                read_manifest(manifest).is_ok_and(|manifest| manifest.from == from)
+                read_manifest(manifest).is_ok_and(|manifest| manifest.is_made_of(from))
             }
             _ => false,
         };

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use troika_base::ExtraSampling;
 
-use crate::Error;
+use crate::{Digest, Error};
 
 /// A model's settings over those of its file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -13,6 +13,9 @@ pub struct Manifest {
     /// file as `sha256:...`. In an [`Entry`](crate::Entry): the name of a file in the library, that of a model inside the
     /// program, or a digest, and never another created model.
     pub from: String,
+    /// LoRA adapters over it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<Lora>,
     /// The system message of conversations that have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
@@ -27,6 +30,15 @@ pub struct Manifest {
     pub license: Option<String>,
     /// Defaults for its jobs.
     pub parameters: Parameters,
+}
+
+/// A LoRA adapter over a model, and how much of it is wanted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lora {
+    /// The digest of an uploaded GGUF file, as `sha256:...`.
+    pub from: String,
+    /// Multiplies it: 1 as it was trained, 0 nothing of it.
+    pub scale: f32,
 }
 
 /// A turn of a conversation.
@@ -77,11 +89,16 @@ pub struct Parameters {
 /// Strings that end an answer, at most: each is looked for at every token.
 const STOP_MAX: usize = 32;
 
+/// Adapters of a model at most: all of them are read at each load.
+const ADAPTERS_MAX: usize = 32;
+
 impl Manifest {
-    /// These settings, and where they say nothing those of `base`. What it is made of is `base`'s too.
+    /// These settings, and where they say nothing those of `base`. What it is made of is `base`'s too, and its adapters are
+    /// over those of `base`.
     pub(crate) fn over(self, base: &Self) -> Self {
         Self {
             from: base.from.clone(),
+            adapters: [&base.adapters[..], &self.adapters].concat(),
             system: self.system.or_else(|| base.system.clone()),
             template: self.template.or_else(|| base.template.clone()),
             messages: given(self.messages, &base.messages),
@@ -93,9 +110,36 @@ impl Manifest {
     /// Whether it can be kept. The ranges of numbers are the engine's business.
     ///
     /// # Errors
-    /// [`Error::BadSetting`].
+    /// [`Error::BadSetting`], or [`Error::BadDigest`] of an adapter.
     pub(crate) fn check(&self) -> Result<(), Error> {
+        let bad = |reason: &str| {
+            Err(Error::BadSetting {
+                field: "adapters",
+                reason: reason.to_owned(),
+            })
+        };
+        if self.adapters.len() > ADAPTERS_MAX {
+            return bad("must be 32 at most");
+        }
+        for adapter in &self.adapters {
+            adapter.from.parse::<Digest>()?;
+            if !adapter.scale.is_finite() {
+                return bad("a scale must be a finite number");
+            }
+        }
         self.parameters.check()
+    }
+
+    /// Whether the uploaded file with this digest is part of it.
+    pub(crate) fn is_made_of(&self, from: &str) -> bool {
+        self.from == from || self.adapters.iter().any(|adapter| adapter.from == from)
+    }
+
+    /// The uploaded files that are part of it.
+    pub(crate) fn uploads(&self) -> impl Iterator<Item = Digest> {
+        let adapters = self.adapters.iter().map(|adapter| &adapter.from);
+        let all = std::iter::once(&self.from).chain(adapters);
+        all.filter_map(|from| from.parse().ok())
     }
 }
 

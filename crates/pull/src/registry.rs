@@ -171,7 +171,9 @@ fn weights<'l>(layers: &'l Layers, what: &str) -> Result<&'l Layer, Error> {
         why: why.to_owned(),
     };
     if !of("adapter").is_empty() {
-        return Err(fail("it needs an adapter, which is not applied here"));
+        return Err(fail(
+            "it needs an adapter, which is not pulled with it; pull its base, upload the adapter and create the model of both",
+        ));
     }
     match *of("model") {
         [one] => Ok(one),

@@ -15,6 +15,7 @@ use std::time::Duration;
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::{Deserialize, Serialize};
+use troika_base::KvType;
 use troika_scheduler::Policy;
 
 use crate::Draft;
@@ -42,6 +43,8 @@ pub struct Settings {
     /// Tokens of context, for models that set none themselves; what the model and the memory allow if absent.
     #[serde(rename = "ctx")]
     pub n_ctx: Option<usize>,
+    /// How keys and values are kept.
+    pub kv_type: KvType,
     /// How long a model stays loaded after its last job.
     #[serde(with = "values::keep_alive")]
     pub keep_alive: KeepAlive,
@@ -164,6 +167,7 @@ impl Settings {
             npu_models: true,
             gpu_models: true,
             gpu_layers: None,
+            kv_type: KvType::F16,
             draft: Draft::Off,
             threads: None,
             max_streams: 64,

@@ -80,7 +80,7 @@ fn entry(model: &library::Entry) -> Entry {
         made_of: model.is_created.then(|| model.manifest.from.clone()),
         architecture: said(summary.architecture),
         parameters: error.is_none().then_some(summary.n_parameter),
-        bytes: model.file_bytes,
+        bytes: model.bytes(),
         quantization: said(summary.quantization),
         error,
     }

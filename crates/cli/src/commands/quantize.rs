@@ -98,6 +98,13 @@ pub(crate) fn run(args: &QuantizeArgs, console: &Console) -> anyhow::Result<()> 
         return Err(WrongUse("OUT is IN; write to another file".to_owned()).into());
     }
     let file = source.open()?;
+    if file.adapter().is_some() {
+        return Err(WrongUse(format!(
+            "{:?} has adapters, which are not merged; quantize what it is made of, and make a model of that and the adapters",
+            args.from
+        ))
+        .into());
+    }
     let importance = match &args.imatrix {
         Some(path) => Some(Importance::open(path).context("cannot read the importance")?),
         None => None,

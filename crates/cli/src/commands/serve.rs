@@ -12,7 +12,8 @@ use troika_device::Device;
 use troika_scheduler::Limits;
 use troika_server::keys::{KeyFile, Keys};
 use troika_server::{
-    Backend, Chats, Drain, Host, HostSettings, Hybrid, HybridPaths, Media, Services, Settings,
+    Backend, Chats, Draft, Drain, Host, HostSettings, Hybrid, HybridPaths, Media, Services,
+    Settings,
 };
 
 use crate::commands::pull;
@@ -127,6 +128,7 @@ pub(crate) fn models(
     let host = HostSettings {
         n_ctx: settings.n_ctx,
         kv_tokens: None,
+        kv_type: settings.kv_type,
         scheduler: troika_scheduler::Settings {
             policy: settings.policy,
             limits,
@@ -137,9 +139,15 @@ pub(crate) fn models(
             ..troika_scheduler::Settings::default()
         },
         around,
-        draft: settings.draft,
+        draft: settings.draft.clone(),
     };
     let library = Arc::new(Home::library_in(settings.models_dir.clone()));
+    if let Draft::Model { name, only } = &settings.draft {
+        for name in only.iter().chain([name]) {
+            let found = library.find(name);
+            found.map_err(|error| WrongUse(format!("--draft: {error}")))?;
+        }
+    }
     let host = Host::over(library, devices, pools, host);
     let host = host.context("cannot start the devices' threads")?;
     Ok((beyond(host, settings, home)?, media))

@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use troika_base::DType;
+use troika_gguf::{Metadata, ModelFile, Writer};
+
 use crate::{code, directory, json, stderr, stdout, troika, troika_in};
 
 #[test]
@@ -140,4 +143,123 @@ fn created_models_are_listed_shown_and_run() {
     let output = troika_in(&home, &["run", "-m", "torn", "Once"], b"");
     assert_eq!(code(&output), Some(1));
     assert!(stderr(&output).contains("damaged"), "{}", stderr(&output));
+}
+
+/// The shape of a matrix of the story model.
+fn shape() -> [usize; 2] {
+    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/stories.gguf");
+    let model = ModelFile::open(&assets).expect("opens");
+    let matrix = model.tensor("blk.0.ffn_down.weight").expect("is there");
+    [matrix.shape[0] as usize, matrix.shape[1] as usize]
+}
+
+/// An adapter of that matrix.
+fn adapter() -> Vec<u8> {
+    let mut metadata = Metadata::default();
+    metadata.insert("general.type", "adapter");
+    metadata.insert("general.architecture", "llama");
+    metadata.insert("adapter.type", "lora");
+    metadata.insert("adapter.lora.alpha", 4.0f32);
+    let [n_in, n_out] = shape();
+    let (a, b) = (numbers(4 * n_in), numbers(4 * n_out));
+    let mut writer = Writer::new(metadata);
+    for (end, shape, bytes) in [("a", [n_in, 4], &a), ("b", [4, n_out], &b)] {
+        let name = format!("blk.0.ffn_down.weight.lora_{end}");
+        writer.tensor_bytes(name, DType::F32, &shape.map(|n| n as u64), bytes);
+    }
+    let mut bytes = Vec::new();
+    writer.write_to(&mut bytes).expect("is written");
+    bytes
+}
+
+fn numbers(n: usize) -> Vec<u8> {
+    let values = (0..n).map(|i| ((i * 37 % 101) as f32 - 50.0) / 100.0);
+    values.flat_map(f32::to_le_bytes).collect()
+}
+
+/// The same adapter, as PEFT saves it.
+fn peft(directory: &Path, [n_in, n_out]: [usize; 2]) {
+    std::fs::create_dir_all(directory).expect("is made");
+    let config = r#"{"peft_type": "LORA", "r": 4, "lora_alpha": 4}"#;
+    std::fs::write(directory.join("adapter_config.json"), config).expect("is written");
+    let name = "base_model.model.model.layers.0.mlp.down_proj";
+    let (a, b) = (numbers(4 * n_in), numbers(4 * n_out));
+    let header = serde_json::json!({
+        (format!("{name}.lora_A.weight")): {"dtype": "F32", "shape": [4, n_in], "data_offsets": [0, a.len()]},
+        (format!("{name}.lora_B.weight")): {"dtype": "F32", "shape": [n_out, 4], "data_offsets": [a.len(), a.len() + b.len()]},
+    });
+    let header = header.to_string().into_bytes();
+    let length = (header.len() as u64).to_le_bytes();
+    let whole = [&length[..], &header, &a, &b].concat();
+    std::fs::write(directory.join("adapter_model.safetensors"), whole).expect("is written");
+}
+
+/// The adapters of a created model are applied by all that compute it, and merged by nothing.
+#[test]
+fn created_models_have_their_adapters() {
+    let home = directory("adapted");
+    let (manifests, blobs) = (home.join("models/manifests"), home.join("models/blobs"));
+    for made in [&manifests, &blobs] {
+        std::fs::create_dir_all(made).expect("is made");
+    }
+    let digits = "5".repeat(64);
+    std::fs::write(home.join("style.gguf"), adapter()).expect("is written");
+    std::fs::write(blobs.join(format!("sha256-{digits}")), adapter()).expect("is written");
+    let manifest = format!(
+        r#"{{"from": "stories", "adapters": [{{"from": "sha256:{digits}", "scale": 1.0}}]}}"#
+    );
+    std::fs::write(manifests.join("styled.json"), manifest).expect("is written");
+    let run = |more: &[&str]| {
+        let args = [
+            "run",
+            "Once upon a time",
+            "-n",
+            "24",
+            "--temperature",
+            "0",
+            "-q",
+        ];
+        let args: Vec<_> = args.iter().chain(more).copied().collect();
+        let output = troika_in(&home, &args, b"");
+        assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+        stdout(&output).to_owned()
+    };
+    let style = home.join("style.gguf").display().to_string();
+    let (plain, applied) = (
+        run(&["-m", "stories"]),
+        run(&["-m", "stories", "--lora", &style]),
+    );
+    assert_ne!(plain, applied);
+    assert_eq!(run(&["-m", "styled"]), applied);
+    // One more of it, taken away, leaves the model as it was.
+    let away = format!("{style}:-1");
+    assert_eq!(run(&["-m", "styled", "--lora", &away]), plain);
+    // What PEFT has saved is the same adapter, at once or as a file.
+    let (saved, made) = (home.join("saved"), home.join("made.gguf"));
+    peft(&saved, shape());
+    let [saved, made] = [saved, made].map(|path| path.display().to_string());
+    let import = ["import", &saved, &made, "--base", "stories"];
+    let imported = troika_in(&home, &import, b"");
+    assert_eq!(code(&imported), Some(0), "{}", stderr(&imported));
+    for lora in [&saved, &made] {
+        assert_eq!(run(&["-m", "stories", "--lora", lora]), applied);
+    }
+    let shown = troika_in(&home, &["show", "styled"], b"");
+    assert!(stdout(&shown).contains(&digits), "{}", stdout(&shown));
+    let to = home.join("out.gguf").display().to_string();
+    let quantize = ["quantize", "styled", &to, "--type", "Q8_0"];
+    let refused = troika_in(&home, &quantize, b"");
+    assert_eq!(code(&refused), Some(2), "{}", stderr(&refused));
+    assert!(
+        stderr(&refused).contains("are not merged"),
+        "{}",
+        stderr(&refused)
+    );
+    std::fs::remove_file(blobs.join(format!("sha256-{digits}"))).expect("was there");
+    let gone = troika_in(&home, &["run", "-m", "styled", "Once"], b"");
+    assert!(
+        stderr(&gone).contains("is gone; upload it again"),
+        "{}",
+        stderr(&gone)
+    );
 }

@@ -118,3 +118,18 @@ fn a_port_in_use_is_named() {
         "{said}"
     );
 }
+
+#[test]
+fn a_draft_model_that_is_not_there_is_named() {
+    let home = directory("draft");
+    for (draft, says) in [
+        ("nobody", "there is no model \"nobody\""),
+        ("nobody=stories", "there is no model \"nobody\""),
+        ("stories=", "MODEL=SMALLER"),
+    ] {
+        let serve = ["serve", "--port", "0", "--draft", draft];
+        let output = troika_in(&home, &serve, b"");
+        assert_eq!(code(&output), Some(2), "{draft}: {}", stderr(&output));
+        assert!(stderr(&output).contains(says), "{}", stderr(&output));
+    }
+}

@@ -85,7 +85,7 @@ struct Pair<'a> {
     factor: f32,
 }
 
-/// A model's file with adapters, which every device that computes operation by operation applies.
+/// A model's file with adapters, beside those that it has, which every device that computes operation by operation applies.
 ///
 /// # Errors
 /// If one of them is for another model, or changes what is not changed here.
@@ -93,12 +93,21 @@ pub fn with_adapters(model: ModelFile, adapters: &[Adapter]) -> Result<ModelFile
     if adapters.is_empty() {
         return Ok(model);
     }
+    let joined = join(&model, adapters)?;
+    Ok(model.with_adapter(joined))
+}
+
+/// One adapter of a model's own and these.
+fn join(model: &ModelFile, adapters: &[Adapter]) -> Result<ModelFile, AdapterError> {
     let mut of_matrix: BTreeMap<&str, Vec<Pair<'_>>> = BTreeMap::new();
+    if let Some(own) = model.adapter() {
+        joined_pairs(own, &mut of_matrix);
+    }
     for adapter in adapters {
-        adapter.pairs(&model, &mut of_matrix)?;
+        adapter.pairs(model, &mut of_matrix)?;
     }
     let mut joined = Metadata::default();
-    joined.insert("general.architecture", architecture(&model)?);
+    joined.insert("general.architecture", architecture(model)?);
     let mut writer = Writer::new(joined);
     for (name, pairs) in &of_matrix {
         let rank: usize = pairs.iter().map(Pair::rank).sum();
@@ -115,9 +124,28 @@ pub fn with_adapters(model: ModelFile, adapters: &[Adapter]) -> Result<ModelFile
     }
     let mut bytes = Vec::new();
     writer.write_to(&mut bytes)?;
-    let names: Vec<&str> = adapters.iter().map(|adapter| adapter.file.name()).collect();
-    let joined = ModelFile::from_bytes(&names.join(" + "), bytes)?;
-    Ok(model.with_adapter(joined))
+    let own = model.adapter().map(ModelFile::name);
+    let names = own.into_iter();
+    let names: Vec<&str> = names
+        .chain(adapters.iter().map(|adapter| adapter.file.name()))
+        .collect();
+    Ok(ModelFile::from_bytes(&names.join(" + "), bytes)?)
+}
+
+/// The pairs of a file that [`join`] has made.
+fn joined_pairs<'a>(file: &'a ModelFile, of_matrix: &mut BTreeMap<&'a str, Vec<Pair<'a>>>) {
+    for a in file.tensors() {
+        let name = a.name.strip_suffix(A);
+        let pair = name.and_then(|name| Some((name, file.tensor(&format!("{name}{B}"))?)));
+        if let Some((name, b)) = pair {
+            of_matrix.entry(name).or_default().push(Pair {
+                file,
+                a,
+                b,
+                factor: 1.0,
+            });
+        }
+    }
 }
 
 impl Adapter {

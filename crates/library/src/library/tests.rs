@@ -445,3 +445,96 @@ fn files_that_were_checked_elsewhere_take_their_place() {
     fs::remove_file(&file).unwrap();
     assert!(library.find("acme/tiny:1b").unwrap().open().is_ok());
 }
+
+/// Uploads bytes, and returns their digest.
+fn uploaded(library: &Library, bytes: &[u8]) -> Digest {
+    let digest = Digest::of(&Sha256::digest(bytes));
+    let mut upload = library.upload(digest.clone(), 1 << 20).unwrap();
+    upload.write(bytes).unwrap();
+    upload.finish().unwrap();
+    digest
+}
+
+fn adapted(from: &str, adapters: &[(&Digest, f32)]) -> Manifest {
+    let adapters = adapters.iter().map(|&(digest, scale)| Lora {
+        from: digest.to_string(),
+        scale,
+    });
+    Manifest {
+        adapters: adapters.collect(),
+        ..over(from)
+    }
+}
+
+#[test]
+fn adapters_stay_as_long_as_a_model_has_them() {
+    let (_directory, library) = with_tiny();
+    let [first, second] = [&b"one"[..], b"two"].map(|bytes| uploaded(&library, bytes));
+    library
+        .create("one", adapted("tiny", &[(&first, 1.0)]))
+        .unwrap();
+    let both = library
+        .create("both", adapted("one", &[(&second, -0.5)]))
+        .unwrap();
+    // Those of what it is made of come first.
+    let names = both
+        .adapters
+        .iter()
+        .map(|it| (it.digest.clone(), it.scale, it.bytes));
+    assert_eq!(
+        names.collect::<Vec<_>>(),
+        [(first.to_string(), 1.0, 3), (second.to_string(), -0.5, 3)]
+    );
+    assert!(matches!(
+        both.adapters[0].open(),
+        Err(Error::Adapter { .. })
+    ));
+    let copy = library.copy("both", "copy").unwrap();
+    assert_eq!(copy.adapters, both.adapters);
+    assert_ne!(library.find("one").unwrap().digest(), both.digest());
+    for (name, left) in [
+        ("both", [true, true]),
+        ("copy", [true, false]),
+        ("one", [false, false]),
+    ] {
+        library.delete(name).unwrap();
+        assert_eq!(
+            [&first, &second].map(|digest| library.has_blob(digest)),
+            left,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn adapters_that_are_not_there_or_do_not_fit_make_no_model() {
+    let (_directory, library) = with_tiny();
+    let absent = Digest::of(&Sha256::digest(b"absent"));
+    let there = uploaded(&library, b"there");
+    let refused = |manifest: Manifest| {
+        let check = |_: &Entry| {
+            Err(Error::BadSetting {
+                field: "adapters",
+                reason: "it does not fit".to_owned(),
+            })
+        };
+        library
+            .create_checked("x", manifest, check)
+            .unwrap_err()
+            .to_string()
+    };
+    for (manifest, says) in [
+        (adapted("tiny", &[(&absent, 1.0)]), "upload it first"),
+        (adapted("tiny", &[(&there, f32::NAN)]), "finite"),
+        (adapted("tiny", &[(&there, 1.0); 33]), "32 at most"),
+        (adapted("tiny", &[(&there, 1.0)]), "does not fit"),
+    ] {
+        let error = refused(manifest);
+        assert!(error.contains(says), "{error}");
+    }
+    assert!(matches!(library.find("x"), Err(Error::NotFound { .. })));
+    // Without an adapter there is nothing to check.
+    library
+        .create_checked("x", over("tiny"), |_| unreachable!())
+        .unwrap();
+}

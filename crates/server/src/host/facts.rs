@@ -37,6 +37,17 @@ pub(super) struct Context {
     pub(super) n_ctx: Option<usize>,
     /// Tokens of the cache, over all sequences; what seems sensible if absent.
     pub(super) kv_tokens: Option<usize>,
+    /// How the cache is kept.
+    pub(super) kv_type: KvType,
+}
+
+/// What a model is there for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Role<'f> {
+    /// It answers; a smaller model beside it guesses, if one does.
+    Writer(Option<&'f ModelFacts>),
+    /// It guesses for another one, wherever that is.
+    Drafter,
 }
 
 /// What is known of a file's model on these devices.
@@ -48,7 +59,7 @@ pub(super) fn of_file(
     (file, spec): (&ModelFile, &ModelSpec),
     devices: &[HostDevice],
     pools: &[PoolFacts],
-    context: Context,
+    (context, role): (Context, Role<'_>),
 ) -> Result<ModelFacts, NotAModel> {
     let (shape, quantization) = read_file(file)?;
     let model = Known {
@@ -56,6 +67,7 @@ pub(super) fn of_file(
         quantization,
         spec,
         context,
+        role,
     };
     let mut forms = BTreeMap::new();
     let mut impossible = BTreeMap::new();
@@ -65,9 +77,16 @@ pub(super) fn of_file(
         // A part that holds all of it needs no other, but that a CPU is glad of any help.
         let mut parts = parts.filter(|(part, _)| part.facts.kind != DeviceKind::Cpu);
         let alone = parts.find(|(part, form)| model.fits(form, &free(part, pools)));
-        let form = match alone {
-            Some((part, _)) => Err(format!("it fits {} alone", part.facts.name)),
-            None => model.form(device, pools),
+        let form = match (role, alone) {
+            (Role::Writer(_), Some((part, _))) => Err(format!("it fits {} alone", part.facts.name)),
+            (Role::Drafter, _) if device.facts.kind == DeviceKind::Npu => {
+                Err("nothing is drafted where graphs are compiled".to_owned())
+            }
+            _ if !device.device.keeps(context.kv_type) => Err(format!(
+                "it keeps keys and values in f16, not in {}",
+                context.kv_type
+            )),
+            _ => model.form((DeviceId(index), device), pools),
         };
         match form {
             Ok(form) => drop(forms.insert(DeviceId(index), form)),
@@ -79,7 +98,7 @@ pub(super) fn of_file(
         name: name.to_owned(),
         forms,
         impossible,
-        kv_bytes_per_token: spec.kv_bytes_per_token(KvType::F16),
+        kv_bytes_per_token: model.kv_bytes_per_token(),
     })
 }
 
@@ -88,15 +107,27 @@ struct Known<'a> {
     quantization: Quantization,
     spec: &'a ModelSpec,
     context: Context,
+    role: Role<'a>,
 }
 
 impl Known<'_> {
     /// The model on a device, or why it does not run there.
-    fn form(&self, device: &HostDevice, pools: &[PoolFacts]) -> Result<Form, String> {
+    fn form(
+        &self,
+        (id, device): (DeviceId, &HostDevice),
+        pools: &[PoolFacts],
+    ) -> Result<Form, String> {
         let free = free(device, pools);
         let need = self.need(device, &free);
         let (need, layers) = need.map_err(|refusal| refusal.to_string())?;
-        let bytes = need.without_cache(&layers);
+        let mut bytes = need.without_cache(&layers);
+        let mut load_s = need.weights as f64 / LOAD_BYTES_PER_S;
+        let drafter = self.drafter().and_then(|drafter| drafter.forms.get(&id));
+        if let Some(drafter) = drafter {
+            let more = bytes.iter_mut().zip(&drafter.bytes);
+            more.for_each(|(bytes, more)| *bytes += *more);
+            load_s += drafter.load_s;
+        }
         let own = self.spec.n_ctx as u64;
         let kv_tokens = self.kv_tokens(left(&free, &bytes, &layers));
         // What is compiled for a length is compiled anew for a longer one.
@@ -112,14 +143,29 @@ impl Known<'_> {
             load_peak: Bytes(0),
             kv_tokens: u32::try_from(kv_tokens).unwrap_or(u32::MAX),
             n_ctx: u32::try_from(n_ctx).unwrap_or(u32::MAX),
-            load_s: need.weights as f64 / LOAD_BYTES_PER_S,
+            load_s,
             gait: self.gait(device, need.weights),
         })
     }
 
+    fn drafter(&self) -> Option<&ModelFacts> {
+        match self.role {
+            Role::Writer(drafter) => drafter,
+            Role::Drafter => None,
+        }
+    }
+
+    /// Of its cache and that of the smaller model beside it.
+    fn kv_bytes_per_token(&self) -> u64 {
+        let drafter = self
+            .drafter()
+            .map_or(0, |drafter| drafter.kv_bytes_per_token);
+        self.spec.kv_bytes_per_token(self.context.kv_type) + drafter
+    }
+
     /// Whether a device holds it with the least cache that is of any use.
     fn fits(&self, form: &Form, free: &[u64]) -> bool {
-        let cache = KV_TOKENS_MIN * self.spec.kv_bytes_per_token(KvType::F16);
+        let cache = KV_TOKENS_MIN * self.kv_bytes_per_token();
         let bytes = form.bytes.iter().map(|bytes| bytes.0).sum::<u64>();
         bytes.saturating_add(cache) <= free.iter().sum()
     }
@@ -151,7 +197,7 @@ impl Known<'_> {
     /// Tokens of the cache where `free` bytes are left for it.
     fn kv_tokens(&self, free: u64) -> u64 {
         let sensible = || {
-            let affordable = free / KV_SHARE / self.spec.kv_bytes_per_token(KvType::F16).max(1);
+            let affordable = free / KV_SHARE / self.kv_bytes_per_token().max(1);
             let wanted = self.context.n_ctx.unwrap_or(0) as u64;
             KV_TOKENS.min(affordable).max(KV_TOKENS_MIN).max(wanted)
         };
@@ -175,7 +221,7 @@ impl Known<'_> {
                 launch_s: 0.0,
                 read_s: weights as f64 / READ_BYTES_PER_S,
                 token_s: 2.0 * self.shape.params_active as f64 / OPERATIONS_PER_S,
-                past_s: self.spec.kv_bytes_per_token(KvType::F16) as f64 / READ_BYTES_PER_S,
+                past_s: self.spec.kv_bytes_per_token(self.context.kv_type) as f64 / READ_BYTES_PER_S,
                 watts_prefill: watts,
                 watts_decode: watts,
                 spread: SPREAD,

@@ -18,7 +18,7 @@ pub(super) fn info(entry: &Entry) -> Result<ModelInfo, ApiError> {
     Ok(ModelInfo {
         name: entry.name.clone(),
         modified: entry.modified,
-        file_bytes: entry.file_bytes,
+        file_bytes: entry.bytes(),
         digest: entry.digest(),
         architecture: summary.architecture.clone(),
         n_parameter: summary.n_parameter,

@@ -65,21 +65,21 @@ pub(super) enum Order {
 
 /// What breaks off the step that a device's thread is at, if it is at one.
 #[derive(Clone, Default)]
-pub(super) struct AtWork(Arc<Mutex<Option<Interrupt>>>);
+pub(super) struct AtWork(Arc<Mutex<Vec<Interrupt>>>);
 
 impl AtWork {
     pub(super) fn interrupt(&self) {
-        if let Some(interrupt) = &*lock(&self.0) {
+        for interrupt in &*lock(&self.0) {
             interrupt.raise();
         }
     }
 
-    fn begins(&self, interrupt: Option<Interrupt>) {
-        *lock(&self.0) = interrupt;
+    fn begins(&self, interrupts: Vec<Interrupt>) {
+        *lock(&self.0) = interrupts;
     }
 
     fn ends(&self) {
-        *lock(&self.0) = None;
+        lock(&self.0).clear();
     }
 }
 
@@ -187,7 +187,9 @@ impl Worker {
             Order::Nothing => {}
             Order::Probe => {
                 let at_work = &self.at_work;
-                let outcome = probe_watched(&*self.device, &mut |step| at_work.begins(step));
+                let outcome = probe_watched(&*self.device, &mut |step| {
+                    at_work.begins(step.into_iter().collect());
+                });
                 let outcome = outcome.map_err(|error| error.to_string());
                 self.at_work.ends();
                 let device = self.id;
@@ -254,7 +256,7 @@ impl Worker {
     }
 
     fn adopt(&mut self, resident: Resident, took: Duration) {
-        let all = resident.model.weights_bytes() + resident.model.kv_bytes();
+        let all = resident.bytes();
         let form = resident.handle.facts.forms.get(&self.id);
         let bytes = form.map_or_else(|| vec![all], |form| divided(all, &form.bytes));
         let event = Event::Loaded {
@@ -328,7 +330,7 @@ impl Worker {
         let (name, device, at_work) = (self.name.clone(), self.id, self.at_work.clone());
         let work = self.meter();
         let resident = self.resident(model)?;
-        at_work.begins(resident.model.interrupt());
+        at_work.begins(resident.interrupts());
         let computed = resident.compute(slices, may_draft);
         at_work.ends();
         let mut said = Said::default();
@@ -457,6 +459,7 @@ impl Said {
             Ok(spoken) => {
                 for wrote in spoken.iter().filter(|wrote| wrote.has_ended) {
                     seat.held.remove(&wrote.seq.choice);
+                    seat.drafted.remove(&wrote.seq.choice);
                 }
                 self.wrote.extend(spoken);
                 if seat.held.is_empty() {

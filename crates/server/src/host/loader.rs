@@ -6,11 +6,12 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use troika_device::{Cancelled, LoadOptions};
+use troika_device::{Cancelled, LoadOptions, LoadProgress};
 use troika_engine::{Error, Model};
 use troika_scheduler::{DeviceId, Event};
 
 use super::devices::HostDevice;
+use super::drafter::Drafter;
 use super::driver::Driver;
 use super::lane::{Order, Orders};
 use super::models::{Handle, does_not_load};
@@ -79,7 +80,7 @@ impl Loader {
         let name = &order.handle.info.name;
         let file = order.handle.open();
         let file = file.map_err(|error| (does_not_load(name, &error).message, true))?;
-        let options = LoadOptions::new(order.kv_tokens as usize);
+        let options = LoadOptions::new(order.kv_tokens as usize).with_kv_type(order.handle.kv_type);
         let is_void = || {
             let driver = self.driver.upgrade();
             driver.is_none_or(|driver| driver.is_void(self.id, order.epoch))
@@ -105,10 +106,41 @@ impl Loader {
             );
             (does_not_load(name, &error).message, !is_passing)
         })?;
-        let mut resident = Resident::new(Arc::clone(&order.handle), model, paced);
+        let drafter = match model.drafts() {
+            true => self.drafter(&order.handle, options, &mut progress),
+            false => None,
+        };
+        let mut resident = Resident::new(Arc::clone(&order.handle), model, drafter, paced);
         if let Some(driver) = self.driver.upgrade() {
             resident.unspill(&driver.around().spills);
         }
         Ok(resident)
+    }
+
+    /// The smaller model that guesses for this one, with a cache for as many tokens. Where it does not load, nothing but time
+    /// is lost.
+    fn drafter(
+        &self,
+        handle: &Handle,
+        options: LoadOptions,
+        progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<Cancelled>,
+    ) -> Option<Drafter> {
+        let draft = handle.draft.as_ref()?;
+        let form = draft.facts.forms.get(&self.id)?;
+        let paced = self.device.at_pace(Some(form.gait));
+        let device = paced.as_deref().map_or(&*self.device.device, |paced| paced);
+        let file = draft.open().map_err(|error| error.to_string());
+        let loaded = file.and_then(|file| {
+            let loaded = Model::load_opened(&draft.opened, &file, device, options, progress);
+            loaded.map_err(|error| error.to_string())
+        });
+        match loaded {
+            Ok(model) => Some(Drafter::new(model, handle.tokenizer.n_vocab())),
+            Err(error) => {
+                let (model, device) = (&handle.info.name, &self.device.facts.name);
+                tracing::warn!(model, draft = draft.name(), device, %error, "the draft model does not load here: nothing is drafted");
+                None
+            }
+        }
     }
 }

@@ -8,6 +8,9 @@ mod around;
 mod away;
 mod clock;
 mod devices;
+mod draft_model;
+mod drafter;
+mod drafting;
 mod driver;
 mod facts;
 mod guess;
@@ -30,6 +33,8 @@ mod voice;
 #[cfg(test)]
 pub(crate) mod tests;
 #[cfg(test)]
+mod tests_of_adapters;
+#[cfg(test)]
 mod tests_of_ahead;
 #[cfg(test)]
 mod tests_of_around;
@@ -40,6 +45,8 @@ mod tests_of_compiling;
 #[cfg(test)]
 mod tests_of_devices;
 #[cfg(test)]
+mod tests_of_draft_models;
+#[cfg(test)]
 mod tests_of_drafts;
 
 use std::sync::Arc;
@@ -49,7 +56,7 @@ use std::time::{Instant, SystemTime};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
-use troika_base::{DeviceKind, DeviceProfile, TokenId};
+use troika_base::{DeviceKind, DeviceProfile, KvType, TokenId};
 use troika_device::{Device, PAGE_TOKENS};
 use troika_library::{Entry, Library, Manifest};
 use troika_machine::probe::Root;
@@ -63,12 +70,13 @@ use crate::job::{
 use crate::{Answer, ApiError, Backend, Beside, ModelDetails, wishes};
 use around::Surroundings;
 use clock::Alarm;
+use draft_model::Drafts;
 use driver::{Driver, Lane, Machine};
 use facts::Context;
 use info::{details, from_library, info};
 use lane::{AtWork, Worker};
 use loader::Loader;
-use models::{Handle, Models};
+use models::{Handle, Models, open_adapted};
 use order::queue;
 use request::{Asked, Client, Embedding};
 
@@ -84,6 +92,8 @@ pub struct HostSettings {
     pub n_ctx: Option<usize>,
     /// Tokens that each model's KV cache holds, over all sequences; what seems sensible and fits if absent.
     pub kv_tokens: Option<usize>,
+    /// How KV caches are kept. A device that does not keep them so gets no model.
+    pub kv_type: KvType,
     /// What the scheduler may do. Its pages are as long as the engine's, whatever it says here.
     pub scheduler: troika_scheduler::Settings,
     /// What there is around the devices.
@@ -98,7 +108,6 @@ pub struct Host {
     library: Arc<Library>,
     models: Arc<Models>,
     driver: Arc<Driver>,
-    draft: Draft,
     /// It tells the driver what changes around the devices, as long as it is there.
     _watcher: Option<Arc<Watcher>>,
 }
@@ -169,12 +178,17 @@ impl Host {
         let context = Context {
             n_ctx: settings.n_ctx,
             kv_tokens: settings.kv_tokens,
+            kv_type: settings.kv_type,
         };
+        let drafts = Drafts {
+            draft: settings.draft.clone(),
+            library: Arc::clone(&library),
+        };
+        let models = Models::new(Arc::clone(&driver), context, drafts)?;
         Ok(Self {
+            models: Arc::new(models),
             library,
-            models: Arc::new(Models::new(Arc::clone(&driver), context)?),
             driver,
-            draft: settings.draft,
             _watcher: watcher.transpose()?.map(Arc::new),
         })
     }
@@ -414,7 +428,13 @@ impl Backend for Host {
 
     fn create(&self, name: String, manifest: Manifest) -> BoxFuture<'_, Result<(), ApiError>> {
         self.aside(move |library| {
-            let created = library.create(&name, manifest);
+            let created = library.create_checked(&name, manifest, |entry| {
+                let adapted = open_adapted(entry).map(drop);
+                adapted.map_err(|error| troika_library::Error::BadSetting {
+                    field: "adapters",
+                    reason: error.to_string(),
+                })
+            });
             created.map(drop).map_err(|error| from_library(&error))
         })
         .boxed()

@@ -7,16 +7,19 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use troika_engine::Opened;
+use troika_base::KvType;
 use troika_engine::chat::{AnswerFormat, ChatTemplate, TemplateError};
 use troika_engine::constraint::ConstraintFactory;
 use troika_engine::tokenizer::Tokenizer;
+use troika_engine::{Adapter, AdapterError, Opened, with_adapters};
 use troika_gguf::ModelFile;
 use troika_library::{Entry, Manifest};
 use troika_scheduler::{DeviceId, Event, ModelFacts, ModelId};
 
+use super::draft_model::{DraftModel, Drafts};
 use super::driver::Driver;
-use super::facts::{self, Context};
+use super::facts::{self, Context, Role};
+use super::guess::{Draft, Guessing};
 use super::prepare::Preparer;
 use crate::backend::Compiling;
 use crate::job::ModelInfo;
@@ -31,10 +34,16 @@ pub(super) struct Handle {
     pub(super) template: Option<Result<ChatTemplate, TemplateError>>,
     pub(super) format: AnswerFormat,
     pub(super) facts: ModelFacts,
+    /// How its cache is kept.
+    pub(super) kv_type: KvType,
     /// Tokens of one sequence at most, on the device that has the most room.
     pub(super) n_ctx: usize,
     /// What all devices share that hold it.
     pub(super) opened: Arc<Opened>,
+    /// How its answers are guessed.
+    pub(super) guessing: Guessing,
+    /// The smaller model that does, if one does.
+    pub(super) draft: Option<DraftModel>,
     entry: Entry,
 }
 
@@ -48,12 +57,12 @@ impl Handle {
         made.map_err(|error| ApiError::unsupported(error.to_string()))
     }
 
-    /// The file with its weights.
+    /// The file with its weights and adapters.
     ///
     /// # Errors
-    /// If it is gone or damaged.
-    pub(super) fn open(&self) -> Result<ModelFile, troika_library::Error> {
-        self.entry.open()
+    /// As [`open_adapted`].
+    pub(super) fn open(&self) -> Result<ModelFile, OpenError> {
+        open_adapted(&self.entry)
     }
 
     /// Tokens of one sequence at most, where it must run on this device.
@@ -74,6 +83,7 @@ pub(super) struct Models {
     driver: Arc<Driver>,
     preparer: Preparer,
     context: Context,
+    drafts: Drafts,
     opened: Mutex<BTreeMap<String, Arc<Handle>>>,
     /// One model is opened at a time: several who ask for the same one find it done.
     opening: Mutex<u32>,
@@ -82,11 +92,16 @@ pub(super) struct Models {
 impl Models {
     /// # Errors
     /// If the system has no thread left.
-    pub(super) fn new(driver: Arc<Driver>, context: Context) -> std::io::Result<Self> {
+    pub(super) fn new(
+        driver: Arc<Driver>,
+        context: Context,
+        drafts: Drafts,
+    ) -> std::io::Result<Self> {
         Ok(Self {
             preparer: Preparer::start(&driver)?,
             driver,
             context,
+            drafts,
             opened: Mutex::default(),
             opening: Mutex::default(),
         })
@@ -159,7 +174,7 @@ impl Models {
     ) -> Result<(Handle, Vec<DeviceId>), ApiError> {
         let name = info.name.clone();
         let damaged = |error: &dyn std::error::Error| does_not_load(&name, error);
-        let file = entry.open().map_err(|error| damaged(&error))?;
+        let file = open_adapted(entry).map_err(|error| damaged(&error))?;
         let opened = Opened::new(&file).map_err(|error| damaged(&error))?;
         let spec = opened.spec();
         let own = entry.manifest.parameters.n_ctx;
@@ -168,7 +183,17 @@ impl Models {
             ..self.context
         };
         let (devices, pools) = (self.driver.devices(), self.driver.pools());
-        let facts = facts::of_file((id, &name), (&file, spec), devices, pools, context);
+        let draft = self
+            .drafts
+            .model_for(entry, &opened, (&self.driver, context))
+            .map_err(|why| damaged(&std::io::Error::other(why)))?;
+        let guessing = match (&self.drafts.draft, &draft) {
+            (Draft::Ngram, _) => Guessing::Ngram,
+            (_, Some(_)) => Guessing::Model,
+            _ => Guessing::Off,
+        };
+        let role = Role::Writer(draft.as_ref().map(|draft| &draft.facts));
+        let facts = facts::of_file((id, &name), (&file, spec), devices, pools, (context, role));
         let mut facts = facts.map_err(|error| damaged(&error))?;
         let to_compile = Preparer::needed(&self.driver, &file, &mut facts);
         let in_file = file.metadata().opt_str("tokenizer.chat_template");
@@ -183,12 +208,44 @@ impl Models {
             format: AnswerFormat::of(source.unwrap_or_default()),
             n_ctx: n_ctx.unwrap_or(spec.n_ctx),
             facts,
+            kv_type: context.kv_type,
             info,
             opened: Arc::new(opened),
+            guessing,
+            draft,
             entry: entry.clone(),
         };
         Ok((handle, to_compile))
     }
+}
+
+/// Why there is no file of a model.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenError {
+    #[error(transparent)]
+    Library(#[from] troika_library::Error),
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
+}
+
+/// An entry's file with its adapters, as devices compute it. The messages name the model and the adapters' digests, and no
+/// path.
+///
+/// # Errors
+/// If a file is gone or damaged, or an adapter is for another model.
+pub(super) fn open_adapted(entry: &Entry) -> Result<ModelFile, OpenError> {
+    let file = entry.open()?;
+    if entry.adapters.is_empty() {
+        return Ok(file);
+    }
+    let adapters = entry.adapters.iter().map(|adapter| {
+        Ok(Adapter {
+            file: adapter.open()?,
+            scale: adapter.scale,
+        })
+    });
+    let adapters = adapters.collect::<Result<Vec<_>, OpenError>>()?;
+    Ok(with_adapters(file.with_name(&entry.name), &adapters)?)
 }
 
 /// A model that does not load. The message names the model and not the file.

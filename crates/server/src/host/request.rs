@@ -286,23 +286,39 @@ impl Request {
         }
     }
 
-    /// Up to `most` tokens that may follow the first `held` known ones of an answer; none if it knows more by now.
+    /// How many tokens are worth guessing behind the first `held` known ones of an answer, `most` at most; none if it knows
+    /// more by now.
+    pub(super) fn reach(&self, choice: u32, held: usize, most: usize) -> usize {
+        let mut progress = lock(&self.progress);
+        let answer = progress.writing.get_mut(choice as usize);
+        answer.map_or(0, |answer| self.reach_of(answer, held, most))
+    }
+
+    /// Up to `most` tokens that may follow there, as far as the text itself tells.
     pub(super) fn guess(&self, choice: u32, held: usize, most: usize) -> Vec<TokenId> {
         let mut progress = lock(&self.progress);
         let Some(answer) = progress.writing.get_mut(choice as usize) else {
             return Vec::new();
         };
-        let n_known = self.tokens.len() + answer.written.len();
-        let Some(guesses) = &mut answer.guesses else {
+        let n_tok = self.reach_of(answer, held, most);
+        let Some(guesses) = answer.guesses.as_ref().filter(|_| n_tok > 0) else {
             return Vec::new();
         };
+        let text = [&self.tokens[..], &answer.written].concat();
+        guesses.look_up(&text, n_tok)
+    }
+
+    fn reach_of(&self, answer: &mut Writing, held: usize, most: usize) -> usize {
+        let n_known = self.tokens.len() + answer.written.len();
+        let Some(guesses) = &mut answer.guesses else {
+            return 0;
+        };
         if held != n_known || answer.ended {
-            return Vec::new();
+            return 0;
         }
         // The last token that is wanted, or that has room, is not read.
         let wanted = answer.voice.wanted().min(self.n_ctx - n_known);
-        let text = [&self.tokens[..], &answer.written].concat();
-        guesses.guess(&text, most.min(wanted.saturating_sub(1)))
+        guesses.reach(most.min(wanted.saturating_sub(1)))
     }
 
     /// The token that follows the first `held` known ones of a sequence; after a prompt, the first ones of all answers. And
@@ -390,7 +406,7 @@ impl Request {
                 written: Vec::new(),
                 ended: false,
                 last_token: now,
-                guesses: Guesses::new(style.draft),
+                guesses: Guesses::new(style.guessing),
             });
         }
         progress.first_token = Some(now);

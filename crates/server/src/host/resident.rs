@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use troika_base::TokenId;
-use troika_device::{Output, Outputs, PAGE_TOKENS, Paced};
-use troika_engine::{Error, KvImage, Model, Pooler, PrefixCache, STEP_MAX, Sequence, Step};
+use troika_base::{Bytes, TokenId};
+use troika_device::{Interrupt, Output, Outputs, PAGE_TOKENS, Paced};
+use troika_engine::{Error, KvImage, Model, Pooler, PrefixCache, Sequence, Step};
 use troika_scheduler::{JobId, SeqId, Slice};
 
+use super::drafter::Drafter;
 use super::models::Handle;
 use super::request::Request;
 use super::spills::Spills;
@@ -20,6 +21,8 @@ pub(super) struct Resident {
     pub(super) handle: Arc<Handle>,
     pub(super) model: Model,
     prefixes: PrefixCache,
+    /// A smaller model that guesses for it.
+    pub(super) drafter: Option<Drafter>,
     /// What sets its pace, on a device that is not there.
     paced: Option<Arc<Paced>>,
     /// Late steps that the log is told of next.
@@ -35,6 +38,8 @@ pub(super) struct Seat {
     pub(super) request: Arc<Request>,
     /// What is in the cache of its sequences. One that is not listed has let go of it.
     pub(super) held: BTreeMap<u32, Sequence>,
+    /// What is of them in the cache of the smaller model that guesses.
+    pub(super) drafted: BTreeMap<u32, Sequence>,
     /// By which it is this device's.
     pub(super) turn: u64,
     pooler: Option<Pooler>,
@@ -62,11 +67,17 @@ pub(super) enum StepError {
 }
 
 impl Resident {
-    pub(super) fn new(handle: Arc<Handle>, model: Model, paced: Option<Arc<Paced>>) -> Self {
+    pub(super) fn new(
+        handle: Arc<Handle>,
+        model: Model,
+        drafter: Option<Drafter>,
+        paced: Option<Arc<Paced>>,
+    ) -> Self {
         Self {
             handle,
             model,
             prefixes: PrefixCache::default(),
+            drafter,
             paced,
             told_late: LATE_MIN,
             written: Vec::new(),
@@ -116,6 +127,18 @@ impl Resident {
         );
     }
 
+    /// Memory that it takes, with the smaller model that guesses for it.
+    pub(super) fn bytes(&self) -> Bytes {
+        let own = self.model.weights_bytes() + self.model.kv_bytes();
+        own + self.drafter.as_ref().map_or(Bytes(0), Drafter::bytes)
+    }
+
+    /// What breaks off its step from another thread.
+    pub(super) fn interrupts(&self) -> Vec<Interrupt> {
+        let drafter = self.drafter.as_ref().and_then(Drafter::interrupt);
+        self.model.interrupt().into_iter().chain(drafter).collect()
+    }
+
     /// Pages that nobody needs.
     pub(super) fn free_pages(&self) -> u32 {
         let pages = self.model.n_page_free() + self.prefixes.evictable();
@@ -133,6 +156,7 @@ impl Resident {
         let mut seat = Seat {
             request: Arc::clone(request),
             held: BTreeMap::new(),
+            drafted: BTreeMap::new(),
             turn,
             pooler: None,
         };
@@ -161,6 +185,7 @@ impl Resident {
         let pooling = self.model.pooling();
         if let Some(seat) = self.seats.get_mut(&seq.job) {
             seat.held.remove(&seq.choice);
+            seat.drafted.remove(&seq.choice);
             if let Some(pooler) = &mut seat.pooler {
                 *pooler = Pooler::new(pooling);
             }
@@ -210,6 +235,7 @@ impl Resident {
         let seat = Seat {
             request: Arc::clone(request),
             held,
+            drafted: BTreeMap::new(),
             turn,
             pooler: None,
         };
@@ -234,8 +260,12 @@ impl Resident {
         let mut guesses = vec![Vec::new(); slices.len()];
         // A device that has begun with the next step already has no use for guesses.
         let is_foreseen = goes_on && self.model.runs_ahead();
-        if may_draft && self.model.drafts() && !is_foreseen {
-            guesses = self.guess(slices);
+        if self.model.drafts() && !is_foreseen {
+            let failed = |error: Error| StepError::Failed(error.to_string());
+            match may_draft {
+                true => guesses = self.guess(slices).map_err(failed)?,
+                false => self.read_along(slices).map_err(failed)?,
+            }
         }
         for ((tokens, output), guesses) in drawn.iter_mut().zip(&guesses) {
             if !guesses.is_empty() {
@@ -270,35 +300,6 @@ impl Resident {
             Ok(outputs) => Ok(Computed { outputs, guesses }),
             Err(Error::CacheFull { .. }) => Err(StepError::OutOfPages),
             Err(error) => Err(StepError::Failed(error.to_string())),
-        }
-    }
-
-    /// Guesses at the tokens after these slices, for each of them: as many as a step has room for, and none where pages are
-    /// short. Those that find nothing to guess leave their share to the others.
-    fn guess(&self, slices: &[Slice]) -> Vec<Vec<TokenId>> {
-        let n_tok: u32 = slices.iter().map(|slice| slice.n_tok).sum();
-        let mut room = STEP_MAX.saturating_sub(n_tok as usize);
-        let mut guesses = Vec::with_capacity(slices.len());
-        let mut growth = Vec::with_capacity(slices.len());
-        let nothing = Sequence::default();
-        for (at, slice) in slices.iter().enumerate() {
-            let seat = self.seats.get(&slice.seq.job);
-            let held = seat.and_then(|seat| seat.held.get(&slice.seq.choice));
-            let held = held.unwrap_or(&nothing);
-            let n_tok = slice.n_tok as usize;
-            let most = room / (slices.len() - at);
-            let guess = seat.filter(|_| most > 0).map(|seat| {
-                let end = held.tokens().len() + n_tok;
-                seat.request.guess(slice.seq.choice, end, most)
-            });
-            let guess = guess.unwrap_or_default();
-            room -= guess.len();
-            growth.push((held, n_tok + guess.len()));
-            guesses.push(guess);
-        }
-        match self.model.pages_wanted(growth) <= self.free_pages() as usize {
-            true => guesses,
-            false => vec![Vec::new(); slices.len()],
         }
     }
 

@@ -12,7 +12,6 @@ use troika_engine::constraint::{Constraint, ConstraintError, Grammar, check_sche
 use troika_engine::sampler::{SampleError, SamplingParams};
 use troika_library::Parameters;
 
-use super::guess::Draft;
 use super::models::Handle;
 use super::prompt::Encoded;
 use super::voice::Style;
@@ -28,7 +27,6 @@ pub(super) fn style(
     job: &Job,
     encoded: &Encoded,
     max_tokens: Option<usize>,
-    draft: Draft,
 ) -> Result<Style, ApiError> {
     let defaults = &model.manifest.parameters;
     let mut stop = job.stop.clone();
@@ -67,7 +65,7 @@ pub(super) fn style(
         parser,
         constraint,
         logprobs: job.top_logprobs.is_some(),
-        draft,
+        guessing: model.guessing,
     })
 }
 

@@ -36,7 +36,7 @@ impl Host {
         let places = leaves.as_ref().map_or(&[][..], |leaves| &leaves.places);
         let order = self.order(&job.wishes, &caller, Class::Interactive, arrived, places)?;
         let (events, answer) = Answer::channel(handle.info.name.clone(), job.n);
-        let (driver, draft) = (Arc::clone(&self.driver), self.draft);
+        let driver = Arc::clone(&self.driver);
         let queue = move |_: &Library| {
             let most = handle.n_ctx_on(order.device);
             let n_ctx = job.n_ctx.map_or(most, |n_ctx| n_ctx.min(most));
@@ -62,7 +62,7 @@ impl Host {
                     (fit, n_answer)
                 }
             };
-            let style = style::style(&handle, &job, &encoded, max_tokens, draft)?;
+            let style = style::style(&handle, &job, &encoded, max_tokens)?;
             // What is out of range is refused before it is queued.
             style::check_sampling(&style.options.sampling, handle.tokenizer.n_vocab())?;
             let asked = Asked {

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
 
+use sha2::{Digest as _, Sha256};
 use troika_base::Bytes;
 use troika_device::{Cancelled, Error, LoadOptions, LoadProgress, Preparation, Resident};
 use troika_engine::CpuDevice;
@@ -41,7 +42,12 @@ impl Device for Compiler {
         "a test's compiler".to_owned()
     }
 
-    fn preparation(&self, _file: &ModelFile) -> Result<Preparation, Error> {
+    fn preparation(&self, file: &ModelFile) -> Result<Preparation, Error> {
+        if file.adapter().is_some() {
+            return Ok(Preparation::Impossible(
+                "adapters are not compiled".to_owned(),
+            ));
+        }
         Ok(match self.has_compiled.load(Ordering::SeqCst) {
             true => Preparation::Ready,
             false => Preparation::Needed,
@@ -163,6 +169,45 @@ async fn a_model_that_does_not_compile_runs_elsewhere_and_the_reason_is_told() {
     until(&host, |all| matches!(all, [it] if it.stage == Stage::Failed && it.why.as_deref().is_some_and(|why| why.contains("17 corners")))).await;
     let refused = answer(&host, on_npu()).await.expect_err("never");
     assert!(refused.message.contains("17 corners"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_with_adapters_runs_where_they_are_computed() {
+    let home = Home::new("adapter-compiles");
+    let (host, compiler) = host(&home);
+    compiler.decide(Ok(()));
+    let bytes = super::tests_of_adapters::adapter(1, "llama");
+    let digest = troika_library::Digest::of(&Sha256::digest(&bytes));
+    let library = host.library().expect("it has one");
+    let mut upload = library.upload(digest.clone(), 1 << 30).expect("a file");
+    upload.write(&bytes).expect("is written");
+    upload.finish().expect("is whole");
+    let manifest = Manifest {
+        from: "stories".to_owned(),
+        adapters: vec![troika_library::Lora {
+            from: digest.to_string(),
+            scale: 1.0,
+        }],
+        ..Manifest::default()
+    };
+    host.create("adapted".to_owned(), manifest)
+        .await
+        .expect("fits");
+    let mut elsewhere = job("Once upon a time", 10);
+    elsewhere.model = "adapted".to_owned();
+    let done = answer(&host, elsewhere)
+        .await
+        .expect("the processor answers");
+    let report = done.usage.report.expect("it was done here");
+    assert!(!report.devices.contains(&"npu0".to_owned()), "{report:?}");
+    let mut there = on_npu();
+    there.model = "adapted".to_owned();
+    let refused = answer(&host, there).await.expect_err("never");
+    assert_eq!(refused.kind, ErrorKind::RequiredDevice);
+    assert!(
+        refused.message.contains("adapters are not compiled"),
+        "{refused}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

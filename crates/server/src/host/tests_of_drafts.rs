@@ -7,7 +7,7 @@ use super::*;
 use crate::job::{Completed, Event, Format};
 
 /// Answers to jobs that came together.
-async fn answers(host: &Host, jobs: &[Job]) -> Vec<Completed> {
+pub(super) async fn answers(host: &Host, jobs: &[Job]) -> Vec<Completed> {
     let answers = jobs.iter().map(|job| answer(host, job.clone()));
     let answers = futures_util::future::join_all(answers).await;
     let answers = answers.into_iter();
@@ -22,12 +22,23 @@ fn host(home: &Home, draft: Draft, kv_tokens: Option<usize>) -> Host {
     })
 }
 
-/// Answers to these jobs are the same with guesses and without, and guesses are right: so many of them.
+/// Answers to these jobs are the same with what the text says guessed and without, and guesses are right: so many of them.
 async fn check(name: &str, kv_tokens: Option<usize>, jobs: &[Job]) -> usize {
-    let home = Home::new(name);
-    let plain = answers(&host(&home, Draft::Off, kv_tokens), jobs).await;
-    let drafted = answers(&host(&home, Draft::Ngram, kv_tokens), jobs).await;
-    let mut right = 0;
+    check_with(&Home::new(name), &Draft::Ngram, kv_tokens, jobs)
+        .await
+        .0
+}
+
+/// Answers to these jobs are the same with guesses and without. How many guesses were right, and how many there were.
+pub(super) async fn check_with(
+    home: &Home,
+    draft: &Draft,
+    kv_tokens: Option<usize>,
+    jobs: &[Job],
+) -> (usize, usize) {
+    let plain = answers(&host(home, Draft::Off, kv_tokens), jobs).await;
+    let drafted = answers(&host(home, draft.clone(), kv_tokens), jobs).await;
+    let (mut right, mut guessed) = (0, 0);
     for (plain, drafted) in plain.iter().zip(&drafted) {
         assert_eq!(plain.choices, drafted.choices);
         let (before, after) = (&plain.usage, &drafted.usage);
@@ -40,17 +51,18 @@ async fn check(name: &str, kv_tokens: Option<usize>, jobs: &[Job]) -> usize {
         };
         assert_eq!(written(before), written(after));
         right += after.accepted_tokens;
+        guessed += after.drafted_tokens;
     }
-    right
+    (right, guessed)
 }
 
 /// A text that goes on as it went on.
-fn repetitive(max_tokens: usize) -> Job {
+pub(super) fn repetitive(max_tokens: usize) -> Job {
     let said = "Lily had a red ball. Tom had a blue box. ".repeat(5);
     job(&said, max_tokens)
 }
 
-fn greedy(job: Job) -> Job {
+pub(super) fn greedy(job: Job) -> Job {
     let mut job = job;
     job.sampling.temperature = Some(0.0);
     job

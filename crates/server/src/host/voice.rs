@@ -8,7 +8,7 @@ use troika_engine::constraint::Constraint;
 use troika_engine::tokenizer::Tokenizer;
 use troika_engine::{Error, Finish, GenerateOptions, Writer};
 
-use super::guess::Draft;
+use super::guess::Guessing;
 use crate::ids::new_id;
 use crate::job::{Delta, FinishReason, Part, TokenLogprob};
 
@@ -22,8 +22,8 @@ pub(super) struct Style {
     pub(super) constraint: Option<Constraint>,
     /// Whether tokens are reported with their log-probabilities.
     pub(super) logprobs: bool,
-    /// Where guesses at its next tokens come from.
-    pub(super) draft: Draft,
+    /// How its next tokens are guessed.
+    pub(super) guessing: Guessing,
 }
 
 /// Writes one answer.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 use troika_engine::chat::ChatTemplate;
 use troika_engine::sampler::SamplingParams;
-use troika_library::{Digest, Manifest, Parameters, Turn};
+use troika_library::{Digest, Lora, Manifest, Parameters, Turn};
 
 use super::options::Options;
 use super::{Handled, about, required};
@@ -28,7 +28,7 @@ struct CreateRequest {
     stream: Option<bool>,
     from: Option<String>,
     files: Option<BTreeMap<String, String>>,
-    adapters: Option<BTreeMap<String, String>>,
+    adapters: Option<BTreeMap<String, AdapterField>>,
     template: Option<String>,
     system: Option<String>,
     license: Option<License>,
@@ -36,6 +36,21 @@ struct CreateRequest {
     messages: Option<Vec<Turn>>,
     quantize: Option<String>,
     modelfile: Option<String>,
+}
+
+/// An uploaded file.
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected a digest, or an object with `digest` and `scale`"
+)]
+enum AdapterField {
+    /// Its digest, as other servers have it.
+    Whole(String),
+    Scaled {
+        digest: String,
+        scale: f32,
+    },
 }
 
 #[derive(Debug, Deserialize)]
@@ -71,6 +86,7 @@ impl CreateRequest {
         check_ranges(&parameters)?;
         Ok(Manifest {
             from: origin(text(self.from), self.files.unwrap_or_default())?,
+            adapters: adapters(self.adapters.unwrap_or_default())?,
             system: text(self.system),
             template: text(self.template),
             messages: self.messages.unwrap_or_default(),
@@ -84,13 +100,6 @@ impl CreateRequest {
 
     fn refuse_what_is_not_here(&self) -> Result<(), ApiError> {
         let refuse = |field: &str, why: &str| Err(ApiError::unsupported(why).at(field));
-        if self
-            .adapters
-            .as_ref()
-            .is_some_and(|adapters| !adapters.is_empty())
-        {
-            return refuse("adapters", "adapters are not applied here");
-        }
         if self
             .quantize
             .as_ref()
@@ -126,12 +135,30 @@ fn origin(from: Option<String>, files: BTreeMap<String, String>) -> Result<Strin
         }
         (None, 1) => {
             let digest = files.into_values().next().unwrap_or_default();
-            let digest: Digest = digest.parse().map_err(|error: troika_library::Error| {
-                ApiError::invalid(error.to_string()).at("files")
-            })?;
-            Ok(digest.to_string())
+            uploaded(&digest, "files")
         }
     }
+}
+
+/// LoRA adapters, by their digests.
+fn adapters(files: BTreeMap<String, AdapterField>) -> Result<Vec<Lora>, ApiError> {
+    const FIELD: &str = "adapters";
+    let adapters = files.into_values().map(|adapter| {
+        let (digest, scale) = match adapter {
+            AdapterField::Whole(digest) => (digest, 1.0),
+            AdapterField::Scaled { digest, scale } => (digest, scale),
+        };
+        let from = uploaded(&digest, FIELD)?;
+        Ok(Lora { from, scale })
+    });
+    adapters.collect()
+}
+
+/// The digest of an uploaded file, as the library writes it.
+fn uploaded(digest: &str, field: &str) -> Result<String, ApiError> {
+    let digest = digest.parse::<Digest>();
+    let digest = digest.map_err(|error| ApiError::invalid(error.to_string()).at(field))?;
+    Ok(digest.to_string())
 }
 
 /// Settings that no job could run with are refused here, rather than at every job.

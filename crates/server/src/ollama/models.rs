@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use troika_library::{Manifest, Parameters};
+use troika_library::{Lora, Manifest, Parameters};
 
 use super::wire::{details, expires, tagged, time};
 use super::{Handled, about, required};
@@ -92,6 +92,9 @@ pub(super) async fn show(State(app): State<App>, body: Bytes) -> Handled {
     if !manifest.messages.is_empty() {
         body["messages"] = json!(manifest.messages);
     }
+    if !manifest.adapters.is_empty() {
+        body["adapters"] = json!(manifest.adapters);
+    }
     if request.verbose == Some(true) {
         let tensors = shown.tensors.iter();
         let tensor = |(name, format, shape): &(String, String, Vec<u64>)| json!({ "name": name, "type": format, "shape": shape });
@@ -154,11 +157,12 @@ fn capabilities(shown: &ModelDetails) -> Vec<&'static str> {
 fn modelfile(shown: &ModelDetails) -> String {
     let Manifest {
         from,
+        adapters,
         system,
         messages,
         license,
         parameters,
-        ..
+        template: _,
     } = &shown.manifest;
     let from = if from.is_empty() {
         &shown.info.name
@@ -167,6 +171,13 @@ fn modelfile(shown: &ModelDetails) -> String {
     };
     let mut file = format!("FROM {from}\n");
     // Text has no limit, so writing cannot fail.
+    for Lora { from, scale } in adapters {
+        let _ = match scale {
+            1.0 => writeln!(file, "ADAPTER {from}"),
+            // Its lines know no scale.
+            _ => writeln!(file, "# times {scale}\nADAPTER {from}"),
+        };
+    }
     let mut block = |name: &str, text: &Option<String>| {
         if let Some(text) = text {
             let _ = writeln!(file, "{name} \"\"\"{text}\"\"\"");

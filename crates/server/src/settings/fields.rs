@@ -118,10 +118,16 @@ pub const FIELDS: &[Field] = &[
         "Layers on the GPU of a model that the GPU and the CPU share because it does not fit the GPU; as many as fit",
     ),
     field(
-        "draft",
-        "off|ngram",
+        "kv_type",
+        "TYPE",
         "Models",
-        "Guess tokens ahead, and compute them with the one before: `ngram` guesses what followed where the text stood before",
+        "How contexts are kept in memory: f16, q8_0 for about half of it, q4_0 for about a quarter; a device that keeps f16 alone gets no model then",
+    ),
+    field(
+        "draft",
+        "HOW",
+        "Models",
+        "Guess tokens ahead, and compute them with the one before: `ngram` guesses what followed where the text stood before, the name of a smaller model what that would say; MODEL=SMALLER guesses for one model alone",
     ),
     field(
         "threads",

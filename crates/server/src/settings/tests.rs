@@ -113,9 +113,13 @@ fn what_is_printed_can_be_read_back() {
         memory_budget: Some(1 << 33),
         threads: Some(2),
         policy: "frugal".parse().unwrap(),
+        kv_type: troika_base::KvType::Q8_0,
         reserve: Some(3 << 20),
         energy_budget_wh: Some(120.5),
-        draft: crate::Draft::Ngram,
+        draft: crate::Draft::Model {
+            name: "small".to_owned(),
+            only: Some("big".to_owned()),
+        },
         virtual_machine: Some("core-ultra-258v".to_owned()),
         allowed_hosts: vec!["a".to_owned(), "b".to_owned()],
         ..Settings::at(home.path())
@@ -156,7 +160,7 @@ fn the_example_is_a_file_without_effect_until_the_marks_are_gone() {
 #[test]
 fn mistakes_are_named_with_their_place() {
     type Case<'c> = (&'c str, &'c [(&'c str, &'c str)], &'c [&'c str]);
-    let cases: [Case<'_>; 11] = [
+    let cases: [Case<'_>; 12] = [
         (
             "prot = 1",
             &[],
@@ -190,6 +194,7 @@ fn mistakes_are_named_with_their_place() {
             &[("TROIKA_ENERGY_BUDGET_WH", "NaN")],
             &["energy_budget_wh (from TROIKA_ENERGY_BUDGET_WH)"],
         ),
+        ("draft = \"big=\"", &[], &["draft", "MODEL=SMALLER"]),
         ("max_streams = 0", &[], &["max_streams", "from 1 to 4096"]),
         (
             "cors_origins = [\"chat.example\"]",

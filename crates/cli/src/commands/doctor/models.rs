@@ -45,7 +45,12 @@ fn whole(patient: &Patient) -> Check {
         .collect();
     let n_models = survey.entries.len() - 1;
     for entry in &survey.entries {
-        if let Err(error) = entry.open() {
+        let adapters = entry.adapters.iter();
+        let opened = entry.open().and_then(|_| {
+            let mut adapters = adapters.map(|adapter| adapter.open().map(drop));
+            adapters.try_for_each(|opened| opened)
+        });
+        if let Err(error) = opened {
             let error = anyhow::Error::new(error);
             let reason = error.root_cause().to_string();
             bad.push(format!("{} ({})", entry.name, output::line(&reason, 120)));

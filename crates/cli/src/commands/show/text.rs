@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 use troika_base::Bytes;
-use troika_library::Manifest;
+use troika_library::{Lora, Manifest};
 
 use super::facts::Facts;
 use crate::output::{self, Align, count, line, number};
@@ -101,6 +101,9 @@ fn overview(facts: &Facts<'_>) -> Vec<[String; 2]> {
 /// What was given to a created model.
 fn settings(manifest: &Manifest) -> Vec<[String; 2]> {
     let mut rows = vec![["made of".to_owned(), line(&manifest.from, VALUE_WIDTH)]];
+    for Lora { from, scale } in &manifest.adapters {
+        rows.push(["adapter".to_owned(), format!("{from}, times {scale}")]);
+    }
     if let Ok(Value::Object(parameters)) = serde_json::to_value(&manifest.parameters) {
         let row = |(name, value): (String, Value)| [name, line(&value.to_string(), VALUE_WIDTH)];
         rows.extend(parameters.into_iter().map(row));

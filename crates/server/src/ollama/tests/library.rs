@@ -123,6 +123,7 @@ async fn models_are_created() {
         ("parameters", json!({"top_p": 1.5})),
         ("parameters", json!({"num_ctx": -5})),
         ("adapters", json!({"a": "b"})),
+        ("adapters", json!({"a": {"digest": digest}})),
         ("quantize", json!("q4_0")),
         ("modelfile", json!("FROM x")),
         ("messages", json!([{"role": "user"}])),
