@@ -249,6 +249,10 @@ impl Dot for Smmla {
     const TOKENS: usize = 4;
 
     #[inline(always)]
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "indices name registers: the loops are unrolled"
+    )]
     unsafe fn sums<W: Weights, const T: usize>(
         weights: W,
         q: *const i8,

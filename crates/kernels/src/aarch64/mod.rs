@@ -35,7 +35,7 @@ pub(crate) fn i8mm_available() -> bool {
 pub(crate) fn prefetch(p: *const u8) {
     // SAFETY: a prefetch of any address is allowed. (The intrinsic is not stable.)
     unsafe {
-        asm!("prfm pldl1keep, [{p}]", p = in(reg) p, options(nomem, nostack, preserves_flags));
+        asm!("prfm pldl1keep, [{p}]", p = in(reg) p, options(readonly, nostack, preserves_flags));
     }
 }
 
