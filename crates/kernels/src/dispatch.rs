@@ -7,6 +7,8 @@ use std::sync::LazyLock;
 
 use troika_base::{DType, KvType};
 
+#[cfg(target_arch = "aarch64")]
+use crate::aarch64;
 use crate::activations::{BLOCK, QuantizedTile};
 use crate::float::attention::{Attend, State, padded};
 use crate::float::elementwise::Gating;
@@ -33,7 +35,8 @@ static SETS: LazyLock<Vec<Kernels>> = LazyLock::new(Kernels::all);
 
 /// The kernels of one instruction set.
 pub struct Kernels {
-    /// `scalar`, `avx2`, `avxvnni`, `avx512vnni`, `amx`: what `TROIKA_ISA` takes and reports print.
+    /// `scalar`, `avx2`, `avxvnni`, `avx512vnni`, `amx`, `neon`, `dotprod`, `i8mm`: what `TROIKA_ISA` takes and reports
+    /// print.
     pub name: &'static str,
     /// Bytes per weight of a panel taken apart.
     pub(crate) unpacked_weight_bytes: usize,
@@ -122,6 +125,18 @@ impl Kernels {
                 _ => {}
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        {
+            if aarch64::available() {
+                sets.push(Self::neon());
+            }
+            if aarch64::dotprod_available() {
+                sets.push(Self::dotprod());
+            }
+            if aarch64::i8mm_available() {
+                sets.push(Self::i8mm());
+            }
+        }
         sets
     }
 
@@ -153,6 +168,49 @@ impl Kernels {
             name: "amx",
             tiled: Some(x86_64::amx::TILED),
             ..Self::avx512vnni()
+        }
+    }
+
+    /// For [`all`](Self::all), on CPUs that have it.
+    #[cfg(target_arch = "aarch64")]
+    fn neon() -> Self {
+        Self {
+            name: "neon",
+            unpacked_weight_bytes: 1,
+            gemv: aarch64::neon::gemv,
+            gemm_packed: None,
+            unpack: aarch64::neon::unpack,
+            gemm: aarch64::neon::gemm,
+            product: aarch64::float::product,
+            quantize: aarch64::float::quantize,
+            quantize_row: aarch64::float::quantize_row,
+            rms_norm: aarch64::float::rms_norm,
+            gate: aarch64::float::gate,
+            attend: aarch64::float::attend,
+            tiled: None,
+        }
+    }
+
+    /// NEON, and integers by `sdot`.
+    #[cfg(target_arch = "aarch64")]
+    fn dotprod() -> Self {
+        Self {
+            name: "dotprod",
+            gemv: aarch64::dotprod::gemv,
+            unpack: aarch64::dotprod::unpack,
+            gemm: aarch64::dotprod::gemm,
+            ..Self::neon()
+        }
+    }
+
+    /// As [`dotprod`](Self::dotprod), and integers of several tokens by `smmla`.
+    #[cfg(target_arch = "aarch64")]
+    fn i8mm() -> Self {
+        Self {
+            name: "i8mm",
+            unpack: aarch64::i8mm::unpack,
+            gemm: aarch64::i8mm::gemm,
+            ..Self::dotprod()
         }
     }
 

@@ -6,6 +6,8 @@
 pub mod quant;
 pub mod roofline;
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 mod activations;
 #[cfg(test)]
 mod agreement;

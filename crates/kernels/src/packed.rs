@@ -10,10 +10,6 @@
 //!
 //! | format | panel |
 //! |---|---|
-//! | Q4_0 | per two blocks of 32: `[2][16]` f16 scales, `[2][4][16] dword` of nibble bytes |
-//! | Q8_0 | per two blocks of 32: `[2][16]` f16 scales, `[2][8][16] dword`, stored as `q + 128` |
-//! | Q4_K | per 256: `[32][16] dword` of nibble bytes, `[3][16] dword` of 6-bit scales and minima, `[16]` f16 d, `[16]` f16 dmin |
-//! | Q6_K | per two blocks of 256: `[2][16]` f16 d, `[2]` of `[32][16] dword` low nibbles, `[16][16] dword` high bits, `[4][16] dword` scales |
 //! | F32, F16, BF16 | per column `[16]` |
 //! | all others | in the files of [`panel`](crate::panel), beside what reads it |
 //!
@@ -24,7 +20,7 @@
 use troika_base::DType;
 
 use crate::buffer::AlignedBuf;
-use crate::panel::{PanelFormat, with_format};
+use crate::panel::{PanelFormat, with_any_format};
 use crate::pool::{Disjoint, Pool};
 use crate::quant;
 
@@ -268,6 +264,14 @@ impl Field {
         }
     }
 
+    /// Dwords of signed bytes, which become unsigned.
+    pub(crate) fn flipped(file: usize, bytes: usize, panel: fn(usize) -> usize) -> Self {
+        Self {
+            change: Change::Flip,
+            ..Self::new(file, bytes, 4, panel)
+        }
+    }
+
     /// Dwords of a bit for each column, which are spread: bit `j` of byte `i` is that of column `4 j + i`.
     pub(crate) fn bits(file: usize, bytes: usize, panel: fn(usize) -> usize) -> Self {
         Self {
@@ -289,33 +293,10 @@ impl Field {
 fn fields(dtype: DType, n_in: usize) -> (usize, Vec<Field>) {
     let blocks = n_in / dtype.block_len();
     let fields = match dtype {
-        DType::Q4_0 => vec![
-            Field::new(0, 2, 2, |block| in_pairs(block, 256).0),
-            Field::new(2, 16, 4, |block| in_pairs(block, 256).1),
-        ],
-        DType::Q8_0 => vec![
-            Field::new(0, 2, 2, |block| in_pairs(block, 512).0),
-            Field {
-                change: Change::Flip,
-                ..Field::new(2, 32, 4, |block| in_pairs(block, 512).1)
-            },
-        ],
-        DType::Q4_K => vec![
-            Field::new(16, 128, 4, |block| block * 2304),
-            Field::new(4, 12, 4, |block| block * 2304 + 2048),
-            Field::new(0, 2, 2, |block| block * 2304 + 2240),
-            Field::new(2, 2, 2, |block| block * 2304 + 2272),
-        ],
-        DType::Q6_K => vec![
-            Field::new(0, 128, 4, |block| in_pairs(block, 3328).1),
-            Field::new(128, 64, 4, |block| in_pairs(block, 3328).1 + 2048),
-            Field::new(192, 16, 4, |block| in_pairs(block, 3328).1 + 3072),
-            Field::new(208, 2, 2, |block| in_pairs(block, 3328).0),
-        ],
         // One value is one block.
         DType::F32 => vec![Field::new(0, 4, 4, |block| block * 4 * PANEL_ROWS)],
         DType::F16 | DType::BF16 => vec![Field::new(0, 2, 2, |block| block * 2 * PANEL_ROWS)],
-        _ => with_format!(dtype, F => F::fields()),
+        _ => with_any_format!(dtype, F => F::fields()),
     };
     (blocks, fields)
 }

@@ -124,6 +124,10 @@ pub(crate) struct Job<'a> {
 
 /// A thread's own buffers; the unit sizes them.
 #[derive(Debug)]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "no other processor's unit is used")
+)]
 pub(crate) struct Scratch {
     /// Weights in use, and those that are made ready meanwhile.
     pub(crate) weights: [Vec<Bf16Tile>; 2],

@@ -2,13 +2,14 @@
 //!
 //! All formats come down to unsigned bytes with a scale, and perhaps a minimum, for each 32 columns or each 16. What a row
 //! needs for four columns lies in 32-bit lanes of its own, so reading a format is written once, over [`Rows`]: arrays for
-//! the reference, registers for the others. Q4_0, Q8_0, Q4_K and Q6_K are not here: they have code of their own in every
-//! set. Start at [`PanelFormat`].
+//! the reference, registers for the others. Q4_0, Q8_0, Q4_K and Q6_K are here too, but the reference and the sets for
+//! x86-64 have code of their own for them. Start at [`PanelFormat`].
 
 mod blocks;
 mod grids;
 mod rows;
 mod super_blocks;
+mod usual;
 
 use crate::activations::BLOCK;
 use crate::packed::{Field, PANEL_ROWS};
@@ -18,6 +19,7 @@ pub(crate) use blocks::{Iq4Nl, Mxfp4, Nvfp4, Q4_1, Q5_0, Q5_1};
 pub(crate) use grids::{Iq1M, Iq1S, Iq2S, Iq2Xs, Iq2Xxs, Iq3S, Iq3Xxs};
 pub(crate) use rows::{ArrayRows, Rows};
 pub(crate) use super_blocks::{Iq4Xs, Q2K, Q3K, Q5K, Tq1_0, Tq2_0};
+pub(crate) use usual::{Q4_0, Q4K, Q6K, Q8_0};
 
 /// A format as it lies in panels.
 ///
@@ -165,10 +167,11 @@ pub(crate) unsafe fn unpack<F: PanelFormat, V: Rows>(
     }
 }
 
-/// `with_format!(dtype, F => expression)`: the expression with `F` as the [`PanelFormat`] of `dtype`.
+/// `with_format!(dtype, F => expression)`: the expression with `F` as the [`PanelFormat`] of `dtype`, which is none of the
+/// four with code of their own.
 macro_rules! with_format {
     ($dtype:expr, $format:ident => $then:expr) => {
-        with_format!(@ $dtype, $format, $then;
+        $crate::panel::with_format!(@ $dtype, $format, $then;
             Q4_1 => Q4_1, Q5_0 => Q5_0, Q5_1 => Q5_1, Q2_K => Q2K, Q3_K => Q3K, Q5_K => Q5K, IQ4_NL => Iq4Nl,
             IQ4_XS => Iq4Xs, MXFP4 => Mxfp4, NVFP4 => Nvfp4, TQ1_0 => Tq1_0, TQ2_0 => Tq2_0, IQ1_S => Iq1S,
             IQ1_M => Iq1M, IQ2_XXS => Iq2Xxs, IQ2_XS => Iq2Xs, IQ2_S => Iq2S, IQ3_XXS => Iq3Xxs, IQ3_S => Iq3S)
@@ -184,3 +187,20 @@ macro_rules! with_format {
     };
 }
 pub(crate) use with_format;
+
+/// As [`with_format`], of every integer format.
+macro_rules! with_any_format {
+    ($dtype:expr, $format:ident => $then:expr) => {
+        $crate::panel::with_any_format!(@ $dtype, $format, $then; Q4_0 => Q4_0, Q8_0 => Q8_0, Q4_K => Q4K, Q6_K => Q6K)
+    };
+    (@ $dtype:expr, $format:ident, $then:expr; $($name:ident => $type:ident),*) => {
+        match $dtype {
+            $(troika_base::DType::$name => {
+                type $format = $crate::panel::$type;
+                $then
+            })*
+            other => $crate::panel::with_format!(other, $format => $then),
+        }
+    };
+}
+pub(crate) use with_any_format;

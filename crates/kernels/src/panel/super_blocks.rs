@@ -145,26 +145,33 @@ impl PanelFormat for Q5K {
     unsafe fn scale<V: Rows>(panel: Panel, block: usize, _: usize) -> V::Float {
         // SAFETY: forwarded from the caller.
         unsafe {
-            let d = panel.half::<V>(block / 8 * 2816 + 2752);
-            V::mul(d, q5_k_scale::<V>(panel, block, 0))
+            let start = block / 8 * 2816;
+            let scale = six_bits::<V>(panel, start + 2560, block % 8, 0);
+            V::mul(panel.half::<V>(start + 2752), scale)
         }
     }
     #[inline(always)]
     unsafe fn min<V: Rows>(panel: Panel, block: usize, _: usize) -> V::Float {
         // SAFETY: forwarded from the caller.
         unsafe {
-            let dmin = panel.half::<V>(block / 8 * 2816 + 2784);
-            V::mul(dmin, q5_k_scale::<V>(panel, block, 1))
+            let start = block / 8 * 2816;
+            let min = six_bits::<V>(panel, start + 2560, block % 8, 1);
+            V::mul(panel.half::<V>(start + 2784), min)
         }
     }
 }
 
-/// The 6-bit scale (`which` 0) or minimum (1) of a block; see docs/formats/q4_k.md.
+/// The 6-bit scale (`which` 0) or minimum (1) of block `sub` of a super-block with three dwords of them at `scales`; see
+/// docs/formats/q4_k.md.
 #[inline(always)]
-unsafe fn q5_k_scale<V: Rows>(panel: Panel, block: usize, which: usize) -> V::Float {
+pub(super) unsafe fn six_bits<V: Rows>(
+    panel: Panel,
+    scales: usize,
+    sub: usize,
+    which: usize,
+) -> V::Float {
     // SAFETY: forwarded from the caller.
     unsafe {
-        let (scales, sub) = (block / 8 * 2816 + 2560, block % 8);
         let byte = sub % 4 * 8;
         let own: V = panel.dword(scales, which);
         let six = if sub < 4 {

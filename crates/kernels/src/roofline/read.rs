@@ -218,8 +218,12 @@ fn prefetch(piece: &[u64], ahead: usize) {
             unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(ahead + line)) }
         }
     }
-    // Elsewhere the instruction is not stable in Rust.
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    for line in (0..PIECE).step_by(64) {
+        let start: *const u8 = piece.as_ptr().cast();
+        crate::aarch64::prefetch(start.wrapping_add(ahead + line));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let _ = (piece, ahead);
 }
 
