@@ -187,6 +187,7 @@ impl Kernels {
             rms_norm: aarch64::float::rms_norm,
             gate: aarch64::float::gate,
             attend: aarch64::float::attend,
+            unpack_cache: aarch64::float::unpack_cache,
             tiled: None,
         }
     }

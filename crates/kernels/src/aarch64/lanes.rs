@@ -55,10 +55,41 @@ impl Lanes for FourRegisters {
         }))
     }
     #[inline(always)]
+    unsafe fn load_i8(p: *const i8) -> Self {
+        // SAFETY: see above.
+        unsafe {
+            let bytes = vld1q_s8(p);
+            let halves = [vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes)];
+            let quarter = |i: usize| match i % 2 {
+                0 => vmovl_s16(vget_low_s16(halves[i / 2])),
+                _ => vmovl_high_s16(halves[i / 2]),
+            };
+            Self(std::array::from_fn(|i| vcvtq_f32_s32(quarter(i))))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_nibbles(p: *const u8) -> (Self, Self) {
+        // SAFETY: see above.
+        unsafe {
+            let bytes = vld1q_u8(p);
+            (
+                widen_bytes(vandq_u8(bytes, vdupq_n_u8(15))),
+                widen_bytes(vshrq_n_u8::<4>(bytes)),
+            )
+        }
+    }
+    #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
         for (i, v) in self.0.into_iter().enumerate() {
             // SAFETY: see above.
             unsafe { vst1q_f32(p.add(4 * i), v) }
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_f16(self, p: *mut u16) {
+        for (i, v) in self.0.into_iter().enumerate() {
+            // SAFETY: see above.
+            unsafe { vst1_u16(p.add(4 * i), vreinterpret_u16_f16(vcvt_f16_f32(v))) }
         }
     }
     #[inline(always)]
@@ -133,6 +164,20 @@ impl Lanes for FourRegisters {
             let high = vqmovn_s16(vcombine_s16(words[2], words[3]));
             vst1q_s8(p, vcombine_s8(low, high));
         }
+    }
+}
+
+/// Sixteen bytes as f32.
+#[inline(always)]
+unsafe fn widen_bytes(bytes: uint8x16_t) -> FourRegisters {
+    // SAFETY: features as in the callers.
+    unsafe {
+        let halves = [vmovl_u8(vget_low_u8(bytes)), vmovl_high_u8(bytes)];
+        let quarter = |i: usize| match i % 2 {
+            0 => vmovl_u16(vget_low_u16(halves[i / 2])),
+            _ => vmovl_high_u16(halves[i / 2]),
+        };
+        FourRegisters(std::array::from_fn(|i| vcvtq_f32_u32(quarter(i))))
     }
 }
 

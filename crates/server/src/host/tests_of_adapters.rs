@@ -72,8 +72,7 @@ fn run(adapters: &[(&[u8], f32)]) -> String {
     let file = with_adapters(stories(), &adapters.collect::<Vec<_>>()).expect("they fit");
     let device = CpuDevice::batch_invariant(2);
     let mut go_on = |_| ControlFlow::Continue(());
-    let mut model =
-        Model::load(&file, &device, LoadOptions { n_ctx: 512 }, &mut go_on).expect("loads");
+    let mut model = Model::load(&file, &device, LoadOptions::new(512), &mut go_on).expect("loads");
     let tokens = model.tokenizer().encode(
         PROMPT,
         EncodeOptions {
