@@ -128,6 +128,10 @@ impl Device for Actor {
         format!("{} as {}", self.inner.description(), self.name)
     }
 
+    fn keeps(&self, kv_type: KvType) -> bool {
+        kv_type == KvType::F16 || self.name == "cpu0"
+    }
+
     fn load(
         &self,
         file: &ModelFile,
@@ -216,6 +220,27 @@ impl Schedule for Impatient {
     fn snapshot(&self) -> Snapshot {
         self.inner.snapshot()
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_context_in_fewer_bits_is_for_devices_that_keep_it() {
+    let home = Home::new("kv-type");
+    let play = Play::new(Trouble::Error, Duration::ZERO);
+    let (library, devices, pools, mut settings) = parts(&home, &play);
+    settings.kv_type = KvType::Q8_0;
+    let host = Host::over(library, devices, pools, settings).expect("threads");
+    let question = job("Once upon a time there was a little", 20);
+    let done = answer(&host, question.clone()).await.expect("an answer");
+    assert_eq!(done.usage.completion_tokens, 20);
+    let handle = host.models.named("stories").expect("was asked for");
+    let whole = handle.opened.spec().kv_bytes_per_token(KvType::F16);
+    assert_eq!(handle.facts.kv_bytes_per_token * 32, whole * 17);
+
+    let error = answer(&host, on("gpu0", question))
+        .await
+        .expect_err("it keeps f16");
+    assert_eq!(error.kind, ErrorKind::RequiredDevice);
+    assert!(error.message.contains("f16, not in q8_0"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

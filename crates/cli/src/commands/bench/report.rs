@@ -232,6 +232,7 @@ mod tests {
             processor: "a processor, 2 threads".to_owned(),
             kernels: "scalar".to_owned(),
             threads: 2,
+            kv_type: "f16",
             load_ms: 1500.0,
             first_token_ms: 1600.0,
         };
