@@ -41,6 +41,8 @@ mod tests_of_compiling;
 mod tests_of_devices;
 #[cfg(test)]
 mod tests_of_drafts;
+#[cfg(test)]
+mod tests_of_encoders;
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
