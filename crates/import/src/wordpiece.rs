@@ -9,9 +9,10 @@ use troika_gguf::Metadata;
 use crate::sentencepiece::Piece;
 use crate::tokenizer::Kind;
 
-/// Tokens that are not text, and where their ids stand.
-const NAMES: [(&str, &str); 4] = [
+/// Tokens that are not text, and where their ids stand. Some readers look for the first under its other name.
+const NAMES: [(&str, &str); 5] = [
     ("[CLS]", "tokenizer.ggml.cls_token_id"),
+    ("[CLS]", "tokenizer.ggml.bos_token_id"),
     ("[SEP]", "tokenizer.ggml.seperator_token_id"),
     ("[UNK]", "tokenizer.ggml.unknown_token_id"),
     ("[PAD]", "tokenizer.ggml.padding_token_id"),
