@@ -25,12 +25,15 @@ pub struct ModelSpec {
     pub n_vocab: usize,
     /// Context length that the model was trained for, in tokens.
     pub n_ctx: usize,
-    /// Epsilon of the RMS norms.
+    /// Epsilon of the norms.
     pub norm_eps: f32,
     /// The experts, if its feed-forward layers have some.
     pub experts: Option<ExpertShape>,
     /// Tokens that some or all layers attend to at most, if there are such layers.
     pub window: Option<usize>,
+    /// Whether a token sees only itself and what is before it. Where it sees the whole text, the model is an encoder: it reads
+    /// a text in one step, gives vectors, and writes nothing.
+    pub is_causal: bool,
 }
 
 /// A mixture of experts.

@@ -21,6 +21,7 @@ pub(crate) enum Unit {
     Examples,
     Percent,
     Weights,
+    Tensors,
     /// Nothing: how long it has taken is all that is known.
     Time,
 }
@@ -98,6 +99,7 @@ fn style(unit: Unit) -> ProgressStyle {
         Unit::Texts => "{msg} {bar:30} {pos} of {len} texts",
         Unit::Pictures => "{msg} {bar:30} {pos} of {len} pictures",
         Unit::Weights => "{msg} {bar:30} {percent} %, {eta} to go",
+        Unit::Tensors => "{msg} {bar:30} {pos} of {len} tensors, {eta} to go",
         Unit::Percent => "{msg} {bar:30} {percent} %",
         Unit::Windows => "{msg} {bar:30} {pos} of {len} windows",
         Unit::Time => "{spinner} {msg}, {elapsed}",

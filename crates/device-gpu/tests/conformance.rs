@@ -4,7 +4,7 @@ mod common;
 
 use troika_base::DType;
 use troika_device::Device;
-use troika_device::conformance::{Tolerance, agree, check};
+use troika_device::conformance::{Mixtures, Tolerance, agree, check, mixtures};
 use troika_engine::{CpuDevice, probe};
 
 /// How far logits of the same tokens may be apart in batches of different shape. Products of few rows take activations
@@ -40,6 +40,17 @@ fn it_computes_what_the_cpu_does() {
     let cpu = CpuDevice::batch_invariant(2);
     if let Err(failure) = agree(&gpu, &cpu, FROM_CPU) {
         panic!("{failure}");
+    }
+}
+
+#[test]
+fn it_mixes_experts_or_says_why_not() {
+    let Some(gpu) = common::device() else { return };
+    let cpu = CpuDevice::batch_invariant(2);
+    match mixtures(&gpu, &cpu, FROM_CPU) {
+        Ok(Mixtures::Agree) => {}
+        Ok(Mixtures::Refused(reason)) => eprintln!("skipped: {reason}"),
+        Err(failure) => panic!("{failure}"),
     }
 }
 

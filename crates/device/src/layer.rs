@@ -11,6 +11,8 @@ pub struct Attending<'a, V> {
     pub layer: usize,
     /// Multiplies every score, usually `1/sqrt(head_dim)`.
     pub scale: f32,
+    /// Whether a token sees all of its sequence's tokens in the step, those behind it too.
+    pub both_ways: bool,
     /// The last so many tokens are seen, itself included; all of them where it is `None`.
     pub window: Option<usize>,
     /// Bends scores to between minus and plus this: `cap * tanh(score / cap)`.
@@ -25,6 +27,7 @@ impl<V> Attending<'_, V> {
         Attending {
             layer,
             scale: self.scale,
+            both_ways: self.both_ways,
             window: self.window,
             soft_cap: self.soft_cap,
             sinks,
@@ -57,6 +60,8 @@ pub struct Mixture<'a, E, V> {
 pub enum Feature {
     /// [`Attending::scale`], where it is not `1/sqrt(head_dim)`.
     AttentionScale,
+    /// [`Attending::both_ways`].
+    BothWays,
     /// [`Attending::window`].
     SlidingWindow,
     /// [`Attending::soft_cap`].
@@ -71,12 +76,17 @@ pub enum Feature {
     Scale,
     /// [`Ops::add`](crate::Ops::add).
     Add,
+    /// [`Ops::layer_norm`](crate::Ops::layer_norm).
+    LayerNorm,
+    /// A [scale](crate::hyperparameters::scale_name) beside a matrix or experts: the device finds it in the file.
+    TensorScale,
 }
 
 impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::AttentionScale => "attention with a scale of its own",
+            Self::BothWays => "attention in both directions",
             Self::SlidingWindow => "sliding windows of attention",
             Self::SoftCap => "soft caps on scores",
             Self::Sinks => "attention sinks",
@@ -84,6 +94,8 @@ impl fmt::Display for Feature {
             Self::Experts => "mixtures of experts",
             Self::Scale => "scaled activations",
             Self::Add => "norms behind a layer",
+            Self::LayerNorm => "layer norms",
+            Self::TensorScale => "scales of whole tensors",
         })
     }
 }

@@ -125,6 +125,14 @@ pub trait Ops {
     /// `x / rms(x) * weight`, row by row.
     fn rms_norm(&mut self, x: &Self::Tensor, weight: &Self::Vector, eps: f32) -> Self::Tensor;
 
+    /// `(x - mean(x)) / deviation(x) * weight + bias`, row by row, in place. `norm` is the weight and the bias.
+    ///
+    /// Only called on a device that does not [lack](Self::lacks) it.
+    fn layer_norm(&mut self, x: &mut Self::Tensor, norm: [&Self::Vector; 2], eps: f32) {
+        let _ = (x, norm, eps);
+        unreachable!("models with layer norms are refused when they are loaded. This is a bug.")
+    }
+
     /// RMS norm of every head on its own, in place: `weight` is `[head_dim]`.
     fn head_norm(&mut self, x: &mut Self::Tensor, weight: &Self::Vector, eps: f32);
 
@@ -145,7 +153,8 @@ pub trait Ops {
     fn rope(&mut self, step: &Self::Step, x: &mut Self::Tensor, head_dim: usize);
 
     /// Stores `k` and `v` `[n_tok, n_head_kv * head_dim]` in a layer of the cache, and attends with `q`
-    /// `[n_tok, n_head * head_dim]` to what each token's sequence has there up to the token itself.
+    /// `[n_tok, n_head * head_dim]` to what each token's sequence has there up to the token itself, or up to the sequence's
+    /// last token in this step.
     fn attention(
         &mut self,
         step: &Self::Step,

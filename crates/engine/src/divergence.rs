@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use troika_base::TokenId;
-use troika_device::{Batch, Output, PAGE_TOKENS, Resident, Sequence};
+use troika_device::{Batch, Logits, Output, PAGE_TOKENS, Resident, Sequence};
 
 use crate::Error;
 use crate::tokenizer::{EncodeOptions, Tokenizer};
@@ -73,6 +73,16 @@ impl Text {
         }
     }
 
+    /// The tokens that all of these have room for.
+    fn readable_by(&self, models: &[&dyn Resident]) -> Result<&[TokenId], Error> {
+        let rooms = models.iter().map(|model| model.n_page() * PAGE_TOKENS);
+        let n_tok = rooms.min().unwrap_or(0).min(self.len());
+        match n_tok {
+            0 => Err(Error::EmptyPrompt),
+            _ => Ok(&self.tokens[..n_tok]),
+        }
+    }
+
     /// How many tokens it has.
     pub fn len(&self) -> usize {
         self.tokens.len()
@@ -104,35 +114,70 @@ pub fn divergence(
     text: &Text,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Divergence, Error> {
-    let room = reference.n_page().min(other.n_page()) * PAGE_TOKENS;
-    let tokens = &text.tokens[..text.len().min(room)];
-    if tokens.is_empty() {
-        return Err(Error::EmptyPrompt);
-    }
-    let pages: Vec<usize> = (0..tokens.len().div_ceil(PAGE_TOKENS)).collect();
+    let tokens = text.readable_by(&[&*reference, &*other])?;
     let mut sums = Sums::default();
-    for tokens_of_step in tokens.chunks(STEP) {
-        let sequence = [Sequence {
-            tokens: tokens_of_step,
-            position: sums.tokens,
-            pages: &pages,
-            output: Output::AllLogits,
-        }];
-        let batch = Batch {
-            sequences: &sequence,
-        };
-        let want = reference.step(&batch)?.logits;
-        let have = other.step(&batch)?.logits;
-        for (want, have) in want.rows().zip(have.rows()) {
-            let rows = want.get(..text.n_vocab).zip(have.get(..text.n_vocab));
-            let (want, have) = rows.ok_or(Error::NoNumbers)?;
-            sums.add(want, have)?;
-        }
+    for step in tokens.chunks(STEP) {
+        let want = logits(reference, step, sums.tokens)?;
+        let have = logits(other, step, sums.tokens)?;
+        sums.add_rows(want.rows(), have.rows(), text.n_vocab)?;
         if progress(sums.tokens, tokens.len()).is_break() {
             break;
         }
     }
     Ok(sums.divergence())
+}
+
+/// What a model predicts after each token of a text, kept for comparing it with several others. It takes a row of logits for
+/// each token, so the text is best short.
+#[derive(Clone, Debug)]
+pub struct Predictions {
+    text: Text,
+    /// Of each step.
+    logits: Vec<Logits>,
+}
+
+impl Predictions {
+    /// Reads a text, as much of it as the model has room for.
+    ///
+    /// # Errors
+    /// [`Error::EmptyPrompt`] if there is nothing to read, or what the model's steps say.
+    pub fn of(model: &mut dyn Resident, text: Text) -> Result<Self, Error> {
+        let n_tok = text.readable_by(&[&*model])?.len();
+        let text = text.first(n_tok);
+        let steps = (0..n_tok).step_by(STEP).zip(text.tokens.chunks(STEP));
+        let logits = steps.map(|(position, step)| logits(model, step, position));
+        let logits = logits.collect::<Result<_, _>>()?;
+        Ok(Self { text, logits })
+    }
+
+    /// How far another model's are from these. It has to have room for the same tokens.
+    ///
+    /// # Errors
+    /// As [`divergence`].
+    pub fn divergence_of(&self, other: &mut dyn Resident) -> Result<Divergence, Error> {
+        let mut sums = Sums::default();
+        for (want, step) in self.logits.iter().zip(self.text.tokens.chunks(STEP)) {
+            let have = logits(other, step, sums.tokens)?;
+            sums.add_rows(want.rows(), have.rows(), self.text.n_vocab)?;
+        }
+        Ok(sums.divergence())
+    }
+}
+
+/// A step over the next tokens of the only sequence there is.
+fn logits(model: &mut dyn Resident, tokens: &[TokenId], position: usize) -> Result<Logits, Error> {
+    let end = position + tokens.len();
+    let pages: Vec<usize> = (0..end.div_ceil(PAGE_TOKENS)).collect();
+    let sequences = [Sequence {
+        tokens,
+        position,
+        pages: &pages,
+        output: Output::AllLogits,
+    }];
+    let batch = Batch {
+        sequences: &sequences,
+    };
+    Ok(model.step(&batch)?.logits)
 }
 
 #[derive(Debug, Default)]
@@ -150,6 +195,21 @@ impl Sums {
         self.kl_max = self.kl_max.max(kl);
         self.agreeing += usize::from(agrees);
         self.tokens += 1;
+        Ok(())
+    }
+
+    /// Adds the rows of two models' steps.
+    fn add_rows<'r>(
+        &mut self,
+        want: impl Iterator<Item = &'r [f32]>,
+        have: impl Iterator<Item = &'r [f32]>,
+        n_vocab: usize,
+    ) -> Result<(), Error> {
+        for (want, have) in want.zip(have) {
+            let rows = want.get(..n_vocab).zip(have.get(..n_vocab));
+            let (want, have) = rows.ok_or(Error::NoNumbers)?;
+            self.add(want, have)?;
+        }
         Ok(())
     }
 

@@ -187,8 +187,10 @@ impl Model {
         Ok(embeddings)
     }
 
-    /// Reads the next tokens of the first jobs, as many as a step and the free pages hold; at least one.
+    /// Reads the next tokens of the first jobs, as many as a step and the free pages hold; at least one, and of an encoder
+    /// whole texts.
     fn embed_step(&mut self, jobs: &mut [Job<'_>]) -> Result<(), Error> {
+        let is_causal = self.spec().is_causal;
         let mut room = STEP_TOKENS;
         let mut pages = self.n_page_free();
         let mut steps = Vec::new();
@@ -199,12 +201,18 @@ impl Model {
                 true => room,
                 false => room.min(pages * PAGE_TOKENS),
             };
-            let (tokens, rest) = job.rest.split_at(job.rest.len().min(fits));
+            let n_tok = match is_causal || job.rest.len() <= fits {
+                true => job.rest.len().min(fits),
+                // An encoder's text is not cut: it waits for the next step, or has one for itself.
+                false if steps.is_empty() => job.rest.len(),
+                false => 0,
+            };
+            let (tokens, rest) = job.rest.split_at(n_tok);
             if tokens.is_empty() {
                 break;
             }
             job.rest = rest;
-            room -= tokens.len();
+            room = room.saturating_sub(tokens.len());
             pages = pages.saturating_sub(pages_wanted([(&job.sequence, tokens.len())]));
             let output = job.pooler.output(rest.is_empty());
             steps.push(Step {

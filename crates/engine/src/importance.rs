@@ -6,18 +6,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use troika_base::TokenId;
 use troika_device::Device;
-use troika_device::cpu::CpuOps;
+use troika_device::cpu::{CpuOps, ExpertRows, ExpertWatch};
 
 use crate::observed::Observed;
 use crate::{CpuDevice, Error, Model, OpsDevice, Session};
 
-/// Sums of the squares of what a matrix was multiplied with.
+/// Sums of the squares of what a matrix was multiplied with, or each of some experts' matrices.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ColumnSums {
-    /// Of each column, over all rows of activations.
+    /// Of each column, over all rows of activations: `[n_matrix, n_in]`.
     pub squares: Vec<f64>,
-    /// Rows of activations.
-    pub rows: u64,
+    /// Rows of activations that went into each matrix.
+    pub rows: Vec<u64>,
 }
 
 /// Sees what goes into the matrices of the models that are loaded on its device.
@@ -29,7 +29,9 @@ impl Observer {
     pub fn device(&self, cpu: &CpuDevice) -> impl Device + use<> {
         let (observer, kernels, pool) = (self.clone(), cpu.kernels(), Arc::clone(cpu.pool()));
         OpsDevice::new(cpu.name().to_owned(), cpu.description(), move |_: &_, _| {
-            let ops = CpuOps::new(kernels, Arc::clone(&pool));
+            let of_experts = observer.clone();
+            let watch = ExpertWatch::new(move |rows| of_experts.add_expert(rows));
+            let ops = CpuOps::new(kernels, Arc::clone(&pool)).with_expert_watch(watch);
             Ok((Observed::new(ops, observer.clone()), None))
         })
     }
@@ -41,26 +43,49 @@ impl Observer {
 
     /// Adds rows `[n_tok, n_in]` that go into matrices of these names.
     pub(crate) fn add<'n>(&self, rows: &[f32], n_in: usize, names: impl Iterator<Item = &'n str>) {
-        let mut squares = vec![0.0; n_in];
-        for row in rows.chunks_exact(n_in) {
-            for (sum, x) in squares.iter_mut().zip(row) {
-                *sum += f64::from(x * x);
-            }
-        }
+        let squares = squares(rows, n_in);
         let mut seen = self.lock();
         for name in names {
             let sums = seen.entry(name.to_owned()).or_default();
-            sums.squares.resize(n_in, 0.0);
-            for (sum, squares) in sums.squares.iter_mut().zip(&squares) {
-                *sum += squares;
-            }
-            sums.rows += (rows.len() / n_in) as u64;
+            sums.add((0, 1), &squares, rows.len() / n_in);
         }
+    }
+
+    fn add_expert(&self, seen: &ExpertRows<'_>) {
+        let squares = squares(seen.rows, seen.n_in);
+        let n_row = seen.rows.len() / seen.n_in;
+        let mut all = self.lock();
+        let sums = all.entry(seen.tensor.to_owned()).or_default();
+        sums.add((seen.expert, seen.n_expert), &squares, n_row);
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, ColumnSums>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl ColumnSums {
+    /// Adds rows of the matrix `at` of `n`.
+    fn add(&mut self, (at, n): (usize, usize), squares: &[f64], n_row: usize) {
+        self.squares.resize(n * squares.len(), 0.0);
+        self.rows.resize(n, 0);
+        let sums = &mut self.squares[at * squares.len()..][..squares.len()];
+        for (sum, squares) in sums.iter_mut().zip(squares) {
+            *sum += squares;
+        }
+        self.rows[at] += n_row as u64;
+    }
+}
+
+/// The sum of each column's squares over rows `[n_row, n_in]`.
+fn squares(rows: &[f32], n_in: usize) -> Vec<f64> {
+    let mut squares = vec![0.0; n_in];
+    for row in rows.chunks_exact(n_in) {
+        for (sum, x) in squares.iter_mut().zip(row) {
+            *sum += f64::from(x * x);
+        }
+    }
+    squares
 }
 
 impl Model {
@@ -101,12 +126,32 @@ mod tests {
         observer.add(&[1.0, 0.0], 2, ["a"].into_iter());
         let seen = observer.seen();
         assert_eq!(
-            (&seen["a"].squares[..], seen["a"].rows),
-            (&[11.0, 20.0][..], 3)
+            (&seen["a"].squares[..], &seen["a"].rows[..]),
+            (&[11.0, 20.0][..], &[3][..])
         );
         assert_eq!(
-            (&seen["b"].squares[..], seen["b"].rows),
-            (&[10.0, 20.0][..], 2)
+            (&seen["b"].squares[..], &seen["b"].rows[..]),
+            (&[10.0, 20.0][..], &[2][..])
         );
+    }
+
+    #[test]
+    fn experts_have_sums_of_their_own() {
+        let observer = Observer::default();
+        let see = |expert, rows: &[f32]| {
+            observer.add_expert(&ExpertRows {
+                tensor: "e",
+                n_expert: 3,
+                expert,
+                n_in: 2,
+                rows,
+            });
+        };
+        see(2, &[1.0, 2.0, 3.0, 4.0]);
+        see(0, &[5.0, 0.0]);
+        see(2, &[0.0, 1.0]);
+        let seen = &observer.seen()["e"];
+        assert_eq!(seen.squares, [25.0, 0.0, 0.0, 0.0, 10.0, 21.0]);
+        assert_eq!(seen.rows, [1, 0, 3]);
     }
 }

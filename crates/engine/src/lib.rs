@@ -42,7 +42,7 @@ mod writer;
 pub use adapter::{Adapter, AdapterError, with_adapters};
 pub use comparison::{Comparison, Share};
 pub use cpu::CpuDevice;
-pub use divergence::{CALIBRATION, Divergence, Text, divergence};
+pub use divergence::{CALIBRATION, Divergence, Predictions, Text, divergence};
 pub use draft::{
     DRAFT_MAX, DraftModel, Drafter, PromptLookup, Reach, STEP_MAX, likeliest, same_vocabulary,
 };

@@ -7,7 +7,7 @@ use troika_gguf::{ModelFile, TensorInfo};
 use crate::importance::Observer;
 use crate::wrapped::pass_on_to_inner;
 
-/// A device's operations, observed. Which rows an expert gets is known to the device alone, so what goes into experts is not.
+/// A device's operations, observed. Which rows an expert gets is known to the device alone, which tells of those itself.
 pub(crate) struct Observed<O> {
     inner: O,
     observer: Observer,

@@ -86,6 +86,9 @@ impl<O: Ops + Send> OpsResident<O> {
         if batch.sequences.is_empty() {
             return refuse("it has no sequences".to_owned());
         }
+        if !self.spec.is_causal && !batch.logit_rows().is_empty() {
+            return refuse("an encoder gives vectors and no logits".to_owned());
+        }
         for (i, sequence) in batch.sequences.iter().enumerate() {
             if sequence.tokens.is_empty() {
                 return refuse(format!("sequence {i} has no tokens"));
@@ -95,6 +98,11 @@ impl<O: Ops + Send> OpsResident<O> {
                 let n_vocab = self.spec.n_vocab;
                 return refuse(format!(
                     "sequence {i} has token {token} of a vocabulary of {n_vocab}"
+                ));
+            }
+            if !self.spec.is_causal && sequence.position > 0 {
+                return refuse(format!(
+                    "sequence {i} goes on, and an encoder reads a text in one step"
                 ));
             }
             let end = sequence.position.saturating_add(sequence.tokens.len());

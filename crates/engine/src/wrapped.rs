@@ -77,6 +77,10 @@ macro_rules! pass_on_to_inner {
             self.inner.rms_norm(x, weight, eps)
         }
 
+        fn layer_norm(&mut self, x: &mut Self::Tensor, norm: [&Self::Vector; 2], eps: f32) {
+            self.inner.layer_norm(x, norm, eps);
+        }
+
         fn head_norm(&mut self, x: &mut Self::Tensor, weight: &Self::Vector, eps: f32) {
             self.inner.head_norm(x, weight, eps);
         }

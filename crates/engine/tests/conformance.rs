@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use common::cpu;
 use troika_base::{Bytes, DType};
-use troika_device::conformance::{Tolerance, agree, check};
+use troika_device::conformance::{Mixtures, Tolerance, agree, check, mixtures};
 use troika_device::{Clock, Device, Paced, StepShape};
-use troika_engine::CpuDevice;
+use troika_engine::{CpuDevice, ExpertMemory};
+use troika_kernels::{Kernels, Pool};
 
 /// Every kernel set computes a token alike whatever stands beside it, but for the matrix unit. That takes over when a
 /// batch has enough tokens, and rounds activations to bf16 where the other kernels take them as they are or round them
@@ -81,6 +82,31 @@ fn a_paced_device_passes() {
     let lag = device.lag();
     assert!(lag.steps > 1000 && lag.late == 0, "{lag:?}");
     assert!(clock.now() > Duration::from_secs(1));
+}
+
+/// Mixtures of experts, all in memory or all but a few in the file.
+#[test]
+fn experts_are_the_same_wherever_they_are() {
+    let sets: &'static [Kernels] = Box::leak(Kernels::all().into_boxed_slice());
+    let reference = CpuDevice::with(&sets[0], Arc::new(Pool::new(1)));
+    let device = CpuDevice::batch_invariant(2);
+    let allowed = Tolerance(|dtype| match dtype {
+        DType::F32 => 1e-4,
+        _ => 0.02,
+    });
+    let passed = mixtures(&device, &reference, allowed);
+    assert_eq!(
+        passed.unwrap_or_else(|failure| panic!("{failure}")),
+        Mixtures::Agree
+    );
+    // Room for one expert's matrices and no more.
+    let streaming =
+        CpuDevice::batch_invariant(2).with_expert_memory(ExpertMemory::AtMost(Bytes(1)));
+    let passed = mixtures(&streaming, &device, Tolerance::EXACT);
+    assert_eq!(
+        passed.unwrap_or_else(|failure| panic!("{failure}")),
+        Mixtures::Agree
+    );
 }
 
 #[test]

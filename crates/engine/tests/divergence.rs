@@ -9,7 +9,7 @@ use troika_base::{DType, KvType};
 use troika_device::conformance::small_model;
 use troika_device::{Device, LoadOptions, Resident};
 use troika_engine::tokenizer::Tokenizer;
-use troika_engine::{Divergence, Error, Text, divergence};
+use troika_engine::{Divergence, Error, Predictions, Text, divergence};
 use troika_gguf::ModelFile;
 
 fn load_with(file: &ModelFile, device: &dyn Device, n_ctx: usize) -> Box<dyn Resident> {
@@ -58,6 +58,35 @@ fn fewer_bits_diverge_more() {
         last = found.kl_mean;
     }
     assert!(last > 1e-3, "{last} nats of four bits");
+}
+
+/// One tensor of the file with fewer bits, all others as they were.
+#[test]
+fn single_tensors_diverge_less_than_all() {
+    let source = stories();
+    let bytes = common::requantize::requantize(&source, DType::Q4_0);
+    let rounded = ModelFile::from_bytes("rounded", bytes).expect("opens");
+    let predictions = Predictions::of(&mut *load(&source, &cpu(2)), text()).expect("reads");
+    let of = |file: &ModelFile| {
+        let found = predictions.divergence_of(&mut *load(file, &cpu(2)));
+        found.expect("runs").kl_mean
+    };
+    let (none, all) = (of(&source), of(&rounded));
+    // As where both read side by side.
+    let beside = compare(&mut *load(&source, &cpu(2)), &mut *load(&rounded, &cpu(2)));
+    assert_eq!(all, beside.expect("both run").kl_mean);
+    assert!(none < 1e-9, "{none}");
+    for name in ["blk.0.ffn_down.weight", "blk.1.attn_v.weight"] {
+        let mixed = source.with_tensor_of(&rounded, name).expect("both have it");
+        let [have, want] = [&mixed, &rounded].map(|file| {
+            let tensor = file.tensor(name).expect("is there");
+            file.read_all(tensor).expect("is read")
+        });
+        assert_eq!(have, want);
+        let one = of(&mixed);
+        assert!(one > 1e-7 && one < all, "{name}: {one} of {all}");
+    }
+    assert!(source.with_tensor_of(&rounded, "nothing").is_none());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use troika_base::{Bytes, DType, TokenId};
 use troika_device::{Batch, Device, Error, ExpertsInFile, LoadOptions, Output, Resident, Sequence};
-use troika_engine::{CpuDevice, ExpertBytes, ExpertMemory, model_spec};
+use troika_engine::{CpuDevice, ExpertBytes, ExpertMemory, Observer, model_spec};
 use troika_gguf::{Metadata, ModelFile, Writer};
 use troika_kernels::quant::quantize_row;
 
@@ -17,8 +17,31 @@ const N_USED: usize = 2;
 const N_VOCAB: usize = 64;
 const HEAD_DIM: usize = 64;
 
-/// A small qwen3moe of made-up weights, experts in Q4_K.
+/// Where scales of whole tensors are.
+#[derive(Clone, Copy, PartialEq)]
+enum Scales {
+    None,
+    /// In tensors of their own.
+    Beside,
+    /// In the weights.
+    Within,
+}
+
+/// What a tensor is multiplied by: powers of two, which change no digit.
+fn scales(name: &str) -> Vec<f32> {
+    match name {
+        name if name.contains("attn_q.") => vec![4.0],
+        name if name.contains("_exps.") => (0..N_EXPERT).map(|e| (1 << (e % 4)) as f32).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// A small qwen3moe of made-up weights, experts in Q4_K and Q6_K.
 fn mixture() -> Vec<u8> {
+    mixture_of([DType::Q4_K, DType::Q6_K], Scales::None)
+}
+
+fn mixture_of([wide, last]: [DType; 2], where_scales: Scales) -> Vec<u8> {
     let mut metadata = Metadata::default();
     metadata.insert("general.architecture", "qwen3moe");
     for (key, value) in [
@@ -61,9 +84,9 @@ fn mixture() -> Vec<u8> {
             ("attn_output", DType::Q8_0, vec![4 * HEAD_DIM, N_EMBD]),
             ("ffn_norm", DType::F32, vec![N_EMBD]),
             ("ffn_gate_inp", DType::F32, vec![N_EMBD, N_EXPERT]),
-            ("ffn_gate_exps", DType::Q4_K, vec![N_EMBD, N_FF, N_EXPERT]),
-            ("ffn_up_exps", DType::Q4_K, vec![N_EMBD, N_FF, N_EXPERT]),
-            ("ffn_down_exps", DType::Q6_K, vec![N_FF, N_EMBD, N_EXPERT]),
+            ("ffn_gate_exps", wide, vec![N_EMBD, N_FF, N_EXPERT]),
+            ("ffn_up_exps", wide, vec![N_EMBD, N_FF, N_EXPERT]),
+            ("ffn_down_exps", last, vec![N_FF, N_EMBD, N_EXPERT]),
         ] {
             tensors.push((format!("blk.{layer}.{name}.weight"), dtype, shape));
         }
@@ -74,11 +97,36 @@ fn mixture() -> Vec<u8> {
         let n_rows: usize = shape[1..].iter().product();
         let dims: Vec<u64> = shape.iter().map(|&n| n as u64).collect();
         let is_norm = shape.len() == 1;
+        let scales = match where_scales {
+            Scales::None => Vec::new(),
+            _ => scales(&name),
+        };
+        if where_scales == Scales::Beside && !scales.is_empty() {
+            let name = name.replace(".weight", ".scale");
+            let values: Vec<u8> = scales
+                .iter()
+                .flat_map(|scale| scale.to_le_bytes())
+                .collect();
+            writer.tensor(
+                name,
+                DType::F32,
+                &[scales.len() as u64],
+                move |out: &mut dyn Write| Ok(out.write_all(&values)?),
+            );
+        }
+        let per_scale = n_rows * row / scales.len().max(1);
+        let within = move |i: usize| match where_scales {
+            Scales::Within => scales.get(i / per_scale).copied().unwrap_or(1.0),
+            _ => 1.0,
+        };
         writer.tensor(name, dtype, &dims, move |out: &mut dyn Write| {
             let value = |i: usize| match is_norm {
                 true => 1.0,
                 // No two alike, and about as large as keeps a product's size.
-                false => ((i * 7919 + index * 104_729) % 2003) as f32 / 16_000.0 - 0.0626,
+                false => {
+                    let spread = (i * 7919 + index * 104_729) % 2003;
+                    (spread as f32 / 16_000.0 - 0.0626) * within(i)
+                }
             };
             let mut bytes = vec![0; dtype.row_bytes(row).expect("whole blocks")];
             for first in (0..n_rows).map(|i| i * row) {
@@ -144,6 +192,62 @@ fn what_is_read_from_the_file_computes_the_same() {
         let more = whole.weights_bytes().0 - part.weights_bytes().0;
         assert_eq!(more, all.0 - kept.0);
         assert_eq!(logits(&mut *part).expect("computes"), want, "{kept}");
+    }
+}
+
+/// A scale beside a tensor multiplies what is computed with it, in memory or from the file.
+#[test]
+fn scales_beside_tensors_are_those_within() {
+    let of = |scales| {
+        let bytes = mixture_of([DType::Q8_0; 2], scales);
+        ModelFile::from_bytes("mixture", bytes).expect("is sound")
+    };
+    let computed = |file: &ModelFile, limit| {
+        let mut resident = load(file, limit).expect("fits");
+        logits(&mut *resident).expect("computes")
+    };
+    let want = computed(&of(Scales::Within), None);
+    let beside = of(Scales::Beside);
+    assert_eq!(computed(&beside, None), want);
+    assert_eq!(computed(&beside, Some(0)), want);
+    assert_ne!(computed(&of(Scales::None), None), want);
+}
+
+/// What goes into experts is summed for each on its own. Each token goes to so many of them, with what the router has seen.
+#[test]
+fn each_expert_is_observed() {
+    let file = ModelFile::from_bytes("mixture", mixture()).expect("is sound");
+    let observer = Observer::default();
+    let device = observer.device(&CpuDevice::batch_invariant(2));
+    let options = LoadOptions::new(128);
+    let resident = device.load(&file, options, &mut |_| ControlFlow::Continue(()));
+    logits(&mut *resident.expect("fits")).expect("computes");
+    let seen = observer.seen();
+    // In the last layer, only what is asked for is computed.
+    for (layer, n_tok) in [(0, 44), (1, 5)] {
+        let of = |part: &str| &seen[&format!("blk.{layer}.ffn_{part}.weight")];
+        let router = of("gate_inp");
+        assert_eq!(router.rows, [n_tok]);
+        for (part, width) in [
+            ("gate_exps", N_EMBD),
+            ("up_exps", N_EMBD),
+            ("down_exps", N_FF),
+        ] {
+            let sums = of(part);
+            assert_eq!(sums.squares.len(), N_EXPERT * width);
+            assert_eq!(sums.rows.len(), N_EXPERT);
+            assert_eq!(sums.rows.iter().sum::<u64>(), n_tok * N_USED as u64);
+            for (squares, &rows) in sums.squares.chunks(width).zip(&sums.rows) {
+                assert_eq!(squares.iter().any(|&sum| sum > 0.0), rows > 0);
+            }
+        }
+        assert_eq!(of("gate_exps"), of("up_exps"));
+        for (column, &of_all) in router.squares.iter().enumerate() {
+            let columns = of("gate_exps").squares.chunks(N_EMBD);
+            let sum: f64 = columns.map(|squares| squares[column]).sum();
+            let want = of_all * N_USED as f64;
+            assert!((sum - want).abs() <= 1e-9 * want, "{sum} {want}");
+        }
     }
 }
 

@@ -144,6 +144,34 @@ impl ModelFile {
         self
     }
 
+    /// The same model with one tensor as another file of it has it, in whatever format. No bytes are copied, and an adapter is
+    /// left behind. `None` if a file lacks the tensor, or has it in another shape.
+    pub fn with_tensor_of(&self, other: &Self, name: &str) -> Option<Self> {
+        let taken = other.tensor(name)?;
+        let mut tensors = self.tensors.clone();
+        let place = tensors.iter_mut().find(|tensor| tensor.name == name)?;
+        if place.shape != taken.shape {
+            return None;
+        }
+        *place = TensorInfo {
+            offset: taken.offset + self.bytes,
+            ..taken.clone()
+        };
+        let mut source = Source::Shared(Arc::clone(&self.source));
+        source.append(self.bytes, Source::Shared(Arc::clone(&other.source)));
+        Some(Self {
+            name: self.name.clone(),
+            path: self.path.clone(),
+            source: Arc::new(source),
+            bytes: self.bytes + other.bytes,
+            version: self.version,
+            metadata: self.metadata.clone(),
+            tensors,
+            by_name: self.by_name.clone(),
+            adapter: None,
+        })
+    }
+
     /// The changes, if there are some.
     pub fn adapter(&self) -> Option<&Self> {
         self.adapter.as_deref()

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fs::{self, File, FileType};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::Error;
 
@@ -12,6 +13,8 @@ use crate::Error;
 pub(crate) enum Source {
     File(File),
     Memory(Cow<'static, [u8]>),
+    /// Another model's, too.
+    Shared(Arc<Self>),
     /// One after the other, each with where it starts.
     Parts(Vec<(u64, Self)>),
 }
@@ -45,6 +48,7 @@ impl Source {
                 out.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
                 Ok(())
             }
+            Self::Shared(source) => source.read_exact_at(offset, out),
             Self::Parts(parts) => {
                 // The first starts at 0. No tensor reaches from one part to the next.
                 let index = parts.partition_point(|(start, _)| *start <= offset) - 1;

@@ -2,10 +2,9 @@
 
 use troika_gguf::{Metadata, Value};
 
-use crate::Error;
 use crate::config::Config;
 use crate::layout::{Change, Layout};
-use crate::rope;
+use crate::{Error, encoder, rope};
 
 /// What is particular to an architecture.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +32,7 @@ enum Experts {
     Mixtral,
     /// `block_sparse_moe.{input,output}_linear`, gate and up one behind the other.
     Granite,
-    /// `mlp.experts.{gate_up,down}_proj`, transposed, gate and up alternating.
+    /// `mlp.experts.{gate_up,down}_proj`, transposed, gate and up alternating; or in MXFP4, not transposed.
     GptOss,
 }
 
@@ -120,6 +119,11 @@ const FAMILIES: &[Family] = &[
         experts: Experts::GptOss,
         ..PLAIN
     },
+    Family {
+        hugging_face: &["NomicBertModel"],
+        gguf: encoder::GGUF,
+        ..PLAIN
+    },
 ];
 
 impl Family {
@@ -150,6 +154,9 @@ impl Family {
         config: &Config,
         metadata: &mut Metadata,
     ) -> Result<rope::Factors, Error> {
+        if self.is_encoder() {
+            return encoder::metadata(config, metadata);
+        }
         self.refuse_what_would_be_ignored(config)?;
         let n_embd = config.count("hidden_size")?;
         let n_head = config.count("num_attention_heads")?;
@@ -292,8 +299,24 @@ impl Family {
         )
     }
 
+    /// Whether it is none of the decoders, which are all built alike.
+    fn is_encoder(&self) -> bool {
+        self.gguf == encoder::GGUF
+    }
+
+    /// What the embedding table's name ends with.
+    pub(crate) fn table(&self) -> &'static str {
+        match self.is_encoder() {
+            true => encoder::TABLE,
+            false => "embed_tokens.weight",
+        }
+    }
+
     /// The tensors.
     pub(crate) fn tensors(&self, config: &Config, layout: &mut Layout<'_>) -> Result<(), Error> {
+        if self.is_encoder() {
+            return encoder::tensors(config, layout);
+        }
         let n_head = config.count("num_attention_heads")? as usize;
         let n_head_kv = config.opt_count("num_key_value_heads")?;
         let n_head_kv = n_head_kv.map_or(n_head, |n| n as usize);
@@ -430,8 +453,13 @@ impl Family {
                     ("down", "down_proj", 0, 1),
                 ] {
                     let from = format!("mlp.experts.{of}");
-                    let change = Change::Transposed { first, step };
-                    layer.parts(&format!("ffn_{part}_exps.weight"), &from, |n| 0..n, change)?;
+                    let name = format!("ffn_{part}_exps.weight");
+                    if layer.has(&format!("{from}_blocks")) {
+                        layer.mxfp4(&name, &from, (first, step))?;
+                    } else {
+                        let change = Change::Transposed { first, step };
+                        layer.parts(&name, &from, |n| 0..n, change)?;
+                    }
                     let change = if step == 2 {
                         Change::Alternate(first)
                     } else {
@@ -484,6 +512,10 @@ impl Layer<'_, '_> {
     fn stack(&mut self, name: &str, from: &[String]) -> Result<(), Error> {
         let from: Vec<String> = from.iter().map(|name| self.from(name)).collect();
         self.layout.stack(&self.to(name), &from, Change::None)
+    }
+
+    fn mxfp4(&mut self, name: &str, from: &str, rows: (usize, usize)) -> Result<(), Error> {
+        self.layout.mxfp4(&self.to(name), &self.from(from), rows)
     }
 
     fn parts(

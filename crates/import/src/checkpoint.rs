@@ -13,7 +13,7 @@ use crate::architecture::Family;
 use crate::config::Config;
 use crate::layout::{Layout, Made};
 use crate::source::Source;
-use crate::tokenizer;
+use crate::{pooling, tokenizer};
 
 /// A configuration longer than any: a tokenizer's vocabulary is 30 MB.
 const JSON_BYTES_MAX: u64 = 1 << 30;
@@ -53,7 +53,8 @@ impl Checkpoint {
         metadata.insert("general.type", "model");
         metadata.insert("general.name", name(directory, &whole));
         let factors = family.metadata(&config, &mut metadata)?;
-        let mut layout = Layout::new(&source)?;
+        pooling::write(directory, family.gguf, &mut metadata)?;
+        let mut layout = Layout::new(&source, family.table())?;
         for (name, values) in factors {
             layout.values(name, values);
         }
@@ -63,7 +64,9 @@ impl Checkpoint {
             .iter()
             .find(|tensor| tensor.name == "token_embd.weight");
         let table = table.expect("every architecture has one. This is a bug.");
-        metadata.insert("general.file_type", file_type(table.dtype));
+        let is_mxfp4 = tensors.iter().any(|tensor| tensor.dtype == DType::MXFP4);
+        let mostly = if is_mxfp4 { DType::MXFP4 } else { table.dtype };
+        metadata.insert("general.file_type", file_type(mostly));
         let n_vocab = table.shape.get(1).map_or(0, |&n| n as usize);
         tokenizer::write(directory, &whole, n_vocab, &mut metadata)?;
         Ok(Self {
@@ -165,6 +168,7 @@ fn file_type(dtype: DType) -> u32 {
     match dtype {
         DType::F16 => 1,
         DType::BF16 => 32,
+        DType::MXFP4 => 38,
         _ => 0,
     }
 }

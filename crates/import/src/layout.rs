@@ -7,6 +7,7 @@ use half::{bf16, f16};
 use troika_base::DType;
 
 use crate::Error;
+use crate::mxfp4::Mxfp4;
 use crate::source::{Entry, Source};
 
 /// What happens to some rows on their way.
@@ -44,9 +45,17 @@ pub(crate) struct Made {
     pub(crate) dtype: DType,
     /// In GGUF's order: row length first.
     pub(crate) shape: Vec<u64>,
-    pieces: Vec<Piece>,
-    /// Those of a tensor that follows from the configuration.
-    values: Vec<f32>,
+    content: Content,
+}
+
+/// Where a tensor's bytes come from.
+#[derive(Debug)]
+enum Content {
+    /// Rows of the checkpoint's tensors, one behind the other.
+    Pieces(Vec<Piece>),
+    /// The configuration.
+    Values(Vec<f32>),
+    Mxfp4(Mxfp4),
 }
 
 /// All tensors of the GGUF file, as they are found in the checkpoint.
@@ -59,12 +68,12 @@ pub(crate) struct Layout<'s> {
 }
 
 impl<'s> Layout<'s> {
-    /// Nothing yet. Names are those of a decoder without a wrapper, which may be inside of one.
-    pub(crate) fn new(source: &'s Source) -> Result<Self, Error> {
-        const TABLE: &str = "embed_tokens.weight";
-        let prefix = source.names().find_map(|name| name.strip_suffix(TABLE));
+    /// Nothing yet. Names are those of a model without a wrapper, which may be inside of one; `table` is the embedding
+    /// table's.
+    pub(crate) fn new(source: &'s Source, table: &str) -> Result<Self, Error> {
+        let prefix = source.names().find_map(|name| name.strip_suffix(table));
         let prefix = prefix.ok_or_else(|| Error::Tensor {
-            tensor: TABLE.to_owned(),
+            tensor: table.to_owned(),
             problem: "it is missing".to_owned(),
         })?;
         Ok(Self {
@@ -170,9 +179,31 @@ impl<'s> Layout<'s> {
             name: name.to_owned(),
             dtype: DType::F32,
             shape: vec![values.len() as u64],
-            pieces: Vec::new(),
-            values,
+            content: Content::Values(values),
         });
+    }
+
+    /// One tensor `[n, ..]` of `n` experts that are in MXFP4 already, in `{from}_blocks` and `{from}_scales`: of each, rows from
+    /// the first on, with so many from one to the next.
+    pub(crate) fn mxfp4(
+        &mut self,
+        name: &str,
+        from: &str,
+        rows: (usize, usize),
+    ) -> Result<(), Error> {
+        let codes = self.entry(&format!("{from}_blocks"))?;
+        let scales = self.entry(&format!("{from}_scales"))?;
+        let made = Mxfp4::new(codes, scales, rows).map_err(|problem| Error::Tensor {
+            tensor: self.full(from),
+            problem,
+        })?;
+        self.made.push(Made {
+            name: name.to_owned(),
+            dtype: DType::MXFP4,
+            shape: made.shape().to_vec(),
+            content: Content::Mxfp4(made),
+        });
+        Ok(())
     }
 
     fn push(
@@ -189,6 +220,9 @@ impl<'s> Layout<'s> {
         let (first, rows) = from
             .first()
             .ok_or_else(|| bad("it has no parts".to_owned()))?;
+        if first.dtype == DType::I8 {
+            return Err(bad("its format is U8, and numbers are wanted".to_owned()));
+        }
         let alike = from.iter().all(|(entry, range)| {
             entry.dtype == first.dtype
                 && entry.rows().0 == first.rows().0
@@ -212,24 +246,18 @@ impl<'s> Layout<'s> {
             false => vec![width as u64, n_row as u64],
         };
         shape.extend(stacked.map(|n| n as u64));
+        let dtype = first.dtype;
         let keeps_format = !is_row && !name.ends_with(".bias") && !name.contains("ffn_gate_inp");
+        let pieces = from.into_iter().map(|(entry, rows)| Piece {
+            entry,
+            rows,
+            change,
+        });
         self.made.push(Made {
             name: name.to_owned(),
-            dtype: if keeps_format {
-                first.dtype
-            } else {
-                DType::F32
-            },
+            dtype: if keeps_format { dtype } else { DType::F32 },
             shape,
-            values: Vec::new(),
-            pieces: from
-                .into_iter()
-                .map(|(entry, rows)| Piece {
-                    entry,
-                    rows,
-                    change,
-                })
-                .collect(),
+            content: Content::Pieces(pieces.collect()),
         });
         Ok(())
     }
@@ -273,15 +301,20 @@ impl Change {
 impl Made {
     /// The size of its data.
     pub(crate) fn n_bytes(&self) -> u64 {
-        self.shape.iter().product::<u64>() * self.dtype.block_bytes() as u64
+        let n: u64 = self.shape.iter().product();
+        n / self.dtype.block_len() as u64 * self.dtype.block_bytes() as u64
     }
 
     /// The tensor's bytes, piece by piece.
-    pub(crate) fn bytes(&self) -> impl Iterator<Item = std::io::Result<Vec<u8>>> {
-        let values = self.values.iter().flat_map(|value| value.to_le_bytes());
-        let values = Some(values.collect::<Vec<u8>>()).filter(|bytes| !bytes.is_empty());
-        let pieces = self.pieces.iter().map(|piece| piece.bytes(self.dtype));
-        values.map(Ok).into_iter().chain(pieces)
+    pub(crate) fn bytes(&self) -> Box<dyn Iterator<Item = std::io::Result<Vec<u8>>> + '_> {
+        match &self.content {
+            Content::Pieces(pieces) => Box::new(pieces.iter().map(|piece| piece.bytes(self.dtype))),
+            Content::Values(values) => {
+                let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+                Box::new(std::iter::once(Ok(bytes.collect())))
+            }
+            Content::Mxfp4(experts) => Box::new(experts.bytes()),
+        }
     }
 }
 

@@ -117,6 +117,8 @@ fn read_header(path: &Path, entries: &mut BTreeMap<String, Entry>) -> Result<(),
             Dtype::F32 => DType::F32,
             Dtype::F16 => DType::F16,
             Dtype::BF16 => DType::BF16,
+            // Codes and scales; whoever wants numbers refuses it.
+            Dtype::U8 => DType::I8,
             other => {
                 return Err(Error::Tensor {
                     tensor: name,

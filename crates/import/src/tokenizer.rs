@@ -9,6 +9,7 @@ use troika_gguf::{Array, Metadata};
 use crate::Error;
 use crate::checkpoint::opt_json;
 use crate::sentencepiece::{self, Piece};
+use crate::wordpiece;
 
 /// GGUF's kinds of tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,6 +63,9 @@ pub(crate) fn write(
     let pieces = directory.join("tokenizer.model");
     let spells_bytes = |json: &Value| json["model"]["byte_fallback"] == true;
     let mut tokens = match &files.json {
+        Some(json) if json["model"]["type"] == "WordPiece" => {
+            wordpiece::read(json, metadata).map_err(|problem| files.wrong(problem))?
+        }
         Some(json) if !(spells_bytes(json) && pieces.exists()) => files.bpe(json, metadata)?,
         _ if pieces.exists() => files.pieces(&pieces, metadata)?,
         _ => {
@@ -93,7 +97,9 @@ pub(crate) fn write(
     }
     let kinds = tokens.iter().map(|token| token.kind as i32).collect();
     metadata.insert("tokenizer.ggml.token_type", Array::I32(kinds));
-    files.special(&tokens, metadata)?;
+    if metadata.get("tokenizer.ggml.cls_token_id").is_none() {
+        files.special(&tokens, metadata)?;
+    }
     let texts = tokens.into_iter().map(|token| token.text).collect();
     metadata.insert("tokenizer.ggml.tokens", Array::String(texts));
     files.template(metadata)

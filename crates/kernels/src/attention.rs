@@ -16,7 +16,9 @@ pub struct Span<'a> {
     pub n_tok: usize,
     /// Position of the first token in its sequence.
     pub position: usize,
-    /// The sequence's pages, which hold keys and values up to the last token of the span.
+    /// Where the tokens end that every token of the span sees. Where it is `None`, each sees up to itself.
+    pub sees: Option<usize>,
+    /// The sequence's pages, which hold keys and values up to the last token that is seen.
     pub pages: &'a [usize],
 }
 
@@ -46,7 +48,7 @@ pub struct Attention<'a> {
     pub spans: &'a [Span<'a>],
 }
 
-/// Causal attention of `q` `[n_tok, n_head * head_dim]` over the cache, into `y` of the same shape.
+/// Attention of `q` `[n_tok, n_head * head_dim]` over the cache, into `y` of the same shape.
 ///
 /// # Panics
 /// If a shape disagrees, or a span has too few pages.
@@ -78,7 +80,7 @@ pub fn attention(
             "spans lie in the batch"
         );
         assert!(
-            (span.position + span.n_tok).div_ceil(PAGE_TOKENS) <= span.pages.len(),
+            span.end().div_ceil(PAGE_TOKENS) <= span.pages.len(),
             "spans have their pages"
         );
     }
@@ -90,13 +92,14 @@ pub fn attention(
                 row: span.row + first,
                 n_tok: TASK_TOKENS.min(span.n_tok - first),
                 position: span.position + first,
+                sees: span.sees,
                 pages: span.pages,
             })
         })
         .flat_map(|span| (0..shape.n_head_kv).map(move |head| (span, head)))
         .collect();
     let chunks = |span: &Span<'_>| {
-        let end = (span.position + span.n_tok).div_ceil(CHUNK_TOKENS);
+        let end = span.end().div_ceil(CHUNK_TOKENS);
         attention.first_seen(span.position) / CHUNK_TOKENS..end
     };
     let most_chunks = tasks
@@ -108,10 +111,7 @@ pub fn attention(
     if tasks.len() >= 4 * pool.threads() || most_chunks <= 1 {
         let work: usize = tasks
             .iter()
-            .map(|(span, _)| {
-                let end = span.position + span.n_tok;
-                (end - attention.first_seen(span.position)) * span.n_tok
-            })
+            .map(|(span, _)| (span.end() - attention.first_seen(span.position)) * span.n_tok)
             .sum();
         let grain = if work < SMALL_WORK { tasks.len() } else { 1 };
         pool.for_each(tasks.len(), grain, |task| {
@@ -144,6 +144,13 @@ pub fn attention(
     for (span, head) in &tasks {
         let joined = sums.by_ref().take(chunks(span).len()).reduce(Sums::join);
         Query::gather(attention, kv, span, *head, q).finish(joined, &y);
+    }
+}
+
+impl Span<'_> {
+    /// Where the tokens end that any token of it sees.
+    fn end(&self) -> usize {
+        self.sees.unwrap_or(self.position + self.n_tok)
     }
 }
 
@@ -202,7 +209,10 @@ impl<'a> Query<'a> {
         }
         let visible = (0..span.n_tok * group)
             .map(|query| span.position + query / group)
-            .map(|position| (attention.first_seen(position), position + 1))
+            .map(|position| {
+                let end = span.sees.unwrap_or(position + 1);
+                (attention.first_seen(position), end)
+            })
             .collect();
         Self {
             span,
@@ -221,7 +231,7 @@ impl<'a> Query<'a> {
     /// The state over tokens `chunk * CHUNK_TOKENS ..` of the sequence.
     fn chunk(&self, kernels: &Kernels, kv: &KvPages, chunk: usize) -> Sums {
         const CHUNK_PAGES: usize = CHUNK_TOKENS / PAGE_TOKENS;
-        let end = (self.span.position + self.span.n_tok).div_ceil(PAGE_TOKENS);
+        let end = self.span.end().div_ceil(PAGE_TOKENS);
         let pages = &self.span.pages[chunk * CHUNK_PAGES..end.min((chunk + 1) * CHUNK_PAGES)];
         let n_query = self.visible.len();
         let mut sums = Sums {

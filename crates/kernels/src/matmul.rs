@@ -168,6 +168,12 @@ pub fn matmul_groups(
     } else {
         pool.run(work)
     }
+    drop(parts);
+    for Product { w, y } in groups.iter_mut().flat_map(|group| &mut *group.products) {
+        if w.scale() != 1.0 {
+            y.iter_mut().for_each(|y| *y *= w.scale());
+        }
+    }
 }
 
 /// Some rows of `x` `[_, n_in]`: the tokens of a group.

@@ -34,6 +34,8 @@ pub struct PackedMatrix {
     n_out: usize,
     n_in: usize,
     panel_bytes: usize,
+    /// Multiplies what is computed with the weights.
+    scale: f32,
     data: AlignedBuf,
 }
 
@@ -109,6 +111,7 @@ impl PackedMatrix {
                 n_out,
                 n_in,
                 panel_bytes,
+                scale: 1.0,
                 data,
             }),
         }
@@ -130,6 +133,17 @@ impl PackedMatrix {
             Ok::<(), std::convert::Infallible>(())
         });
         packed
+    }
+
+    /// The same weights, all of them multiplied by `scale`: what a file may keep beside a tensor whose blocks have small scales.
+    #[must_use]
+    pub fn scaled(self, scale: f32) -> Self {
+        Self { scale, ..self }
+    }
+
+    /// What the packed weights are multiplied by.
+    pub(crate) fn scale(&self) -> f32 {
+        self.scale
     }
 
     /// The format of the weights.
@@ -186,6 +200,7 @@ impl PackedMatrix {
             &mut bytes,
         );
         quant::dequantize_row(self.dtype, &bytes, out).expect("only computed formats are packed");
+        out.iter_mut().for_each(|weight| *weight *= self.scale);
     }
 }
 

@@ -5,7 +5,7 @@
 //! it was added up from, so that every number can be explained.
 
 use serde::{Deserialize, Serialize};
-use troika_base::{Bytes, DeviceProfile, Estimate};
+use troika_base::{Bytes, DeviceKind, DeviceProfile, Estimate};
 
 mod constants;
 mod decode;
@@ -260,6 +260,43 @@ pub fn memory_need(
     let slot = slot.ok_or_else(|| Refusal::Unsupported("no device was given".into()))?;
     let weights = model.weights(quantization);
     Ok(memory::need(setup, slot.device, model, &weights, work))
+}
+
+/// What a mixture of experts takes that stays in its file, but for the experts that are used just now.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Streamed {
+    /// Memory, at least: with that of one layer's experts that a step goes to.
+    pub memory: MemoryNeed,
+    /// Bytes of experts that a step reads from the file, at most: more memory keeps some of them. No answer is faster than
+    /// the disk reads these.
+    pub read_per_step: u64,
+}
+
+/// What a model takes whose experts do not fit, as the engine runs one on a processor alone; `None` elsewhere, and for models
+/// without experts.
+pub fn streamed(
+    setup: &Setup<'_>,
+    model: &ModelShape,
+    quantization: &Quantization,
+    work: &Work,
+) -> Option<Streamed> {
+    let [slot] = &setup.slots[..] else {
+        return None;
+    };
+    let layers = f64::from(model.expert_layers());
+    if setup.engine != "troika" || slot.device.kind != DeviceKind::Cpu || layers == 0.0 {
+        return None;
+    }
+    let weights = model.weights(quantization);
+    let read = weights.experts * model.expert_share(work.batch);
+    let resident = WeightBytes {
+        experts: read / layers,
+        ..weights
+    };
+    Some(Streamed {
+        memory: memory::need(setup, slot.device, model, &resident, work),
+        read_per_step: read as u64,
+    })
 }
 
 /// What a setup is expected to do with a model.

@@ -105,7 +105,7 @@ fn importance(
     let columns = seen.into_iter().map(|(name, sums)| {
         let columns = Columns {
             sums: sums.squares.iter().map(|&sum| sum as f32).collect(),
-            counts: vec![sums.rows as f32],
+            counts: sums.rows.iter().map(|&rows| rows as f32).collect(),
         };
         (name, columns)
     });

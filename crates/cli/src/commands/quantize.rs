@@ -14,6 +14,7 @@ use troika_engine::CpuDevice;
 use troika_gguf::ModelFile;
 use troika_quantize::{Allotment, Budget, Cancelled, Importance, Mix, Plan, Progress, Request};
 
+use self::divergence::Comparison;
 use crate::args::ThreadArgs;
 use crate::exit::{Interrupted, WrongUse};
 use crate::home::Home;
@@ -31,7 +32,9 @@ Examples:
                                                                              with what `troika imatrix` has measured
   troika quantize model-f16.gguf model.gguf --type Q4_K_M --tensor-type ffn_down=Q5_K --output-type Q8_0
   troika quantize model-f16.gguf model.gguf --bpw 4.25 --imatrix imatrix.gguf --text test.txt
-                                                                             the best file of 4.25 bits a weight";
+                                                                             the best file of 4.25 bits a weight
+  troika quantize model-f16.gguf model.gguf --bpw 4.25 --text test.txt --kl-tensors
+                                                                             and what each tensor loses of it";
 
 /// Write a model's weights in fewer bits
 ///
@@ -54,6 +57,9 @@ pub(crate) struct QuantizeArgs {
     /// Afterwards, read a text with both models, and tell the KL divergence of the new one
     #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     text: Option<PathBuf>,
+    /// Also tell that of each tensor, with all others as they were; one more reading of the text's beginning for each
+    #[arg(long, requires = "text")]
+    kl_tensors: bool,
     /// What weighs how much, as `troika imatrix` measures it
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
@@ -142,20 +148,18 @@ pub(crate) fn run(args: &QuantizeArgs, console: &Console) -> anyhow::Result<()> 
     )?;
     let took = started.elapsed();
     let divergence = match &args.text {
-        Some(text) => Some(divergence::measure(
-            &file,
-            &args.to,
-            text,
-            &device,
-            (console, &interrupt),
-        )?),
+        Some(text) => {
+            let around = (console, &interrupt);
+            let comparison = Comparison::new(&file, &args.to, text, &device, around)?;
+            Some(comparison.run(args.kl_tensors.then_some(&plan))?)
+        }
         None => None,
     };
     report::written(
         &args.to,
         &file,
         (&plan, tensors.as_deref()),
-        divergence,
+        divergence.as_ref(),
         (took, &device),
         console,
     )

@@ -17,6 +17,7 @@ mod pictures;
 mod plan;
 mod program;
 mod pull;
+mod quantize;
 mod receipts;
 mod rules;
 mod run;

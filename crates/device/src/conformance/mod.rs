@@ -19,13 +19,15 @@ mod stepped;
 mod steps;
 mod subject;
 
+use std::ops::ControlFlow;
+
 use troika_base::DType;
 use troika_gguf::ModelFile;
 
 pub use stepped::Stepped;
 
-use crate::Device;
-use models::{FORMATS, Recipe, SHAPES};
+use crate::{Device, Error, LoadOptions};
+use models::{FORMATS, N_CTX, Recipe, SHAPES};
 use subject::Subject;
 
 /// How far logits of the same tokens in batches of different shape may be apart, as a share of the row's largest, for
@@ -87,6 +89,9 @@ const OF_STEPS: &[(&str, OfSteps)] = properties![
     moves::a_step_that_was_broken_off_can_be_run_again,
 ];
 
+/// Number formats of experts: one that is computed as it is, and two that are rounded.
+const FORMATS_OF_EXPERTS: [DType; 3] = [DType::F32, DType::Q8_0, DType::Q4_K];
+
 /// Checks that a device does all that is asked of devices.
 ///
 /// # Errors
@@ -98,13 +103,52 @@ pub fn check(device: &dyn Device, tolerance: Tolerance) -> Result<(), Failure> {
             holds(device, &recipe).map_err(failed(property))?;
         }
         let allowed = (tolerance.0)(recipe.dtype);
-        // One cache for all of them: what one property leaves there must not matter to the next.
-        let mut subject = Subject::load(device, &recipe, allowed).map_err(failed("load"))?;
-        for (property, holds) in OF_STEPS {
-            holds(&mut subject).map_err(failed(property))?;
-        }
+        steps_hold(device, &recipe, allowed)?;
     }
     Ok(())
+}
+
+fn steps_hold(device: &dyn Device, recipe: &Recipe, allowed: f32) -> Result<(), Failure> {
+    let failed = |property| failure(device, recipe, property);
+    // One cache for all of them: what one property leaves there must not matter to the next.
+    let mut subject = Subject::load(device, recipe, allowed).map_err(failed("load"))?;
+    for (property, holds) in OF_STEPS {
+        holds(&mut subject).map_err(failed(property))?;
+    }
+    Ok(())
+}
+
+/// What mixtures of experts are to a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mixtures {
+    /// It computes them as the other one does.
+    Agree,
+    /// It refuses to load one, and this is why.
+    Refused(String),
+}
+
+/// Checks that a device holds for mixtures of experts what [`check`] asks of steps, and computes what another one does. A
+/// device may refuse them.
+///
+/// # Errors
+/// The first thing that does not hold, or the first difference.
+pub fn mixtures(
+    device: &dyn Device,
+    reference: &dyn Device,
+    tolerance: Tolerance,
+) -> Result<Mixtures, Failure> {
+    for dtype in FORMATS_OF_EXPERTS {
+        let (recipe, allowed) = (Recipe::mixture(dtype), (tolerance.0)(dtype));
+        let options = LoadOptions::new(N_CTX);
+        let loaded = device.load(&recipe.file(), options, &mut |_| ControlFlow::Continue(()));
+        if let Err(Error::Unsupported { reason, .. }) = loaded {
+            return Ok(Mixtures::Refused(reason));
+        }
+        drop(loaded);
+        steps_hold(device, &recipe, allowed)?;
+        recipe_agrees([device, reference], &recipe, allowed)?;
+    }
+    Ok(Mixtures::Agree)
 }
 
 /// Checks that a device computes what another one does, and that sequences which one has begun the other goes on with.
@@ -118,36 +162,42 @@ pub fn agree(
 ) -> Result<(), Failure> {
     for recipe in recipes() {
         let allowed = (tolerance.0)(recipe.dtype);
-        let run = |device| {
-            let mut subject = Subject::load(device, &recipe, allowed)?;
-            let logits = subject.whole(&steps::text(1, 50))?;
-            let hidden = match subject.resident.abilities().hidden {
-                true => Some(subject.hidden(&steps::text(2, 40))?),
-                false => None,
-            };
-            Ok((subject, logits, hidden))
+        recipe_agrees([device, reference], &recipe, allowed)?;
+    }
+    Ok(())
+}
+
+fn recipe_agrees(
+    [device, reference]: [&dyn Device; 2],
+    recipe: &Recipe,
+    allowed: f32,
+) -> Result<(), Failure> {
+    let run = |device| {
+        let mut subject = Subject::load(device, recipe, allowed)?;
+        let logits = subject.whole(&steps::text(1, 50))?;
+        let hidden = match subject.resident.abilities().hidden {
+            true => Some(subject.hidden(&steps::text(2, 40))?),
+            false => None,
         };
-        let moves = run(reference)
-            .and_then(|(of_reference, logits, hidden)| {
-                let (subject, have_logits, have_hidden) = run(device)?;
-                subject.close(logits.rows(), have_logits.rows())?;
-                if let (Some(want), Some(have)) = (hidden, have_hidden) {
-                    subject.close(want.rows(), have.rows())?;
-                }
-                let both = [&of_reference, &subject];
-                Ok(both.iter().all(|side| side.resident.abilities().kv))
-            })
-            .map_err(failure(device, &recipe, "agree"))?;
-        if !moves {
-            continue;
-        }
-        for [from, to] in [[device, reference], [reference, device]] {
-            sequences_move(from, to, &recipe, allowed).map_err(failure(
-                device,
-                &recipe,
-                "sequences_move",
-            ))?;
-        }
+        Ok((subject, logits, hidden))
+    };
+    let moves = run(reference)
+        .and_then(|(of_reference, logits, hidden)| {
+            let (subject, have_logits, have_hidden) = run(device)?;
+            subject.close(logits.rows(), have_logits.rows())?;
+            if let (Some(want), Some(have)) = (hidden, have_hidden) {
+                subject.close(want.rows(), have.rows())?;
+            }
+            let both = [&of_reference, &subject];
+            Ok(both.iter().all(|side| side.resident.abilities().kv))
+        })
+        .map_err(failure(device, recipe, "agree"))?;
+    if !moves {
+        return Ok(());
+    }
+    for [from, to] in [[device, reference], [reference, device]] {
+        let moved = sequences_move(from, to, recipe, allowed);
+        moved.map_err(failure(device, recipe, "sequences_move"))?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Small models with random weights, one of every architecture's kind, written in memory.
 
-use troika_base::{DType, ModelSpec};
+use troika_base::{DType, ExpertShape, ModelSpec};
 use troika_gguf::{Metadata, ModelFile, Writer};
 use troika_kernels::quant;
 
@@ -33,6 +33,14 @@ pub(super) const SHAPES: [Shape; 3] = [
     ("qwen3", [6, 2, 128]),
 ];
 
+/// A mixture of experts.
+const MIXTURE: Shape = ("qwen3moe", [4, 2, 64]);
+const EXPERTS: ExpertShape = ExpertShape {
+    n: 6,
+    n_used: 2,
+    n_ff: N_FF,
+};
+
 /// A model before it is a file, so that a test can spoil it.
 #[derive(Clone)]
 pub(super) struct Recipe {
@@ -54,6 +62,15 @@ pub(super) struct Tensor {
 impl Recipe {
     pub(super) fn new(shape: &Shape, dtype: DType) -> Self {
         Self::with(shape, dtype, N_LAYER, |_| dtype)
+    }
+
+    /// A mixture of experts. Its router's scores are far apart, so that what devices round differently seldom sends a token
+    /// elsewhere.
+    pub(super) fn mixture(dtype: DType) -> Self {
+        Self::with(&MIXTURE, dtype, N_LAYER, |name| match name {
+            name if name.ends_with("ffn_gate_inp.weight") => DType::F32,
+            _ => dtype,
+        })
     }
 
     /// One model with the formats that most files are made of, of the usual depth if no other is given.
@@ -81,8 +98,9 @@ impl Recipe {
             n_vocab: N_VOCAB,
             n_ctx: N_CTX,
             norm_eps: 1e-5,
-            experts: None,
+            experts: (architecture == MIXTURE.0).then_some(EXPERTS),
             window: None,
+            is_causal: true,
         };
         let mut random = Random(0);
         let tensors = tensors(&spec).into_iter().map(|(name, dims)| {
@@ -133,6 +151,11 @@ fn metadata(spec: &ModelSpec) -> Metadata {
     add("attention.head_count", spec.n_head);
     add("attention.head_count_kv", spec.n_head_kv);
     add("attention.key_length", spec.head_dim);
+    if let Some(experts) = spec.experts {
+        add("expert_count", experts.n);
+        add("expert_used_count", experts.n_used);
+        add("expert_feed_forward_length", experts.n_ff);
+    }
     let key = format!("{}.attention.layer_norm_rms_epsilon", spec.architecture);
     metadata.insert(key, spec.norm_eps);
     metadata
@@ -141,7 +164,7 @@ fn metadata(spec: &ModelSpec) -> Metadata {
 /// Names and shapes, row length first.
 fn tensors(spec: &ModelSpec) -> Vec<(String, Vec<usize>)> {
     let (biased, tied) = (spec.architecture == "qwen2", spec.architecture == "qwen2");
-    let head_norms = spec.architecture == "qwen3";
+    let head_norms = spec.architecture.starts_with("qwen3");
     let (q, kv) = (spec.n_head * spec.head_dim, spec.n_head_kv * spec.head_dim);
     let mut tensors: Vec<(String, Vec<usize>)> = Vec::new();
     let mut add = |name: &str, dims: &[usize]| tensors.push((name.to_owned(), dims.to_vec()));
@@ -164,9 +187,16 @@ fn tensors(spec: &ModelSpec) -> Vec<(String, Vec<usize>)> {
         }
         add("attn_output.weight", &[q, N_EMBD]);
         add("ffn_norm.weight", &[N_EMBD]);
-        add("ffn_gate.weight", &[N_EMBD, N_FF]);
-        add("ffn_up.weight", &[N_EMBD, N_FF]);
-        add("ffn_down.weight", &[N_FF, N_EMBD]);
+        let Some(experts) = spec.experts else {
+            add("ffn_gate.weight", &[N_EMBD, N_FF]);
+            add("ffn_up.weight", &[N_EMBD, N_FF]);
+            add("ffn_down.weight", &[N_FF, N_EMBD]);
+            continue;
+        };
+        add("ffn_gate_inp.weight", &[N_EMBD, experts.n]);
+        add("ffn_gate_exps.weight", &[N_EMBD, experts.n_ff, experts.n]);
+        add("ffn_up_exps.weight", &[N_EMBD, experts.n_ff, experts.n]);
+        add("ffn_down_exps.weight", &[experts.n_ff, N_EMBD, experts.n]);
     }
     tensors
 }
@@ -180,6 +210,7 @@ impl Tensor {
             name if name.ends_with("norm.weight") => (1.0, 0.3),
             name if name.ends_with(".bias") => (0.0, 0.5),
             name if name.contains("attn_q") || name.contains("attn_k") => (0.0, 1.5 * unit),
+            name if name.contains("ffn_gate_inp") => (0.0, 4.0 * unit),
             "token_embd.weight" | "output.weight" => (0.0, 4.0 * unit),
             _ => (0.0, unit),
         };

@@ -9,6 +9,7 @@ use troika_base::Bytes;
 use troika_gguf::{ModelFile, TensorInfo, TensorReader};
 use troika_kernels::{PackedMatrix, Pool, packed_bytes};
 
+use super::scales;
 use crate::Error;
 
 /// A matrix `[n_out, n_in]` of every expert.
@@ -28,21 +29,24 @@ struct Slices {
     row_bytes: usize,
     /// Of a matrix in memory.
     packed_bytes: usize,
+    /// What each expert's weights are multiplied by; empty if by nothing.
+    scales: Vec<f32>,
 }
 
 impl Slices {
     /// The caller has checked that the format is computed.
-    fn new(file: &ModelFile, tensor: &TensorInfo) -> Self {
+    fn new(file: &ModelFile, tensor: &TensorInfo) -> Result<Self, Error> {
         let size = |n: u64| usize::try_from(n).expect("a checked tensor fits. This is a bug.");
         let (n_in, n_out) = (size(tensor.shape[0]), size(tensor.shape[1]));
         let checked = "the format was checked. This is a bug.";
-        Self {
+        Ok(Self {
             reader: file.reader(tensor),
             n_out,
             n_in,
             row_bytes: tensor.dtype.row_bytes(n_in).expect(checked),
             packed_bytes: packed_bytes(tensor.dtype, n_out, n_in).expect(checked),
-        }
+            scales: scales(file, tensor)?,
+        })
     }
 
     fn read(&self, pool: &Pool, expert: usize) -> Result<PackedMatrix, Error> {
@@ -51,19 +55,21 @@ impl Slices {
             let row = expert * self.n_out + first_row;
             self.reader.read((row * self.row_bytes) as u64, out)
         };
-        Ok(PackedMatrix::pack(
-            pool, dtype, self.n_out, self.n_in, read,
-        )?)
+        let matrix = PackedMatrix::pack(pool, dtype, self.n_out, self.n_in, read)?;
+        Ok(match self.scales.get(expert) {
+            Some(&scale) => matrix.scaled(scale),
+            None => matrix,
+        })
     }
 }
 
 impl ExpertMatrices {
     /// Leaves them in the file.
-    pub(super) fn in_file(file: &ModelFile, tensor: &TensorInfo) -> Self {
-        Self {
-            slices: Slices::new(file, tensor),
+    pub(super) fn in_file(file: &ModelFile, tensor: &TensorInfo) -> Result<Self, Error> {
+        Ok(Self {
+            slices: Slices::new(file, tensor)?,
             resident: Vec::new(),
-        }
+        })
     }
 
     /// Reads all of them.
@@ -72,7 +78,7 @@ impl ExpertMatrices {
         file: &ModelFile,
         tensor: &TensorInfo,
     ) -> Result<Self, Error> {
-        let slices = Slices::new(file, tensor);
+        let slices = Slices::new(file, tensor)?;
         let n_expert = usize::try_from(tensor.shape[2]).unwrap_or(usize::MAX);
         let wanted: Vec<_> = (0..n_expert).map(|expert| (&slices, expert)).collect();
         let resident = read_all(pool, &wanted)?;
@@ -87,6 +93,16 @@ impl ExpertMatrices {
     /// Memory that one of them takes.
     pub(super) fn matrix_bytes(&self) -> usize {
         self.slices.packed_bytes
+    }
+
+    /// The tensor's name, and how many experts it has.
+    pub(super) fn tensor(&self) -> (&str, usize) {
+        let tensor = self.slices.reader.tensor();
+        let n_expert = usize::try_from(tensor.shape[2]);
+        (
+            &tensor.name,
+            n_expert.expect("a checked tensor fits. This is a bug."),
+        )
     }
 
     pub(super) fn n_out(&self) -> usize {
@@ -262,7 +278,7 @@ mod tests {
     fn those_used_last_are_kept_within_the_limit() {
         let file = file();
         let pool = Pool::new(2);
-        let experts = ExpertMatrices::in_file(&file, &file.tensors()[0]);
+        let experts = ExpertMatrices::in_file(&file, &file.tensors()[0]).expect("has no scales");
         drop(file);
         assert_eq!((experts.bytes(), experts.matrix_bytes()), (0, 2048));
         let mut cache = ExpertCache::new(Bytes(3 * 2048));

@@ -19,7 +19,7 @@ struct Assignment {
 }
 
 /// Who goes where, by expert and by token.
-struct Routes {
+pub(super) struct Routes {
     by_expert: Vec<Assignment>,
     /// Places in `by_expert`: `n_used` for each token, in order of the experts.
     of_token: Vec<usize>,
@@ -50,7 +50,7 @@ impl Routes {
     }
 
     /// Each expert that somebody goes to, and its places.
-    fn runs(&self) -> impl Iterator<Item = (usize, Range<usize>)> {
+    pub(super) fn runs(&self) -> impl Iterator<Item = (usize, Range<usize>)> {
         let mut end = 0;
         self.by_expert
             .chunk_by(|a, b| a.expert == b.expert)
@@ -89,7 +89,7 @@ impl CpuOps {
             return Err(unsupported_format(file, tensor, quant::is_computed));
         }
         match &self.streamed {
-            Some(_) => Ok(ExpertMatrices::in_file(file, tensor)),
+            Some(_) => ExpertMatrices::in_file(file, tensor),
             None => ExpertMatrices::in_memory(&self.pool, file, tensor),
         }
     }
@@ -102,6 +102,7 @@ impl CpuOps {
     ) -> Tensor {
         let routes = Routes::new(scores, mixture.n_used);
         let of_token: Vec<usize> = routes.by_expert.iter().map(|route| route.token).collect();
+        self.tell(&routes, x, &of_token, &[mixture.gate, mixture.up]);
         let [mut gate, mut up] = self.by_experts(&routes, x, &of_token, [mixture.gate, mixture.up]);
         if let Some([gate_bias, up_bias, _]) = mixture.biases {
             self.add_biases(&routes, &mut gate, gate_bias);
@@ -112,6 +113,7 @@ impl CpuOps {
         });
         drop(up);
         let each: Vec<usize> = (0..gate.n_tok()).collect();
+        self.tell(&routes, &gate, &each, &[mixture.down]);
         let [mut down] = self.by_experts(&routes, &gate, &each, [mixture.down]);
         if let Some([_, _, bias]) = mixture.biases {
             self.add_biases(&routes, &mut down, bias);

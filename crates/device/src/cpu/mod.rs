@@ -2,7 +2,9 @@
 
 mod expert_store;
 mod experts;
+mod layer_norm;
 mod tensor;
+mod watch;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,7 +21,9 @@ use expert_store::ExpertCache;
 pub use expert_store::ExpertMatrices;
 pub use tensor::Tensor;
 use tensor::TensorPool;
+pub use watch::{ExpertRows, ExpertWatch};
 
+use crate::hyperparameters::scale_name;
 use crate::{
     Attending, Batch, Error, Gating, Hidden, KvShape, Logits, Mixture, Ops, Rope, RopePairs,
 };
@@ -33,13 +37,17 @@ pub struct CpuOps {
     workspace: Workspace,
     /// Experts stay in the file, but for those that were used last.
     streamed: Option<ExpertCache>,
+    watch: Option<ExpertWatch>,
     /// What went wrong in this step.
     failed: Option<Error>,
 }
 
 impl Clone for CpuOps {
     fn clone(&self) -> Self {
-        let new = Self::new(self.kernels, Arc::clone(&self.pool));
+        let new = Self {
+            watch: self.watch.clone(),
+            ..Self::new(self.kernels, Arc::clone(&self.pool))
+        };
         match &self.streamed {
             Some(experts) => new.with_experts_in_file(experts.limit()),
             None => new,
@@ -56,6 +64,7 @@ impl CpuOps {
             tensors: TensorPool::default(),
             workspace: Workspace::default(),
             streamed: None,
+            watch: None,
             failed: None,
         }
     }
@@ -127,7 +136,11 @@ impl Ops for CpuOps {
     type Step = CpuStep;
 
     fn load_matrix(&self, file: &ModelFile, tensor: &TensorInfo) -> Result<PackedMatrix, Error> {
-        pack(&self.pool, file, tensor, 0..tensor.n_rows())
+        let matrix = pack(&self.pool, file, tensor, 0..tensor.n_rows())?;
+        Ok(match scales(file, tensor)?.first() {
+            Some(&scale) => matrix.scaled(scale),
+            None => matrix,
+        })
     }
 
     fn load_vector(&self, file: &ModelFile, tensor: &TensorInfo) -> Result<Vec<f32>, Error> {
@@ -238,6 +251,12 @@ impl Ops for CpuOps {
         y
     }
 
+    fn layer_norm(&mut self, x: &mut Tensor, [weight, bias]: [&Vec<f32>; 2], eps: f32) {
+        x.for_each_row(&self.pool, ROWS_PER_TASK, |_, row| {
+            layer_norm::layer_norm(row, weight, bias, eps);
+        });
+    }
+
     fn head_norm(&mut self, x: &mut Tensor, weight: &Vec<f32>, eps: f32) {
         x.for_each_row(&self.pool, ROWS_PER_TASK, |_, row| {
             let mut normed = vec![0.0; weight.len()];
@@ -290,6 +309,7 @@ impl Ops for CpuOps {
                 row: *row,
                 n_tok: *n_tok,
                 position: *position,
+                sees: attending.both_ways.then_some(position + n_tok),
                 pages,
             })
             .collect();
@@ -401,6 +421,12 @@ fn pack(
         file.read(tensor, (rows.start + first_row as u64) * row_bytes, out)
     };
     Ok(PackedMatrix::pack(pool, tensor.dtype, n_out, n_in, read)?)
+}
+
+/// What a file multiplies a matrix by, or each expert's; empty if nothing. The loader has checked how many they are.
+fn scales(file: &ModelFile, tensor: &TensorInfo) -> Result<Vec<f32>, Error> {
+    let found = scale_name(&tensor.name).and_then(|name| file.tensor(&name));
+    found.map_or(Ok(Vec::new()), |scales| read_floats(file, scales))
 }
 
 /// The values of an F32, F16 or BF16 tensor.

@@ -126,6 +126,7 @@ impl<'f> Keys<'f> {
             norm_eps: self.norm_eps()?,
             experts: self.experts()?,
             window: self.window()?,
+            is_causal: self.is_causal()?,
         })
     }
 
@@ -190,6 +191,12 @@ impl<'f> Keys<'f> {
             .map(|window| window as usize))
     }
 
+    /// Whether tokens see only what is before them.
+    fn is_causal(&self) -> Result<bool, Error> {
+        let key = self.key("attention.causal");
+        Ok(self.metadata().opt_bool(&key)?.unwrap_or(true))
+    }
+
     /// The experts, if the model has some.
     fn experts(&self) -> Result<Option<ExpertShape>, Error> {
         let key = self.key("expert_count");
@@ -229,8 +236,16 @@ impl<'f> Keys<'f> {
     }
 
     fn norm_eps(&self) -> Result<f32, Error> {
-        let key = self.key("attention.layer_norm_rms_epsilon");
-        let value = self.metadata().f32(&key)?;
+        // Encoders have layer norms, and the key of the other kind.
+        let key = self.key("attention.layer_norm_epsilon");
+        let (key, value) = match self.metadata().opt_f32(&key)? {
+            Some(value) => (key, value),
+            None => {
+                let key = self.key("attention.layer_norm_rms_epsilon");
+                let value = self.metadata().f32(&key)?;
+                (key, value)
+            }
+        };
         self.expect(
             (0.0..1.0).contains(&value),
             &key,

@@ -9,4 +9,4 @@ mod tensors;
 
 pub use keys::Keys;
 pub use rope::{longrope, rope, rope_unscaled};
-pub use tensors::Tensors;
+pub use tensors::{Tensors, scale_name};

@@ -196,6 +196,7 @@ mod tests {
             norm_eps: 1e-5,
             experts: None,
             window: None,
+            is_causal: true,
         };
         let keys = Keys::new(&file).unwrap();
         rope(&keys, &spec, RopePairs::Adjacent, factors)

@@ -7,8 +7,17 @@ use troika_gguf::{ModelFile, TensorInfo};
 
 use crate::Error;
 
-/// Tensors that some converters leave in the file and that follow from the hyperparameters.
-const DERIVED: &str = "rotary_emb.inv_freq";
+/// What tensors' names end with that some converters leave in the file, and that change nothing: what follows from the
+/// hyperparameters, and by what activations would be divided before a device rounds them to 4 bits, which none here does.
+const UNUSED: [&str; 2] = ["rotary_emb.inv_freq", ".input_scale"];
+
+/// The name of what a tensor `NAME.weight` is multiplied by, if the file has it: one f32, or one for each expert. NVFP4 needs
+/// it, whose blocks' scales reach no farther than 448.
+///
+/// Source: llama.cpp, docs/formats/fp4.md.
+pub fn scale_name(tensor: &str) -> Option<String> {
+    Some(format!("{}.scale", tensor.strip_suffix(".weight")?))
+}
 
 /// Hands out a file's tensors, and remembers which.
 #[derive(Debug)]
@@ -78,7 +87,8 @@ impl<'f> Tensors<'f> {
     pub fn finish(&self) -> Result<(), Error> {
         let used = self.used.borrow();
         let stray = |tensor: &&TensorInfo| {
-            !used.contains(tensor.name.as_str()) && !tensor.name.ends_with(DERIVED)
+            let changes_nothing = UNUSED.iter().any(|end| tensor.name.ends_with(end));
+            !used.contains(tensor.name.as_str()) && !changes_nothing
         };
         match self.file.tensors().iter().find(stray) {
             None => Ok(()),

@@ -90,6 +90,7 @@ impl Device for Slow {
                 norm_eps: 1e-5,
                 experts: None,
                 window: None,
+                is_causal: true,
             },
             interrupt: Interrupt::default(),
         }))

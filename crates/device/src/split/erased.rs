@@ -43,6 +43,7 @@ pub(super) trait AnyOps: Send {
     fn begin(&mut self, batch: &Batch<'_>, rope: &Rope) -> Result<Made, Error>;
     fn embed(&mut self, table: &Kept, tokens: &[TokenId]) -> Made;
     fn rms_norm(&mut self, x: &Made, weight: &Kept, eps: f32) -> Made;
+    fn layer_norm(&mut self, x: &mut Made, norm: [&Kept; 2], eps: f32);
     fn head_norm(&mut self, x: &mut Made, weight: &Kept, eps: f32);
     fn matmul(&mut self, x: &Made, w: &[&Kept]) -> Vec<Made>;
     fn add_matmul(&mut self, residual: &mut Made, x: &Made, w: &Kept);
@@ -139,6 +140,10 @@ impl<O: Ops + Send + 'static> AnyOps for O {
 
     fn rms_norm(&mut self, x: &Made, weight: &Kept, eps: f32) -> Made {
         Box::new(O::rms_norm(self, of(&**x), of(&**weight), eps))
+    }
+
+    fn layer_norm(&mut self, x: &mut Made, norm: [&Kept; 2], eps: f32) {
+        O::layer_norm(self, of_mut(&mut **x), norm.map(|row| of(&**row)), eps);
     }
 
     fn head_norm(&mut self, x: &mut Made, weight: &Kept, eps: f32) {

@@ -326,6 +326,14 @@ impl Ops for Split {
         self.made(weight.part, made)
     }
 
+    fn layer_norm(&mut self, x: &mut Activations, norm: [&Placed; 2], eps: f32) {
+        let part = norm[0].part;
+        if let Some(x) = self.bring_mut(x, part) {
+            let norm = norm.map(|row| &row.weight);
+            self.parts[part].ops.layer_norm(x, norm, eps);
+        }
+    }
+
     fn head_norm(&mut self, x: &mut Activations, weight: &Placed, eps: f32) {
         if let Some(x) = self.bring_mut(x, weight.part) {
             self.parts[weight.part]

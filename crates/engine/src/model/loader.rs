@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
 
 use troika_base::{Bytes, ModelSpec};
-use troika_device::hyperparameters::Tensors;
+use troika_device::hyperparameters::{Tensors, scale_name};
 use troika_device::{Cancelled, Error, Feature, LoadProgress, Ops};
 use troika_gguf::{ModelFile, TensorInfo};
 
@@ -47,6 +47,7 @@ impl<'l, O: Ops> Loader<'l, O> {
     /// The matrix `name` `[n_out, n_in]`.
     pub(super) fn matrix(&self, name: &str, n_out: usize, n_in: usize) -> Result<O::Matrix, Error> {
         let tensor = self.tensors.get(name, &[n_in, n_out])?;
+        self.scale(name, 1)?;
         let matrix = self.ops.load_matrix(self.tensors.file(), tensor)?;
         self.add_resident(self.ops.matrix_bytes(&matrix));
         self.loaded(tensor)?;
@@ -61,6 +62,7 @@ impl<'l, O: Ops> Loader<'l, O> {
         n_in: usize,
     ) -> Result<[O::Matrix; N], Error> {
         let whole = self.tensors.get(name, &[n_in, n_out.iter().sum()])?;
+        self.scale(name, 1)?;
         let row_bytes = whole.bytes / whole.n_rows();
         let mut offset = whole.offset;
         let mut matrices = Vec::with_capacity(N);
@@ -90,10 +92,20 @@ impl<'l, O: Ops> Loader<'l, O> {
         n_in: usize,
     ) -> Result<O::Experts, Error> {
         let tensor = self.tensors.get(name, &[n_in, n_out, n_expert])?;
+        self.scale(name, n_expert)?;
         let experts = self.ops.load_experts(self.tensors.file(), tensor)?;
         self.add_resident(self.ops.experts_bytes(&experts));
         self.loaded(tensor)?;
         Ok(experts)
+    }
+
+    /// Makes sure that the device multiplies a tensor by its `n` scales, if the file has some.
+    fn scale(&self, tensor: &str, n: usize) -> Result<(), Error> {
+        let Some(name) = scale_name(tensor).filter(|name| self.has(name)) else {
+            return Ok(());
+        };
+        self.tensors.get(&name, &[n])?;
+        self.need(Feature::TensorScale)
     }
 
     /// The rows `name` `[n_row, n]`.
@@ -104,6 +116,17 @@ impl<'l, O: Ops> Loader<'l, O> {
     /// The row `name` `[n]`.
     pub(super) fn vector(&self, name: &str, n: usize) -> Result<O::Vector, Error> {
         self.floats(self.tensors.get(name, &[n])?)
+    }
+
+    /// The first row `[n]` of the rows `name`, of which there is at least one.
+    pub(super) fn first_row(&self, name: &str, n: usize) -> Result<O::Vector, Error> {
+        let n_row = self.tensors.find(name).map_or(1, TensorInfo::n_rows);
+        let whole = self.tensors.get(name, &[n, n_row.max(1) as usize])?;
+        self.floats(&TensorInfo {
+            shape: vec![n as u64],
+            bytes: whole.bytes / whole.n_rows(),
+            ..whole.clone()
+        })
     }
 
     fn floats(&self, tensor: &TensorInfo) -> Result<O::Vector, Error> {

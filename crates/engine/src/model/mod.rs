@@ -8,6 +8,7 @@ mod gemma;
 mod gpt_oss;
 mod granite;
 mod llama;
+mod nomic_bert;
 mod phi3;
 mod qwen2;
 mod qwen3;
@@ -61,6 +62,7 @@ pub fn architectures() -> &'static [&'static str] {
         "gemma3",
         "phi3",
         "gpt-oss",
+        "nomic-bert",
     ]
 }
 
@@ -77,7 +79,15 @@ pub fn model_spec(file: &ModelFile) -> Result<ModelSpec, Error> {
             known: architectures().join(", "),
         });
     }
-    keys.spec()
+    let spec = keys.spec()?;
+    let is_encoder = keys.architecture() == "nomic-bert";
+    let expected = match is_encoder {
+        true => "expected false: this architecture is an encoder",
+        false => "expected true: this architecture is computed as a decoder",
+    };
+    let key = keys.key("attention.causal");
+    keys.expect(spec.is_causal != is_encoder, &key, spec.is_causal, expected)?;
+    Ok(spec)
 }
 
 /// Brings a file's model to the device behind `ops`. Its cache will hold `n_ctx` tokens.
@@ -99,6 +109,7 @@ pub(crate) fn load<O: Ops + 'static>(
         "gemma3" => Box::new(gemma::load_gemma3(&keys, &loader)?),
         "phi3" => Box::new(phi3::load(&keys, &loader)?),
         "gpt-oss" => Box::new(gpt_oss::load(&keys, &loader)?),
+        "nomic-bert" => Box::new(nomic_bert::load(&keys, &loader)?),
         _ => Box::new(llama::load(&keys, &loader)?),
     };
     let bytes = loader.finish()?;

@@ -102,8 +102,8 @@ def tokenizer():
     assert len(vocab) <= VOCAB, len(vocab)
 
 
-def weights(seed, name, shape, mean, spread):
-    """Evenly spread values, `spread` times unit variance around `mean`: SplitMix64 of the name's FNV-1a and the index."""
+def units(seed, name, shape):
+    """Evenly spread from 0 to 1: SplitMix64 of the name's FNV-1a and the index."""
     h = 0xCBF29CE484222325
     for byte in f"{seed}:{name}".encode():
         h = ((h ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
@@ -112,8 +112,12 @@ def weights(seed, name, shape, mean, spread):
         x = (x ^ (x >> U64(30))) * U64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> U64(27))) * U64(0x94D049BB133111EB)
         x ^= x >> U64(31)
-    unit = (x >> U64(40)).astype(np.float64) / float(1 << 24)
-    return (mean + spread * (unit - 0.5) * 12.0**0.5).astype(np.float32).reshape(shape)
+    return ((x >> U64(40)).astype(np.float64) / float(1 << 24)).reshape(shape)
+
+
+def weights(seed, name, shape, mean, spread):
+    """Evenly spread values, `spread` times unit variance around `mean`."""
+    return (mean + spread * (units(seed, name, shape) - 0.5) * 12.0**0.5).astype(np.float32)
 
 
 def kind(model, name, shape):

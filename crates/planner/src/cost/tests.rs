@@ -149,20 +149,49 @@ fn two_cards_halve_the_memory_and_by_tensors_the_time() {
     );
 }
 
+/// 32 layers of 128 experts, of which a token goes to 8.
+fn mixture() -> ModelShape {
+    ModelShape {
+        params: 30_000_000_000,
+        params_active: 3_000_000_000,
+        n_ff: 0,
+        experts: Some(Experts {
+            count: 128,
+            active: 8,
+            n_ff: 500,
+            shared_n_ff: 0,
+            dense_layers: 0,
+        }),
+        ..llama_8b()
+    }
+}
+
+#[test]
+fn a_mixture_whose_experts_stay_in_the_file_takes_those_of_a_layer() {
+    let (processor, mixture) = (processor(), mixture());
+    let of = |setup: &Setup<'_>, model: &ModelShape| streamed(setup, model, &q4(), &work());
+    let setup = on(&[&processor]);
+    let found = of(&setup, &mixture).expect("has experts");
+    let weights = mixture.weights(&q4());
+    let whole = memory_need(&setup, &mixture, &q4(), &work()).expect("has a device");
+    let token = weights.experts / 16.0;
+    assert!((found.read_per_step as f64 - token).abs() < 2.0);
+    let saved = (whole.total() - found.memory.total()) as f64;
+    assert!(
+        (saved - (weights.experts - token / 32.0)).abs() < 4.0,
+        "{saved}"
+    );
+    // What has no experts, or is no processor alone, leaves nothing in the file.
+    assert_eq!(of(&setup, &llama_8b()), None);
+    let card = card(1008.0, 48);
+    assert_eq!(of(&on(&[&card]), &mixture), None);
+    assert_eq!(of(&on(&[&processor, &card]), &mixture), None);
+}
+
 #[test]
 fn a_mixture_reads_its_active_experts_only() {
     let card = card(1008.0, 48);
-    let mut mixture = llama_8b();
-    mixture.params = 30_000_000_000;
-    mixture.params_active = 3_000_000_000;
-    mixture.n_ff = 0;
-    mixture.experts = Some(Experts {
-        count: 128,
-        active: 8,
-        n_ff: 500,
-        shared_n_ff: 0,
-        dense_layers: 0,
-    });
+    let mixture = mixture();
     let got = forecast(&on(&[&card]), &mixture, &q4(), &work(), None).expect("it fits");
     let dense = ask(&on(&[&card]), &work());
     assert!(got.memory.weights > 2 * dense.memory.weights);

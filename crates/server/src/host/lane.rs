@@ -330,6 +330,7 @@ impl Worker {
         let (name, device, at_work) = (self.name.clone(), self.id, self.at_work.clone());
         let work = self.meter();
         let resident = self.resident(model)?;
+        let slices = &*resident.read_now(slices);
         at_work.begins(resident.interrupts());
         let computed = resident.compute(slices, may_draft);
         at_work.ends();

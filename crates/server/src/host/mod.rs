@@ -48,6 +48,8 @@ mod tests_of_devices;
 mod tests_of_draft_models;
 #[cfg(test)]
 mod tests_of_drafts;
+#[cfg(test)]
+mod tests_of_encoders;
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;

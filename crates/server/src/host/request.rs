@@ -199,6 +199,11 @@ impl Request {
         [&self.tokens, written].concat()
     }
 
+    /// Tokens of its prompt.
+    pub(super) fn n_prompt(&self) -> usize {
+        self.tokens.len()
+    }
+
     /// `n_tok` known tokens of a sequence behind its first `held`; `None` if it knows fewer.
     pub(super) fn pending(&self, choice: u32, held: usize, n_tok: usize) -> Option<Vec<TokenId>> {
         let progress = lock(&self.progress);

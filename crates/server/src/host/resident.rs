@@ -243,6 +243,21 @@ impl Resident {
         Ok(())
     }
 
+    /// What of these slices is read in this step: all, but for an encoder, which reads a text whole. There nothing is done for
+    /// a slice until it is the text's last, and it is all of the text then.
+    pub(super) fn read_now(&self, slices: &[Slice]) -> Vec<Slice> {
+        if self.model.spec().is_causal {
+            return slices.to_vec();
+        }
+        let whole = |slice: &Slice| {
+            let seat = self.seats.get(&slice.seq.job)?;
+            let n_tok = u32::try_from(seat.request.n_prompt()).ok()?;
+            Some(Slice { n_tok, ..*slice })
+        };
+        let ends = slices.iter().filter(|slice| slice.complete);
+        ends.filter_map(whole).collect()
+    }
+
     /// The forward pass over these slices, and where it `may_draft`, over guesses at the tokens after them.
     ///
     /// # Errors
@@ -252,6 +267,12 @@ impl Resident {
         slices: &[Slice],
         may_draft: bool,
     ) -> Result<Computed, StepError> {
+        if slices.is_empty() {
+            return Ok(Computed {
+                outputs: Outputs::default(),
+                guesses: Vec::new(),
+            });
+        }
         let mut drawn = Vec::with_capacity(slices.len());
         for slice in slices {
             drawn.push(self.draw(slice)?);

@@ -32,6 +32,12 @@ impl Host {
     ) -> Result<Answer, ApiError> {
         let arrived = Instant::now();
         let handle = self.open(job.model.clone()).await?;
+        if !handle.opened.spec().is_causal {
+            let name = &handle.info.name;
+            let message =
+                format!("model `{name}` is an encoder: it gives vectors, and writes nothing");
+            return Err(ApiError::invalid(message).at("model"));
+        }
         let leaves = errand.map(|errand| Leaves::new(errand, &self.driver));
         let places = leaves.as_ref().map_or(&[][..], |leaves| &leaves.places);
         let order = self.order(&job.wishes, &caller, Class::Interactive, arrived, places)?;

@@ -169,6 +169,7 @@ mod tests {
             norm_eps: 1e-5,
             experts: None,
             window: None,
+            is_causal: true,
         };
         let test = |n_prompt, n_gen, depth, batch| Test {
             n_prompt,

@@ -62,7 +62,31 @@ fn by_head(devices: &[&HereDevice], shape: &ModelShape, quantization: &Quantizat
     }
     match best {
         Some(best) => fits(&best),
-        None => does_not_fit(&refused),
+        None => {
+            let streaming = refused.iter().find_map(|(device, refusal)| match refusal {
+                Refusal::DoesNotFit { needs, has } => {
+                    streams(device, shape, quantization, (*needs, *has))
+                }
+                _ => None,
+            });
+            streaming.unwrap_or_else(|| does_not_fit(&refused))
+        }
+    }
+}
+
+fn setup(device: &HereDevice) -> Setup<'_> {
+    let slot = Slot {
+        device: &device.profile,
+        memory_free: device.memory_free,
+    };
+    Setup::by_layers([slot], None)
+}
+
+fn work() -> Work {
+    Work {
+        gen_tokens: 128,
+        context: CONTEXT,
+        ..Work::alone(512, 0)
     }
 }
 
@@ -71,18 +95,7 @@ fn candidate(
     shape: &ModelShape,
     quantization: &Quantization,
 ) -> Result<Candidate, Refusal> {
-    let setup = Setup::by_layers(
-        [Slot {
-            device: &device.profile,
-            memory_free: device.memory_free,
-        }],
-        None,
-    );
-    let work = Work {
-        gen_tokens: 128,
-        context: CONTEXT,
-        ..Work::alone(512, 0)
-    };
+    let (setup, work) = (setup(device), work());
     let free = device.memory_free.or(device.profile.memory);
     let found = |need, tps| Candidate {
         device: device.id.clone(),
@@ -107,6 +120,32 @@ fn candidate(
         }
         Err(other) => Err(other),
     }
+}
+
+/// A mixture of experts that does not fit, and runs all the same with its experts in the file.
+fn streams(
+    device: &HereDevice,
+    shape: &ModelShape,
+    quantization: &Quantization,
+    (needs, has): (u64, u64),
+) -> Option<Fit> {
+    let streamed = cost::streamed(&setup(device), shape, quantization, &work())?;
+    let memory = streamed.memory.total();
+    (memory <= has).then(|| Fit {
+        verdict: Verdict::Tight,
+        memory_bytes: Some(memory),
+        tokens_per_second: None,
+        device: Some(device.id.clone()),
+        why: format!(
+            "takes {}, {} has {} free; `troika run` leaves its experts in the file then, with {} of memory at least and up to \
+             {} read for each token",
+            Bytes(needs),
+            device.id,
+            Bytes(has),
+            Bytes(memory),
+            Bytes(streamed.read_per_step),
+        ),
+    })
 }
 
 fn fits(best: &Candidate) -> Fit {
@@ -195,5 +234,46 @@ fn unknown(why: String) -> Fit {
         tokens_per_second: None,
         device: None,
         why,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use troika_base::DeviceProfile;
+    use troika_planner::catalogue::{Catalogue, shape};
+
+    use super::*;
+
+    fn verdict(model: &str, free_gib: u64) -> Fit {
+        let profile = DeviceProfile {
+            memory: Some(Bytes(64 << 30)),
+            ..DeviceProfile::unknown("processor", DeviceKind::Cpu)
+        };
+        let device = HereDevice {
+            id: "cpu0".to_owned(),
+            profile: DeviceProfile {
+                bandwidth_measured_gbs: Some(60.0),
+                ..profile
+            },
+            memory_free: Some(Bytes(free_gib << 30)),
+            blocked: None,
+        };
+        let found = Catalogue::builtin().model(model).expect("is listed");
+        let quantization = Quantization::parse("Q4_K_M").expect("is known");
+        by_head(&[&device], &shape(found.row), &quantization)
+    }
+
+    #[test]
+    fn a_mixture_that_does_not_fit_runs_from_its_file() {
+        let all = verdict("qwen3-30b-a3b", 40);
+        assert_eq!(all.verdict, Verdict::Fits, "{}", all.why);
+        let some = verdict("qwen3-30b-a3b", 6);
+        assert_eq!(some.verdict, Verdict::Tight);
+        assert!(some.why.contains("experts in the file"), "{}", some.why);
+        assert!(some.memory_bytes < all.memory_bytes.map(|bytes| bytes / 4));
+        // Not even what is no expert's.
+        assert!(!verdict("qwen3-30b-a3b", 1).why.contains("experts"));
+        // Nor where there are none.
+        assert!(!verdict("qwen3-32b", 6).why.contains("experts"));
     }
 }

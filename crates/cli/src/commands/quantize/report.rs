@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::json;
 use troika_base::Bytes;
-use troika_engine::{CpuDevice, Divergence};
+use troika_engine::CpuDevice;
 use troika_gguf::ModelFile;
 use troika_quantize::{Allotted, Plan, Planned};
 
+use super::divergence::Found;
 use crate::output::{self, Align, Console, count};
 
 /// A tensor in `--json`.
@@ -23,10 +24,11 @@ struct Row<'a> {
     bytes: u64,
     bits_per_weight: f64,
     error: Option<f64>,
+    kl_mean: Option<f64>,
 }
 
 impl<'a> Row<'a> {
-    fn new(planned: &'a Planned, allotted: Option<&[Allotted]>) -> Self {
+    fn new(planned: &'a Planned, losses: Losses<'_>) -> Self {
         Self {
             tensor: &planned.name,
             shape: &planned.shape,
@@ -35,23 +37,43 @@ impl<'a> Row<'a> {
             instead_of: planned.instead_of.map(|dtype| dtype.name()),
             bytes: planned.bytes,
             bits_per_weight: planned.to.bits_per_weight(),
-            error: error(planned, allotted),
+            error: losses.error(planned),
+            kl_mean: losses.kl_mean(planned),
         }
     }
 
-    fn all(plan: &'a Plan, allotted: Option<&[Allotted]>) -> Vec<Self> {
-        let rows = plan
-            .tensors
-            .iter()
-            .map(|planned| Self::new(planned, allotted));
-        rows.collect()
+    fn all(plan: &'a Plan, losses: Losses<'_>) -> Vec<Self> {
+        let rows = plan.tensors.iter();
+        rows.map(|planned| Self::new(planned, losses)).collect()
     }
 }
 
-/// What a tensor loses, where it was measured.
-fn error(planned: &Planned, allotted: Option<&[Allotted]>) -> Option<f64> {
-    let found = allotted?.iter().find(|tensor| tensor.name == planned.name);
-    found.map(|tensor| tensor.error)
+/// What tensors lose, as far as it was measured.
+#[derive(Clone, Copy)]
+struct Losses<'l> {
+    allotted: Option<&'l [Allotted]>,
+    found: Option<&'l Found>,
+}
+
+impl Losses<'_> {
+    fn error(self, planned: &Planned) -> Option<f64> {
+        let mut all = self.allotted?.iter();
+        let found = all.find(|tensor| tensor.name == planned.name);
+        found.map(|tensor| tensor.error)
+    }
+
+    fn kl_mean(self, planned: &Planned) -> Option<f64> {
+        self.found?.of_tensor.get(&planned.name).copied()
+    }
+
+    /// Whether anything of single tensors was measured.
+    fn are_known(self) -> bool {
+        self.allotted.is_some() || self.has_kl()
+    }
+
+    fn has_kl(self) -> bool {
+        self.found.is_some_and(|found| !found.of_tensor.is_empty())
+    }
 }
 
 /// What would be written.
@@ -61,17 +83,21 @@ pub(super) fn planned(
     allotted: Option<&[Allotted]>,
     console: &Console,
 ) -> anyhow::Result<()> {
+    let losses = Losses {
+        allotted,
+        found: None,
+    };
     if console.json {
         return output::json(&json!({
             "from": file.name(),
             "bytes": plan.bytes(),
             "bits_per_weight": plan.bits_per_weight(),
-            "tensors": Row::all(plan, allotted),
+            "tensors": Row::all(plan, losses),
         }));
     }
     output::answer(format_args!(
         "{}\n{}: {} weights of {:.2} bits\n",
-        table(plan, allotted),
+        table(plan, losses),
         Bytes(plan.bytes()),
         count(plan.weights()),
         plan.bits_per_weight(),
@@ -79,15 +105,23 @@ pub(super) fn planned(
 }
 
 /// Tensor by tensor.
-fn table(plan: &Plan, allotted: Option<&[Allotted]>) -> String {
-    let error_head = if allotted.is_some() { "error" } else { "" };
+fn table(plan: &Plan, losses: Losses<'_>) -> String {
+    let head = |has: bool, head| if has { head } else { "" };
     let heads = [
-        "tensor", "shape", "from", "to", "bits", "size", error_head, "",
+        "tensor",
+        "shape",
+        "from",
+        "to",
+        "bits",
+        "size",
+        head(losses.allotted.is_some(), "error"),
+        head(losses.has_kl(), "KL"),
+        "",
     ]
     .map(str::to_owned);
     let rows = plan.tensors.iter().map(|planned| {
         let shape: Vec<_> = planned.shape.iter().map(u64::to_string).collect();
-        let error = error(planned, allotted);
+        let (error, kl) = (losses.error(planned), losses.kl_mean(planned));
         [
             output::line(&planned.name, 60),
             shape.join(" × "),
@@ -96,6 +130,7 @@ fn table(plan: &Plan, allotted: Option<&[Allotted]>) -> String {
             format!("{:.2}", planned.to.bits_per_weight()),
             Bytes(planned.bytes).to_string(),
             error.map_or(String::new(), |error| format!("{:.2} %", error * 100.0)),
+            kl.map_or(String::new(), |kl| format!("{kl:.5}")),
             planned.instead_of.map_or(String::new(), |dtype| {
                 format!("for {dtype}: rows are not whole blocks of it")
             }),
@@ -103,7 +138,8 @@ fn table(plan: &Plan, allotted: Option<&[Allotted]>) -> String {
     });
     let rows: Vec<_> = std::iter::once(heads).chain(rows).collect();
     let (left, right) = (Align::Left, Align::Right);
-    output::table([left, right, left, left, right, right, right, left], &rows)
+    let aligns = [left, right, left, left, right, right, right, right, left];
+    output::table(aligns, &rows)
 }
 
 /// Says which tensors get something else than the mix has for them.
@@ -139,11 +175,13 @@ pub(super) fn written(
     to: &Path,
     file: &ModelFile,
     (plan, allotted): (&Plan, Option<&[Allotted]>),
-    divergence: Option<Divergence>,
+    found: Option<&Found>,
     (took, device): (Duration, &CpuDevice),
     console: &Console,
 ) -> anyhow::Result<()> {
     let seconds = took.as_secs_f64();
+    let losses = Losses { allotted, found };
+    let divergence = found.map(|found| found.all);
     if console.json {
         return output::json_line(&json!({
             "from": file.name(),
@@ -156,11 +194,11 @@ pub(super) fn written(
             "threads": device.threads(),
             "kl_mean": divergence.map(|divergence| divergence.kl_mean),
             "agreement": divergence.map(|divergence| divergence.agreement),
-            "tensors": Row::all(plan, allotted),
+            "tensors": Row::all(plan, losses),
         }));
     }
-    if allotted.is_some() {
-        output::answer(format_args!("{}\n", table(plan, allotted)))?;
+    if losses.are_known() {
+        output::answer(format_args!("{}\n", table(plan, losses)))?;
     }
     output::answer(format_args!(
         "{}: {} of weights, {:.2} bits each, from {}; {:.1} s\n",

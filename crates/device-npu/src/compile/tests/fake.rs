@@ -185,6 +185,7 @@ fn spec() -> ModelSpec {
         norm_eps: 1e-5,
         experts: None,
         window: None,
+        is_causal: true,
         n_layer: 1,
         n_head: 1,
         n_head_kv: 1,

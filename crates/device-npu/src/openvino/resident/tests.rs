@@ -124,6 +124,7 @@ fn resident(manner: Manner, n_slot: usize) -> (GraphResident<Fake>, Arc<Told>) {
         norm_eps: 1e-5,
         experts: None,
         window: None,
+        is_causal: true,
     };
     let resident = GraphResident::new("fake".to_owned(), spec, Bytes(1), graph, n_slot);
     (resident, told)

@@ -147,6 +147,7 @@ impl<O: Ops> SelfAttention<O> {
         let how = Attending {
             layer: at.layer,
             scale: self.scale,
+            both_ways: false,
             window: self.scope.window,
             soft_cap: self.scope.soft_cap,
             sinks: self.sinks.as_ref(),

@@ -5,6 +5,9 @@
     reason = "golden files that are not what they should be fail the test"
 )]
 
+mod encoders;
+mod mxfp4;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -32,22 +35,26 @@ fn read(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// Evenly spread values: SplitMix64 of the name's FNV-1a and the index.
-fn weights(seed: &Value, name: &str, n: usize, mean: f64, spread: f64) -> Vec<u8> {
+/// Evenly spread from 0 to 1: SplitMix64 of the name's FNV-1a and the index.
+fn units(seed: &Value, name: &str, n: usize) -> impl Iterator<Item = f64> + use<> {
     let start = format!("{seed}:{name}")
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-    let value = |i: u64| {
+    let value = move |i: u64| {
         let x = start.wrapping_add(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(i));
         let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let unit = ((x ^ (x >> 31)) >> 40) as f64 / f64::from(1 << 24);
-        (mean + spread * (unit - 0.5) * 12f64.sqrt()) as f32
+        ((x ^ (x >> 31)) >> 40) as f64 / f64::from(1 << 24)
     };
-    (1..=n as u64)
-        .flat_map(|i| value(i).to_le_bytes())
+    (1..=n as u64).map(value)
+}
+
+/// What `make.py` has for weights: floats of a mean and a spread.
+fn weights(units: impl Iterator<Item = f64>, [mean, spread]: [f64; 2]) -> Vec<u8> {
+    units
+        .flat_map(|unit| ((mean + spread * (unit - 0.5) * 12f64.sqrt()) as f32).to_le_bytes())
         .collect()
 }
 
@@ -68,16 +75,24 @@ fn save(golden_json: &Value, path: &Path) {
     for (tensor, told) in golden_json["tensors"].as_object().unwrap() {
         let shape = told["shape"].as_array().unwrap().iter();
         let shape: Vec<usize> = shape.map(|n| n.as_u64().unwrap() as usize).collect();
-        let [mean, spread] = [0, 1].map(|i| told["kind"][i].as_f64().unwrap());
-        let n = shape.iter().product();
-        let bytes = weights(&golden_json["seed"], tensor, n, mean, spread);
-        tensors.insert(tensor.clone(), (shape, bytes));
+        let units = units(&golden_json["seed"], tensor, shape.iter().product());
+        let pair = |key: &str| {
+            let pair = told[key].as_array()?;
+            Some([0, 1].map(|i| pair[i].as_f64().unwrap()))
+        };
+        // Codes and scales are told by the least and by how many there are.
+        let (dtype, bytes) = match pair("codes") {
+            Some([least, count]) => {
+                let code = |unit: f64| (least + (unit * count).floor()) as u8;
+                (Dtype::U8, units.map(code).collect())
+            }
+            None => (Dtype::F32, weights(units, pair("kind").unwrap())),
+        };
+        tensors.insert(tensor.clone(), (dtype, shape, bytes));
     }
-    let views = tensors.iter().map(|(name, (shape, bytes))| {
-        (
-            name,
-            TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap(),
-        )
+    let views = tensors.iter().map(|(name, (dtype, shape, bytes))| {
+        let view = TensorView::new(*dtype, shape.clone(), bytes);
+        (name, view.unwrap())
     });
     safetensors::serialize_to_file(views, None, path).unwrap();
 }
