@@ -115,6 +115,11 @@ pub(crate) fn run(args: &RunArgs, console: &Console) -> anyhow::Result<()> {
     let device = Processor::choose(&args.device, args.threads.threads, console)?;
     let file = args.adapters.apply(request.source.open()?)?;
     let spec = troika_engine::model_spec(&file).context("cannot load the model")?;
+    if !spec.is_causal {
+        let reason =
+            "this model reads whole texts and writes none: `troika embed` makes vectors of them";
+        return Err(WrongUse(reason.to_owned()).into());
+    }
     let n_ctx = n_ctx(args.ctx.or(settings.parameters.n_ctx), &spec, console);
     let (mut model, load) = load::model(
         &file,
