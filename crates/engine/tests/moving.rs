@@ -50,7 +50,7 @@ fn goes_on_elsewhere(kv_type: KvType) {
     let tokens = text(&from, "The cat sat on a mat and saw a dog.", 77);
     let mut first = Sequence::default();
     read(&mut from, &mut first, &tokens);
-    let image = from.export(&first).unwrap();
+    let image = from.export(&first).expect("can be read");
     assert_eq!(image.tokens(), tokens);
 
     // Other pages, and pages that were used before.
@@ -61,15 +61,15 @@ fn goes_on_elsewhere(kv_type: KvType) {
     }
     let [gone, _stays] = others;
     drop(gone);
-    let mut second = to.import(&image).unwrap();
+    let mut second = to.import(&image).expect("there is room");
     assert_eq!(second.tokens(), tokens);
     for token in text(&from, "Then it began to rain", 9) {
         let want = read(&mut from, &mut first, &[token]);
         assert_eq!(read(&mut to, &mut second, &[token]), want);
     }
     // And home again.
-    let back = to.export(&second).unwrap();
-    let mut home = from.import(&back).unwrap();
+    let back = to.export(&second).expect("can be read");
+    let mut home = from.import(&back).expect("there is room");
     let token = [TokenId(9)];
     let want = read(&mut from, &mut first, &token);
     assert_eq!(read(&mut from, &mut home, &token), want);
