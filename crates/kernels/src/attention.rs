@@ -1,9 +1,7 @@
 //! Attention on all threads.
 
-use troika_base::KvType;
-
 use crate::dispatch::Kernels;
-use crate::float::attention::{Attend, HeadPage, State, padded};
+use crate::float::attention::{Attend, State, padded};
 use crate::kv::{KvPages, PAGE_TOKENS};
 use crate::pool::{Disjoint, Pool};
 
@@ -239,30 +237,15 @@ impl<'a> Query<'a> {
             sum: vec![0.0; n_query],
             out: vec![0.0; n_query * padded(self.head_dim)],
         };
-        let start = chunk * CHUNK_TOKENS;
-        if kv.shape().kv_type == KvType::F16 {
-            let head = |&page: &usize| kv.head(page, self.layer, self.head);
-            let pages: Vec<HeadPage<'_>> = pages.iter().map(head).collect();
-            self.attend(kernels, &pages, start, &mut sums);
-            return sums;
-        }
-        let mut room = vec![0; PAGE_TOKENS * (self.head_dim + padded(self.head_dim))];
-        for (i, &page) in pages.iter().enumerate() {
-            let page = kv.unpack_head(kernels, (page, self.layer, self.head), &mut room);
-            self.attend(kernels, &[page], start + i * PAGE_TOKENS, &mut sums);
-        }
-        sums
-    }
-
-    /// Adds pages, the first of which begins at position `start`.
-    fn attend(&self, kernels: &Kernels, pages: &[HeadPage<'_>], start: usize, sums: &mut Sums) {
+        let head = |&page: &usize| kv.head(page, self.layer, self.head);
+        let pages: Vec<&[u8]> = pages.iter().map(head).collect();
         let job = Attend {
             q: &self.q,
             visible: &self.visible,
             soft_cap: self.soft_cap,
-            head_dim: self.head_dim,
-            pages,
-            start,
+            layout: kv.shape().head(),
+            pages: &pages,
+            start: chunk * CHUNK_TOKENS,
         };
         let state = State {
             max: &mut sums.max,
@@ -270,6 +253,7 @@ impl<'a> Query<'a> {
             out: &mut sums.out,
         };
         kernels.attend(&job, state);
+        sums
     }
 
     /// Divides by the softmax's sum and writes the outputs to their places in `y`.

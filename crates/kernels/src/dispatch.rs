@@ -5,14 +5,13 @@
 
 use std::sync::LazyLock;
 
-use troika_base::{DType, KvType};
+use troika_base::DType;
 
 #[cfg(target_arch = "aarch64")]
 use crate::aarch64;
 use crate::activations::{BLOCK, QuantizedTile};
 use crate::float::attention::{Attend, State, padded};
 use crate::float::elementwise::Gating;
-use crate::kv::{HeadLayout, PAGE_TOKENS};
 use crate::packed::{PANEL_ROWS, panel_bytes};
 use crate::quant::Unsupported;
 use crate::scalar;
@@ -50,7 +49,6 @@ pub struct Kernels {
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     gate: unsafe fn(Gating, &mut [f32], &[f32]),
     attend: unsafe fn(&Attend<'_>, State<'_>),
-    unpack_cache: unsafe fn(HeadLayout, &[u8], &mut [u16], &mut [u16]),
     /// The matrix unit for products with many tokens, where there is one.
     pub(crate) tiled: Option<Tiled>,
 }
@@ -71,7 +69,6 @@ impl Kernels {
             rms_norm: scalar::float::rms_norm,
             gate: scalar::float::gate,
             attend: scalar::float::attend,
-            unpack_cache: scalar::float::unpack_cache,
             tiled: None,
         }];
         #[cfg(target_arch = "x86_64")]
@@ -89,7 +86,6 @@ impl Kernels {
                 rms_norm: x86_64::avx2::float::rms_norm,
                 gate: x86_64::avx2::float::gate,
                 attend: x86_64::avx2::float::attend,
-                unpack_cache: x86_64::avx2::float::unpack_cache,
                 tiled: None,
             });
         }
@@ -108,7 +104,6 @@ impl Kernels {
                 rms_norm: x86_64::avx2::float::rms_norm,
                 gate: x86_64::avx2::float::gate,
                 attend: x86_64::avx2::float::attend,
-                unpack_cache: x86_64::avx2::float::unpack_cache,
                 tiled: None,
             });
         }
@@ -156,7 +151,6 @@ impl Kernels {
             rms_norm: x86_64::avx512::float::rms_norm,
             gate: x86_64::avx512::float::gate,
             attend: x86_64::avx512::float::attend,
-            unpack_cache: x86_64::avx512::float::unpack_cache,
             tiled: None,
         }
     }
@@ -187,7 +181,6 @@ impl Kernels {
             rms_norm: aarch64::float::rms_norm,
             gate: aarch64::float::gate,
             attend: aarch64::float::attend,
-            unpack_cache: aarch64::float::unpack_cache,
             tiled: None,
         }
     }
@@ -434,10 +427,10 @@ impl Kernels {
 
     /// Adds pages of keys and values to the softmax state of some queries.
     pub(crate) fn attend(&self, job: &Attend<'_>, state: State<'_>) {
-        let (n_query, width) = (job.visible.len(), padded(job.head_dim));
+        let (n_query, width) = (job.visible.len(), padded(job.layout.head_dim));
         assert_eq!(
             job.q.len(),
-            n_query * job.head_dim,
+            n_query * job.layout.head_dim,
             "q is [n_query, head_dim]"
         );
         assert_eq!(
@@ -445,37 +438,13 @@ impl Kernels {
             (n_query, n_query, n_query * width),
             "state of every query"
         );
-        for page in job.pages {
-            assert!(
-                page.k.len() >= job.head_dim * PAGE_TOKENS && page.v.len() >= PAGE_TOKENS * width,
-                "whole pages"
-            );
-        }
-        // SAFETY: the set is available (see `all`), and sizes were checked above.
-        unsafe { (self.attend)(job, state) }
-    }
-
-    /// Unpacks a head's page of quantized keys and values: `k` and `v` as [`HeadPage`](crate::float::attention::HeadPage).
-    pub(crate) fn unpack_cache(
-        &self,
-        layout: HeadLayout,
-        page: &[u8],
-        k: &mut [u16],
-        v: &mut [u16],
-    ) {
-        assert_ne!(layout.kv_type, KvType::F16, "f16 is read where it lies");
-        let HeadLayout { head_dim, .. } = layout;
-        assert_eq!(
-            (page.len(), k.len(), v.len()),
-            (
-                layout.bytes(),
-                head_dim * PAGE_TOKENS,
-                PAGE_TOKENS * padded(head_dim)
-            ),
-            "pages of the layout"
+        let bytes = job.layout.bytes();
+        assert!(
+            job.pages.iter().all(|page| page.len() == bytes),
+            "whole pages"
         );
         // SAFETY: the set is available (see `all`), and sizes were checked above.
-        unsafe { (self.unpack_cache)(layout, page, k, v) }
+        unsafe { (self.attend)(job, state) }
     }
 }
 

@@ -11,11 +11,9 @@ use half::slice::HalfFloatSliceExt;
 use troika_base::{KvType, ModelSpec};
 
 use crate::buffer::AlignedBuf;
-use crate::dispatch::Kernels;
-use crate::float::attention::HeadPage;
 use crate::pool::{Disjoint, Pool};
 
-pub(crate) use head::{BLOCK, HeadLayout};
+pub(crate) use head::{BLOCK, HeadLayout, row_bytes};
 
 /// Tokens in a page.
 pub const PAGE_TOKENS: usize = 32;
@@ -44,7 +42,8 @@ impl KvShape {
         }
     }
 
-    fn head(self) -> HeadLayout {
+    /// How a head's part of a page lies.
+    pub(crate) fn head(self) -> HeadLayout {
         HeadLayout {
             kv_type: self.kv_type,
             head_dim: self.head_dim,
@@ -133,32 +132,9 @@ impl KvPages {
             + (layer * self.shape.n_head_kv + head) * self.shape.head().bytes()
     }
 
-    fn head_bytes(&self, page: usize, layer: usize, head: usize) -> &[u8] {
+    /// A head's part of a page.
+    pub(crate) fn head(&self, page: usize, layer: usize, head: usize) -> &[u8] {
         &self.data[self.head_offset(page, layer, head)..][..self.shape.head().bytes()]
-    }
-
-    /// Keys and values where they lie, of a cache in f16.
-    pub(crate) fn head(&self, page: usize, layer: usize, head: usize) -> HeadPage<'_> {
-        let layout = self.shape.head();
-        assert_eq!(layout.kv_type, KvType::F16, "others are unpacked");
-        let [k, _, v, _] = layout.parts(self.head_bytes(page, layer, head));
-        HeadPage {
-            k: bytemuck::cast_slice(k),
-            v: bytemuck::cast_slice(v),
-        }
-    }
-
-    /// Quantized keys and values, unpacked into `room`, which is as large as they become.
-    pub(crate) fn unpack_head<'a>(
-        &self,
-        kernels: &Kernels,
-        (page, layer, head): (usize, usize, usize),
-        room: &'a mut [u16],
-    ) -> HeadPage<'a> {
-        let (k, v) = room.split_at_mut(self.shape.head_dim * PAGE_TOKENS);
-        let bytes = self.head_bytes(page, layer, head);
-        kernels.unpack_cache(self.shape.head(), bytes, k, v);
-        HeadPage { k, v }
     }
 
     /// Stores keys and values `[n_tok, n_head_kv * head_dim]` of one layer, token `i` at `slots[i]`.
@@ -215,7 +191,7 @@ impl KvPages {
         assert_eq!(out.len(), slots.len() * self.shape.token_values());
         let (layout, row) = (self.shape.head(), self.shape.row());
         for (place, slot, at) in self.shape.places(slots) {
-            let page = self.head_bytes(slot.page, place.layer, place.head);
+            let page = self.head(slot.page, place.layer, place.head);
             let (keys, values) = out[at..].split_at_mut(row);
             let (keys, values) = (&mut keys[..layout.head_dim], &mut values[..layout.head_dim]);
             layout.get(page, slot.index, keys, values);

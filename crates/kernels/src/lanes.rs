@@ -34,8 +34,6 @@ pub trait Lanes: Copy {
     /// The lower and the upper halves of 16 bytes, 0..=15.
     unsafe fn load_nibbles(p: *const u8) -> (Self, Self);
     unsafe fn store(self, p: *mut f32);
-    /// To the nearest f16, ties to even.
-    unsafe fn store_f16(self, p: *mut u16);
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
@@ -166,11 +164,6 @@ impl Lanes for ArrayLanes {
     unsafe fn store(self, p: *mut f32) {
         // SAFETY: the caller guarantees room for 16 floats.
         unsafe { p.cast::<[f32; LANES]>().write_unaligned(self.0) }
-    }
-    unsafe fn store_f16(self, p: *mut u16) {
-        let bits = self.0.map(|v| half::f16::from_f32(v).to_bits());
-        // SAFETY: the caller guarantees room for 16 values.
-        unsafe { p.cast::<[u16; LANES]>().write_unaligned(bits) }
     }
     unsafe fn add(self, other: Self) -> Self {
         self.zip(other, |a, b| a + b)

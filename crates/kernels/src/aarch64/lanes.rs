@@ -86,13 +86,6 @@ impl Lanes for FourRegisters {
         }
     }
     #[inline(always)]
-    unsafe fn store_f16(self, p: *mut u16) {
-        for (i, v) in self.0.into_iter().enumerate() {
-            // SAFETY: see above.
-            unsafe { vst1_u16(p.add(4 * i), vreinterpret_u16_f16(vcvt_f16_f32(v))) }
-        }
-    }
-    #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
         // SAFETY: see above.
         self.zip(other, |a, b| unsafe { vaddq_f32(a, b) })

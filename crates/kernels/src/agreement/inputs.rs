@@ -4,7 +4,8 @@ use half::f16;
 use troika_base::DType;
 
 use crate::activations::{BLOCK, QuantizedTile};
-use crate::kv::PAGE_TOKENS;
+use crate::buffer::AlignedBuf;
+use crate::kv::{HeadLayout, PAGE_TOKENS};
 use crate::quant::tests::put_scales;
 
 /// Formats that are multiplied as floats.
@@ -208,16 +209,23 @@ impl Tokens {
     }
 }
 
-/// Keys and values of some pages, as [`HeadPage`](crate::float::attention::HeadPage) borrows them.
+/// Some pages of a head.
 pub(super) fn pages(
     count: usize,
-    head_dim: usize,
-    width: usize,
+    layout: HeadLayout,
     floats: Floats,
     noise: &mut Noise,
-) -> Vec<(Vec<u16>, Vec<u16>)> {
-    let mut values = |len| (0..len).map(|_| floats.half(noise)).collect();
-    (0..count)
-        .map(|_| (values(head_dim * PAGE_TOKENS), values(PAGE_TOKENS * width)))
-        .collect()
+) -> Vec<AlignedBuf> {
+    let mut token = || -> Vec<f16> {
+        let value = |_| f16::from_bits(floats.half(noise));
+        (0..layout.head_dim).map(value).collect()
+    };
+    let mut page = || {
+        let mut page = AlignedBuf::zeroed(layout.bytes());
+        for index in 0..PAGE_TOKENS {
+            layout.put(&mut page, index, &token(), &token());
+        }
+        page
+    };
+    (0..count).map(|_| page()).collect()
 }

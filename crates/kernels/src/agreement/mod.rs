@@ -5,14 +5,15 @@
 
 mod inputs;
 
+use half::f16;
 use proptest::prelude::*;
-use troika_base::DType;
+use troika_base::{DType, KvType};
 
 use crate::activations::BLOCK;
 use crate::dispatch::Kernels;
-use crate::float::attention::{Attend, HeadPage, State, padded};
+use crate::float::attention::{Attend, State, padded};
 use crate::float::elementwise::Gating;
-use crate::kv::PAGE_TOKENS;
+use crate::kv::{HeadLayout, PAGE_TOKENS};
 use crate::matmul::{GEMM_PANELS, Product, Workspace, matmul};
 use crate::packed::{PANEL_ROWS, PackedMatrix};
 use crate::pool::Pool;
@@ -228,6 +229,7 @@ proptest! {
 
     #[test]
     fn attention_agrees(
+        kv_type in prop::sample::select(vec![KvType::F16, KvType::Q8_0, KvType::Q4_0]),
         head_dim in 1usize..70,
         n_query in 1usize..20,
         n_page in 1usize..4,
@@ -239,8 +241,9 @@ proptest! {
     ) {
         let noise = &mut Noise::new(seed);
         let width = padded(head_dim);
-        let stored = pages(n_page, head_dim, width, floats, noise);
-        let pages: Vec<HeadPage<'_>> = stored.iter().map(|(k, v)| HeadPage { k, v }).collect();
+        let layout = HeadLayout { kv_type, head_dim };
+        let stored = pages(n_page, layout, floats, noise);
+        let pages: Vec<&[u8]> = stored.iter().map(|page| &page[..]).collect();
         let end = start + n_page * PAGE_TOKENS;
         let visible: Vec<(usize, usize)> = (0..n_query)
             .map(|_| {
@@ -253,7 +256,7 @@ proptest! {
             q: &floats.many(n_query * head_dim, noise),
             visible: &visible,
             soft_cap,
-            head_dim,
+            layout,
             pages: &pages,
             start,
         };
@@ -271,6 +274,38 @@ proptest! {
         let (reference, sets) = sets();
         for set in &sets {
             prop_assert_eq!(attend(set), attend(&reference), "{}", set.name);
+        }
+    }
+
+    /// The reference itself, against f16 that lies where it is read.
+    #[test]
+    fn attention_reads_what_a_cache_gives_away(
+        kv_type in prop::sample::select(vec![KvType::Q8_0, KvType::Q4_0]),
+        head_dim in 1usize..140,
+        n_token in 1..=PAGE_TOKENS,
+        seed: u64,
+    ) {
+        let noise = &mut Noise::new(seed);
+        let quantized = HeadLayout { kv_type, head_dim };
+        let plain = HeadLayout { kv_type: KvType::F16, head_dim };
+        let kept = pages(1, quantized, Floats::Usual, noise);
+        let mut given = vec![0; plain.bytes()];
+        for index in 0..n_token {
+            let (mut k, mut v) = (vec![f16::ZERO; head_dim], vec![f16::ZERO; head_dim]);
+            quantized.get(&kept[0], index, &mut k, &mut v);
+            plain.put(&mut given, index, &k, &v);
+        }
+        let q = Floats::Usual.many(head_dim, noise);
+        let attend = |layout: HeadLayout, page: &[u8]| {
+            let (mut max, mut sum, mut out) = ([f32::NEG_INFINITY], [0.0], vec![0.0; padded(head_dim)]);
+            let job = Attend { q: &q, visible: &[(0, n_token)], soft_cap: None, layout, pages: &[page], start: 0 };
+            sets().0.attend(&job, State { max: &mut max, sum: &mut sum, out: &mut out });
+            out.iter().map(|out| out / sum[0]).take(head_dim).collect::<Vec<f32>>()
+        };
+        let (have, want) = (attend(quantized, &kept[0]), attend(plain, &given));
+        let largest = want.iter().fold(0.0f32, |a, v| a.max(v.abs()));
+        for (have, want) in have.iter().zip(&want) {
+            prop_assert!((have - want).abs() <= 0.01 * largest, "{have} for {want} among {largest}");
         }
     }
 

@@ -4,17 +4,10 @@
 //! Within a page keys lie transposed, `[head_dim][32 tokens]`: scores of 16 tokens are built side by side without a
 //! sum across lanes. Values lie as `[32 tokens][head_dim]`, for the same reason.
 
-use crate::kv::PAGE_TOKENS;
+use super::cache::{F16, Format, Q4_0, Q8_0};
+use crate::kv::{BLOCK, HeadLayout, PAGE_TOKENS};
 use crate::lanes::{LANES, Lanes};
-
-/// Keys and values of one page, for one layer and one KV head.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct HeadPage<'a> {
-    /// `[head_dim][PAGE_TOKENS]` f16.
-    pub(crate) k: &'a [u16],
-    /// `[PAGE_TOKENS][padded_head_dim]` f16.
-    pub(crate) v: &'a [u16],
-}
+use troika_base::KvType;
 
 /// Queries that share a KV head, against some pages.
 #[derive(Debug)]
@@ -25,8 +18,9 @@ pub(crate) struct Attend<'a> {
     pub(crate) visible: &'a [(usize, usize)],
     /// Bends scores to between minus and plus this: `cap * tanh(score / cap)`.
     pub(crate) soft_cap: Option<f32>,
-    pub(crate) head_dim: usize,
-    pub(crate) pages: &'a [HeadPage<'a>],
+    pub(crate) layout: HeadLayout,
+    /// The head's keys and values in each page.
+    pub(crate) pages: &'a [&'a [u8]],
     /// Position of the first token of the first page.
     pub(crate) start: usize,
 }
@@ -50,35 +44,53 @@ pub(crate) fn padded(head_dim: usize) -> usize {
 /// Adds the job's pages to the state.
 ///
 /// # Safety
-/// The features of `L` are there; `q`, `visible` and the state agree in the number of queries, and pages and state
-/// have rows of `padded(head_dim)` values.
+/// The features of `L` are there; `q`, `visible` and the state agree in the number of queries, pages are of the layout, and
+/// the state has rows of `padded(head_dim)` values.
 #[inline(always)]
 pub(crate) unsafe fn attend<L: Lanes>(job: &Attend<'_>, state: State<'_>) {
-    let n_query = job.visible.len();
     let state = StatePtr {
         max: state.max.as_mut_ptr(),
         sum: state.sum.as_mut_ptr(),
         out: state.out.as_mut_ptr(),
     };
-    for page in 0..job.pages.len() {
+    // SAFETY: forwarded from the caller.
+    unsafe {
+        match job.layout.kv_type {
+            KvType::F16 => pages::<L, F16>(job, &state),
+            KvType::Q8_0 => pages::<L, Q8_0>(job, &state),
+            KvType::Q4_0 => pages::<L, Q4_0>(job, &state),
+        }
+    }
+}
+
+/// [`attend`], of a cache in the format `F`.
+#[inline(always)]
+unsafe fn pages<L: Lanes, F: Format>(job: &Attend<'_>, state: &StatePtr) {
+    let n_query = job.visible.len();
+    for (i, bytes) in job.pages.iter().enumerate() {
+        let page = Page {
+            start: job.start + i * PAGE_TOKENS,
+            here: Parts::of(job.layout, bytes),
+            next: Parts::of(job.layout, job.pages.get(i + 1).unwrap_or(bytes)),
+        };
         let mut first = 0;
         // Groups of queries share every load of keys and values.
         // SAFETY: groups stay inside the queries; the rest is forwarded from the caller.
         unsafe {
             while L::QUERIES >= 8 && first + 8 <= n_query {
-                group::<L, 8>(job, page, first, &state);
+                group::<L, F, 8>(job, &page, first, state);
                 first += 8;
             }
             while L::QUERIES >= 4 && first + 4 <= n_query {
-                group::<L, 4>(job, page, first, &state);
+                group::<L, F, 4>(job, &page, first, state);
                 first += 4;
             }
             while first + 2 <= n_query {
-                group::<L, 2>(job, page, first, &state);
+                group::<L, F, 2>(job, &page, first, state);
                 first += 2;
             }
             if first < n_query {
-                group::<L, 1>(job, page, first, &state);
+                group::<L, F, 1>(job, &page, first, state);
             }
         }
     }
@@ -91,16 +103,44 @@ struct StatePtr {
     out: *mut f32,
 }
 
+/// A page that is read, and the one after it, which is asked for meanwhile.
+struct Page {
+    /// Position of its first token.
+    start: usize,
+    here: Parts,
+    next: Parts,
+}
+
+/// [`HeadLayout::parts`] by pointers.
+struct Parts {
+    keys: *const u8,
+    key_scales: *const u16,
+    values: *const u8,
+    value_scales: *const u16,
+}
+
+impl Parts {
+    #[inline(always)]
+    fn of(layout: HeadLayout, page: &[u8]) -> Self {
+        let [keys, key_scales, values, value_scales] = layout.parts(page).map(<[u8]>::as_ptr);
+        Self {
+            keys,
+            key_scales: key_scales.cast(),
+            values,
+            value_scales: value_scales.cast(),
+        }
+    }
+}
+
 /// Queries `first..first + Q` against one page.
 #[inline(always)]
-unsafe fn group<L: Lanes, const Q: usize>(
+unsafe fn group<L: Lanes, F: Format, const Q: usize>(
     job: &Attend<'_>,
-    page: usize,
+    page: &Page,
     first: usize,
     state: &StatePtr,
 ) {
-    let start = job.start + page * PAGE_TOKENS;
-    let in_page = |position: usize| position.saturating_sub(start).min(PAGE_TOKENS);
+    let in_page = |position: usize| position.saturating_sub(page.start).min(PAGE_TOKENS);
     let seen: [(usize, usize); Q] = std::array::from_fn(|i| {
         let (from, end) = job.visible[first + i];
         (in_page(from), in_page(end))
@@ -111,11 +151,10 @@ unsafe fn group<L: Lanes, const Q: usize>(
     if tokens == 0 {
         return;
     }
-    let next = job.pages.get(page + 1).unwrap_or(&job.pages[page]);
     // SAFETY: forwarded from the caller.
     unsafe {
         let mut p = [[0.0f32; PAGE_TOKENS]; Q];
-        scores::<L, Q>(job, page, first, next, &mut p);
+        scores::<L, F, Q>(job, page, first, &mut p);
         if let Some(cap) = job.soft_cap {
             p.iter_mut().for_each(|p| bend::<L>(p, cap));
         }
@@ -129,34 +168,46 @@ unsafe fn group<L: Lanes, const Q: usize>(
                 &mut *state.sum.add(query),
             );
         }
-        weighted_values::<L, Q>(job, page, first, next, &p, rescale, tokens, state.out);
+        let out = state.out.add(first * padded(job.layout.head_dim));
+        weighted_values::<L, F, Q>(job.layout, page, &p, rescale, tokens, out);
     }
 }
 
-/// `p[i][token] = q[first + i] · k[token]`.
+/// `p[i][token] = q[first + i] · k[token]`. Of quantized keys, the whole numbers of a block are summed first, then scaled.
 #[inline(always)]
-unsafe fn scores<L: Lanes, const Q: usize>(
+unsafe fn scores<L: Lanes, F: Format, const Q: usize>(
     job: &Attend<'_>,
-    page: usize,
+    page: &Page,
     first: usize,
-    next: &HeadPage<'_>,
     p: &mut [[f32; PAGE_TOKENS]; Q],
 ) {
-    // SAFETY: forwarded from the caller.
+    let head_dim = job.layout.head_dim;
+    // SAFETY: rows and scales are inside their parts; the rest is forwarded from the caller.
     unsafe {
-        let (k, q) = (
-            job.pages[page].k.as_ptr(),
-            job.q.as_ptr().add(first * job.head_dim),
-        );
-        let mut sums = [[L::splat(0.0); 2]; Q];
-        for d in 0..job.head_dim {
-            let row = k.add(d * PAGE_TOKENS);
-            L::prefetch(next.k.as_ptr().add(d * PAGE_TOKENS).cast());
-            let keys = [L::load_f16(row), L::load_f16(row.add(LANES))];
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let q = L::splat(*q.add(i * job.head_dim + d));
-                sums[0] = keys[0].mul_add(q, sums[0]);
-                sums[1] = keys[1].mul_add(q, sums[1]);
+        let q = job.q.as_ptr().add(first * head_dim);
+        let zero = [[L::splat(0.0); 2]; Q];
+        let mut sums = zero;
+        for block in 0..job.layout.n_block() {
+            let mut part = if F::SCALED { zero } else { sums };
+            for d in block * BLOCK..head_dim.min((block + 1) * BLOCK) {
+                L::prefetch(page.next.keys.add(d * F::ROW_BYTES));
+                let keys = F::row::<L>(page.here.keys.add(d * F::ROW_BYTES));
+                for (i, part) in part.iter_mut().enumerate() {
+                    let q = L::splat(*q.add(i * head_dim + d));
+                    part[0] = keys[0].mul_add(q, part[0]);
+                    part[1] = keys[1].mul_add(q, part[1]);
+                }
+            }
+            if !F::SCALED {
+                sums = part;
+                continue;
+            }
+            L::prefetch(page.next.key_scales.add(block * PAGE_TOKENS).cast());
+            let scales = page.here.key_scales.add(block * PAGE_TOKENS);
+            let scales = [L::load_f16(scales), L::load_f16(scales.add(LANES))];
+            for (sums, part) in sums.iter_mut().zip(part) {
+                sums[0] = part[0].mul_add(scales[0], sums[0]);
+                sums[1] = part[1].mul_add(scales[1], sums[1]);
             }
         }
         for (sums, p) in sums.into_iter().zip(p) {
@@ -220,42 +271,64 @@ unsafe fn softmax<L: Lanes>(
     }
 }
 
-/// `out[first + i] = out[first + i] * rescale[i] + sum over tokens of p[i][token] * v[token]`.
+/// `out[i] = out[i] * rescale[i] + sum over tokens of p[i][token] * v[token]`. Quantized values are whole numbers, and
+/// weights take their scales.
 #[inline(always)]
-#[expect(
-    clippy::too_many_arguments,
-    clippy::needless_range_loop,
-    reason = "an inner step of one loop, kept apart to be read apart; tokens count more than `p`"
-)]
-unsafe fn weighted_values<L: Lanes, const Q: usize>(
-    job: &Attend<'_>,
-    page: usize,
-    first: usize,
-    next: &HeadPage<'_>,
+#[expect(clippy::needless_range_loop, reason = "tokens count more than `p`")]
+unsafe fn weighted_values<L: Lanes, F: Format, const Q: usize>(
+    layout: HeadLayout,
+    page: &Page,
     p: &[[f32; PAGE_TOKENS]; Q],
     rescale: [f32; Q],
     tokens: usize,
     out: *mut f32,
 ) {
-    let width = padded(job.head_dim);
-    // SAFETY: forwarded from the caller.
+    let width = padded(layout.head_dim);
+    let token_bytes = layout.value_row_bytes();
+    let mut scaled = *p;
+    // SAFETY: rows and scales are inside their parts; the rest is forwarded from the caller.
     unsafe {
-        let v = job.pages[page].v.as_ptr();
         for chunk in (0..width).step_by(LANES) {
-            let out: [*mut f32; Q] = std::array::from_fn(|i| out.add((first + i) * width + chunk));
+            let (block, is_upper) = (chunk / BLOCK, chunk % BLOCK != 0);
+            if F::SCALED && !is_upper {
+                L::prefetch(page.next.value_scales.add(block * PAGE_TOKENS).cast());
+                let scales = page.here.value_scales.add(block * PAGE_TOKENS);
+                scale::<L, Q>(p, scales, &mut scaled);
+            }
+            let out: [*mut f32; Q] = std::array::from_fn(|i| out.add(i * width + chunk));
             let mut sums: [L; Q] =
                 std::array::from_fn(|i| L::load(out[i]).mul(L::splat(rescale[i])));
             for token in 0..tokens {
-                if chunk % 32 == 0 {
-                    L::prefetch(next.v.as_ptr().add(token * width + chunk).cast());
+                let row = token * token_bytes + block * F::ROW_BYTES;
+                if !is_upper {
+                    L::prefetch(page.next.values.add(row));
                 }
-                let values = L::load_f16(v.add(token * width + chunk));
+                let values = F::half::<L>(page.here.values.add(row), is_upper);
                 for (i, sum) in sums.iter_mut().enumerate() {
-                    *sum = values.mul_add(L::splat(p[i][token]), *sum);
+                    *sum = values.mul_add(L::splat(scaled[i][token]), *sum);
                 }
             }
             for (sum, out) in sums.into_iter().zip(out) {
                 sum.store(out);
+            }
+        }
+    }
+}
+
+/// `scaled[i][token] = p[i][token] * scales[token]`.
+#[inline(always)]
+unsafe fn scale<L: Lanes, const Q: usize>(
+    p: &[[f32; PAGE_TOKENS]; Q],
+    scales: *const u16,
+    scaled: &mut [[f32; PAGE_TOKENS]; Q],
+) {
+    for at in [0, LANES] {
+        // SAFETY: forwarded from the caller; an array is two vectors.
+        unsafe {
+            let scale = L::load_f16(scales.add(at));
+            for (p, scaled) in p.iter().zip(&mut *scaled) {
+                let product = L::load(p.as_ptr().add(at)).mul(scale);
+                product.store(scaled.as_mut_ptr().add(at));
             }
         }
     }

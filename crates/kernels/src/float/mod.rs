@@ -12,8 +12,7 @@ pub(crate) mod product;
 macro_rules! float_kernels {
     ($lanes:ty $(, $features:literal)?) => {
         use troika_base::DType;
-        use crate::float::{attention, cache, elementwise, product};
-        use crate::kv::HeadLayout;
+        use crate::float::{attention, elementwise, product};
         use crate::quant::{self, Unsupported};
 
         /// See [`product::product`].
@@ -78,16 +77,6 @@ macro_rules! float_kernels {
         pub(crate) unsafe fn attend(job: &attention::Attend<'_>, state: attention::State<'_>) {
             // SAFETY: forwarded from the caller.
             unsafe { attention::attend::<$lanes>(job, state) }
-        }
-
-        /// See [`cache::unpack`].
-        ///
-        /// # Safety
-        /// The CPU has the features; sizes as in [`cache::unpack`].
-        $(#[target_feature(enable = $features)])?
-        pub(crate) unsafe fn unpack_cache(layout: HeadLayout, page: &[u8], k: &mut [u16], v: &mut [u16]) {
-            // SAFETY: forwarded from the caller.
-            unsafe { cache::unpack::<$lanes>(layout, page, k, v) }
         }
     };
 }

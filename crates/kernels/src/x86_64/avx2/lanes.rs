@@ -91,15 +91,6 @@ impl Lanes for YmmPair {
         }
     }
     #[inline(always)]
-    unsafe fn store_f16(self, p: *mut u16) {
-        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT;
-        // SAFETY: see above.
-        unsafe {
-            _mm_storeu_si128(p.cast(), _mm256_cvtps_ph::<NEAREST>(self.0));
-            _mm_storeu_si128(p.add(8).cast(), _mm256_cvtps_ph::<NEAREST>(self.1));
-        }
-    }
-    #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
         // SAFETY: see above.
         self.zip(other, |a, b| unsafe { _mm256_add_ps(a, b) })

@@ -65,15 +65,6 @@ impl Lanes for Zmm {
         unsafe { _mm512_storeu_ps(p, self.0) }
     }
     #[inline(always)]
-    unsafe fn store_f16(self, p: *mut u16) {
-        // SAFETY: see above.
-        unsafe {
-            let halves =
-                _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0);
-            _mm256_storeu_si256(p.cast(), halves);
-        }
-    }
-    #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
         // SAFETY: see above.
         Self(unsafe { _mm512_add_ps(self.0, other.0) })
