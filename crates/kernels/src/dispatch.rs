@@ -49,6 +49,7 @@ pub struct Kernels {
     quantize_row: QuantizeRow,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     gate: unsafe fn(Gating, &mut [f32], &[f32]),
+    gelu: unsafe fn(&mut [f32]),
     attend: unsafe fn(&Attend<'_>, State<'_>),
     unpack_cache: unsafe fn(HeadLayout, &[u8], &mut [u16], &mut [u16]),
     /// The matrix unit for products with many tokens, where there is one.
@@ -70,6 +71,7 @@ impl Kernels {
             quantize_row: scalar::float::quantize_row,
             rms_norm: scalar::float::rms_norm,
             gate: scalar::float::gate,
+            gelu: scalar::float::gelu,
             attend: scalar::float::attend,
             unpack_cache: scalar::float::unpack_cache,
             tiled: None,
@@ -88,6 +90,7 @@ impl Kernels {
                 quantize_row: x86_64::avx2::float::quantize_row,
                 rms_norm: x86_64::avx2::float::rms_norm,
                 gate: x86_64::avx2::float::gate,
+                gelu: x86_64::avx2::float::gelu,
                 attend: x86_64::avx2::float::attend,
                 unpack_cache: x86_64::avx2::float::unpack_cache,
                 tiled: None,
@@ -107,6 +110,7 @@ impl Kernels {
                 quantize_row: x86_64::avx2::float::quantize_row,
                 rms_norm: x86_64::avx2::float::rms_norm,
                 gate: x86_64::avx2::float::gate,
+                gelu: x86_64::avx2::float::gelu,
                 attend: x86_64::avx2::float::attend,
                 unpack_cache: x86_64::avx2::float::unpack_cache,
                 tiled: None,
@@ -155,6 +159,7 @@ impl Kernels {
             quantize_row: x86_64::avx512::float::quantize_row,
             rms_norm: x86_64::avx512::float::rms_norm,
             gate: x86_64::avx512::float::gate,
+            gelu: x86_64::avx512::float::gelu,
             attend: x86_64::avx512::float::attend,
             unpack_cache: x86_64::avx512::float::unpack_cache,
             tiled: None,
@@ -186,6 +191,7 @@ impl Kernels {
             quantize_row: aarch64::float::quantize_row,
             rms_norm: aarch64::float::rms_norm,
             gate: aarch64::float::gate,
+            gelu: aarch64::float::gelu,
             attend: aarch64::float::attend,
             unpack_cache: aarch64::float::unpack_cache,
             tiled: None,
@@ -430,6 +436,13 @@ impl Kernels {
         assert_eq!(gate.len(), up.len(), "one gate for each value");
         // SAFETY: the set is available (see `all`), and sizes were checked above.
         unsafe { (self.gate)(gating, gate, up) }
+    }
+
+    /// `x * Φ(x)` with the normal distribution's `Φ`, element by element: GELU in its exact form, within 3e-7.
+    /// [`Gating::Gelu`] has the other one.
+    pub fn gelu(&self, x: &mut [f32]) {
+        // SAFETY: the set is available (see `all`).
+        unsafe { (self.gelu)(x) }
     }
 
     /// Adds pages of keys and values to the softmax state of some queries.

@@ -1,6 +1,7 @@
 //! Models that give vectors: `golden/encoders.py` wrote what is expected.
 
 use troika_engine::Pooling;
+use troika_gguf::{Metadata, Writer};
 
 use super::*;
 
@@ -75,24 +76,138 @@ fn nomic_bert() {
 }
 
 #[test]
+fn bert() {
+    embeds("bert", Pooling::Mean);
+}
+
+#[test]
+fn bert_by_its_first_token() {
+    embeds("bert-cls", Pooling::First);
+}
+
+/// An imported encoder.
+fn encoder(name: &str) -> ModelFile {
+    let golden_json = read(&golden(name).join("golden.json"));
+    let directory = embedding_checkpoint(name, &golden_json);
+    let file = import(directory.path());
+    remade(&file, |_| {})
+}
+
+/// A file in memory, with other metadata.
+fn remade(file: &ModelFile, change: impl Fn(&mut Metadata)) -> ModelFile {
+    let mut metadata = file.metadata().clone();
+    change(&mut metadata);
+    let mut writer = Writer::new(metadata);
+    for tensor in file.tensors() {
+        let bytes = file.read_all(tensor).unwrap();
+        writer.tensor(&*tensor.name, tensor.dtype, &tensor.shape, move |out| {
+            out.write_all(&bytes)?;
+            Ok(())
+        });
+    }
+    let mut bytes = Vec::new();
+    writer.write_to(&mut bytes).unwrap();
+    ModelFile::from_bytes("remade", bytes).unwrap()
+}
+
+#[test]
 fn words_become_the_same_pieces() {
-    let golden_json = read(&golden("nomic-bert").join("golden.json"));
-    let directory = embedding_checkpoint("nomic-bert", &golden_json);
-    let model = load(&import(directory.path()));
-    let options = EncodeOptions {
-        add_special: true,
-        parse_special: false,
+    for name in ["nomic-bert", "bert", "bert-cls"] {
+        let model = load(&encoder(name));
+        let options = EncodeOptions {
+            add_special: true,
+            parse_special: false,
+        };
+        let pairs = read(&golden(name).join("tokens.json"));
+        for pair in pairs.as_array().unwrap() {
+            let text = pair[0].as_str().unwrap();
+            let have = model.tokenizer().encode(text, options);
+            assert_eq!(have, ids(&pair[1]), "{name}: {text:?}");
+        }
+    }
+}
+
+/// A cache may hold more than one text; none of them may have more tokens than there are positions.
+#[test]
+fn a_text_beyond_the_learned_positions_is_refused() {
+    let mut model = load(&encoder("bert"));
+    let mut embed = |n: usize| {
+        let text = vec![TokenId(7); n];
+        model.embed(&[&text], Pooling::Mean, &mut |_| ControlFlow::Continue(()))
     };
-    for pair in read(&golden("nomic-bert").join("tokens.json"))
-        .as_array()
-        .unwrap()
-    {
-        let text = pair[0].as_str().unwrap();
-        assert_eq!(
-            model.tokenizer().encode(text, options),
-            ids(&pair[1]),
-            "{text:?}"
+    assert!(embed(128).is_ok());
+    let error = embed(129).unwrap_err().to_string();
+    assert!(error.contains("129") && error.contains("128"), "{error}");
+}
+
+/// What stands beside a text changes nothing of its vector: its tokens see each other alone, at positions of their own.
+#[test]
+fn texts_of_a_batch_do_not_see_each_other() {
+    let mut model = load(&encoder("bert"));
+    let texts: Vec<Vec<TokenId>> = [40, 9, 33].map(|n| (1..n).map(TokenId).collect()).to_vec();
+    let texts: Vec<&[TokenId]> = texts.iter().map(Vec::as_slice).collect();
+    let mut embed = |texts: &[&[TokenId]]| {
+        let go_on = &mut |_| ControlFlow::Continue(());
+        model.embed(texts, Pooling::Mean, go_on).unwrap()
+    };
+    let alone: Vec<Vec<f32>> = texts.iter().flat_map(|&text| embed(&[text])).collect();
+    assert_eq!(embed(&texts), alone);
+}
+
+/// Files of other converters: three matrices may be one, a distilled model has no parts of texts, and nobody may have said
+/// how texts are pooled.
+#[test]
+fn a_file_that_says_less_is_understood() {
+    let file = encoder("bert");
+    let unsaid = remade(&file, |metadata| {
+        metadata.insert("bert.pooling_type", 0u32);
+    });
+    assert_eq!(load(&unsaid).pooling(), Pooling::Mean);
+}
+
+/// RoBERTa's files bear BERT's name, and their tokens are another's.
+#[test]
+fn what_is_not_bert_is_refused() {
+    let file = encoder("bert");
+    for tokens in ["t5", "gpt2"] {
+        let roberta = remade(&file, |metadata| {
+            metadata.insert("tokenizer.ggml.model", tokens);
+        });
+        let error = troika_engine::model_spec(&roberta).unwrap_err().to_string();
+        assert!(
+            error.contains("RoBERTa") && error.contains(tokens),
+            "{error}"
         );
+    }
+    let decoder = remade(&file, |metadata| {
+        metadata.insert("bert.attention.causal", true);
+    });
+    let error = troika_engine::model_spec(&decoder).unwrap_err().to_string();
+    assert!(error.contains("bert.attention.causal"), "{error}");
+}
+
+/// A flag that changes what is computed, and that GGUF has no key for.
+#[test]
+fn a_bert_of_another_kind_is_not_imported() {
+    let golden_json = read(&golden("bert").join("golden.json"));
+    for (key, value) in [
+        ("hidden_act", Value::from("relu")),
+        ("hidden_act", Value::from("gelu_new")),
+        ("position_embedding_type", Value::from("relative_key")),
+        ("is_decoder", Value::from(true)),
+        ("architectures", serde_json::json!(["XLMRobertaModel"])),
+    ] {
+        let directory = embedding_checkpoint("bert", &golden_json);
+        let path = directory.path().join("config.json");
+        let mut config = read(&path);
+        config[key] = value.clone();
+        std::fs::write(path, config.to_string()).unwrap();
+        let error = Checkpoint::open(directory.path()).unwrap_err().to_string();
+        let named = value.as_str().unwrap_or(match key {
+            "architectures" => "XLMRobertaModel",
+            _ => key,
+        });
+        assert!(error.contains(named), "{error}");
     }
 }
 
