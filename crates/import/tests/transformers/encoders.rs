@@ -1,7 +1,11 @@
 //! Models that give vectors: `golden/encoders.py` wrote what is expected.
 
-use troika_engine::Pooling;
-use troika_gguf::{Metadata, Writer};
+use std::sync::Arc;
+
+use troika_device::cpu::CpuOps;
+use troika_device::{Device, Part, Split};
+use troika_engine::{OpsDevice, Pooling};
+use troika_gguf::{Metadata, TensorInfo, Writer};
 
 use super::*;
 
@@ -90,15 +94,16 @@ fn encoder(name: &str) -> ModelFile {
     let golden_json = read(&golden(name).join("golden.json"));
     let directory = embedding_checkpoint(name, &golden_json);
     let file = import(directory.path());
-    remade(&file, |_| {})
+    remade(&file, |_| {}, &[])
 }
 
-/// A file in memory, with other metadata.
-fn remade(file: &ModelFile, change: impl Fn(&mut Metadata)) -> ModelFile {
+/// A file in memory with other metadata, and without some tensors.
+fn remade(file: &ModelFile, change: impl Fn(&mut Metadata), without: &[&str]) -> ModelFile {
     let mut metadata = file.metadata().clone();
     change(&mut metadata);
     let mut writer = Writer::new(metadata);
-    for tensor in file.tensors() {
+    let is_kept = |tensor: &&TensorInfo| !without.contains(&&*tensor.name);
+    for tensor in file.tensors().iter().filter(is_kept) {
         let bytes = file.read_all(tensor).unwrap();
         writer.tensor(&*tensor.name, tensor.dtype, &tensor.shape, move |out| {
             out.write_all(&bytes)?;
@@ -154,15 +159,83 @@ fn texts_of_a_batch_do_not_see_each_other() {
     assert_eq!(embed(&texts), alone);
 }
 
-/// Files of other converters: three matrices may be one, a distilled model has no parts of texts, and nobody may have said
-/// how texts are pooled.
+/// Each layer on a device of its own: what crosses the borders is what one device computes, to the bit.
+#[test]
+fn layers_may_be_elsewhere() {
+    let open = |file: &ModelFile, _| {
+        let cpu = CpuDevice::batch_invariant(1);
+        let ops = || CpuOps::new(cpu.kernels(), Arc::clone(cpu.pool()));
+        let n_layer = troika_engine::model_spec(file)?.n_layer;
+        let parts = (0..n_layer).map(|layer| Part::new(ops(), layer..layer + 1));
+        Ok((Split::new(parts.collect()), None))
+    };
+    let split = OpsDevice::new("cpu0+cpu1+cpu2".to_owned(), String::new(), open);
+    let whole = CpuDevice::batch_invariant(1);
+    let text: Vec<TokenId> = (5..45).map(TokenId).collect();
+    for name in ["bert", "nomic-bert"] {
+        let file = encoder(name);
+        let embed = |device: &dyn Device| {
+            let go_on = &mut |_| ControlFlow::Continue(());
+            let loaded = Model::load(&file, device, LoadOptions::new(64), go_on);
+            let go_on = &mut |_| ControlFlow::Continue(());
+            loaded
+                .unwrap()
+                .embed(&[&text], Pooling::Mean, go_on)
+                .unwrap()
+        };
+        assert_eq!(embed(&split), embed(&whole), "{name}");
+    }
+}
+
+/// Distilled models have no parts of texts, and not every file says how texts are pooled.
 #[test]
 fn a_file_that_says_less_is_understood() {
+    let unsaid = |metadata: &mut Metadata| drop(metadata.remove("bert.pooling_type"));
+    let file = remade(&encoder("bert"), unsaid, &["token_types.weight"]);
+    let mut model = load(&file);
+    assert_eq!(model.pooling(), Pooling::Mean);
+    let go_on = &mut |_| ControlFlow::Continue(());
+    assert!(model.embed(&[&[TokenId(7)]], Pooling::Mean, go_on).is_ok());
+}
+
+/// What would change vectors is not passed over.
+#[test]
+fn a_file_that_lacks_something_is_refused() {
     let file = encoder("bert");
-    let unsaid = remade(&file, |metadata| {
-        metadata.insert("bert.pooling_type", 0u32);
-    });
-    assert_eq!(load(&unsaid).pooling(), Pooling::Mean);
+    for name in ["position_embd.weight", "blk.1.layer_output_norm.bias"] {
+        let lacking = remade(&file, |_| {}, &[name]);
+        let device = CpuDevice::batch_invariant(1);
+        let go_on = &mut |_| ControlFlow::Continue(());
+        let loaded = Model::load(&lacking, &device, LoadOptions::new(N_CTX), go_on);
+        let error = loaded.map(drop).unwrap_err().to_string();
+        assert!(error.contains(name), "{error}");
+    }
+}
+
+/// BERT's first checkpoints have norms by the letters of the paper, and carry the numbers of positions along.
+#[test]
+fn the_first_checkpoints_are_read() {
+    let golden_json = read(&golden("bert").join("golden.json"));
+    let directory = embedding_checkpoint("bert", &golden_json);
+    let path = directory.path().join("model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let letter = |name: &str| {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma")
+            .replace("LayerNorm.bias", "LayerNorm.beta")
+    };
+    let numbers: Vec<u8> = (0..128i64).flat_map(i64::to_le_bytes).collect();
+    let numbers = TensorView::new(Dtype::I64, vec![1, 128], &numbers).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let renamed = tensors.iter().map(|(name, view)| (letter(name), view));
+    let all = renamed.chain([("embeddings.position_ids".to_owned(), numbers)]);
+    safetensors::serialize_to_file(all, None, &path).unwrap();
+    let (have, want) = (import(directory.path()), encoder("bert"));
+    assert_eq!(have.tensors().len(), want.tensors().len());
+    for (have_info, want_info) in have.tensors().iter().zip(want.tensors()) {
+        assert_eq!(have_info.name, want_info.name);
+        let (have, want) = (have.read_all(have_info), want.read_all(want_info));
+        assert_eq!(have.unwrap(), want.unwrap(), "{}", want_info.name);
+    }
 }
 
 /// RoBERTa's files bear BERT's name, and their tokens are another's.
@@ -170,18 +243,26 @@ fn a_file_that_says_less_is_understood() {
 fn what_is_not_bert_is_refused() {
     let file = encoder("bert");
     for tokens in ["t5", "gpt2"] {
-        let roberta = remade(&file, |metadata| {
-            metadata.insert("tokenizer.ggml.model", tokens);
-        });
+        let roberta = remade(
+            &file,
+            |metadata| {
+                metadata.insert("tokenizer.ggml.model", tokens);
+            },
+            &[],
+        );
         let error = troika_engine::model_spec(&roberta).unwrap_err().to_string();
         assert!(
             error.contains("RoBERTa") && error.contains(tokens),
             "{error}"
         );
     }
-    let decoder = remade(&file, |metadata| {
-        metadata.insert("bert.attention.causal", true);
-    });
+    let decoder = remade(
+        &file,
+        |metadata| {
+            metadata.insert("bert.attention.causal", true);
+        },
+        &[],
+    );
     let error = troika_engine::model_spec(&decoder).unwrap_err().to_string();
     assert!(error.contains("bert.attention.causal"), "{error}");
 }
