@@ -207,11 +207,12 @@ unsafe fn exact_gelu<L: Lanes>(x: L) -> L {
     // of Hastings to the error function, within 1.5e-7 (Abramowitz and Stegun, 7.1.26), halved and with its argument over
     // the root of 2.
     const SLOPE: f32 = 0.327_591_1 * std::f32::consts::FRAC_1_SQRT_2;
-    const TERMS: [f32; 4] = [
-        0.5 * -1.453_152_027,
-        0.5 * 1.421_413_741,
-        0.5 * -0.284_496_736,
-        0.5 * 0.254_829_592,
+    const TERMS: [f64; 5] = [
+        1.061_405_429,
+        -1.453_152_027,
+        1.421_413_741,
+        -0.284_496_736,
+        0.254_829_592,
     ];
     // Beyond this nothing is missing that a float would show; infinities would give NaN. The least of two is the second
     // one where either is NaN, which stays NaN so.
@@ -220,9 +221,9 @@ unsafe fn exact_gelu<L: Lanes>(x: L) -> L {
     unsafe {
         let a = L::splat(FAR).min(x.abs());
         let t = L::splat(1.0).div(a.mul_add(L::splat(SLOPE), L::splat(1.0)));
-        let mut sum = L::splat(0.5 * 1.061_405_429);
+        let mut sum = L::splat(0.0);
         for term in TERMS {
-            sum = sum.mul_add(t, L::splat(term));
+            sum = sum.mul_add(t, L::splat((0.5 * term) as f32));
         }
         let missing = a.mul(a).mul(L::splat(-0.5)).exp().mul(sum).mul(t);
         // On either side of 0: max(x, 0) less |x| times that.
