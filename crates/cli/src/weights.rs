@@ -10,6 +10,10 @@ use troika_kernels::packed_bytes;
 
 const EMBEDDING: &str = "token_embd.weight";
 const OUTPUT: &str = "output.weight";
+/// An encoder's, of which the first row alone is loaded.
+const TYPES: &str = "token_types.weight";
+/// An encoder's, of which a token reads one row.
+const POSITIONS: &str = "position_embd.weight";
 /// Read by the host when the model is loaded.
 const ROPE_FACTORS: &str = "rope_freqs.weight";
 
@@ -49,7 +53,7 @@ fn resident_bytes(tensor: &TensorInfo) -> Option<u64> {
     if tensor.name == ROPE_FACTORS {
         return Some(0);
     }
-    if tensor.n_rows() == 1 {
+    if tensor.n_rows() == 1 || tensor.name == TYPES {
         return tensor.row_len().checked_mul(4);
     }
     let size = |n: u64| usize::try_from(n).ok();
@@ -79,6 +83,9 @@ impl TokenCost {
             .and_then(|spec| spec.experts);
         let mut cost = Self::default();
         for tensor in file.tensors().iter().filter(|tensor| tensor.n_rows() > 1) {
+            if [TYPES, POSITIONS].contains(&&*tensor.name) {
+                continue;
+            }
             let is_table = tensor.name == EMBEDDING;
             // Of the table, a token reads one row, unless it is the output matrix too.
             // Of a mixture, a token goes to some experts.

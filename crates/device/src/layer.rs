@@ -70,6 +70,8 @@ pub enum Feature {
     Sinks,
     /// [`Gating::Gelu`].
     Gelu,
+    /// [`Ops::gelu`](crate::Ops::gelu).
+    ExactGelu,
     /// [`Ops::experts`](crate::Ops::experts).
     Experts,
     /// [`Ops::scale`](crate::Ops::scale).
@@ -91,6 +93,7 @@ impl fmt::Display for Feature {
             Self::SoftCap => "soft caps on scores",
             Self::Sinks => "attention sinks",
             Self::Gelu => "GELU gates",
+            Self::ExactGelu => "GELU layers without gates",
             Self::Experts => "mixtures of experts",
             Self::Scale => "scaled activations",
             Self::Add => "norms behind a layer",

@@ -149,7 +149,8 @@ pub trait Ops {
     /// Adds a bias to every row.
     fn add_bias(&mut self, x: &mut Self::Tensor, bias: &Self::Vector);
 
-    /// Rotates the heads of `x` `[n_tok, n_head * head_dim]` by their positions, in place.
+    /// Rotates the heads of `x` `[n_tok, n_head * head_dim]` by their positions, in place. A rotation without frequencies
+    /// leaves them as they are.
     fn rope(&mut self, step: &Self::Step, x: &mut Self::Tensor, head_dim: usize);
 
     /// Stores `k` and `v` `[n_tok, n_head_kv * head_dim]` in a layer of the cache, and attends with `q`
@@ -162,6 +163,14 @@ pub trait Ops {
         attending: &Attending<'_, Self::Vector>,
         qkv: [&Self::Tensor; 3],
     ) -> Self::Tensor;
+
+    /// GELU in its exact form: `x * Φ(x)`, with the normal distribution's `Φ`, element by element, in place.
+    ///
+    /// Only called on a device that does not [lack](Self::lacks) it.
+    fn gelu(&mut self, x: &mut Self::Tensor) {
+        let _ = x;
+        unreachable!("models with exact GELU are refused when they are loaded. This is a bug.")
+    }
 
     /// A gate and its other half, joined.
     fn gate(&mut self, gating: Gating, gate: Self::Tensor, up: &Self::Tensor) -> Self::Tensor;

@@ -31,12 +31,14 @@ impl Pooling {
     /// What a file asks for in `{architecture}.pooling_type`. A model that was not made for embeddings says nothing, or
     /// 0 for none, and its last token is taken: where tokens only see what is before them, it alone has seen the whole
     /// text. llama.cpp wants to be told in that case (`--pooling last` does the same), and Ollama takes the last, too.
+    /// Of an encoder, whose tokens see each other, the mean is taken then, as sentence-transformers does.
     ///
     /// # Errors
     /// If the file asks for something else.
     pub(crate) fn of(file: &ModelFile, spec: &ModelSpec) -> Result<Self, Error> {
         let key = format!("{}.pooling_type", spec.architecture);
         match file.metadata().opt_u32(&key)? {
+            None | Some(0) if !spec.is_causal => Ok(Self::Mean),
             None | Some(0 | 3) => Ok(Self::Last),
             Some(1) => Ok(Self::Mean),
             Some(2) => Ok(Self::First),

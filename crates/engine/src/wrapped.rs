@@ -103,6 +103,10 @@ macro_rules! pass_on_to_inner {
             self.inner.attention(step, kv, attending, qkv)
         }
 
+        fn gelu(&mut self, x: &mut Self::Tensor) {
+            self.inner.gelu(x);
+        }
+
         fn gate(
             &mut self,
             gating: troika_device::Gating,

@@ -120,8 +120,13 @@ const FAMILIES: &[Family] = &[
         ..PLAIN
     },
     Family {
+        hugging_face: &["BertModel", "BertForMaskedLM"],
+        gguf: encoder::BERT,
+        ..PLAIN
+    },
+    Family {
         hugging_face: &["NomicBertModel"],
-        gguf: encoder::GGUF,
+        gguf: encoder::NOMIC_BERT,
         ..PLAIN
     },
 ];
@@ -155,7 +160,7 @@ impl Family {
         metadata: &mut Metadata,
     ) -> Result<rope::Factors, Error> {
         if self.is_encoder() {
-            return encoder::metadata(config, metadata);
+            return encoder::metadata(self.gguf, config, metadata);
         }
         self.refuse_what_would_be_ignored(config)?;
         let n_embd = config.count("hidden_size")?;
@@ -301,7 +306,7 @@ impl Family {
 
     /// Whether it is none of the decoders, which are all built alike.
     fn is_encoder(&self) -> bool {
-        self.gguf == encoder::GGUF
+        encoder::is_encoder(self.gguf)
     }
 
     /// What the embedding table's name ends with.
@@ -315,7 +320,7 @@ impl Family {
     /// The tensors.
     pub(crate) fn tensors(&self, config: &Config, layout: &mut Layout<'_>) -> Result<(), Error> {
         if self.is_encoder() {
-            return encoder::tensors(config, layout);
+            return encoder::tensors(self.gguf, config, layout);
         }
         let n_head = config.count("num_attention_heads")? as usize;
         let n_head_kv = config.opt_count("num_key_value_heads")?;

@@ -247,7 +247,11 @@ impl<'s> Layout<'s> {
         };
         shape.extend(stacked.map(|n| n as u64));
         let dtype = first.dtype;
-        let keeps_format = !is_row && !name.ends_with(".bias") && !name.contains("ffn_gate_inp");
+        // What is added and not multiplied, and routers, are F32 to other readers.
+        let is_small = name.ends_with(".bias")
+            || name.contains("ffn_gate_inp")
+            || ["token_types.weight", "position_embd.weight"].contains(&name);
+        let keeps_format = !is_row && !is_small;
         let pieces = from.into_iter().map(|(entry, rows)| Piece {
             entry,
             rows,
@@ -264,9 +268,12 @@ impl<'s> Layout<'s> {
 
     /// Once all were taken: what is left would be computed with by the model, and is not here.
     pub(crate) fn finish(&self) -> Result<(), Error> {
-        /// What follows from the configuration, and what sees and hears beside the decoder.
-        const LEFT_OUT: [&str; 5] = [
+        /// What follows from the configuration, what sees and hears beside the decoder, and what guesses words and
+        /// sentences beside an encoder.
+        const LEFT_OUT: [&str; 7] = [
             "rotary_emb.inv_freq",
+            "cls.predictions.",
+            "cls.seq_relationship.",
             "vision_tower.",
             "vision_model.",
             "audio_tower.",

@@ -41,8 +41,8 @@ pub(crate) fn write(
     }
     let key = format!("{architecture}.pooling_type");
     let Some(config) = opt_json(&directory.join(folder).join("config.json"))? else {
-        if architecture == encoder::GGUF {
-            // Its makers' own code takes the mean.
+        if encoder::is_encoder(architecture) {
+            // Nomic's own code takes the mean, and so does sentence-transformers where nothing is said.
             metadata.insert(key, 1u32);
         }
         return Ok(());

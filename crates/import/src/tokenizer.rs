@@ -64,7 +64,8 @@ pub(crate) fn write(
     let spells_bytes = |json: &Value| json["model"]["byte_fallback"] == true;
     let mut tokens = match &files.json {
         Some(json) if json["model"]["type"] == "WordPiece" => {
-            wordpiece::read(json, metadata).map_err(|problem| files.wrong(problem))?
+            let n_types = model["type_vocab_size"].as_u64().unwrap_or(2) as u32;
+            wordpiece::read(json, n_types, metadata).map_err(|problem| files.wrong(problem))?
         }
         Some(json) if !(spells_bytes(json) && pieces.exists()) => files.bpe(json, metadata)?,
         _ if pieces.exists() => files.pieces(&pieces, metadata)?,

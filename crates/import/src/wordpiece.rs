@@ -18,11 +18,16 @@ const NAMES: [(&str, &str); 5] = [
     ("[PAD]", "tokenizer.ggml.padding_token_id"),
 ];
 
-/// The vocabulary of a `tokenizer.json` whose model is WordPiece, and its keys in `metadata`.
+/// The vocabulary of a `tokenizer.json` whose model is WordPiece, and its keys in `metadata`. `n_types` is the number of
+/// rows of the model's table for parts of a text.
 ///
 /// # Errors
 /// What is not known about it.
-pub(crate) fn read(json: &Value, metadata: &mut Metadata) -> Result<Vec<Piece>, String> {
+pub(crate) fn read(
+    json: &Value,
+    n_types: u32,
+    metadata: &mut Metadata,
+) -> Result<Vec<Piece>, String> {
     let model = &json["model"];
     let inside = model["continuing_subword_prefix"].as_str().unwrap_or("##");
     let normalizer = &json["normalizer"];
@@ -39,10 +44,22 @@ pub(crate) fn read(json: &Value, metadata: &mut Metadata) -> Result<Vec<Piece>, 
     let mut by_id = BTreeMap::new();
     for (text, id) in vocab {
         let id = id.as_u64().filter(|&id| id < 1 << 24);
-        by_id.insert(id.ok_or_else(|| format!("`{text}` has no number"))?, text);
+        let id = id.ok_or_else(|| format!("`{text}` has no number"))?;
+        by_id.insert(id, spelt(text));
+    }
+    for added in json["added_tokens"].as_array().into_iter().flatten() {
+        let id = added["id"].as_u64().and_then(|id| by_id.get_mut(&id));
+        let (Some(piece), Some(text)) = (id, added["content"].as_str()) else {
+            return Err("an added token is not in its vocabulary".to_owned());
+        };
+        if added["special"] != true {
+            return Err(format!("`{text}` is cut out of texts before its words are"));
+        }
+        piece.text = text.to_owned();
+        piece.kind = Kind::Control;
     }
     metadata.insert("tokenizer.ggml.model", "bert");
-    metadata.insert("tokenizer.ggml.token_type_count", 2u32);
+    metadata.insert("tokenizer.ggml.token_type_count", n_types);
     for (name, key) in NAMES {
         let id = vocab.get(name).and_then(Value::as_u64);
         let id = id.ok_or_else(|| format!("it has no token {name}"))?;
@@ -54,27 +71,24 @@ pub(crate) fn read(json: &Value, metadata: &mut Metadata) -> Result<Vec<Piece>, 
         metadata.insert("tokenizer.ggml.normalizer.strip_accents", strips);
     }
     let n = by_id.last_key_value().map_or(0, |(id, _)| id + 1);
-    let piece = |id: u64| match by_id.get(&id) {
-        Some(text) => spelt(text),
-        None => Piece {
-            text: format!("[PAD{id}]"),
-            score: -1000.0,
-            kind: Kind::Unused,
-        },
+    let hole = |id| Piece {
+        text: format!("[PAD{id}]"),
+        score: -1000.0,
+        kind: Kind::Unused,
     };
-    Ok((0..n).map(piece).collect())
+    Ok((0..n)
+        .map(|id| by_id.remove(&id).unwrap_or_else(|| hole(id)))
+        .collect())
 }
 
 fn spelt(text: &str) -> Piece {
-    let is_name = text.starts_with('[') && text.ends_with(']') && text.len() > 2;
-    let (text, kind) = match text.strip_prefix("##") {
-        Some(rest) if !rest.is_empty() => (rest.to_owned(), Kind::Normal),
-        _ if is_name => (text.to_owned(), Kind::Control),
-        _ => (format!("\u{2581}{text}"), Kind::Normal),
+    let text = match text.strip_prefix("##") {
+        Some(rest) if !rest.is_empty() => rest.to_owned(),
+        _ => format!("\u{2581}{text}"),
     };
     Piece {
         text,
         score: 0.0,
-        kind,
+        kind: Kind::Normal,
     }
 }

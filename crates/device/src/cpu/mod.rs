@@ -328,6 +328,10 @@ impl Ops for CpuOps {
         y
     }
 
+    fn gelu(&mut self, x: &mut Tensor) {
+        x.for_each_row(&self.pool, ROWS_PER_TASK, |_, row| self.kernels.gelu(row));
+    }
+
     fn gate(&mut self, gating: Gating, mut gate: Tensor, up: &Tensor) -> Tensor {
         gate.for_each_row(&self.pool, ROWS_PER_TASK, |token, gate| {
             self.kernels.gate(gating, gate, up.row(token))

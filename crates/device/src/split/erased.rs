@@ -56,6 +56,7 @@ pub(super) trait AnyOps: Send {
         attending: &Attending<'_, Kept>,
         qkv: [&Made; 3],
     ) -> Made;
+    fn gelu(&mut self, x: &mut Made);
     fn gate(&mut self, gating: Gating, gate: Made, up: &Made) -> Made;
     fn experts(&mut self, x: &Made, scores: &Made, mixture: &Mixture<'_, Kept, Kept>) -> Made;
     fn scale(&mut self, x: &mut Made, factor: f32);
@@ -188,6 +189,10 @@ impl<O: Ops + Send + 'static> AnyOps for O {
             &attending,
             qkv.map(|x| of(&**x)),
         ))
+    }
+
+    fn gelu(&mut self, x: &mut Made) {
+        O::gelu(self, of_mut(&mut **x));
     }
 
     fn gate(&mut self, gating: Gating, gate: Made, up: &Made) -> Made {

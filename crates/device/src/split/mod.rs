@@ -400,6 +400,13 @@ impl Ops for Split {
         self.made(part, made)
     }
 
+    fn gelu(&mut self, x: &mut Activations) {
+        let Some(home) = x.home() else { return };
+        if let Some(x) = self.bring_mut(x, home) {
+            self.parts[home].ops.gelu(x);
+        }
+    }
+
     fn gate(&mut self, gating: Gating, gate: Activations, up: &Activations) -> Activations {
         let Some(home) = gate.home() else {
             return self.nothing();

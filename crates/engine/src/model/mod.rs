@@ -3,12 +3,12 @@
 //! A forward pass is a function that reads like the paper. There is no `if` on a device here, and none on an
 //! architecture anywhere else.
 
+mod bert;
 mod decoder;
 mod gemma;
 mod gpt_oss;
 mod granite;
 mod llama;
-mod nomic_bert;
 mod phi3;
 mod qwen2;
 mod qwen3;
@@ -62,6 +62,7 @@ pub fn architectures() -> &'static [&'static str] {
         "gemma3",
         "phi3",
         "gpt-oss",
+        "bert",
         "nomic-bert",
     ]
 }
@@ -80,14 +81,27 @@ pub fn model_spec(file: &ModelFile) -> Result<ModelSpec, Error> {
         });
     }
     let spec = keys.spec()?;
-    let is_encoder = keys.architecture() == "nomic-bert";
+    let is_encoder = matches!(keys.architecture(), "bert" | "nomic-bert");
     let expected = match is_encoder {
         true => "expected false: this architecture is an encoder",
         false => "expected true: this architecture is computed as a decoder",
     };
     let key = keys.key("attention.causal");
     keys.expect(spec.is_causal != is_encoder, &key, spec.is_causal, expected)?;
+    refuse_roberta(&keys, file)?;
     Ok(spec)
+}
+
+/// RoBERTa and its kin are `bert` in GGUF too, and tell themselves apart by their tokens alone.
+fn refuse_roberta(keys: &Keys<'_>, file: &ModelFile) -> Result<(), Error> {
+    let key = "tokenizer.ggml.model";
+    match file.metadata().opt_str(key)? {
+        Some(tokens) if keys.architecture() == "bert" => {
+            let expected = "expected bert, whose tokens are WordPiece's; RoBERTa is not computed";
+            keys.expect(tokens == "bert", key, tokens, expected)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Brings a file's model to the device behind `ops`. Its cache will hold `n_ctx` tokens.
@@ -109,7 +123,8 @@ pub(crate) fn load<O: Ops + 'static>(
         "gemma3" => Box::new(gemma::load_gemma3(&keys, &loader)?),
         "phi3" => Box::new(phi3::load(&keys, &loader)?),
         "gpt-oss" => Box::new(gpt_oss::load(&keys, &loader)?),
-        "nomic-bert" => Box::new(nomic_bert::load(&keys, &loader)?),
+        "bert" => Box::new(bert::load_bert(&loader)?),
+        "nomic-bert" => Box::new(bert::load_nomic_bert(&keys, &loader)?),
         _ => Box::new(llama::load(&keys, &loader)?),
     };
     let bytes = loader.finish()?;

@@ -3,8 +3,9 @@
     python encoders.py            # all
     python encoders.py nomic-bert # some
 
-As `make.py`, whose weights these are; `golden.json` holds a vector for each of some texts, pooled and of length 1. Nomic
-BERT has a WordPiece vocabulary of its own, and beside it the tokens that Hugging Face's tokenizers make of some texts.
+As `make.py`, whose weights these are; `golden.json` holds a vector for each of some texts, pooled and of length 1. BERT and
+Nomic BERT have a WordPiece vocabulary of their own, and beside it the tokens that Hugging Face's tokenizers make of some
+texts. One BERT is cased, and saved with the head that guesses masked words.
 """
 
 import json
@@ -25,20 +26,26 @@ NOMIC = dict(
     vocab_size=VOCAB, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
     max_position_embeddings=512, type_vocab_size=2, layer_norm_eps=1e-12, hidden_act="silu",
     rope_parameters=dict(rope_type="default", rope_theta=1000.0), pad_token_id=0)
+BERT = dict(
+    vocab_size=VOCAB, hidden_size=64, intermediate_size=256, num_hidden_layers=3, num_attention_heads=4,
+    max_position_embeddings=128, type_vocab_size=2, layer_norm_eps=1e-12, hidden_act="gelu", pad_token_id=0)
 MODELS = {
     "qwen3-embedding": ("Qwen3Config", LLAMA | dict(head_dim=32, tie_word_embeddings=True), "lasttoken"),
     "nomic-bert": ("NomicBertConfig", NOMIC, "mean_tokens"),
+    "bert": ("BertConfig", BERT, "mean_tokens"),
+    "bert-cls": ("BertConfig", BERT, "cls_token"),
 }
+CASED = "bert-cls"
 MODES = ["cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken"]
-TEXTS = ["The cat sat on the mat.", "  HERS, was\u00e9 she's\n(not) 2026", "unknown\u4e2d\U0001f600", ""]
+TEXTS = ["The cat sat on the mat.", "  HERS, was\u00e9 she's\n(not) 2026", "unknown\u4e2d\U0001f600", "the [unused0]", ""]
 
 
-def wordpiece(out):
+def wordpiece(out, lowercase):
     """Letters at the beginning of a word and within one, and a few words and ends of words."""
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *".,!?'()-0123456789"]
     letters = "abcdefghijklmnopqrstuvwxyz"
     pieces += [*letters, *("##" + letter for letter in letters), *("##" + digit for digit in "0123456789")]
-    pieces += [word for word in WORDS if len(word) > 1] + ["##ing", "##ed", "##ers", "##at"]
+    pieces += [word for word in WORDS if len(word) > 1] + ["##ing", "##ed", "##ers", "##at", "[unused0]"]
     special = [dict(id=i, content=c, special=True, single_word=False, lstrip=False, rstrip=False, normalized=False)
                for i, c in enumerate(pieces[:5])]
     step = lambda name: {"SpecialToken": dict(id=name, type_id=0)}
@@ -46,7 +53,7 @@ def wordpiece(out):
     json_file = dict(
         version="1.0", truncation=None, padding=None, added_tokens=special,
         normalizer=dict(type="BertNormalizer", clean_text=True, handle_chinese_chars=True, strip_accents=None,
-                        lowercase=True),
+                        lowercase=lowercase),
         pre_tokenizer=dict(type="BertPreTokenizer"),
         post_processor=dict(type="TemplateProcessing", pair=[step("[CLS]"), dict(Sequence=dict(id="A", type_id=0)),
                                                              step("[SEP]")],
@@ -58,7 +65,7 @@ def wordpiece(out):
     (out / "tokenizer.json").write_text(json.dumps(json_file, indent=None) + "\n")
     (out / "tokenizer_config.json").write_text(json.dumps(dict(
         cls_token="[CLS]", sep_token="[SEP]", unk_token="[UNK]", pad_token="[PAD]", mask_token="[MASK]",
-        tokenizer_class="BertTokenizer", do_lower_case=True)) + "\n")
+        tokenizer_class="BertTokenizer", do_lower_case=lowercase)) + "\n")
     loaded = transformers.PreTrainedTokenizerFast(tokenizer_file=str(out / "tokenizer.json"))
     pairs = [[text, loaded(text).input_ids] for text in TEXTS]
     (out / "tokens.json").write_text(json.dumps(pairs) + "\n")
@@ -66,9 +73,20 @@ def wordpiece(out):
 
 
 def pool(hidden, mode):
-    """One vector of length 1: of the last token, or of the mean."""
-    vector = hidden[-1] if mode == "lasttoken" else hidden.mean(0)
+    """One vector of length 1: of the first token, of the last, or of the mean."""
+    vector = dict(cls_token=hidden[0], lasttoken=hidden[-1], mean_tokens=hidden.mean(0))[mode]
     return vector / vector.norm()
+
+
+def spread(name, key, shape):
+    """As `kind`, with what encoders call their norms, queries and keys."""
+    if key.endswith(("ln.weight", "LayerNorm.weight")):
+        return 1.0, 0.2
+    if key.endswith(".bias"):
+        return 0.0, 0.3
+    if key.endswith(("self.query.weight", "self.key.weight")):
+        return 0.0, 1.5 * shape[-1] ** -0.5
+    return kind(name, key, shape)
 
 
 def make(name):
@@ -76,19 +94,18 @@ def make(name):
     config = getattr(transformers, config_name)(**flags)
     out = HERE / name
     out.mkdir(exist_ok=True)
-    if name == "nomic-bert":
-        wordpiece(out)
+    if "bert" in name:
+        wordpiece(out, name != CASED)
+    auto = transformers.AutoModelForMaskedLM if name == CASED else transformers.AutoModel
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
-        transformers.AutoModel.from_config(config, dtype=torch.float32).save_pretrained(scratch)
+        auto.from_config(config, dtype=torch.float32).save_pretrained(scratch)
         with safe_open(scratch / "model.safetensors", "np") as file:
             shapes = {key: list(file.get_slice(key).get_shape()) for key in sorted(file.keys())}
-        as_norm = lambda key: (1.0, 0.2) if key.endswith("ln.weight") else kind(name, key, shapes[key])
-        as_bias = lambda key: (0.0, 0.3) if key.endswith(".bias") else as_norm(key)
-        tensors = {key: dict(shape=shape, kind=as_bias(key)) for key, shape in shapes.items()}
+        tensors = {key: dict(shape=shape, kind=spread(name, key, shape)) for key, shape in shapes.items()}
         values = {k: weights(0, k, t["shape"], *t["kind"]) for k, t in tensors.items()}
         save_file(values, scratch / "model.safetensors", metadata=dict(format="pt"))
-        model = transformers.AutoModel.from_pretrained(scratch, dtype=torch.float32, attn_implementation="eager").eval()
+        model = auto.from_pretrained(scratch, dtype=torch.float32, attn_implementation="eager").eval().base_model
         shutil.copy(scratch / "config.json", out / "config.json")
     (out / "1_Pooling").mkdir(exist_ok=True)
     pooling = {f"pooling_mode_{other}": other == mode for other in MODES}

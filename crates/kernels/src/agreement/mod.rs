@@ -215,15 +215,16 @@ proptest! {
     ) {
         let noise = &mut Noise::new(seed);
         let (x, weight) = (floats.many(len, noise), floats.many(len, noise));
-        let both = |set: &Kernels| {
-            let (mut normed, mut gated) = (vec![f32::NAN; len], x.clone());
+        let all = |set: &Kernels| {
+            let (mut normed, mut gated, mut bent) = (vec![f32::NAN; len], x.clone(), x.clone());
             set.rms_norm(&x, &weight, 1e-5, &mut normed);
             set.gate(gating, &mut gated, &weight);
-            (bits(&normed), bits(&gated))
+            set.gelu(&mut bent);
+            (bits(&normed), bits(&gated), bits(&bent))
         };
         let (reference, sets) = sets();
         for set in &sets {
-            prop_assert_eq!(both(set), both(&reference), "{}", set.name);
+            prop_assert_eq!(all(set), all(&reference), "{}", set.name);
         }
     }
 
@@ -344,6 +345,42 @@ proptest! {
             }
         }
     }
+}
+
+/// The reference itself, against Simpson's rule in f64.
+#[test]
+fn gelu_is_what_the_normal_distribution_says() {
+    const STEPS: usize = 4000;
+    // From 0 to x, of the density.
+    let area = |x: f64| {
+        let step = x / STEPS as f64;
+        let weight = |i: usize| match i {
+            0 | STEPS => 1.0,
+            _ if i % 2 == 1 => 4.0,
+            _ => 2.0,
+        };
+        let density = |i: usize| (-(step * i as f64).powi(2) / 2.0).exp();
+        let sum: f64 = (0..=STEPS).map(|i| weight(i) * density(i)).sum();
+        sum * step / 3.0 / (2.0 * std::f64::consts::PI).sqrt()
+    };
+    let x: Vec<f32> = (-700..=700).map(|i| i as f32 / 100.0).collect();
+    let mut have = x.clone();
+    sets().0.gelu(&mut have);
+    for (x, have) in x.into_iter().zip(have) {
+        let want = f64::from(x) * (0.5 + area(f64::from(x)));
+        let bound = 3e-7 * want.abs().max(1.0);
+        assert!((f64::from(have) - want).abs() < bound, "{x}: {have} {want}");
+    }
+    let mut ends = [
+        f32::INFINITY,
+        f32::MAX,
+        f32::NEG_INFINITY,
+        f32::MIN,
+        f32::NAN,
+    ];
+    sets().0.gelu(&mut ends);
+    assert_eq!(ends[..2], [f32::INFINITY, f32::MAX]);
+    assert!(ends[2..4].iter().all(|x| x.abs() < 1e-30) && ends[4].is_nan());
 }
 
 /// The ends of every range, in every combination: what saturates, if anything does.

@@ -69,6 +69,16 @@ macro_rules! float_kernels {
             unsafe { elementwise::gate::<$lanes>(gating, gate, up) }
         }
 
+        /// See [`elementwise::gelu`].
+        ///
+        /// # Safety
+        /// The CPU has the features.
+        $(#[target_feature(enable = $features)])?
+        pub(crate) unsafe fn gelu(x: &mut [f32]) {
+            // SAFETY: forwarded from the caller.
+            unsafe { elementwise::gelu::<$lanes>(x) }
+        }
+
         /// See [`attention::attend`].
         ///
         /// # Safety

@@ -18,11 +18,48 @@ const PIECES: [&str; 8] = [
     "[PAD]", "[UNK]", "[CLS]", "[SEP]", "▁cat", "▁dog", "▁and", "▁the",
 ];
 
+/// The tensors of an encoder of one layer, and how many values each has in each direction.
+fn tensors(architecture: &str) -> Vec<(&'static str, Vec<usize>)> {
+    let mut tensors = vec![
+        ("token_embd.weight", vec![N_EMBD, PIECES.len()]),
+        ("token_types.weight", vec![N_EMBD, 2]),
+        ("token_embd_norm.weight", vec![N_EMBD]),
+        ("token_embd_norm.bias", vec![N_EMBD]),
+        ("blk.0.attn_output.weight", vec![N_EMBD, N_EMBD]),
+        ("blk.0.attn_output_norm.weight", vec![N_EMBD]),
+        ("blk.0.attn_output_norm.bias", vec![N_EMBD]),
+        ("blk.0.ffn_up.weight", vec![N_EMBD, N_FF]),
+        ("blk.0.ffn_down.weight", vec![N_FF, N_EMBD]),
+        ("blk.0.layer_output_norm.weight", vec![N_EMBD]),
+        ("blk.0.layer_output_norm.bias", vec![N_EMBD]),
+    ];
+    tensors.extend(match architecture {
+        "bert" => vec![
+            ("position_embd.weight", vec![N_EMBD, N_CTX]),
+            ("blk.0.attn_q.weight", vec![N_EMBD, N_EMBD]),
+            ("blk.0.attn_q.bias", vec![N_EMBD]),
+            ("blk.0.attn_k.weight", vec![N_EMBD, N_EMBD]),
+            ("blk.0.attn_k.bias", vec![N_EMBD]),
+            ("blk.0.attn_v.weight", vec![N_EMBD, N_EMBD]),
+            ("blk.0.attn_v.bias", vec![N_EMBD]),
+            ("blk.0.attn_output.bias", vec![N_EMBD]),
+            ("blk.0.ffn_up.bias", vec![N_FF]),
+            ("blk.0.ffn_down.bias", vec![N_EMBD]),
+        ],
+        _ => vec![
+            ("blk.0.attn_qkv.weight", vec![N_EMBD, 3 * N_EMBD]),
+            ("blk.0.ffn_gate.weight", vec![N_EMBD, N_FF]),
+        ],
+    });
+    tensors
+}
+
 /// An encoder of one layer with made-up weights.
-fn encoder() -> Vec<u8> {
+fn encoder(architecture: &str) -> Vec<u8> {
     let mut metadata = Metadata::default();
-    metadata.insert("general.architecture", "nomic-bert");
-    for (key, value) in [
+    metadata.insert("general.architecture", architecture);
+    let key = |name: &str| format!("{architecture}.{name}");
+    for (name, value) in [
         ("block_count", 1),
         ("context_length", N_CTX),
         ("embedding_length", N_EMBD),
@@ -30,11 +67,11 @@ fn encoder() -> Vec<u8> {
         ("attention.head_count", 2),
         ("pooling_type", 1),
     ] {
-        metadata.insert(format!("nomic-bert.{key}"), value as u32);
+        metadata.insert(key(name), value as u32);
     }
-    metadata.insert("nomic-bert.attention.layer_norm_epsilon", 1e-12f32);
-    metadata.insert("nomic-bert.attention.causal", false);
-    metadata.insert("nomic-bert.rope.freq_base", 1000.0f32);
+    metadata.insert(key("attention.layer_norm_epsilon"), 1e-12f32);
+    metadata.insert(key("attention.causal"), false);
+    metadata.insert(key("rope.freq_base"), 1000.0f32);
     metadata.insert("tokenizer.ggml.model", "bert");
     let pieces: Vec<String> = PIECES.iter().map(|&piece| piece.to_owned()).collect();
     metadata.insert("tokenizer.ggml.tokens", pieces);
@@ -48,25 +85,7 @@ fn encoder() -> Vec<u8> {
         metadata.insert(format!("tokenizer.ggml.{name}_token_id"), id);
     }
     let mut writer = Writer::new(metadata);
-    let layer = |part: &str| format!("blk.0.{part}");
-    for (index, (name, dims)) in [
-        ("token_embd.weight".to_owned(), vec![N_EMBD, PIECES.len()]),
-        ("token_types.weight".to_owned(), vec![N_EMBD, 2]),
-        ("token_embd_norm.weight".to_owned(), vec![N_EMBD]),
-        ("token_embd_norm.bias".to_owned(), vec![N_EMBD]),
-        (layer("attn_qkv.weight"), vec![N_EMBD, 3 * N_EMBD]),
-        (layer("attn_output.weight"), vec![N_EMBD, N_EMBD]),
-        (layer("attn_output_norm.weight"), vec![N_EMBD]),
-        (layer("attn_output_norm.bias"), vec![N_EMBD]),
-        (layer("ffn_gate.weight"), vec![N_EMBD, N_FF]),
-        (layer("ffn_up.weight"), vec![N_EMBD, N_FF]),
-        (layer("ffn_down.weight"), vec![N_FF, N_EMBD]),
-        (layer("layer_output_norm.weight"), vec![N_EMBD]),
-        (layer("layer_output_norm.bias"), vec![N_EMBD]),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    for (index, (name, dims)) in tensors(architecture).into_iter().enumerate() {
         let n: usize = dims.iter().product();
         let value = |i: usize| ((i * 7919 + index * 104_729) % 2003) as f32 / 2000.0 - 0.5;
         let bytes: Vec<u8> = (0..n).flat_map(|i| value(i).to_le_bytes()).collect();
@@ -109,8 +128,14 @@ fn expected(encoder: &'static [u8], texts: &[String]) -> Vec<Vec<f32>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_encoder_reads_long_texts_whole_and_writes_nothing() {
-    let home = Home::new("encoder");
-    let encoder: &'static [u8] = encoder().leak();
+    for architecture in ["nomic-bert", "bert"] {
+        reads_long_texts_whole_and_writes_nothing(architecture).await;
+    }
+}
+
+async fn reads_long_texts_whole_and_writes_nothing(architecture: &str) {
+    let home = Home::new(&format!("encoder-{architecture}"));
+    let encoder: &'static [u8] = encoder(architecture).leak();
     let host = host(&home, encoder);
     // The longest takes several of a scheduler's steps.
     let texts: Vec<String> = [1, 3, 40, 700, 1900]
