@@ -31,7 +31,7 @@ pub trait Lanes: Copy {
     unsafe fn load_f16(p: *const u16) -> Self;
     unsafe fn load_bf16(p: *const u16) -> Self;
     unsafe fn load_i8(p: *const i8) -> Self;
-    /// The lower and the upper halves of 16 bytes, 0..=15.
+    /// The lower and the upper halves of 16 bytes, less 8: -8..=7.
     unsafe fn load_nibbles(p: *const u8) -> (Self, Self);
     unsafe fn store(self, p: *mut f32);
     unsafe fn add(self, other: Self) -> Self;
@@ -157,8 +157,8 @@ impl Lanes for ArrayLanes {
         // SAFETY: the caller guarantees 16 bytes.
         let bytes = unsafe { p.cast::<[u8; LANES]>().read() };
         (
-            Self(bytes.map(|byte| f32::from(byte & 15))),
-            Self(bytes.map(|byte| f32::from(byte >> 4))),
+            Self(bytes.map(|byte| f32::from(byte & 15) - 8.0)),
+            Self(bytes.map(|byte| f32::from(byte >> 4) - 8.0)),
         )
     }
     unsafe fn store(self, p: *mut f32) {

@@ -154,7 +154,6 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.state.fetch_add(EPOCH, Ordering::SeqCst);
         for worker in self.workers.drain(..) {
             worker.thread().unpark();
             // A worker catches panics of its regions, so joining cannot fail in a way that matters here.
@@ -194,12 +193,14 @@ impl Tasks {
     }
 }
 
-/// A worker's life: wait for an epoch, come in if its region is still open, run it, leave.
+/// A worker's life: wait for an epoch, come in if its region is still open, run it, leave. An end is looked for whenever it
+/// waits, since it may have come while the worker was looking for a region.
 fn work(shared: &Shared, index: usize) {
     let mut seen = 0;
+    let is_over = || shared.stop.load(Ordering::SeqCst);
     loop {
-        wait_until(|| shared.state.load(Ordering::SeqCst) / EPOCH != seen);
-        if shared.stop.load(Ordering::SeqCst) {
+        wait_until(|| is_over() || shared.state.load(Ordering::SeqCst) / EPOCH != seen);
+        if is_over() {
             return;
         }
         let came_in = |state| (state & OPEN != 0).then_some(state + 1);
@@ -349,6 +350,15 @@ mod tests {
             });
         }
         assert!((2000..=16_000).contains(&entered.into_inner()));
+    }
+
+    #[test]
+    fn a_worker_that_comes_late_hears_that_all_is_over() {
+        for _ in 0..2000 {
+            let pool = Pool::new(4);
+            // Workers look for the region while it closes and the pool goes.
+            pool.run(|_| {});
+        }
     }
 
     #[test]

@@ -57,24 +57,17 @@ impl Lanes for FourRegisters {
     #[inline(always)]
     unsafe fn load_i8(p: *const i8) -> Self {
         // SAFETY: see above.
-        unsafe {
-            let bytes = vld1q_s8(p);
-            let halves = [vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes)];
-            let quarter = |i: usize| match i % 2 {
-                0 => vmovl_s16(vget_low_s16(halves[i / 2])),
-                _ => vmovl_high_s16(halves[i / 2]),
-            };
-            Self(std::array::from_fn(|i| vcvtq_f32_s32(quarter(i))))
-        }
+        unsafe { widen(vld1q_s8(p)) }
     }
     #[inline(always)]
     unsafe fn load_nibbles(p: *const u8) -> (Self, Self) {
         // SAFETY: see above.
         unsafe {
-            let bytes = vld1q_u8(p);
+            let (bytes, eight) = (vld1q_u8(p), vdupq_n_u8(8));
+            let less_eight = |half| widen(vreinterpretq_s8_u8(vsubq_u8(half, eight)));
             (
-                widen_bytes(vandq_u8(bytes, vdupq_n_u8(15))),
-                widen_bytes(vshrq_n_u8::<4>(bytes)),
+                less_eight(vandq_u8(bytes, vdupq_n_u8(15))),
+                less_eight(vshrq_n_u8::<4>(bytes)),
             )
         }
     }
@@ -162,15 +155,15 @@ impl Lanes for FourRegisters {
 
 /// Sixteen bytes as f32.
 #[inline(always)]
-unsafe fn widen_bytes(bytes: uint8x16_t) -> FourRegisters {
+unsafe fn widen(bytes: int8x16_t) -> FourRegisters {
     // SAFETY: features as in the callers.
     unsafe {
-        let halves = [vmovl_u8(vget_low_u8(bytes)), vmovl_high_u8(bytes)];
+        let halves = [vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes)];
         let quarter = |i: usize| match i % 2 {
-            0 => vmovl_u16(vget_low_u16(halves[i / 2])),
-            _ => vmovl_high_u16(halves[i / 2]),
+            0 => vmovl_s16(vget_low_s16(halves[i / 2])),
+            _ => vmovl_high_s16(halves[i / 2]),
         };
-        FourRegisters(std::array::from_fn(|i| vcvtq_f32_u32(quarter(i))))
+        FourRegisters(std::array::from_fn(|i| vcvtq_f32_s32(quarter(i))))
     }
 }
 

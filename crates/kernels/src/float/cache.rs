@@ -71,10 +71,6 @@ impl Format for Q4_0 {
     #[inline(always)]
     unsafe fn row<L: Lanes>(row: *const u8) -> [L; 2] {
         // SAFETY: forwarded from the caller.
-        unsafe {
-            let (low, high) = L::load_nibbles(row);
-            let zero = L::splat(8.0);
-            [low.sub(zero), high.sub(zero)]
-        }
+        unsafe { L::load_nibbles(row).into() }
     }
 }

@@ -61,25 +61,17 @@ impl Lanes for YmmPair {
     #[inline(always)]
     unsafe fn load_i8(p: *const i8) -> Self {
         // SAFETY: see above.
-        let load = |p: *const i8| unsafe {
-            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())))
-        };
-        // SAFETY: see above.
-        Self(load(p), load(unsafe { p.add(8) }))
+        unsafe { widen(_mm_loadu_si128(p.cast())) }
     }
     #[inline(always)]
     unsafe fn load_nibbles(p: *const u8) -> (Self, Self) {
         // SAFETY: see above.
-        let wide = |p: *const u8| unsafe { _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast())) };
-        // SAFETY: see above.
         unsafe {
-            let low = |wide| _mm256_cvtepi32_ps(_mm256_and_si256(wide, _mm256_set1_epi32(15)));
-            let high = |wide| _mm256_cvtepi32_ps(_mm256_srli_epi32::<4>(wide));
-            let (first, second) = (wide(p), wide(p.add(8)));
-            (
-                Self(low(first), low(second)),
-                Self(high(first), high(second)),
-            )
+            let (four, eight) = (_mm_set1_epi8(15), _mm_set1_epi8(8));
+            let low = _mm_loadu_si128(p.cast());
+            let high = _mm_srli_epi16::<4>(low);
+            let part = |part| widen(_mm_sub_epi8(_mm_and_si128(part, four), eight));
+            (part(low), part(high))
         }
     }
     #[inline(always)]
@@ -172,5 +164,15 @@ impl Lanes for YmmPair {
         };
         // SAFETY: see above.
         unsafe { _mm_storeu_si128(p.cast(), _mm_packs_epi16(words(self.0), words(self.1))) }
+    }
+}
+
+/// Sixteen signed bytes as f32.
+#[inline(always)]
+unsafe fn widen(bytes: __m128i) -> YmmPair {
+    // SAFETY: features as in the callers.
+    unsafe {
+        let eight = |bytes| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+        YmmPair(eight(bytes), eight(_mm_unpackhi_epi64(bytes, bytes)))
     }
 }

@@ -50,12 +50,16 @@ impl Lanes for Zmm {
     unsafe fn load_nibbles(p: *const u8) -> (Self, Self) {
         // SAFETY: see above.
         unsafe {
-            let wide = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
-            let low = _mm512_and_si512(wide, _mm512_set1_epi32(15));
-            let high = _mm512_srli_epi32::<4>(wide);
+            // A table of sixteen, asked by the lowest four bits of each lane.
+            let values = _mm512_setr_ps(
+                -8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0,
+                7.0,
+            );
+            let low = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
+            let high = _mm512_srli_epi32::<4>(low);
             (
-                Self(_mm512_cvtepi32_ps(low)),
-                Self(_mm512_cvtepi32_ps(high)),
+                Self(_mm512_permutexvar_ps(low, values)),
+                Self(_mm512_permutexvar_ps(high, values)),
             )
         }
     }
