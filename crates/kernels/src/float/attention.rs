@@ -4,10 +4,11 @@
 //! Within a page keys lie transposed, `[head_dim][32 tokens]`: scores of 16 tokens are built side by side without a
 //! sum across lanes. Values lie as `[32 tokens][head_dim]`, for the same reason.
 
+use troika_base::KvType;
+
 use super::cache::{F16, Format, Q4_0, Q8_0};
 use crate::kv::{BLOCK, HeadLayout, PAGE_TOKENS};
 use crate::lanes::{LANES, Lanes};
-use troika_base::KvType;
 
 /// Queries that share a KV head, against some pages.
 #[derive(Debug)]
