@@ -4,6 +4,7 @@
 //! over its weights, with the importance of their columns where it was measured. To first order the losses of tensors add up
 //! to what the model loses, each times what its role weighs (docs/adr/0019-bits.md); so what remains is a knapsack.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
@@ -82,73 +83,165 @@ impl Allotment {
     }
 }
 
-/// Chooses formats for a budget. Errors are measured on a sample of each tensor's rows; `progress` is told how far that
-/// is, and may break it off.
-///
-/// # Errors
-/// [`Error::TooFewBits`] if no choice is so small, or as [`Plan::new`].
-pub fn allot(
-    file: &ModelFile,
-    budget: Budget,
-    importance: Option<&Importance>,
-    (kernels, pool): (&Kernels, &Pool),
-    progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<Cancelled>,
-) -> Result<Allotment, Error> {
-    let (moved, kept): (Vec<&TensorInfo>, Vec<&TensorInfo>) = file
-        .tensors()
-        .iter()
-        .partition(|tensor| is_quantized(tensor));
-    let weights: u64 = file.tensors().iter().map(TensorInfo::n_elements).sum();
-    let kept_bytes: u64 = kept.iter().map(|tensor| tensor.bytes).sum();
-    let may = (budget.bits_per_weight * weights as f64 / 8.0) as u64;
+/// What each tensor of a file loses in each format that it could have, measured on a sample of its rows.
+pub struct Losses<'f> {
+    file: &'f ModelFile,
+    importance: Option<&'f Importance>,
+    tensors: Vec<Losing<'f>>,
+}
 
-    let total: u64 = moved.iter().map(|tensor| tensor.n_elements()).sum();
-    let mut done = 0;
-    let mut items = Vec::with_capacity(moved.len());
-    let mut offers = Vec::with_capacity(moved.len());
-    let mut measured = Vec::with_capacity(moved.len());
-    let shape = shape(file, importance.is_some())?;
-    for tensor in &moved {
-        let offered = offered(tensor);
-        let errors = measure(file, tensor, &offered, importance, (kernels, pool))?;
-        let weight = sensitivity(Role::of(&tensor.name), &shape);
-        items.push(choices(tensor, &offered, &errors, weight)?);
-        measured.push(errors);
-        offers.push(offered);
-        done += tensor.n_elements();
-        let told = progress(Progress {
-            done,
-            total,
-            tensor: &tensor.name,
-        });
-        if told.is_break() {
-            return Err(Error::Cancelled);
+struct Losing<'f> {
+    tensor: &'f TensorInfo,
+    offered: Vec<DType>,
+    /// The relative squared error in each of them.
+    errors: Vec<f64>,
+    /// What its role weighs.
+    weight: f64,
+}
+
+/// The KL divergence of the predictions with one tensor alone in the format it was allotted, in nats a token, by its name.
+pub type Harms = BTreeMap<String, f64>;
+
+impl<'f> Losses<'f> {
+    /// Rounds a sample of each tensor to each format; `progress` is told how far that is, and may break it off.
+    ///
+    /// # Errors
+    /// If the file cannot be read or a tensor holds no numbers; [`Error::Cancelled`] if it was broken off.
+    pub fn measure(
+        file: &'f ModelFile,
+        importance: Option<&'f Importance>,
+        (kernels, pool): (&Kernels, &Pool),
+        progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<Cancelled>,
+    ) -> Result<Self, Error> {
+        let moved = || file.tensors().iter().filter(|tensor| is_quantized(tensor));
+        let total: u64 = moved().map(TensorInfo::n_elements).sum();
+        let shape = shape(file, importance.is_some())?;
+        let mut tensors = Vec::new();
+        let mut done = 0;
+        for tensor in moved() {
+            let offered = offered(tensor);
+            let errors = measure(file, tensor, &offered, importance, (kernels, pool))?;
+            tensors.push(Losing {
+                tensor,
+                offered,
+                errors,
+                weight: sensitivity(Role::of(&tensor.name), &shape),
+            });
+            done += tensor.n_elements();
+            let told = progress(Progress {
+                done,
+                total,
+                tensor: &tensor.name,
+            });
+            if told.is_break() {
+                return Err(Error::Cancelled);
+            }
         }
+        Ok(Self {
+            file,
+            importance,
+            tensors,
+        })
     }
-    let picks = may
-        .checked_sub(kept_bytes)
-        .and_then(|may| solve(&items, may));
-    let picks = picks.ok_or_else(|| {
-        let least = items
+
+    /// Chooses formats for a budget, with what a tensor's role weighs as its weight.
+    ///
+    /// # Errors
+    /// [`Error::TooFewBits`] if no choice is so small, or as [`Plan::new`].
+    pub fn allot(&self, budget: Budget) -> Result<Allotment, Error> {
+        let weights: Vec<f64> = self.tensors.iter().map(|losing| losing.weight).collect();
+        self.solve(budget, &weights)
+    }
+
+    /// Chooses anew, with each tensor's harm in an earlier choice as its weight: so many nats for so much error. Tensors
+    /// whose harm is unknown keep what their role weighs, brought to the same scale.
+    ///
+    /// # Errors
+    /// As [`Self::allot`].
+    pub fn allot_again(
+        &self,
+        budget: Budget,
+        before: &Allotment,
+        harms: &Harms,
+    ) -> Result<Allotment, Error> {
+        let measured = self.tensors.iter().zip(&before.tensors);
+        let measured = measured.map(|(_, allotted)| {
+            let harm = harms.get(&allotted.name).copied()?;
+            let error = allotted.error.powi(2);
+            (error > 0.0 && harm > 0.0).then(|| harm / error)
+        });
+        let measured: Vec<Option<f64>> = measured.collect();
+        let both = self.tensors.iter().zip(&measured);
+        let ratios = both.filter_map(|(losing, measured)| Some((*measured)? / losing.weight));
+        let scale = median(ratios.collect());
+        let both = self.tensors.iter().zip(&measured);
+        let weights = both.map(|(losing, measured)| measured.unwrap_or(losing.weight * scale));
+        self.solve(budget, &weights.collect::<Vec<_>>())
+    }
+
+    fn solve(&self, budget: Budget, weights: &[f64]) -> Result<Allotment, Error> {
+        let all = self.file.tensors().iter();
+        let n_weights: u64 = all.map(TensorInfo::n_elements).sum();
+        let kept = self.file.tensors().iter();
+        let kept = kept.filter(|tensor| !is_quantized(tensor));
+        let kept_bytes: u64 = kept.map(|tensor| tensor.bytes).sum();
+        let may = (budget.bits_per_weight * n_weights as f64 / 8.0) as u64;
+
+        let items = self.tensors.iter().zip(weights);
+        let items = items.map(|(losing, &weight)| losing.choices(weight));
+        let items: Vec<Vec<Choice>> = items.collect::<Result<_, _>>()?;
+        let picks = may
+            .checked_sub(kept_bytes)
+            .and_then(|may| solve(&items, may));
+        let picks = picks.ok_or_else(|| {
+            let least = items
+                .iter()
+                .filter_map(|item| item.iter().map(|choice| choice.bytes).min());
+            Error::TooFewBits {
+                wanted: budget.bits_per_weight,
+                least: (least.sum::<u64>() + kept_bytes) as f64 * 8.0 / n_weights.max(1) as f64,
+            }
+        })?;
+        let tensors = self
+            .tensors
             .iter()
-            .filter_map(|item| item.iter().map(|choice| choice.bytes).min());
-        Error::TooFewBits {
-            wanted: budget.bits_per_weight,
-            least: (least.sum::<u64>() + kept_bytes) as f64 * 8.0 / weights.max(1) as f64,
-        }
-    })?;
-    let tensors = (0..moved.len()).map(|i| Allotted {
-        name: moved[i].name.clone(),
-        dtype: offers[i][picks[i]],
-        error: measured[i][picks[i]].sqrt(),
-    });
-    let tensors: Vec<_> = tensors.collect();
-    let chosen = |tensor: &TensorInfo| {
-        let found = tensors.iter().find(|allotted| allotted.name == tensor.name);
-        found.map(|allotted| allotted.dtype)
-    };
-    let plan = Plan::fixed(file, &chosen, importance, budget.allow_requantize)?;
-    Ok(Allotment { plan, tensors })
+            .zip(picks)
+            .map(|(losing, pick)| Allotted {
+                name: losing.tensor.name.clone(),
+                dtype: losing.offered[pick],
+                error: losing.errors[pick].sqrt(),
+            });
+        let tensors: Vec<_> = tensors.collect();
+        let chosen = |tensor: &TensorInfo| {
+            let found = tensors.iter().find(|allotted| allotted.name == tensor.name);
+            found.map(|allotted| allotted.dtype)
+        };
+        let plan = Plan::fixed(self.file, &chosen, self.importance, budget.allow_requantize)?;
+        Ok(Allotment { plan, tensors })
+    }
+}
+
+impl Losing<'_> {
+    fn choices(&self, weight: f64) -> Result<Vec<Choice>, Error> {
+        let choice = |(&dtype, &error)| {
+            let bytes = checked_tensor_bytes(dtype, &self.tensor.shape);
+            Ok(Choice {
+                bytes: bytes.map_err(|_| Error::PartialBlock {
+                    tensor: self.tensor.name.clone(),
+                    row_len: self.tensor.row_len(),
+                    dtype,
+                })?,
+                error: error * weight,
+            })
+        };
+        self.offered.iter().zip(&self.errors).map(choice).collect()
+    }
+}
+
+/// One where there is nothing.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(1.0)
 }
 
 /// The formats that a tensor could have: those that are computed and divide its rows, and none larger than its own.
@@ -178,26 +271,6 @@ fn sensitivity(role: Role, shape: &Shape) -> f64 {
         Role::Query | Role::Key => 0.4,
         _ => 1.0,
     }
-}
-
-fn choices(
-    tensor: &TensorInfo,
-    dtypes: &[DType],
-    errors: &[f64],
-    weight: f64,
-) -> Result<Vec<Choice>, Error> {
-    let choice = |(&dtype, &error)| {
-        let bytes = checked_tensor_bytes(dtype, &tensor.shape);
-        Ok(Choice {
-            bytes: bytes.map_err(|_| Error::PartialBlock {
-                tensor: tensor.name.clone(),
-                row_len: tensor.row_len(),
-                dtype,
-            })?,
-            error: error * weight,
-        })
-    };
-    dtypes.iter().zip(errors).map(choice).collect()
 }
 
 /// The relative squared error of a tensor's products in each format, from some of its rows.

@@ -7,7 +7,9 @@ use troika_base::DType;
 use troika_gguf::{Metadata, ModelFile, Writer};
 use troika_kernels::quant::dequantize_row;
 use troika_kernels::{Kernels, Pool};
-use troika_quantize::{Budget, Cancelled, Error, Mix, Plan, Request, allot, run};
+use troika_quantize::{
+    Allotment, Allotted, Budget, Cancelled, Error, Harms, Losses, Mix, Plan, Request, run,
+};
 
 const N_VOCAB: u64 = 64;
 
@@ -324,27 +326,60 @@ fn nothing_is_left_of_what_was_broken_off() {
 #[test]
 fn a_budget_is_kept_and_used_up() {
     let file = model("weights").file(true);
-    let pool = Pool::new(2);
-    let with = (Kernels::from_env().expect("there are some"), &pool);
+    let losses = losses(&file);
     let mut before = f64::INFINITY;
     for bits_per_weight in [3.0, 4.25, 8.0] {
-        let budget = Budget {
-            bits_per_weight,
-            allow_requantize: false,
-        };
-        let go_on = &mut |_: troika_quantize::Progress<'_>| ControlFlow::Continue(());
-        let allotment = allot(&file, budget, None, with, go_on).expect("can be had");
+        let allotment = losses.allot(budget(bits_per_weight)).expect("can be had");
         let bits = allotment.plan.bits_per_weight();
         assert!(bits <= bits_per_weight, "{bits} of {bits_per_weight}");
         assert!(bits > bits_per_weight - 0.02, "{bits} of {bits_per_weight}");
         assert!(allotment.error() < before, "more bits lose less");
         before = allotment.error();
     }
-    let budget = Budget {
-        bits_per_weight: 1.0,
-        allow_requantize: false,
-    };
-    let go_on = &mut |_: troika_quantize::Progress<'_>| ControlFlow::Continue(());
-    let found = allot(&file, budget, None, with, go_on);
+    let found = losses.allot(budget(1.0));
     assert!(matches!(found, Err(Error::TooFewBits { .. })), "{found:?}");
+}
+
+#[test]
+fn a_tensor_that_does_harm_is_given_bits() {
+    let file = model("weights").file(true);
+    let losses = losses(&file);
+    let budget = budget(4.25);
+    let before = losses.allot(budget).expect("can be had");
+    // All as their errors say, but for one that turned out to matter more.
+    let is_poor = |tensor: &&Allotted| tensor.dtype.bits_per_weight() < 5.0;
+    let mut poor = before.tensors.iter().filter(is_poor);
+    let worse = poor.next_back().expect("some tensor has few bits");
+    let harms = before.tensors.iter().map(|tensor| {
+        let weight = if tensor.name == worse.name { 1e4 } else { 1.0 };
+        (tensor.name.clone(), tensor.error.powi(2) * weight)
+    });
+    let after = losses
+        .allot_again(budget, &before, &harms.collect())
+        .expect("can be had");
+    let bits = |allotment: &Allotment| {
+        let mut tensors = allotment.tensors.iter();
+        let found = tensors.find(|tensor| tensor.name == worse.name);
+        found.expect("is there").dtype.bits_per_weight()
+    };
+    assert!(bits(&after) > bits(&before), "{}", worse.name);
+    assert!(after.plan.bits_per_weight() <= budget.bits_per_weight);
+
+    // Who knows nothing chooses as before.
+    let same = losses.allot_again(budget, &before, &Harms::new());
+    assert_eq!(same.expect("can be had").tensors, before.tensors);
+}
+
+fn losses(file: &ModelFile) -> Losses<'_> {
+    let pool = Pool::new(2);
+    let with = (Kernels::from_env().expect("there are some"), &pool);
+    let go_on = &mut |_: troika_quantize::Progress<'_>| ControlFlow::Continue(());
+    Losses::measure(file, None, with, go_on).expect("can be measured")
+}
+
+fn budget(bits_per_weight: f64) -> Budget {
+    Budget {
+        bits_per_weight,
+        allow_requantize: false,
+    }
 }

@@ -7,12 +7,15 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use regex::Regex;
 use troika_base::DType;
 use troika_engine::CpuDevice;
 use troika_gguf::ModelFile;
-use troika_quantize::{Allotment, Budget, Cancelled, Importance, Mix, Plan, Progress, Request};
+use troika_kernels::{Kernels, Pool};
+use troika_quantize::{
+    Allotment, Budget, Cancelled, Importance, Losses, Mix, Plan, Progress, Request,
+};
 
 use self::divergence::Comparison;
 use crate::args::ThreadArgs;
@@ -33,6 +36,8 @@ Examples:
   troika quantize model-f16.gguf model.gguf --type Q4_K_M --tensor-type ffn_down=Q5_K --output-type Q8_0
   troika quantize model-f16.gguf model.gguf --bpw 4.25 --imatrix imatrix.gguf --text test.txt
                                                                              the best file of 4.25 bits a weight
+  troika quantize model-f16.gguf model.gguf --bpw 4.25 --imatrix imatrix.gguf --sensitivity text.txt
+                                                                             better still, if you have the time
   troika quantize model-f16.gguf model.gguf --bpw 4.25 --text test.txt --kl-tensors
                                                                              and what each tensor loses of it";
 
@@ -54,6 +59,10 @@ pub(crate) struct QuantizeArgs {
     /// Or bits per weight, all in all: each tensor gets the format with which the file loses least
     #[arg(long, value_name = "N", value_parser = bits, conflicts_with_all = ["mix", "tensor_type", "output_type"])]
     bpw: Option<f64>,
+    /// Choose by what each tensor's rounding does to the predictions for a text, instead of by its error alone: one more
+    /// reading of the text's beginning for each
+    #[arg(long, value_name = "FILE", requires = "bpw", conflicts_with = "mix")]
+    sensitivity: Option<PathBuf>,
     /// Afterwards, read a text with both models, and tell the KL divergence of the new one
     #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     text: Option<PathBuf>,
@@ -118,17 +127,18 @@ pub(crate) fn run(args: &QuantizeArgs, console: &Console) -> anyhow::Result<()> 
     let device = load::cpu(args.threads.threads)?;
     let interrupt = Interrupt::install()?;
     let started = Instant::now();
+    let work = Work {
+        file: &file,
+        importance: importance.as_ref(),
+        device: &device,
+        console,
+        interrupt: &interrupt,
+    };
     let (plan, tensors) = match (args.bpw, args.mix) {
         (Some(bits), _) => {
-            let allotted = allotted(
-                &file,
-                bits,
-                args,
-                importance.as_ref(),
-                &device,
-                (console, &interrupt),
-            );
-            let allotment = allotted.with_context(|| format!("cannot quantize {}", file.name()))?;
+            let allotment = work.allotted(bits, args);
+            let allotment =
+                allotment.with_context(|| format!("cannot quantize {}", file.name()))?;
             (allotment.plan, Some(allotment.tensors))
         }
         (None, Some(mix)) => (planned(&file, mix, args, importance.as_ref())?, None),
@@ -138,19 +148,11 @@ pub(crate) fn run(args: &QuantizeArgs, console: &Console) -> anyhow::Result<()> 
         return report::planned(&file, &plan, tensors.as_deref(), console);
     }
     report::fallbacks(&plan, console);
-    write(
-        &file,
-        &plan,
-        importance.as_ref(),
-        &device,
-        &args.to,
-        (console, &interrupt),
-    )?;
+    work.write(&plan, &args.to)?;
     let took = started.elapsed();
     let divergence = match &args.text {
         Some(text) => {
-            let around = (console, &interrupt);
-            let comparison = Comparison::new(&file, &args.to, text, &device, around)?;
+            let comparison = work.comparison(&args.to, text)?;
             Some(comparison.run(args.kl_tensors.then_some(&plan))?)
         }
         None => None,
@@ -182,25 +184,73 @@ fn planned(
     plan.with_context(|| format!("cannot quantize {}", file.name()))
 }
 
-/// The plan for so many bits, chosen with a bar.
-fn allotted(
-    file: &ModelFile,
-    bits_per_weight: f64,
-    args: &QuantizeArgs,
-    importance: Option<&Importance>,
-    device: &CpuDevice,
-    (console, interrupt): (&Console, &Interrupt),
-) -> anyhow::Result<Allotment> {
-    let mut bar = Bar::new(console, "measuring", Unit::Weights);
-    let budget = Budget {
-        bits_per_weight,
-        allow_requantize: args.allow_requantize,
-    };
-    let with = (device.kernels(), device.pool().as_ref());
-    let tell = &mut teller(&mut bar, interrupt);
-    match troika_quantize::allot(file, budget, importance, with, tell) {
-        Err(troika_quantize::Error::Cancelled) => Err(Interrupted.into()),
-        other => Ok(other?),
+/// A file, and what is done to it with.
+struct Work<'w> {
+    file: &'w ModelFile,
+    importance: Option<&'w Importance>,
+    device: &'w CpuDevice,
+    console: &'w Console,
+    interrupt: &'w Interrupt,
+}
+
+impl Work<'_> {
+    /// The plan for so many bits, chosen with a bar.
+    fn allotted(&self, bits_per_weight: f64, args: &QuantizeArgs) -> anyhow::Result<Allotment> {
+        let budget = Budget {
+            bits_per_weight,
+            allow_requantize: args.allow_requantize,
+        };
+        let losses = {
+            let mut bar = Bar::new(self.console, "measuring", Unit::Weights);
+            let tell = &mut teller(&mut bar, self.interrupt);
+            let measured = Losses::measure(self.file, self.importance, self.with(), tell);
+            measured.map_err(told_apart)?
+        };
+        let allotment = losses.allot(budget)?;
+        let Some(text) = &args.sensitivity else {
+            return Ok(allotment);
+        };
+        // What the errors alone would choose is tried: near enough to the choice that counts, so that harms are of its size.
+        let trial = tempfile::Builder::new()
+            .prefix(".troika-trial-")
+            .tempdir_in(
+                args.to
+                    .parent()
+                    .filter(|to| to.is_dir())
+                    .unwrap_or(Path::new(".")),
+            )
+            .context("cannot make room for a trial beside OUT")?;
+        let path = trial.path().join("trial.gguf");
+        self.write(&allotment.plan, &path)?;
+        let harms = self.comparison(&path, text)?.each(&allotment.plan)?;
+        Ok(losses.allot_again(budget, &allotment, &harms)?)
+    }
+
+    /// Carries a plan out with a bar.
+    fn write(&self, plan: &Plan, to: &Path) -> anyhow::Result<()> {
+        let mut bar = Bar::new(self.console, "quantizing", Unit::Weights);
+        let tell = &mut teller(&mut bar, self.interrupt);
+        let written = troika_quantize::run(self.file, plan, self.importance, self.with(), to, tell);
+        written
+            .map_err(told_apart)
+            .context("cannot quantize the model")
+    }
+
+    fn comparison(&self, quantized: &Path, text: &Path) -> anyhow::Result<Comparison<'_>> {
+        let around = (self.console, self.interrupt);
+        Comparison::new(self.file, quantized, text, self.device, around)
+    }
+
+    fn with(&self) -> (&Kernels, &Pool) {
+        (self.device.kernels(), self.device.pool().as_ref())
+    }
+}
+
+/// An error, or that somebody interrupted.
+fn told_apart(error: troika_quantize::Error) -> anyhow::Error {
+    match error {
+        troika_quantize::Error::Cancelled => Interrupted.into(),
+        error => error.into(),
     }
 }
 
@@ -220,27 +270,4 @@ fn teller(
 fn is_same(a: &Path, b: &Path) -> bool {
     let real = |path: &Path| std::fs::canonicalize(path).ok();
     real(a).is_some_and(|a| real(b) == Some(a))
-}
-
-/// Carries a plan out with a bar.
-fn write(
-    file: &ModelFile,
-    plan: &Plan,
-    importance: Option<&Importance>,
-    device: &CpuDevice,
-    to: &Path,
-    (console, interrupt): (&Console, &Interrupt),
-) -> anyhow::Result<()> {
-    let mut bar = Bar::new(console, "quantizing", Unit::Weights);
-    let with = (device.kernels(), device.pool().as_ref());
-    let written = {
-        let tell = &mut teller(&mut bar, interrupt);
-        troika_quantize::run(file, plan, importance, with, to, tell)
-    };
-    bar.clear();
-    match written {
-        Err(troika_quantize::Error::Cancelled) => Err(Interrupted.into()),
-        Err(error) => Err(anyhow!(error)).context("cannot quantize the model"),
-        Ok(()) => Ok(()),
-    }
 }

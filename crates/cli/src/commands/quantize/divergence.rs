@@ -1,7 +1,6 @@
 //! What a text shows of a quantized model: how far its predictions are from the source's, with all of its tensors and with each
 //! alone.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -9,7 +8,7 @@ use troika_device::{Cancelled, Device as _, LoadOptions, Resident};
 use troika_engine::tokenizer::Tokenizer;
 use troika_engine::{CpuDevice, Divergence, Predictions, Text};
 use troika_gguf::ModelFile;
-use troika_quantize::Plan;
+use troika_quantize::{Harms, Plan};
 
 use crate::commands::perplexity::read;
 use crate::exit::Interrupted;
@@ -20,8 +19,8 @@ use crate::progress::{Progress, Unit};
 /// Tokens that are read at most: so many give two digits.
 const TOKENS: usize = 2048;
 
-/// Tokens that are read at most for each tensor, whose logits are kept: 128 MiB of a vocabulary of 128 000.
-const TOKENS_EACH: usize = 256;
+/// Logits that are kept at most for comparing each tensor's: 128 MiB, or 262 tokens of a vocabulary of 128 000.
+const LOGITS_EACH: usize = 32 << 20;
 
 /// What was found.
 pub(super) struct Found {
@@ -29,7 +28,7 @@ pub(super) struct Found {
     pub(super) all: Divergence,
     /// The mean KL divergence with one tensor rounded and all others as in the source, in nats a token; empty if it was not
     /// asked for.
-    pub(super) of_tensor: BTreeMap<String, f64>,
+    pub(super) of_tensor: Harms,
 }
 
 /// The source, what was written, and the text that both read.
@@ -37,6 +36,8 @@ pub(super) struct Comparison<'c> {
     source: &'c ModelFile,
     quantized: ModelFile,
     text: Text,
+    /// Tokens of it that are read for each tensor.
+    n_tok_each: usize,
     device: &'c CpuDevice,
     console: &'c Console,
     interrupt: &'c Interrupt,
@@ -59,6 +60,7 @@ impl<'c> Comparison<'c> {
             source,
             quantized: ModelFile::open(quantized).context("cannot open what was written")?,
             text,
+            n_tok_each: (LOGITS_EACH / tokenizer.n_vocab().max(1)).max(1),
             device,
             console,
             interrupt,
@@ -67,13 +69,13 @@ impl<'c> Comparison<'c> {
 
     /// Compares the models; with a plan, also one tensor of it at a time.
     pub(super) fn run(&self, each: Option<&Plan>) -> anyhow::Result<Found> {
-        let mut source = self.load(self.source)?;
-        let all = self.whole(source.as_mut())?;
-        let of_tensor = match each {
-            Some(plan) => self.each(source, plan)?,
-            None => BTreeMap::new(),
-        };
-        Ok(Found { all, of_tensor })
+        Ok(Found {
+            all: self.whole()?,
+            of_tensor: match each {
+                Some(plan) => self.each(plan)?,
+                None => Harms::new(),
+            },
+        })
     }
 
     fn load(&self, file: &ModelFile) -> anyhow::Result<Box<dyn Resident>> {
@@ -92,27 +94,26 @@ impl<'c> Comparison<'c> {
     }
 
     /// Reads the text with both models, side by side.
-    fn whole(&self, source: &mut dyn Resident) -> anyhow::Result<Divergence> {
+    fn whole(&self) -> anyhow::Result<Divergence> {
+        let mut source = self.load(self.source)?;
         let mut quantized = self.load(&self.quantized)?;
         let mut bar = Progress::new(self.console, "comparing", Unit::Tokens);
         let mut tell = |done, of| {
             bar.update(done as u64, of as u64);
             self.interrupt.flow(())
         };
-        let found = troika_engine::divergence(source, quantized.as_mut(), &self.text, &mut tell);
+        let found =
+            troika_engine::divergence(source.as_mut(), quantized.as_mut(), &self.text, &mut tell);
         bar.clear();
         self.check()?;
         found.context("cannot compare the models")
     }
 
-    /// Reads the beginning of the text once for each tensor that was rounded.
-    fn each(
-        &self,
-        mut source: Box<dyn Resident>,
-        plan: &Plan,
-    ) -> anyhow::Result<BTreeMap<String, f64>> {
+    /// Reads the beginning of the text once for each tensor that was rounded, with all others as in the source.
+    pub(super) fn each(&self, plan: &Plan) -> anyhow::Result<Harms> {
         const FAILED: &str = "cannot compare the models";
-        let text = self.text.clone().first(TOKENS_EACH);
+        let mut source = self.load(self.source)?;
+        let text = self.text.clone().first(self.n_tok_each);
         let predictions = Predictions::of(source.as_mut(), text).context(FAILED)?;
         // Room for the others.
         drop(source);
@@ -122,7 +123,7 @@ impl<'c> Comparison<'c> {
             .filter(|tensor| tensor.from != tensor.to);
         let rounded: Vec<&str> = rounded.map(|tensor| &*tensor.name).collect();
         let mut bar = Progress::new(self.console, "comparing", Unit::Tensors);
-        let mut found = BTreeMap::new();
+        let mut found = Harms::new();
         for (done, name) in rounded.iter().enumerate() {
             bar.update(done as u64, rounded.len() as u64);
             bar.remark(name);
