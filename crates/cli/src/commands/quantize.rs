@@ -211,15 +211,11 @@ impl Work<'_> {
             return Ok(allotment);
         };
         // What the errors alone would choose is tried: near enough to the choice that counts, so that harms are of its size.
+        let beside = args.to.parent().filter(|to| *to != Path::new(""));
         let trial = tempfile::Builder::new()
             .prefix(".troika-trial-")
-            .tempdir_in(
-                args.to
-                    .parent()
-                    .filter(|to| to.is_dir())
-                    .unwrap_or(Path::new(".")),
-            )
-            .context("cannot make room for a trial beside OUT")?;
+            .tempdir_in(beside.unwrap_or(Path::new(".")))
+            .with_context(|| format!("cannot write beside {:?}", args.to.display().to_string()))?;
         let path = trial.path().join("trial.gguf");
         self.write(&allotment.plan, &path)?;
         let harms = self.comparison(&path, text)?.each(&allotment.plan)?;
