@@ -57,3 +57,11 @@ impl Home {
         Library::open(models_dir, &INSIDE)
     }
 }
+
+/// The folder that a file is in; of a bare name, the one that the program runs in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}

@@ -164,8 +164,7 @@ impl<'f> Losses<'f> {
         before: &Allotment,
         harms: &Harms,
     ) -> Result<Allotment, Error> {
-        let measured = self.tensors.iter().zip(&before.tensors);
-        let measured = measured.map(|(_, allotted)| {
+        let measured = before.tensors.iter().map(|allotted| {
             let harm = harms.get(&allotted.name).copied()?;
             let error = allotted.error.powi(2);
             (error > 0.0 && harm > 0.0).then(|| harm / error)
@@ -238,7 +237,7 @@ impl Losing<'_> {
     }
 }
 
-/// One where there is nothing.
+/// The middle one, or the upper of two; one where there is nothing.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(1.0)

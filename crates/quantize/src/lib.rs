@@ -1,8 +1,8 @@
 //! A model's weights in fewer bits.
 //!
 //! A [`Mix`] is a recipe as people name it (`Q4_K_M`); with a file it becomes a [`Plan`], which says of every tensor in
-//! which format it will stand; [`Losses`] make a plan for a size instead. [`run`] carries a plan out, row by row and on all threads, into a file that appears whole or
-//! not at all. Nothing here decides what is shown, and no model runs: what counts how much comes as an [`Importance`],
+//! which format it will stand; [`Losses`] make a plan for a size instead. [`run`] carries a plan out, row by row and on all
+//! threads, into a file that appears whole or not at all. Nothing here decides what is shown, and no model runs: what counts how much comes as an [`Importance`],
 //! which somebody has measured.
 #![forbid(unsafe_code)]
 

@@ -20,7 +20,7 @@ use troika_quantize::{
 use self::divergence::Comparison;
 use crate::args::ThreadArgs;
 use crate::exit::{Interrupted, WrongUse};
-use crate::home::Home;
+use crate::home::{Home, folder_of};
 use crate::interrupt::Interrupt;
 use crate::load;
 use crate::model;
@@ -211,10 +211,9 @@ impl Work<'_> {
             return Ok(allotment);
         };
         // What the errors alone would choose is tried: near enough to the choice that counts, so that harms are of its size.
-        let beside = args.to.parent().filter(|to| *to != Path::new(""));
         let trial = tempfile::Builder::new()
             .prefix(".troika-trial-")
-            .tempdir_in(beside.unwrap_or(Path::new(".")))
+            .tempdir_in(folder_of(&args.to))
             .with_context(|| format!("cannot write beside {:?}", args.to.display().to_string()))?;
         let path = trial.path().join("trial.gguf");
         self.write(&allotment.plan, &path)?;

@@ -8,6 +8,8 @@ use toml_edit::{DocumentMut, Item, Table, value};
 use troika_remote::Config;
 use troika_remote::config::{Cascade, Judge};
 
+use crate::home::folder_of;
+
 /// Refuses what [`write()`] could not do, before anything is computed: the judge holds for all models of the file.
 ///
 /// # Errors
@@ -109,10 +111,7 @@ fn table<'a>(parent: &'a mut Table, name: &str) -> anyhow::Result<&'a mut Table>
 
 /// Puts the text in the place of the file: whoever reads it meanwhile sees the old one or the new one.
 fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
-    let directory = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
+    let directory = folder_of(path);
     std::fs::create_dir_all(directory)?;
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     if let Ok(metadata) = std::fs::metadata(path) {

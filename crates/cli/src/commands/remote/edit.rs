@@ -10,6 +10,7 @@ use troika_remote::Loaded;
 use troika_remote::config::{Api, Remote};
 
 use crate::exit::WrongUse;
+use crate::home::folder_of;
 
 /// The file with an endpoint more, behind those that are there.
 ///
@@ -78,8 +79,7 @@ pub(super) fn remove(path: &Path, name: &str) -> anyhow::Result<()> {
 /// # Errors
 /// The system's.
 pub(super) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let write = || -> std::io::Result<()> {
         fs::create_dir_all(folder)?;
         // A link leads to the file that is meant.
